@@ -1,0 +1,50 @@
+# `make table1` and `make test` are all a fresh machine needs: each sets up .venv first.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TABLE_FLAGS ?=
+
+.PHONY: help setup table1 test nightly lint bench clean
+
+help:
+	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
+	@echo "make test     install and run the tests (minutes)"
+	@echo "make nightly  the slow tests as well"
+	@echo "make lint     ruff and mypy --strict"
+	@echo "make bench    speed, printed against the floor and the peer"
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "[1/3] creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[2/3] installing the locked packages (torch is large; 2-6 minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -c constraints.txt -e ".[dev]"
+	@echo "[3/3] ready"
+	@touch $(STAMP)
+
+setup: $(STAMP)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400 || true
+	$(BIN)/pytest
+
+nightly: $(STAMP)
+	$(BIN)/pytest -m "slow or not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/score.py
+
+table1: $(STAMP)
+	$(BIN)/mvtf-eval table1 --fetch-weights $(TABLE_FLAGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,64 @@
+"""What a row of a table must offer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvtokenflow.datasets.scene import Scene
+
+Source = Literal["native", "upstream-run", "released-renderings", "oracle", "quoted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """One view of a result.
+
+    Attributes:
+        rgb: (T, H, W, 3) uint8 on a white background.
+        normal: (T, H, W, 3) float32 unit world normals, 0 outside the object; None if not offered.
+        flow: (T−1, H, W, 2) float32 pixels (dx, dy) on the grid of frame t; None if not offered.
+    """
+
+    rgb: NDArray[np.uint8]
+    normal: NDArray[np.float32] | None = None
+    flow: NDArray[np.float32] | None = None
+
+
+class Progress(Protocol):
+    """Where a method reports how far it is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+class Method(Protocol):
+    """A way to turn a scene's clip into renderings of all its views.
+
+    Attributes:
+        name: row label, unique within a table, safe as a folder name.
+        source: where the renderings come from; tables never rank different sources of truth together.
+        uses_truth: True for known-answer rows that look at the ground truth ("oracle").
+    """
+
+    name: str
+    source: Source
+    uses_truth: bool
+
+    def config(self) -> Mapping[str, Any]:
+        """JSON-able settings; their hash names the run folder, so everything that changes pixels is in it."""
+        ...
+
+    def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
+        """Renderings by view name ("input" and every `scene.views` name).
+
+        `workdir` is the method's own folder inside the run folder; it survives interruptions, so a
+        method may resume from what it finds there.
+        """
+        ...
+
+    def weights(self) -> Sequence[str]:
+        """Names in the weights ledger that must be on the machine."""
+        ...

@@ -1,0 +1,1 @@
+"""The embedded benchmark: procedural animated toys with exact ground truth."""

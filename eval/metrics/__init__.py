@@ -1,0 +1,1 @@
+"""Metrics in three pure layers (features, statistics, value), unreduced first."""

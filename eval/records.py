@@ -1,0 +1,174 @@
+"""Records of runs: what was rendered, from what, and every number measured on it.
+
+A run folder is `runs/<dataset>/<method>/<scene>/seed<k>-<confighash>/`:
+
+* `manifest.json`  what was run (config, code, packages, device, times); written once the renderings are whole
+* `pred/<view>/<n>.png`  the renderings, and `pred/<view>/<normal|flow>.npz` where the method offers them
+* `rows.jsonl`  the long named table, one measured value a line, appended and fsynced as it is computed
+
+Tables and pages are pure functions of these files.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.files import write_json
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One measured value.
+
+    Attributes:
+        key: sha256 over everything the value depends on (prediction and reference digests, metric
+            signature, weights, metric code version); an equal key is never computed again.
+        object, view: names; view is "*" for a value over all views.
+        frame: index in the reference's frame order; None for a value over a clip.
+        metric: key of the metric, e.g. "lpips".
+        value: the number; may be infinite (PSNR of equal pictures), never NaN.
+        signature: the metric under its protocol, printed with every number derived from it.
+    """
+
+    key: str
+    object: str
+    view: str
+    frame: int | None
+    metric: str
+    value: float
+    signature: str
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value):
+            raise DataError(
+                f"{self.object}/{self.view}"
+                + ("" if self.frame is None else f"/{self.frame}")
+                + f": {self.metric} is NaN; the pictures hold values the metric is not defined on"
+            )
+
+    def to_json(self) -> str:
+        """One line of strict JSON; infinities become the strings "inf" and "-inf"."""
+        fields = {"schema": SCHEMA_VERSION, **asdict(self)}
+        if math.isinf(self.value):
+            fields["value"] = "inf" if self.value > 0 else "-inf"
+        return json.dumps(fields, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> "Row":
+        fields = json.loads(line)
+        version = fields.pop("schema", None)
+        if version != SCHEMA_VERSION:
+            raise DataError(f"a record of schema {version}, this version reads {SCHEMA_VERSION}; score again")
+        return cls(**{**fields, "value": float(fields["value"])})
+
+
+class RowLog:
+    """The append-only `rows.jsonl` of one run; a torn last line (power cut, kill −9) is dropped on opening."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[Row]:
+        """All whole rows in the order written; truncates a torn last line in the file."""
+        if not self.path.exists():
+            return []
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            with self.path.open("r+b") as stream:
+                stream.truncate(whole)
+        rows = []
+        for number, line in enumerate(data[:whole].decode().splitlines(), 1):
+            try:
+                rows.append(Row.from_json(line))
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f"{self.path}:{number}: not a record ({error}); move the file away and score again"
+                ) from error
+        return rows
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write whole lines and fsync before returning."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab") as stream:
+            stream.write("".join(row.to_json() + "\n" for row in rows).encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Cost of one stage of a run: wall seconds and peak resident (or device) memory in MiB."""
+
+    name: str
+    wall_s: float
+    peak_mib: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What was run. `pedigree`: code version, commit, packages, device, weights' hashes, command."""
+
+    dataset: str
+    method: str
+    source: str
+    uses_truth: bool
+    scene: str
+    tags: Sequence[str]
+    seed: int
+    config: Mapping[str, Any]
+    config_hash: str
+    reference_root: str
+    views: Sequence[Mapping[str, Any]]  # {"name", "azimuth_deg", "elevation_deg"}
+    frames: int
+    prediction_digest: str
+    pedigree: Mapping[str, Any]
+    stages: Sequence[Stage] = field(default_factory=tuple)
+
+    def save(self, path: Path) -> None:
+        write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> "Manifest":
+        try:
+            fields = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: unreadable manifest ({error}); delete the run folder and run again"
+            ) from error
+        version = fields.pop("schema", None)
+        if version != SCHEMA_VERSION:
+            raise DataError(f"{path}: schema {version}, this version reads {SCHEMA_VERSION}; run again")
+        fields["stages"] = tuple(Stage(**stage) for stage in fields.get("stages", ()))
+        return cls(**fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One finished run folder."""
+
+    folder: Path
+    manifest: Manifest
+    rows: Sequence[Row]
+
+
+def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:
+    """Where a run lives; a changed config is another folder."""
+    return root / dataset / method / scene / f"seed{seed}-{config_hash[:10]}"
+
+
+def load_runs(root: Path) -> Iterator[Run]:
+    """Every finished run below `root`, sorted by path; unfinished folders (no manifest) are skipped."""
+    for manifest in sorted(root.glob("*/*/*/seed*/manifest.json")):
+        yield Run(
+            folder=manifest.parent,
+            manifest=Manifest.load(manifest),
+            rows=RowLog(manifest.parent / "rows.jsonl").read(),
+        )
