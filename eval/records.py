@@ -5,6 +5,7 @@ A run folder is `runs/<dataset>/<method>/<scene>/seed<k>-<confighash>/`:
 * `manifest.json`  what was run (config, code, packages, device, times); written once the renderings are whole
 * `pred/<view>/<n>.png`  the renderings, and `pred/<view>/<normal|flow>.npz` where the method offers them
 * `rows.jsonl`  the long named table, one measured value a line, appended and fsynced as it is computed
+* `features.jsonl`  features of clips, for metrics that exist only for sets of clips
 
 Tables and pages are pure functions of these files.
 """
@@ -12,15 +13,23 @@ Tables and pages are pure functions of these files.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import write_json
 
 SCHEMA_VERSION = 1
+
+
+def _fields(line: str) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(line)
+    version = fields.pop("schema", None)
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema {version}, this version reads {SCHEMA_VERSION}")
+    return fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +71,56 @@ class Row:
 
     @classmethod
     def from_json(cls, line: str) -> "Row":
-        fields = json.loads(line)
-        version = fields.pop("schema", None)
-        if version != SCHEMA_VERSION:
-            raise DataError(f"a record of schema {version}, this version reads {SCHEMA_VERSION}; score again")
+        fields = _fields(line)
         return cls(**{**fields, "value": float(fields["value"])})
 
 
-class RowLog:
-    """The append-only `rows.jsonl` of one run; a torn last line (power cut, kill −9) is dropped on opening."""
+@dataclass(frozen=True, kw_only=True)
+class FeatureRow:
+    """Features of one clip, for metrics that exist only for sets of clips.
 
-    def __init__(self, path: Path) -> None:
+    Attributes:
+        key: as in `Row`.
+        object, view: names.
+        clip: index of the clip within the view.
+        metric, signature: as in `Row`.
+        pred, reference: feature vectors of the rendering and of the reference.
+    """
+
+    key: str
+    object: str
+    view: str
+    clip: int
+    metric: str
+    signature: str
+    pred: Sequence[float]
+    reference: Sequence[float]
+
+    def to_json(self) -> str:
+        """One line of strict JSON."""
+        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> "FeatureRow":
+        return cls(**_fields(line))
+
+
+class _Record(Protocol):
+    def to_json(self) -> str: ...
+
+
+R = TypeVar("R", bound=_Record)
+
+
+class Log(Generic[R]):
+    """An append-only file of records, one JSON line each; a torn last line (kill −9) is dropped on reading."""
+
+    def __init__(self, path: Path, parse: Callable[[str], R]) -> None:
         self.path = path
+        self._parse = parse
 
-    def read(self) -> list[Row]:
-        """All whole rows in the order written; truncates a torn last line in the file."""
+    def read(self) -> list[R]:
+        """All whole records in the order written; truncates a torn last line in the file."""
         if not self.path.exists():
             return []
         data = self.path.read_bytes()
@@ -84,23 +128,33 @@ class RowLog:
         if whole != len(data):
             with self.path.open("r+b") as stream:
                 stream.truncate(whole)
-        rows = []
+        records = []
         for number, line in enumerate(data[:whole].decode().splitlines(), 1):
             try:
-                rows.append(Row.from_json(line))
+                records.append(self._parse(line))
             except (ValueError, TypeError) as error:
                 raise DataError(
                     f"{self.path}:{number}: not a record ({error}); move the file away and score again"
                 ) from error
-        return rows
+        return records
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, records: Sequence[R]) -> None:
         """Write whole lines and fsync before returning."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
-            stream.write("".join(row.to_json() + "\n" for row in rows).encode())
+            stream.write("".join(record.to_json() + "\n" for record in records).encode())
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def row_log(folder: Path) -> Log[Row]:
+    """The measured values of the run in `folder`."""
+    return Log(folder / "rows.jsonl", Row.from_json)
+
+
+def feature_log(folder: Path) -> Log[FeatureRow]:
+    """The clip features of the run in `folder`."""
+    return Log(folder / "features.jsonl", FeatureRow.from_json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +211,7 @@ class Run:
     folder: Path
     manifest: Manifest
     rows: Sequence[Row]
+    features: Sequence[FeatureRow] = ()
 
 
 def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:
@@ -170,5 +225,6 @@ def load_runs(root: Path) -> Iterator[Run]:
         yield Run(
             folder=manifest.parent,
             manifest=Manifest.load(manifest),
-            rows=RowLog(manifest.parent / "rows.jsonl").read(),
+            rows=row_log(manifest.parent).read(),
+            features=feature_log(manifest.parent).read(),
         )

@@ -1,0 +1,317 @@
+"""Protocols: what exactly a number means, as frozen, versioned data.
+
+A protocol is never edited once published; a change is a new version. Everything that can move a value
+is a field, and every field is in the signature printed with each number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Literal
+
+from mvtokenflow.files import choose
+
+DataRange = Literal["gt-minmax", "max-minmax", "255"]
+ViewRole = Literal["novel", "input"]
+
+NOVEL_VIEWS = ("eval_0", "eval_1", "eval_2", "eval_3")
+INPUT_VIEW = "input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One metric of a protocol.
+
+    Attributes:
+        key: name of the metric in records and JSON.
+        version: of our code for it; raised whenever a value can change.
+        views: on which views it is measured.
+        weights: name in the weights ledger, or None.
+        needs: "frame" (a value per frame), "clip" (a value per view) or "views" (a value per object).
+    """
+
+    key: str
+    version: int = 1
+    views: tuple[ViewRole, ...] = ("novel",)
+    weights: str | None = None
+    needs: Literal["frame", "clip", "views"] = "frame"
+
+    def signature(self) -> str:
+        """All fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
+        hidden = {"key", "version", "views", "weights", "needs"}
+        parts = [
+            f"{f.name.replace('_', '-')}:{getattr(self, f.name)}" for f in fields(self) if f.name not in hidden
+        ]
+        return "|".join([self.key, f"v:{self.version}", *parts])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Psnr(MetricSpec):
+    """PSNR in dB; `range` is R of 10 log10(R²/MSE)."""
+
+    key: str = "psnr"
+    range: DataRange = "255"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ssim(MetricSpec):
+    """SSIM, Gaussian 11x11 σ 1.5, float64; `border` is the part of the map that is averaged."""
+
+    key: str = "ssim"
+    range: DataRange = "255"
+    border: Literal["crop5", "full"] = "full"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lpips(MetricSpec):
+    """LPIPS v0.1; `scale` is the input range the network is fed."""
+
+    key: str = "lpips"
+    weights: str | None = "lpips-vgg"
+    net: Literal["vgg", "alex"] = "vgg"
+    scale: Literal["-1..1", "0..1"] = "-1..1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip(MetricSpec):
+    """Cosine of CLIP image embeddings.
+
+    `pair`: "gt" compares a rendering with the reference picture; "views" compares the rendered input view
+    with every rendered novel view of the same time (no reference); "time" compares consecutive frames.
+    """
+
+    key: str = "clip"
+    weights: str | None = "clip-vit-b32-openai"
+    model: str = "ViT-B-32"
+    pair: Literal["gt", "views", "time"] = "gt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FvdC4d(MetricSpec):
+    """What Consistent4D's script computes on one clip against one clip: squared logit distance plus a
+    difference of standard deviations. No Fréchet distance between sets."""
+
+    key: str = "fvd_c4d"
+    weights: str | None = "i3d-kinetics400"
+    needs: Literal["frame", "clip", "views"] = "clip"
+    pool: Literal[1, 2] = 1
+    resize: Literal["pil-bicubic"] = "pil-bicubic"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FvdSet(MetricSpec):
+    """The Fréchet video distance between sets of clips of all objects and views (unbiased covariance).
+
+    Recorded per clip as I3D logits; the number exists for a table, not for one object.
+    """
+
+    key: str = "fvd"
+    weights: str | None = "i3d-kinetics400"
+    needs: Literal["frame", "clip", "views"] = "clip"
+    frames: int = 16
+    pool: Literal[1, 2] = 2
+    resize: Literal["bilinear"] = "bilinear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarpError(MetricSpec):
+    """Mean absolute difference, in 0..255, between frame t and frame t+gap warped back by the reference's
+    flow, over visible pixels of the object. The reference's own value is the floor, recorded as
+    `<key>_floor`."""
+
+    key: str = "warp"
+    needs: Literal["frame", "clip", "views"] = "clip"
+    flow: Literal["exact", "dis"] = "exact"
+    gap: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowError(MetricSpec):
+    """End-point error in pixels of the method's own flow against the exact one, on visible pixels."""
+
+    key: str = "flow_epe"
+    needs: Literal["frame", "clip", "views"] = "clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalError(MetricSpec):
+    """Mean angle in degrees between the method's normals and the exact ones, where both have an object."""
+
+    key: str = "normal_deg"
+    needs: Literal["frame", "clip", "views"] = "clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How predictions are read, paired, measured and averaged.
+
+    Attributes:
+        name: with version, part of every number.
+        summary: one line for people.
+        source: where it comes from.
+        size: pictures are squashed to size x size by PIL bicubic first; None keeps them as they are and
+            demands equal sizes.
+        frames: how many frames are standard, None for all there are.
+        first_frames: use only that many frames from the start, None for all.
+        front_view: score the input view among the novel views (five views).
+        strict: pre-flight findings that make numbers meaningless refuse the prediction; otherwise they
+            are recorded.
+        metrics: what is measured, in column order.
+        assumed: what the source leaves open and how it was read.
+    """
+
+    name: str
+    summary: str
+    source: str
+    size: int | None
+    strict: bool
+    metrics: tuple[MetricSpec, ...]
+    frames: int | None = 32
+    first_frames: int | None = None
+    front_view: bool = False
+    assumed: tuple[str, ...] = field(default=())
+
+    def signature(self, spec: MetricSpec) -> str:
+        """The signature of one metric under this protocol, without the data (views, frames, weights)."""
+        resize = "native" if self.size is None else f"{self.size}.pil-bicubic"
+        subset = f"|first:{self.first_frames}" if self.first_frames else ""
+        return f"{spec.signature()}|p:{self.name}|res:{resize}{subset}|agg:frame>view>object>set"
+
+    def views_of(self, spec: MetricSpec) -> tuple[str, ...]:
+        """Folder names on which `spec` is measured."""
+        names: list[str] = []
+        if "input" in spec.views or self.front_view:
+            names.append(INPUT_VIEW)
+        if "novel" in spec.views:
+            names.extend(NOVEL_VIEWS)
+        return tuple(names)
+
+
+_C4D = (
+    Psnr(range="gt-minmax"),
+    Ssim(range="max-minmax", border="crop5"),
+    Lpips(),
+    Clip(),
+    FvdC4d(),
+)
+_FIXED = (Psnr(), Ssim(), Lpips(), Clip(), FvdC4d())
+_BOTH: tuple[ViewRole, ...] = ("novel", "input")
+
+_ALL = (
+    Protocol(
+        name="c4d-v1",
+        summary="what the Consistent4D scripts gave when they were published, to their last digits",
+        source="yanqinJiang/Consistent4D evaluation/ at e6d3e258 with torchmetrics 1.3, numpy < 2.2",
+        size=512,
+        strict=False,
+        metrics=_C4D,
+    ),
+    Protocol(
+        name="c4d-fixed-v1",
+        summary="the same with PSNR and SSIM range 255, full border, pairing by name and a strict pre-flight; "
+        "recommended for new work",
+        source="c4d-v1 with its accidents removed",
+        size=512,
+        strict=True,
+        metrics=_FIXED,
+    ),
+    Protocol(
+        name="stag4d-30f-v1",
+        summary="c4d-v1 on 30 frames, as STAG4D reports",
+        source="issue zeng-yifei/STAG4D#10",
+        size=512,
+        strict=False,
+        metrics=_C4D,
+        frames=30,
+        first_frames=30,
+        assumed=("the first 30 of 32 frames: which 30 were used is not stated",),
+    ),
+    Protocol(
+        name="diffusion2-25f-front-v1",
+        summary="c4d-v1 on the first 25 frames with the front view as a fifth view, as Diffusion² reports",
+        source="issue fudan-zvg/diffusion-square#4",
+        size=512,
+        strict=False,
+        metrics=_C4D,
+        frames=25,
+        first_frames=25,
+        front_view=True,
+        assumed=("mean over five views; the published script's literal division by 4 would be 25 % higher",),
+    ),
+    Protocol(
+        name="refview-v1",
+        summary="agreement with the input video on the input view, CLIP between views of one result",
+        source="MVTokenFlow, tables 1 and 3; its text leaves the details open",
+        size=512,
+        strict=True,
+        metrics=(
+            Psnr(views=("input",)),
+            Ssim(views=("input",)),
+            Lpips(views=("input",)),
+            Clip(pair="views", views=_BOTH, needs="views"),
+            FvdC4d(views=("input",)),
+            WarpError(views=("input",), flow="dis"),
+        ),
+        assumed=(
+            "512 px on white, LPIPS-VGG fed −1..1, range 255",
+            "CLIP: rendered input view against each rendered novel view at the same time",
+            "FVD: the single-clip distance of Consistent4D's script between input video and rendered input view",
+        ),
+    ),
+    Protocol(
+        name="toy4d-v1",
+        summary="the embedded benchmark at its own resolution, with exact flow and normals",
+        source="this project",
+        size=None,
+        strict=True,
+        metrics=(
+            Psnr(views=_BOTH),
+            Ssim(views=_BOTH),
+            Lpips(views=_BOTH),
+            Clip(),
+            Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
+            FvdC4d(views=_BOTH),
+            FvdSet(),
+            WarpError(views=_BOTH),
+            FlowError(views=_BOTH),
+            NormalError(views=_BOTH),
+        ),
+    ),
+)
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({protocol.name: protocol for protocol in _ALL})
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol, or a ConfigError with the nearest name."""
+    return choose("protocol", name, PROTOCOLS)
+
+
+def readings(base: Protocol) -> Sequence[tuple[str, Protocol]]:
+    """The plausible readings of one protocol, each labelled with its single departure from `base`."""
+    from dataclasses import replace
+
+    def swapped(key: str, **changes: object) -> Protocol:
+        metrics = tuple(replace(s, **changes) if s.key == key else s for s in base.metrics)  # type: ignore[arg-type]
+        return replace(base, metrics=tuple(s for s in metrics if s.key == key))
+
+    present = {spec.key for spec in base.metrics}
+    table: list[tuple[str, str, dict[str, object]]] = [
+        ("psnr", "range of each reference picture", {"range": "gt-minmax"}),
+        ("psnr", "range 255", {"range": "255"}),
+        ("ssim", "automatic range, 5-px border dropped", {"range": "max-minmax", "border": "crop5"}),
+        ("ssim", "automatic range, whole map", {"range": "max-minmax", "border": "full"}),
+        ("ssim", "range 255, whole map", {"range": "255", "border": "full"}),
+        ("lpips", "VGG fed −1..1", {"net": "vgg", "scale": "-1..1", "weights": "lpips-vgg"}),
+        ("lpips", "VGG fed 0..1 (3DGS lineage)", {"net": "vgg", "scale": "0..1", "weights": "lpips-vgg"}),
+        ("lpips", "AlexNet fed −1..1", {"net": "alex", "scale": "-1..1", "weights": "lpips-alex"}),
+        ("lpips", "AlexNet fed 0..1", {"net": "alex", "scale": "0..1", "weights": "lpips-alex"}),
+        ("fvd_c4d", "I3D head pooling (1,7,7), Consistent4D's", {"pool": 1}),
+        ("fvd_c4d", "I3D head pooling (2,7,7), DeepMind's", {"pool": 2}),
+    ]
+    rows = [(f"{key}: {label}", swapped(key, **changes)) for key, label, changes in table if key in present]
+    sizes = [("at 256 px", 256), ("at 512 px", 512)]
+    for key in ("psnr", "ssim", "lpips"):
+        if key in present:
+            rows.extend((f"{key}: {label}", replace(swapped(key), size=size)) for label, size in sizes)
+    return rows
