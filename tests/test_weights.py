@@ -1,0 +1,377 @@
+"""The ledger: found, missing, corrupt, fetched, packed; nothing is ever downloaded without being asked for."""
+
+import hashlib
+import io
+import socket
+import tarfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mvtokenflow.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.eval import weights
+from mvtokenflow.eval.package_index import DownloadError, Progress
+from mvtokenflow.eval.pickles import Arrays
+from mvtokenflow.eval.weights_convert import (
+    ALEX_CONVOLUTIONS,
+    convert,
+    i3d_from_flax,
+    lpips_from_flax,
+    serialize,
+)
+from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
+from mvtokenflow.eval.weights_sources import FromAddress, FromHub, FromIndex, FromTorchvision
+
+TENSORS: Arrays = {
+    "b": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "a": np.ones(1, np.float32),
+}
+CONTENT = serialize(TENSORS)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Fake:
+    """A source that serves `content`, or refuses."""
+
+    content: bytes | None
+    calls: int = 0
+    address: str = "a place"
+
+    def fetch(self, target: Path, progress: Progress | None) -> None:
+        self.calls += 1
+        if self.content is None:
+            raise DownloadError("a place: cannot be reached")
+        target.write_bytes(self.content)
+        if progress is not None:
+            progress("file", len(self.content), len(self.content))
+
+
+def _entry(*sources: Fake, folder: bool = False) -> Weights:
+    name = "tiny-net"
+    file = PinnedFile(filename=f"{name}.safetensors", bytes=len(CONTENT), sha256=SHA256, sources=sources)
+    return Weights(name=name, title="Tiny", files=(file,), licence="MIT", metrics=("psi", "phi"), folder=folder)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty weights folder."""
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.delenv("MVTF_WEIGHTS_TINY_NET", raising=False)
+    return tmp_path / "weights"
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Callable[..., Weights]:
+    """Replace the ledger by one entry."""
+
+    def replace(*sources: Fake, **options: bool) -> Weights:
+        entry = _entry(*sources, **options)
+        monkeypatch.setattr(weights, "WEIGHTS", {entry.name: entry})
+        return entry
+
+    return replace
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to connect fails the test."""
+
+    def connect(*arguments: object) -> None:
+        raise AssertionError(f"a connection was attempted: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTS))
+def test_missing_weights_say_what_where_and_how(name: str, folder: Path, offline: None) -> None:
+    entry = WEIGHTS[name]
+    for look in (weights.resolve, weights.verify, weights.load, weights.fingerprint):
+        with pytest.raises(WeightsMissingError) as caught:
+            look(name)
+        message = str(caught.value)
+        expected = (
+            str(folder / entry.files[0].filename),
+            f"{entry.files[0].bytes:,} bytes",
+            entry.files[0].sha256,
+            f"mvtf-eval weights fetch {name}",
+            weights.variable(name),
+            *entry.metrics,
+        )
+        for part in expected:
+            assert part in message
+    assert not folder.exists()  # looking creates nothing
+
+
+def test_status_of_an_empty_machine(folder: Path, offline: None) -> None:
+    states = weights.status()
+    assert [state.weights.name for state in states] == list(WEIGHTS)
+    assert {state.state for state in states} == {"missing"}
+    assert all(state.reason for state in states)
+
+
+def test_unknown_names_get_a_suggestion(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="lpips-vgg"):
+        weights.resolve("lpips-vg")
+
+
+def test_fetch_checks_places_and_loads(use: Callable[..., Weights], folder: Path) -> None:
+    source = Fake(CONTENT)
+    use(source)
+    heard: list[tuple[str, int, int]] = []
+    path = weights.fetch("tiny-net", lambda *step: heard.append(step))
+    assert path == folder / "tiny-net.safetensors"
+    assert heard == [("file", len(CONTENT), len(CONTENT))]
+    assert [file.name for file in folder.iterdir()] == ["tiny-net.safetensors"]
+    tensors = weights.load("tiny-net")
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {
+        name: array.tolist() for name, array in TENSORS.items()
+    }
+    assert weights.fetch("tiny-net") == path
+    assert source.calls == 1  # a verified file is not fetched again
+    assert weights.fingerprint("tiny-net") == SHA256
+    (state,) = weights.status()
+    assert (state.state, state.path, state.reason) == ("ready", path, None)
+
+
+def test_a_wrong_file_is_named_with_both_hashes_and_replaced_by_fetch(
+    use: Callable[..., Weights], folder: Path
+) -> None:
+    use(Fake(CONTENT))
+    path = weights.fetch("tiny-net")
+    damaged = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    path.write_bytes(damaged)
+    for look in (weights.verify, weights.load, weights.fingerprint):
+        with pytest.raises(WeightsCorruptError) as caught:
+            look("tiny-net")
+        assert SHA256 in str(caught.value)
+        assert hashlib.sha256(damaged).hexdigest() in str(caught.value)
+    assert weights.status()[0].state == "corrupt"
+    assert weights.fetch("tiny-net").read_bytes() == CONTENT
+
+
+def test_the_next_source_is_tried_and_all_refusals_are_told(use: Callable[..., Weights], folder: Path) -> None:
+    use(Fake(None), Fake(b"something else"), Fake(CONTENT))
+    assert weights.fetch("tiny-net").read_bytes() == CONTENT
+    (folder / "tiny-net.safetensors").unlink()
+    use(Fake(None), Fake(b"something else"))
+    with pytest.raises(WeightsCorruptError, match=rf"cannot be reached; a place: not the pinned .*{SHA256}"):
+        weights.fetch("tiny-net")
+    use(Fake(None))
+    with pytest.raises(WeightsMissingError, match=r"not fetched\. a place: cannot be reached\. Bring .*pack"):
+        weights.fetch("tiny-net")
+    assert list(folder.iterdir()) == []  # no half-written files
+
+
+def test_concurrent_fetches_leave_one_whole_file(use: Callable[..., Weights], folder: Path) -> None:
+    use(Fake(CONTENT))
+    found: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(weights.fetch("tiny-net").read_bytes())) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [CONTENT] * 8
+    assert [file.name for file in folder.iterdir()] == ["tiny-net.safetensors"]
+
+
+def test_an_unwritable_folder_is_one_sentence(
+    use: Callable[..., Weights], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use(Fake(CONTENT))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "file" / "below"))
+    with pytest.raises(UserError, match="set MVTF_WEIGHTS to another folder"):
+        weights.fetch("tiny-net")
+
+
+def test_explicit_path_then_variable_then_folder(
+    use: Callable[..., Weights], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(Fake(CONTENT))
+    places = {name: tmp_path / f"{name}.safetensors" for name in ("given", "named")}
+    for path in places.values():
+        path.write_bytes(CONTENT)
+    cached = weights.fetch("tiny-net")
+    assert weights.resolve("tiny-net") == cached
+    monkeypatch.setenv("MVTF_WEIGHTS_TINY_NET", str(places["named"]))
+    assert weights.resolve("tiny-net") == places["named"]
+    assert weights.resolve("tiny-net", places["given"]) == places["given"]
+    places["named"].unlink()  # a wrong setting is an error, never silently another file
+    with pytest.raises(WeightsMissingError, match="named by MVTF_WEIGHTS_TINY_NET, is not a file"):
+        weights.resolve("tiny-net")
+    with pytest.raises(WeightsMissingError, match="given, is not a file"):
+        weights.resolve("tiny-net", tmp_path / "none")
+
+
+def test_a_model_folder_only_where_the_ledger_allows_it(use: Callable[..., Weights], tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    use()
+    with pytest.raises(WeightsMissingError, match="is not a file"):
+        weights.resolve("tiny-net", model)
+    use(folder=True)
+    with pytest.raises(WeightsMissingError, match=r"not a model folder; expected config\.json"):
+        weights.resolve("tiny-net", model)
+    (model / "config.json").write_text("{}")
+    save_file({"x": torch.ones(2)}, model / "model.safetensors")
+    assert weights.resolve("tiny-net", model) == model
+    assert weights.load("tiny-net", model)["x"].tolist() == [1.0, 1.0]
+    first = weights.fingerprint("tiny-net", model)
+    (model / "config.json").write_text('{"hidden_act": "gelu"}')
+    assert weights.fingerprint("tiny-net", model) != first  # the configuration is part of the network
+    (model / "model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(WeightsCorruptError, match="cannot be read as weights"):
+        weights.load("tiny-net", model)
+
+
+def test_pack_and_unpack(use: Callable[..., Weights], folder: Path, tmp_path: Path) -> None:
+    use(Fake(CONTENT))
+    with pytest.raises(WeightsMissingError):
+        weights.pack(tmp_path / "out.tar", ["tiny-net"])
+    assert not (tmp_path / "out.tar").exists()
+    path = weights.fetch("tiny-net")
+    assert weights.pack(tmp_path / "out.tar", ["tiny-net"]) == ["tiny-net"]
+    path.unlink()
+    assert weights.unpack(tmp_path / "out.tar") == [path]
+    assert path.read_bytes() == CONTENT
+    first = (tmp_path / "out.tar").read_bytes()
+    weights.pack(tmp_path / "out.tar", ["tiny-net"])
+    assert (tmp_path / "out.tar").read_bytes() == first
+
+
+def _archive(path: Path, name: str, data: bytes, kind: bytes = tarfile.REGTYPE) -> Path:
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo(name)
+        info.type, info.size = kind, len(data)
+        info.linkname = "/etc/passwd" if kind != tarfile.REGTYPE else ""
+        tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("../tiny-net.safetensors", CONTENT, tarfile.REGTYPE),
+        ("/tmp/tiny-net.safetensors", CONTENT, tarfile.REGTYPE),
+        ("mvtf-weights/../../tiny-net.safetensors", CONTENT, tarfile.REGTYPE),
+        ("mvtf-weights/tiny-net.safetensors", b"", tarfile.SYMTYPE),
+        ("mvtf-weights/tiny-net.safetensors", b"", tarfile.LNKTYPE),
+        ("mvtf-weights/other.safetensors", CONTENT, tarfile.REGTYPE),
+        ("mvtf-weights/tiny-net.safetensors", CONTENT[:-1] + b"x", tarfile.REGTYPE),
+    ],
+)
+def test_hostile_archives_write_nothing(
+    use: Callable[..., Weights], folder: Path, tmp_path: Path, name: str, data: bytes, kind: bytes
+) -> None:
+    use(Fake(None))
+    archive = _archive(tmp_path / "evil.tar", name, data, kind)
+    with pytest.raises(WeightsCorruptError):
+        weights.unpack(archive)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"evil.tar"}
+
+
+def test_damaged_archives_are_told(use: Callable[..., Weights], folder: Path, tmp_path: Path) -> None:
+    use(Fake(None))
+    whole = _archive(tmp_path / "a.tar", "mvtf-weights/tiny-net.safetensors", CONTENT).read_bytes()
+    for content in (b"", b"not a tar" * 100, whole[: 512 + len(CONTENT) // 2]):
+        (tmp_path / "a.tar").write_bytes(content)
+        with pytest.raises(WeightsCorruptError, match=r"a\.tar"):
+            weights.unpack(tmp_path / "a.tar")
+    with pytest.raises(WeightsCorruptError, match="not an archive"):
+        weights.unpack(tmp_path / "none.tar")
+
+
+def test_the_ledger_is_consistent() -> None:
+    for name, entry in WEIGHTS.items():
+        assert entry.name == name
+        assert entry.metrics
+        assert entry.licence
+        filenames = [file.filename for file in entry.files]
+        assert len(set(filenames)) == len(filenames)
+        for file, source in entry.places():
+            assert len(file.sha256) == 64
+            if isinstance(source, FromAddress | FromHub):
+                assert (source.bytes, source.sha256) == (file.bytes, file.sha256)
+            if isinstance(source, FromIndex):
+                assert source.file.filename == f"{source.file.package}-{source.file.version}.tar.gz"
+
+
+@pytest.mark.parametrize("name", ["lpips-alex", "lpips-vgg", "i3d-kinetics400"])
+def test_the_files_on_this_machine_are_the_pinned_ones(name: str) -> None:
+    try:
+        weights.verify(name)
+    except WeightsMissingError as error:
+        pytest.skip(str(error))
+    assert weights.fingerprint(name) == WEIGHTS[name].files[0].sha256
+
+
+def test_serialize_depends_on_the_tensors_only_and_reads_back() -> None:
+    transposed = np.arange(6, dtype=np.float32).reshape(3, 2).T
+    shuffled = {"a": TENSORS["a"], "b": TENSORS["b"]}
+    assert serialize(shuffled) == CONTENT
+    assert serialize({"x": transposed}) == serialize({"x": transposed.copy(order="C")})
+    header = int.from_bytes(CONTENT[:8], "little")
+    assert header % 8 == 0
+
+
+def test_lpips_renames_and_transposes() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for k in range(5):
+        arrays[f"AlexNet_0/Conv_{k}/kernel"] = rng.random((3, 2, 4, 5), np.float32)
+        arrays[f"AlexNet_0/Conv_{k}/bias"] = rng.random(5, np.float32)
+        arrays[f"NetLinLayer_{k}/Conv_0/kernel"] = rng.random((1, 1, 5, 1), np.float32)
+    tensors = lpips_from_flax(arrays, "AlexNet_0", ALEX_CONVOLUTIONS)
+    assert len(tensors) == 15
+    assert tensors["features.6.weight"].shape == (5, 4, 3, 2)
+    assert tensors["features.6.weight"][4, 3, 2, 1] == arrays["AlexNet_0/Conv_2/kernel"][2, 1, 3, 4]
+    assert tensors["lin4.model.1.weight"].shape == (1, 5, 1, 1)
+
+
+def test_missing_arrays_are_told() -> None:
+    with pytest.raises(WeightsCorruptError, match=r"port\.ckpt: not the arrays expected"):
+        convert(
+            {"params/Mixed_3b/Branch_9/x/Conv_0/kernel": np.zeros((1, 1, 1, 1, 1), np.float32)},
+            i3d_from_flax,
+            "port.ckpt",
+        )
+
+
+def test_lpips_from_torchvision_gives_the_same_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The second source yields the pinned bytes, from a backbone with the values of the first."""
+    try:
+        tensors = weights.load("lpips-alex")
+    except WeightsMissingError as error:
+        pytest.skip(str(error))
+    backbone = {name: x for name, x in tensors.items() if name.startswith("features.")}
+    torch.save({**backbone, "classifier.1.weight": torch.ones(3, 3)}, tmp_path / "alexnet.pth")
+    monkeypatch.setattr(
+        FromAddress,
+        "fetch",
+        lambda self, target, progress: target.write_bytes((tmp_path / "alexnet.pth").read_bytes()),
+    )
+    file = WEIGHTS["lpips-alex"].files[0]
+    (source,) = (source for source in file.sources if isinstance(source, FromTorchvision))
+    source.fetch(tmp_path / "out.safetensors", None)
+    assert hashlib.sha256((tmp_path / "out.safetensors").read_bytes()).hexdigest() == file.sha256
+
+
+def test_the_hub_is_not_asked_when_offline(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: None
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    source = FromHub(repository="nobody/nothing", revision="0" * 40, file="x.bin", bytes=1, sha256="0" * 64)
+    with pytest.raises(DownloadError, match="HF_HUB_OFFLINE"):
+        source.fetch(tmp_path / "x", None)
