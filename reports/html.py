@@ -1,0 +1,121 @@
+"""Tables as HTML: every number opens the tree of where it came from.
+
+`table_html` is a fragment for a page that also loads `templates/base.css` and `templates/table.js`;
+`tables_page` is one self-contained file. Nothing in either asks the network for anything.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.reports.layout import lay_out, number
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def environment() -> Environment:
+    """Jinja with autoescape for everything and no silently empty variables."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["plain"] = plain
+    made.tests["tree"] = lambda value: isinstance(value, Mapping | list | tuple) and len(value) > 0
+    return made
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that may stand inside a <script> element: no `<`, `>`, `&`, and none of JS's extra line ends."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def plain(value: Any) -> str:
+    """A leaf of a provenance tree for people; nothing and empty containers get a word."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping | list | tuple):
+        return "none"
+    return str(value)
+
+
+def table_html(table: Table, *, intervals: bool = True) -> Markup:
+    """The `<section class="result">` of one table, with its notes and its cells' provenance as JSON.
+
+    Raises:
+        DataError: the table is malformed (see `layout.lay_out`).
+    """
+    laid = lay_out(table, intervals=intervals)
+    tips = {
+        (place, across): _tip(row, column, cell)
+        for place, row in enumerate(table.rows)
+        for across, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True))
+    }
+    plain_table = table.to_json()
+    details = {
+        f"{place}.{across}": {
+            "title": f"{row['label']} · {column['title']}",
+            "note": tips[place, across],
+            "source": row["source"],
+            "provenance": cell["provenance"],
+        }
+        for place, row in enumerate(plain_table["rows"])
+        for across, (column, cell) in enumerate(zip(plain_table["columns"], row["cells"], strict=True))
+    }
+    template = environment().get_template("table.html")
+    return Markup(template.render(table=table, laid=laid, tips=tips, details=script_json(details)))
+
+
+def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True) -> str:
+    """One self-contained HTML file with `tables`."""
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            tables=[table_html(table, intervals=intervals) for table in tables],
+            style=asset("base.css"),
+            script=asset("table.js"),
+        )
+    )
+
+
+def asset(name: str) -> Markup:
+    """A style sheet or script of ours, to be put into a page as it is."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _tip(row: TableRow, column: Column, cell: Cell) -> str:
+    """What hovering shows: the unrounded number and, in one line each, what it rests on."""
+    lines = []
+    if cell.value is None:
+        lines.append(f"No value: {cell.reason}")
+    else:
+        value = number(cell.value, 0) if cell.value in (float("inf"), float("-inf")) else repr(cell.value)
+        lines.append(f"{column.title} {value}")
+    if cell.low is not None and cell.high is not None:
+        low, high = number(cell.low, column.digits), number(cell.high, column.digits)
+        lines.append(f"95 % interval {low} to {high}")
+    if cell.want:
+        lines.append(f"{cell.have} of {cell.want} objects")
+    if row.group == "measured" and cell.rank is not None:
+        lines.append(f"rank {cell.rank}" + (", not distinguishable from the best" if cell.tied else ""))
+    if row.group == "quoted":
+        lines.append("quoted, not measured here" + (f": {row.note}" if row.note else ""))
+    signature = (cell.provenance or {}).get("signature")
+    if signature:
+        lines.append(str(signature))
+    return "\n".join(lines)
