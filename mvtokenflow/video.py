@@ -237,8 +237,8 @@ def _read_video(path: Path, keep: slice, *, masks: bool = False) -> _Frames:
                     _refuse_too_large(path, kept[position], len(kept))
     except av.FFmpegError as error:
         raise DataError(
-            f"{path}: not a video, or damaged or cut off after {total} frames ({error.strerror}); copy or export "
-            "it again (mp4, mov, webm, mkv, avi, gif, or a folder of frames <n>.png)"
+            f"{path}: not a video, or damaged or cut off after {total} frames ({error.strerror}); copy or "
+            "export it again (mp4, mov, webm, mkv, avi, gif, or a folder of frames <n>.png)"
         ) from error
     if not total:
         raise DataError(f"{path}: a video without frames; record or export it again")
@@ -296,7 +296,8 @@ def _decode(path: Path, video: Any) -> Iterator[Any]:
     missing = length - (times[-1] - float((video.start_time or 0) * video.time_base) + interval)
     if missing > 0.75 * interval:  # less than one frame, more than any rounding of time stamps
         raise DataError(
-            f"{path}: ends early, after {len(times)} frames; {missing:.2f} of {length:.2f} s are missing; {AGAIN}"
+            f"{path}: ends early, after {len(times)} frames; {missing:.2f} of {length:.2f} s are missing; "
+            f"{AGAIN}"
         )
 
 
