@@ -1,0 +1,282 @@
+"""Your own clips as a dataset: a folder of frames, a video file, or a folder of several of these.
+
+What a scene looks like on disk:
+
+* `cat/<n>.png` or `cat.mp4`: a clip alone. It is scored on its input view only.
+* `cat/input/<n>.png` or `cat/input.mp4`, `cat/eval_<i>/<n>.png` and `cat/views.json`: a clip with
+  reference pictures of other views. `views.json` says where those stand, relative to the input:
+  `{"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}, ...}`; a view (and `"input"`) may add `"cameras"`,
+  one camera as `Cameras.to_dict` writes it.
+
+A clip without alpha needs masks beside it, named `<clip>_mask`: `cat_mask/<n>.png` or `cat_mask.mp4`.
+
+The reference pictures are made once as RGB on white in the cache, in a folder named by the digest of
+all source files, so that they never depend on a file that changed since.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from mvtokenflow.cameras import Cameras
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.errors import DataError
+from mvtokenflow.files import choose, digest, frame_files, sha256_file, write_json
+from mvtokenflow.pictures import check_file
+from mvtokenflow.video import read_clip, read_on_white, write_png
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
+
+_FRAME = re.compile(r"\d+\.png\Z")
+_EVAL = re.compile(r"eval_(\d+)\Z")
+
+
+def cache_root() -> Path:
+    """`$MVTF_CACHE`, else the user's cache folder of the platform."""
+    named = os.environ.get("MVTF_CACHE")
+    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("mvtokenflow"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """Where a scene's files are: `clip` and `mask` are folders of frames or videos, `views` eval folders."""
+
+    clip: Path
+    mask: Path | None
+    views: Mapping[str, Path]
+    angles: Path
+
+
+class FolderDataset:
+    """Scenes from a path of yours; nothing is read before a scene is asked for.
+
+    Args:
+        path: one scene or a folder of scenes, see the module.
+        cache: where reference pictures are kept; default `cache_root()`.
+    """
+
+    def __init__(self, path: Path, cache: Path | None = None) -> None:
+        self.path = path.expanduser()
+        self.cache = cache
+        self.name = f"folder-{_title(self.path.resolve())}"
+
+    def scene_names(self) -> Sequence[str]:
+        """Names of folders and videos, sorted.
+
+        Raises:
+            DataError: no such path, or no scene in it.
+        """
+        return sorted(_find(self.path))
+
+    def scene(self, name: str) -> Scene:
+        """The scene, after reading all its pictures once per content.
+
+        Raises:
+            DataError: whatever is wrong with a file, see `read_clip`; `views.json` missing or wrong.
+            ConfigError: no such scene.
+        """
+        source = choose("scene", name, _find(self.path))
+        angles = _read_angles(source)
+        folder = _materialise(name, source, self.cache or cache_root())
+        views = [
+            View(name=view, frames=frame_files(folder / view), **angles[view])
+            for view in ("input", *source.views)
+        ]
+        return Scene(
+            name=name,
+            clip=partial(read_clip, source.clip, source.mask, name=name),
+            input=views[0],
+            views=views[1:],
+            root=folder,
+        )
+
+
+def _find(path: Path) -> dict[str, _Source]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give a folder of frames <n>.png or a video")
+    alone = _source(path)
+    if alone is not None:
+        return {_title(path.resolve()): alone}
+    if path.is_file():
+        raise DataError(
+            f"{path}: not a video ({', '.join(VIDEO_SUFFIXES)}); give one or a folder of frames <n>.png"
+        )
+    entries = _entries(path)
+    found: dict[str, _Source] = {}
+    for entry in entries:
+        source = _source(entry)
+        if source is None or _is_mask(entry, entries):
+            continue
+        name = _title(entry)
+        if name in found:
+            raise DataError(
+                f"{entry}: a second scene named '{name}' beside {found[name].clip}; rename one of them"
+            )
+        found[name] = source
+    if not found:
+        first = f" (the first entry is {entries[0].name})" if entries else ""
+        raise DataError(
+            f"{path}: holds no frames named <integer>.png, no video and no folder of these{first}; "
+            "rename the frames or give another folder"
+        )
+    return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _source(path: Path) -> _Source | None:
+    """What makes `path` a scene by itself; None if nothing does."""
+    if path.is_file():
+        is_video = path.suffix.lower() in VIDEO_SUFFIXES
+        return _Source(clip=path, mask=_mask_of(path), views={}, angles=path) if is_video else None
+    if not path.is_dir():
+        return None
+    entries = _entries(path)
+    views = {e.name: e for e in sorted(entries, key=_view_number) if _EVAL.match(e.name)}
+    if any(_FRAME.match(entry.name) for entry in entries):
+        if views:
+            raise DataError(f"{path}: frames beside {next(iter(views))}; move the frames into {path / 'input'}")
+        return _Source(clip=path, mask=_mask_of(path), views={}, angles=path)
+    for entry in entries:
+        if _title(entry) == "input" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
+            return _Source(clip=entry, mask=_mask_of(entry), views=views, angles=path / "views.json")
+    return None
+
+
+def _view_number(entry: Path) -> int:
+    match = _EVAL.match(entry.name)
+    return int(match.group(1)) if match else -1
+
+
+def _title(path: Path) -> str:
+    """A folder's name, or a file's without its suffix."""
+    return path.name if path.is_dir() else path.stem
+
+
+def _mask_of(clip: Path) -> Path | None:
+    """`<clip>_mask`, a folder or a video, beside the clip."""
+    clip = clip if clip.is_file() else clip.resolve()
+    for entry in _entries(clip.parent):
+        if _title(entry) == f"{_title(clip)}_mask" and (
+            entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES
+        ):
+            return entry
+    return None
+
+
+def _is_mask(entry: Path, entries: Sequence[Path]) -> bool:
+    title = _title(entry)
+    return title.endswith("_mask") and title.removesuffix("_mask") in {_title(e) for e in entries}
+
+
+def _read_angles(source: _Source) -> dict[str, dict[str, Any]]:
+    """Fields of `View` by view name."""
+    angles: dict[str, Any] = {"input": {"azimuth_deg": 0, "elevation_deg": 0}}
+    path = source.angles
+    if path.is_file() and path.suffix == ".json":
+        try:
+            stated = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: not readable as JSON ({error}); write it again") from error
+        if not isinstance(stated, dict):
+            raise DataError(f"{path}: expected an object with one entry per view, as in {_EXAMPLE}")
+        angles |= stated
+    missing, unknown = set(source.views) - set(angles), set(angles) - set(source.views) - {"input"}
+    if missing:
+        raise DataError(
+            f"{path}: says nothing about {', '.join(sorted(missing))}; write e.g. {_EXAMPLE} into it"
+        )
+    if unknown:
+        raise DataError(
+            f"{path}: has {', '.join(sorted(unknown))}, which is no folder here; remove or rename it"
+        )
+    return {view: _view_fields(fields, f"{path}: {view}") for view, fields in angles.items()}
+
+
+_EXAMPLE = '{"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}}'
+
+
+def _view_fields(fields: Any, name: str) -> dict[str, Any]:
+    needed = {"azimuth_deg", "elevation_deg"}
+    if not isinstance(fields, dict) or not needed <= set(fields) <= needed | {"cameras"}:
+        raise DataError(f"{name}: expected azimuth_deg, elevation_deg and perhaps cameras, as in {_EXAMPLE}")
+    for key in sorted(needed):
+        if not isinstance(fields[key], int | float) or not -360 <= fields[key] <= 360:
+            raise DataError(f"{name}: {key} is {fields[key]!r}; expected degrees from -360 to 360")
+    cameras = Cameras.from_dict(fields["cameras"], name) if "cameras" in fields else None
+    if cameras is not None and len(cameras) != 1:
+        raise DataError(f"{name}: {len(cameras)} cameras; expected one, which stands still")
+    return {**{key: float(fields[key]) for key in needed}, "cameras": cameras}
+
+
+def _materialise(name: str, source: _Source, cache: Path) -> Path:
+    """The folder with the scene's pictures on white, `input/<n>.png` and `eval_<i>/<n>.png`, made if needed."""
+    inputs = {"clip": source.clip, **({"mask": source.mask} if source.mask else {}), **source.views}
+    files = [
+        (f"{role}/{file.name}", file)
+        for role, path in inputs.items()
+        for file in (frame_files(path) if path.is_dir() else [path])
+    ]
+    for _, file in files:
+        check_file(file)
+    key = digest((role, sha256_file(file).encode()) for role, file in files)
+    folder = cache / "folder" / f"{name}-{key[:16]}"
+    if _is_whole(folder):
+        return folder
+    clip = read_clip(source.clip, source.mask, name=name)
+    try:
+        with _new_folder(folder) as building:
+            for n, frame in enumerate(clip.on_background(1.0)):
+                write_png(building / "input" / f"{n}.png", frame.numpy())
+            counts = {"input": len(clip)}
+            for view, path in source.views.items():
+                frames = frame_files(path)
+                counts[view] = len(frames)
+                for n, file in enumerate(frames):
+                    write_png(building / view / f"{n}.png", read_on_white(file))
+            write_json(building / "scene.json", {"frames": counts, "sources": key})
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror}); free some space or set MVTF_CACHE to another "
+            "folder"
+        ) from error
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """The folder appears at once, but somebody may have removed files from it since."""
+    try:
+        counts = json.loads((folder / "scene.json").read_bytes())["frames"]
+        return all(len(frame_files(folder / view)) == count for view, count in counts.items())
+    except (OSError, ValueError, KeyError, DataError):
+        return False
+
+
+@contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that replaces `target` if the block succeeds and nobody else was faster."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if not _is_whole(target):
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
