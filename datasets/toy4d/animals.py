@@ -121,6 +121,7 @@ def bird(build: Builder, draw: Draw, palette: Palette) -> str:
         0, (0, 0, leg + height), swing=0.012, phase=phase, slide=(0.0, 0.0, 0.05), slide_phase=phase
     )
     if adjective in ("plain", "two-tone"):
+        adjective = "two-tone"
         coat = split(palette.main, palette.light, (0.0, -0.86, -0.5), draw.uniform(0.35, 0.55))
     build.ellipsoid(body, (0, 0, 0), (width, length, height), coat, axis=X, turn=-0.05)
     orange = blend(GOLD, palette.accent, draw.uniform(0.0, 0.35))
@@ -161,7 +162,7 @@ def bird(build: Builder, draw: Draw, palette: Palette) -> str:
 def _wings(
     build: Builder, draw: Draw, palette: Palette, body: int, width: float, height: float, phase: float
 ) -> None:
-    span, flap, lift = draw.uniform(0.42, 0.55), draw.uniform(0.05, 0.09), draw.uniform(0.02, 0.10)
+    span, flap, lift = draw.uniform(0.35, 0.46), draw.uniform(0.05, 0.09), draw.uniform(0.02, 0.10)
     tip_color: Color = draw.choice((palette.dark, palette.accent, palette.light))
     for side in (-1.0, 1.0):
         # A turn about +Y lowers +X, so the sign of the side makes both wings rise together.

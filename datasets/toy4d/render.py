@@ -11,6 +11,7 @@ from mvtokenflow.datasets.toy4d import kernels
 from mvtokenflow.datasets.toy4d.toys import Toy
 
 Array = NDArray[np.float32]
+Times = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def _unpack(cameras: Cameras) -> list[_Camera]:
     return [_Camera(p, k, ortho, cameras.width, cameras.height) for p, k in zip(poses, intrinsics, strict=True)]
 
 
-def render(toy: Toy, cameras: Cameras, times: Sequence[float], *, samples: int = 2) -> Render:
+def render(toy: Toy, cameras: Cameras, times: Times, *, samples: int = 2) -> Render:
     """Render a toy.
 
     Args:
@@ -117,7 +118,7 @@ def render(toy: Toy, cameras: Cameras, times: Sequence[float], *, samples: int =
     return Render(rgb=rgba[..., :3], alpha=rgba[..., 3:], normal=normal, depth=depth, part=part)
 
 
-def render_flow(toy: Toy, cameras: Cameras, times: Sequence[float], targets: Sequence[float]) -> Flow:
+def render_flow(toy: Toy, cameras: Cameras, times: Times, targets: Times) -> Flow:
     """Exact motion of what each pixel centre shows at `times[i]` to `targets[i]`, in the same cameras.
 
     Surface points move rigidly with their part. Visibility is decided by intersecting the target pose along

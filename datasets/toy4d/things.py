@@ -317,12 +317,12 @@ def _flower(build: Builder, draw: Draw, palette: Palette, pot: int, ground: floa
     count = int(draw.uniform(6, 10))
     wide, reach = draw.uniform(0.15, 0.21), draw.uniform(0.24, 0.32)
     centre = draw.uniform(0.26, 0.32)
-    other = draw.choice((palette.main, palette.light, palette.accent))
+    other = draw.choice((palette.main, palette.light, palette.accent))  # every second petal of an even number
     for k in range(count):
         # Each petal hangs on its own hinge, turned to its place about the flower's axis Y.
         place = build.bone(head, (0, 0.03 * (k % 2), 0), axis=Y, bias=k / count)
         hinge = build.bone(place, (0, 0, centre * 0.75), axis=X, swing=0.025, cycles=1, phase=phase, bias=0.02)
-        color = palette.main if k % 2 and count % 2 == 0 else other
+        color = other if k % 2 and count % 2 == 0 else palette.main
         petal = Skin(blend(color, palette.dark, 0.25), color, pattern=GRADIENT, args=(2, -0.9, 0.1, 0.0))
         build.ellipsoid(hinge, (0, 0, reach * 0.8), (wide, 0.06, reach), petal)
     size = (centre, 0.16, centre)

@@ -1,7 +1,7 @@
 """Deterministic construction of toys: `make_toy(plan, seed)` and the domains seeds are drawn from."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -27,8 +27,10 @@ PLANS: Mapping[str, Callable[[Builder, Draw, Palette], str]] = MappingProxyType(
 HELD_OUT_PLAN = "crab"
 TRAINED_PLANS = tuple(plan for plan in PLANS if plan != HELD_OUT_PLAN)
 
-# Training draws seeds below this bound, the benchmark counts up from it: no toy is in both.
-TEST_SEEDS_FROM = 1 << 60
+# Seeds by use; the ranges do not meet, so no toy is in two of them. The benchmark's scenes are test seeds.
+SEEDS: Mapping[str, range] = MappingProxyType(
+    {"train": range(1 << 59), "validation": range(1 << 59, 1 << 60), "test": range(1 << 60, 1 << 61)}
+)
 
 # The farthest a toy reaches from the vertical axis or up and down, over its whole clip, in world units.
 FILL = 0.875
@@ -108,51 +110,42 @@ def make_toy(plan: str, seed: int) -> Toy:
     palette = Palette.draw(draw)
     build = Builder()
     caption = body(build, draw, palette).replace("a orange", "an orange")
-    bones = np.array(build.bones)
-    frames = np.array(build.frames).reshape(-1, 3, 4)
-    sizes = np.array(build.sizes)
-    kinds, parents = np.array(build.kinds), np.array(build.parents)
-    part_bones = np.array(build.part_bones)
-    _fit(bones, frames, sizes, kinds, parents, part_bones, yaw)
+    return _fit(assemble(build, plan=plan, seed=seed, caption=caption), yaw)
+
+
+def assemble(build: Builder, *, plan: str, seed: int, caption: str) -> Toy:
+    """The toy as built: neither scaled, nor centred, nor turned."""
     return Toy(
         plan=plan,
         seed=seed,
         caption=caption,
-        yaw_deg=yaw,
-        parents=parents,
-        bones=bones,
-        part_bones=part_bones,
-        part_frames=frames,
-        kinds=kinds,
-        sizes=sizes,
+        yaw_deg=0.0,
+        parents=np.array(build.parents),
+        bones=np.array(build.bones, np.float64),
+        part_bones=np.array(build.part_bones),
+        part_frames=np.array(build.frames, np.float64).reshape(-1, 3, 4),
+        kinds=np.array(build.kinds),
+        sizes=np.array(build.sizes, np.float64),
         patterns=np.array([skin.pattern for skin in build.skins]),
         pattern_args=np.array([skin.args for skin in build.skins], np.float64),
         colors=np.array([(skin.first, skin.second, skin.third) for skin in build.skins]),
     )
 
 
-def _fit(
-    bones: Array,
-    frames: Array,
-    sizes: Array,
-    kinds: NDArray[np.int64],
-    parents: NDArray[np.int64],
-    part_bones: NDArray[np.int64],
-    yaw_deg: float,
-) -> None:
-    """Scale the toy, centre the extents of its whole clip, and turn it; changes the arrays in place."""
-    poses = motion.poses(parents, bones, part_bones, frames, _FIT_TIMES)
-    reach = kernels.supports(kinds, sizes, poses, _DIRECTIONS).max(0)
+def _fit(toy: Toy, yaw_deg: float) -> Toy:
+    """Scale the toy, centre the extents of its whole clip on the origin, and turn it."""
+    reach = toy.reach(_FIT_TIMES, _DIRECTIONS).max(0)
     quarter = _FIT_DIRECTIONS // 4
     x = 0.5 * (reach[0] - reach[2 * quarter])
     y = 0.5 * (reach[quarter] - reach[3 * quarter])
     z = 0.5 * (reach[-1] - reach[-2])
     around = reach[:-2] - (_DIRECTIONS[:-2, 0] * x + _DIRECTIONS[:-2, 1] * y)
     scale = FILL / max(float(around.max()), 0.5 * float(reach[-1] + reach[-2]))
-    sizes *= scale
+    bones, frames = toy.bones.copy(), toy.part_frames.copy()
     frames[:, :, 3] *= scale
     bones[:, motion.OFFSET] *= scale
     bones[:, motion.SLIDE] *= scale
     s, c = motion.sincos(yaw_deg / 360.0)
     bones[0, motion.OFFSET] = -scale * (c * x - s * y), -scale * (s * x + c * y), -scale * z
     bones[0, motion.BIAS] = yaw_deg / 360.0
+    return replace(toy, yaw_deg=yaw_deg, bones=bones, part_frames=frames, sizes=toy.sizes * scale)
