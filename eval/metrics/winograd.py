@@ -224,7 +224,8 @@ def tile_distance(
 ) -> float:
     """Σ over the pixels of `tiles` of Σ_c w_c (a_c/|a| - b_c/|b|)².
 
-    |v| is sqrt(Σ v² + eps_inside) + eps_outside. Both pictures have one size and thus one background layout `rows`, `columns`.
+    |v| is sqrt(Σ v² + eps_inside) + eps_outside. Both pictures have one size and thus one background
+    layout `rows`, `columns`.
     """
     total = 0.0
     for t in range(tiles.shape[0]):
