@@ -6,7 +6,7 @@ Every DataError names the file, what was found in it and what to do.
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
     if not data.startswith(_SIGNATURE):
         known = (name for start, name in _OTHER_SIGNATURES.items() if data.startswith(start))
         raise DataError(f"{path}: {next(known, 'not a PNG file')}; convert it to {accepted[0]} PNG")
-    found, width, height = _png_kind(path, data)
+    chunks = _png_chunks(path, data)
+    found, width, height = _png_kind(path, chunks)
     if width * height > MAX_PICTURE_PIXELS:
         raise DataError(
             f"{path}: {width}x{height} pixels, more than the {MAX_PICTURE_PIXELS} that are read "
@@ -130,20 +131,22 @@ def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
         raise DataError(f"{path}: {found} picture, expected {' or '.join(accepted)}; {fix}")
     try:
         picture = np.array(Image.open(BytesIO(data), formats=["PNG"]))
-    except (OSError, SyntaxError, ValueError) as error:
+        # Pillow fills rows that are not in the file with zeros.
+        row = -(-width // 8) if picture.dtype == np.bool_ else picture[0].size
+        needed = height * (1 + row)  # each row has a filter byte; interlaced files hold at least as much
+        held = len(zlib.decompressobj().decompress(chunks[b"IDAT"], needed))
+    except (OSError, SyntaxError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: damaged PNG ({error}); {AGAIN}") from error
+    if held < needed:
+        raise DataError(f"{path}: damaged PNG ({held} of {needed} bytes of pixels); {AGAIN}")
     return picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
 
 
-def _png_kind(path: Path, data: bytes) -> tuple[str, int, int]:
-    """("8-bit RGB" or the like, width, height) after checking every chunk.
+def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]:
+    """("8-bit RGB" or the like, width, height).
 
-    Pillow is not asked: it reads 16-bit RGB as 8-bit without a word, and never looks at the checksums
-    of the pixel data.
+    Pillow is not asked: it reads 16-bit RGB as 8-bit without a word.
     """
-    chunks: dict[bytes, bytes] = {}
-    for kind, content in _png_chunks(path, data):
-        chunks.setdefault(kind, content)
     header = chunks.get(b"IHDR", b"")
     if len(header) != 13 or b"IDAT" not in chunks:
         raise DataError(f"{path}: damaged PNG (no picture in it); {AGAIN}")
@@ -156,18 +159,19 @@ def _png_kind(path: Path, data: bytes) -> tuple[str, int, int]:
     return found, width, height
 
 
-def _png_chunks(path: Path, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _png_chunks(path: Path, data: bytes) -> dict[bytes, bytes]:
+    """Content by chunk name, pieces of one name joined; checks what Pillow does not: checksums and the end."""
+    found: dict[bytes, list[bytes]] = {}
     position = len(_SIGNATURE)
-    kind = b""
-    while kind != b"IEND":
+    while b"IEND" not in found:
         end = position + 12 + int.from_bytes(data[position : position + 4])
         if end > len(data):
             raise DataError(f"{path}: truncated PNG ({len(data)} bytes, no end mark); {AGAIN}")
-        kind = data[position + 4 : position + 8]
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != int.from_bytes(data[end - 4 : end]):
             raise DataError(f"{path}: damaged PNG (wrong checksum at byte {position}); {AGAIN}")
-        yield kind, data[position + 8 : end - 4]
+        found.setdefault(data[position + 4 : position + 8], []).append(data[position + 8 : end - 4])
         position = end
+    return {name: b"".join(pieces) for name, pieces in found.items()}
 
 
 def _read_bytes(path: Path) -> bytes:
