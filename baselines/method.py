@@ -31,7 +31,7 @@ class Rendering:
 class Progress(Protocol):
     """Where a method reports how far it is."""
 
-    def __call__(self, stage: str, done: int, total: int) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, /) -> None: ...
 
 
 class Method(Protocol):
@@ -43,9 +43,14 @@ class Method(Protocol):
         uses_truth: True for known-answer rows that look at the ground truth ("oracle").
     """
 
-    name: str
-    source: Source
-    uses_truth: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def uses_truth(self) -> bool: ...
 
     def config(self) -> Mapping[str, Any]:
         """JSON-able settings; their hash names the run folder, so everything that changes pixels is in it."""

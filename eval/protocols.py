@@ -36,6 +36,10 @@ class MetricSpec:
     weights: str | None = None
     needs: Literal["frame", "clip", "views"] = "frame"
 
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        """For which frames a view of `frames` has a value; [None] for one value per clip."""
+        return [None] if self.needs == "clip" else frames
+
     def signature(self) -> str:
         """All fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
         hidden = {"key", "version", "views", "weights", "needs"}
@@ -85,6 +89,9 @@ class Clip(MetricSpec):
     model: str = "ViT-B-32"
     pair: Literal["gt", "views", "time"] = "gt"
 
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames[:-1] if self.pair == "time" else frames
+
 
 @dataclass(frozen=True, kw_only=True)
 class FvdC4d(MetricSpec):
@@ -116,13 +123,31 @@ class FvdSet(MetricSpec):
 @dataclass(frozen=True, kw_only=True)
 class WarpError(MetricSpec):
     """Mean absolute difference, in 0..255, between frame t and frame t+gap warped back by the reference's
-    flow, over visible pixels of the object. The reference's own value is the floor, recorded as
-    `<key>_floor`."""
+    flow, over visible pixels of the object. `of="reference"` is the floor: the reference's own value."""
 
     key: str = "warp"
     needs: Literal["frame", "clip", "views"] = "clip"
     flow: Literal["exact", "dis"] = "exact"
     gap: int = 1
+    of: Literal["prediction", "reference"] = "prediction"
+
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames[: -self.gap]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionMagnitude(MetricSpec):
+    """Mean length in pixels of the flow on the object; reads a static result for what it is.
+
+    The flow is estimated (DIS) on the rendering, so that methods without flow are measured too.
+    """
+
+    key: str = "motion"
+    needs: Literal["frame", "clip", "views"] = "clip"
+    of: Literal["prediction", "reference"] = "prediction"
+
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames[:-1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +157,9 @@ class FlowError(MetricSpec):
     key: str = "flow_epe"
     needs: Literal["frame", "clip", "views"] = "clip"
 
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames[:-1]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NormalError(MetricSpec):
@@ -139,6 +167,9 @@ class NormalError(MetricSpec):
 
     key: str = "normal_deg"
     needs: Literal["frame", "clip", "views"] = "clip"
+
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,14 +279,17 @@ _ALL = (
             Psnr(views=("input",)),
             Ssim(views=("input",)),
             Lpips(views=("input",)),
-            Clip(pair="views", views=_BOTH, needs="views"),
+            Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
             FvdC4d(views=("input",)),
+            Clip(key="clip_t", pair="time", views=("input",), needs="clip"),
             WarpError(views=("input",), flow="dis"),
+            WarpError(key="warp_floor", views=("input",), flow="dis", of="reference"),
+            MotionMagnitude(views=("input",)),
         ),
         assumed=(
             "512 px on white, LPIPS-VGG fed −1..1, range 255",
             "CLIP: rendered input view against each rendered novel view at the same time",
-            "FVD: the single-clip distance of Consistent4D's script between input video and rendered input view",
+            "FVD: the single-clip distance of Consistent4D's script, input video against rendered input view",
         ),
     ),
     Protocol(
@@ -272,7 +306,13 @@ _ALL = (
             Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
             FvdC4d(views=_BOTH),
             FvdSet(),
+            Clip(key="clip_t", pair="time", views=_BOTH, needs="clip"),
             WarpError(views=_BOTH),
+            WarpError(key="warp_floor", views=_BOTH, of="reference"),
+            WarpError(key="warp_8", views=_BOTH, gap=8),
+            WarpError(key="warp_8_floor", views=_BOTH, gap=8, of="reference"),
+            MotionMagnitude(views=_BOTH),
+            MotionMagnitude(key="motion_reference", views=_BOTH, of="reference"),
             FlowError(views=_BOTH),
             NormalError(views=_BOTH),
         ),

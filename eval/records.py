@@ -206,12 +206,13 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One finished run folder."""
+    """One finished run folder: its renderings, what was measured on them, and why the rest was not."""
 
     folder: Path
     manifest: Manifest
     rows: Sequence[Row]
     features: Sequence[FeatureRow] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:

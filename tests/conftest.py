@@ -1,17 +1,22 @@
-"""Shared fixtures: one thread, no network, the pictures kept outside the repository."""
+"""Shared fixtures: no network, the pictures kept outside the repository, small procedural predictions."""
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the checkout on sys.path, where our `datasets/` would shadow Hugging Face's.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for the network must fail at once
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub must fail at once
 
 SHARED = Path(os.environ.get("MVTF_SHARED", ROOT.parent / "shared"))
+Layout = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +25,40 @@ def shared() -> Path:
     if not (SHARED / "parity").is_dir():
         pytest.skip(f"the reference pictures are not in {SHARED}; set MVTF_SHARED to their folder")
     return SHARED
+
+
+def toy_picture(frame: int, view: int, size: int, shift: int = 0) -> NDArray[np.uint8]:
+    """A coloured blob with a stripe on white; no two views share a silhouette, no side is symmetric."""
+    y, x = np.mgrid[0:size, 0:size] / size
+    centre = 0.35 + 0.1 * view
+    body = ((x - centre - shift / size) / (0.12 + 0.05 * view)) ** 2 + ((y - 0.5) / 0.25) ** 2 < 1
+    head = (x - centre - 0.1 - shift / size) ** 2 + (y - 0.25 - 0.01 * frame) ** 2 < 0.01
+    picture = np.full((size, size, 3), 255, np.uint8)
+    picture[body] = (200, 80, 40)
+    picture[body & (((x + y) * 12 + frame).astype(int) % 2 == 0)] = (60, 90, 160)
+    picture[head] = (30, 140, 60)
+    return picture
+
+
+@pytest.fixture
+def layout() -> Layout:
+    """Write `<root>/<object>/eval_<i>/<n>.png`; returns the root."""
+
+    def write(
+        root: Path,
+        objects: tuple[str, ...] = ("cat",),
+        views: tuple[str, ...] = ("eval_0", "eval_1", "eval_2", "eval_3"),
+        frames: int = 2,
+        size: int = 48,
+        shift: int = 0,
+    ) -> Path:
+        for name in objects:
+            for number, view in enumerate(views):
+                folder = root / name / view
+                folder.mkdir(parents=True)
+                for frame in range(frames):
+                    picture = toy_picture(frame, number, size, shift)
+                    Image.fromarray(picture).save(folder / f"{frame}.png")
+        return root
+
+    return write

@@ -1,0 +1,61 @@
+"""`mvtf-eval`: the command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mvtokenflow import __version__
+from mvtokenflow.eval.commands import admin, records, score, tables
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Measure video-to-4D methods: tables whose every cell can be trusted, on any machine.",
+    epilog="Exit codes: 0 ok, 1 gate failed, 2 something for you to fix (regress has its own, see its help).",
+)
+app.command("score")(score.score)
+for _name in ("table1", "table2", "table3", "table4"):
+    app.command(_name)(tables.table)
+app.command("report")(records.report)
+app.command("explain")(records.explain)
+app.command("regress")(records.regress)
+app.command("ambiguity")(score.ambiguity)
+app.command("align")(score.align)
+app.command("protocols")(admin.protocols)
+app.add_typer(admin.weights_app, name="weights")
+app.add_typer(admin.datasets_app, name="datasets")
+app.command("doctor")(admin.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Measure video-to-4D methods: tables whose every cell can be trusted, on any machine."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of `mvtf-eval`."""
+    try:
+        app()
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        _fail(
+            f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again", 2
+        )
+    except Exception as error:
+        from mvtokenflow.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        _fail(str(error), 2)
+
+
+def _fail(sentence: str, code: int) -> None:
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(code)

@@ -1,0 +1,141 @@
+"""From the words of a command line to the grid of runs they name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mvtokenflow.baselines.method import Method
+    from mvtokenflow.datasets.scene import Dataset
+    from mvtokenflow.eval.protocols import Protocol
+    from mvtokenflow.eval.scoring import Options
+    from mvtokenflow.eval.tabulate import Request
+
+DatasetName = Annotated[str, typer.Option(help="toy4d, consistent4d, or the path of a folder or video.")]
+DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
+]
+Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, or 'all'.")]
+Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas.")]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="See `mvtf-eval protocols`.")]
+Import = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex or html.")]
+Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
+
+QUICK_SCENES = 6
+DEFAULT_METHODS = (
+    "ground-truth",
+    "copy-input",
+    "one-frame-lag",
+    "first-frame",
+    "shuffled-frames",
+    "blurred",
+    "mirrored",
+    "white",
+)
+
+
+def request_of(
+    table: str,
+    options: "Options",
+    *,
+    dataset: str,
+    root: Path | None,
+    methods: str | None,
+    scenes: str | None,
+    seeds: str,
+    protocol: str | None,
+    runs: Path,
+    imports: Sequence[str] | None = None,
+    full: bool = False,
+    shard: str = "0/1",
+) -> "Request":
+    """The grid of runs behind a table.
+
+    Raises:
+        ConfigError: an unknown name or a malformed option.
+    """
+    from mvtokenflow.eval.tabulate import Request
+
+    data, chosen_scenes = _scenes(dataset, root, scenes, full)
+    return Request(
+        dataset=data,
+        methods=_methods(methods, imports),
+        scenes=chosen_scenes,
+        seeds=_numbers(seeds),
+        root=runs,
+        protocol=_protocol(table, data.name, protocol),
+        shard=_shard(shard),
+        options=options,
+    )
+
+
+def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":
+    from mvtokenflow.datasets.catalogue import open_dataset
+    from mvtokenflow.errors import ConfigError
+
+    data = open_dataset(dataset, root)
+    known = list(data.scene_names())
+    if scenes is None:
+        quick = not full and len(known) > QUICK_SCENES
+        return data, _spread(known, QUICK_SCENES) if quick else known
+    wanted = known if scenes == "all" else scenes.split(",")
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(f"{data.name} has no scene {', '.join(unknown)}. Known: {', '.join(known)}")
+    return data, wanted
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Evenly over the list, so that every kind of scene is met; the last one is always in."""
+    return [names[(index + 1) * len(names) // count - 1] for index in range(count)]
+
+
+def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
+    from mvtokenflow.eval.protocols import protocol_named
+
+    if name is None:
+        name = "toy4d-v1" if dataset == "toy4d" else "c4d-fixed-v1" if table == "table2" else "refview-v1"
+    return protocol_named(name)
+
+
+def _methods(names: str | None, imports: Sequence[str] | None) -> "list[Method]":
+    from mvtokenflow.baselines.catalogue import method_named
+    from mvtokenflow.baselines.imported import ImportedRenderings
+    from mvtokenflow.errors import ConfigError
+
+    methods = [method_named(name) for name in (names.split(",") if names else DEFAULT_METHODS)]
+    for pair in imports or ():
+        label, separator, path = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--import {pair}: write NAME=PATH")
+        methods.append(ImportedRenderings(name=label, root=Path(path)))
+    labels = [method.name for method in methods]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
+    return methods
+
+
+def _numbers(text: str) -> list[int]:
+    from mvtokenflow.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2") from error
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from mvtokenflow.errors import ConfigError
+
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ConfigError(f"--shard {text}: write i/n with 0 <= i < n, for example 0/4")
+    return int(index), int(count)

@@ -1,0 +1,172 @@
+"""`mvtf-eval report|explain|regress`: what can be done with records."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mvtokenflow.eval.commands.common import (
+    Device,
+    Jobs,
+    Json,
+    RunsRoot,
+    WeightsPath,
+    options,
+    print_json,
+    progress,
+    say,
+)
+from mvtokenflow.eval.commands.grid import (
+    DatasetName,
+    DatasetRoot,
+    Methods,
+    ProtocolName,
+    Scenes,
+    Seeds,
+    request_of,
+)
+
+TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pages.")] = Path("site"),
+    runs: RunsRoot = Path("runs"),
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    methods: Methods = None,
+    scenes: Scenes = "all",
+    seeds: Seeds = "0",
+    protocol: ProtocolName = None,
+    tables: Annotated[
+        str, typer.Option(help="Tables on the first page, separated by commas.")
+    ] = "table1,table2",
+) -> None:
+    """Build the static report pages from records; nothing is rendered or measured.
+
+    Example: mvtf-eval report --runs runs -o site
+    """
+    from mvtokenflow.eval.table_specs import table_named
+    from mvtokenflow.eval.tabulate import finished_only, scored_runs, tabulate
+    from mvtokenflow.reports.site import build_site
+
+    built, shown = [], {}
+    for name in tables.split(","):
+        request = finished_only(
+            request_of(
+                name,
+                options("cpu", None, None),
+                dataset=dataset,
+                root=root,
+                methods=methods,
+                scenes=scenes,
+                seeds=seeds,
+                protocol=protocol,
+                runs=runs,
+            )
+        )
+        built.append(tabulate(request, table_named(name), []))
+        shown.update({run.folder: run for run in scored_runs(request)})
+    say(f"report: {build_site(built, list(shown.values()), out)}")
+
+
+def explain(
+    table: TableName,
+    method: Annotated[str, typer.Argument(help="Row.")],
+    metric: Annotated[str, typer.Argument(help="Metric key of the column, e.g. lpips.")],
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    scenes: Scenes = None,
+    seeds: Seeds = "0",
+    protocol: ProtocolName = None,
+    runs: RunsRoot = Path("runs"),
+    full: Annotated[bool, typer.Option("--full", help="All scenes instead of the quick selection.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take a cell apart: signature, scenes, views, frames, files, hashes, weights, versions, command.
+
+    Example: mvtf-eval explain table1 copy-input lpips
+    """
+    from mvtokenflow.eval.explain import explain_cell, tree
+    from mvtokenflow.eval.table_specs import table_named
+
+    request = request_of(
+        table,
+        options("cpu", None, None),
+        dataset=dataset,
+        root=root,
+        methods=method,
+        scenes=scenes,
+        seeds=seeds,
+        protocol=protocol,
+        runs=runs,
+        full=full,
+    )
+    document = explain_cell(request, table_named(table), metric)
+    if as_json:
+        print_json(document)
+        return
+    from rich.console import Console
+
+    Console().print(tree(f"{table} / {method} / {metric}", document))
+
+
+def regress(
+    against: Annotated[Path, typer.Option("--against", help="The baseline.")],
+    runs: RunsRoot = Path("runs/regress"),
+    write: Annotated[
+        bool, typer.Option("--write", help="Measure the baseline anew, twice, and write it.")
+    ] = False,
+    dataset: DatasetName = "toy4d",
+    methods: Methods = None,
+    scenes: Scenes = None,
+    seeds: Seeds = "0",
+    tables: Annotated[
+        str, typer.Option(help="Tables whose cells are held, separated by commas.")
+    ] = "table1,table2",
+    markdown: Annotated[Path | None, typer.Option(help="Write a markdown summary here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    weights: WeightsPath = None,
+    device: Device = "cpu",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Run what a baseline names again and compare.
+
+    Exit codes: 0 ok, 1 regressed, 2 improved (update the baseline), 3 incomparable, 4 missing.
+
+    Example: mvtf-eval regress --against eval/regression/toy4d-known.json
+    """
+    from mvtokenflow.errors import UserError
+    from mvtokenflow.eval import gate
+    from mvtokenflow.eval.regression import Recipe, measure_recipe, write_baseline
+    from mvtokenflow.files import write_text
+
+    how = options(device, jobs, weights)
+    with progress() as bars:
+        if write:
+            recipe = Recipe(
+                dataset=dataset, methods=methods or "", scenes=scenes or "", seeds=seeds, tables=tables
+            )
+            write_baseline(against, recipe, runs, how, bars)
+            say(f"{against}: written")
+            return
+        try:
+            baseline = gate.load_document(against, "baseline")
+            recipe = Recipe.of(baseline, against)
+        except UserError as error:  # 2 means "improved" here, so an unusable baseline must not exit with it
+            say(f"error: {error}")
+            raise typer.Exit(gate.EXIT_CODES["missing"]) from error
+        current = measure_recipe(recipe, runs, how, bars)
+    result = gate.compare(baseline, current)
+    summary: str = gate.to_markdown(result)
+    if markdown is not None:
+        write_text(markdown, summary)
+    if junit is not None:
+        write_text(junit, gate.to_junit_xml(result))
+    if as_json:
+        document: dict[str, Any] = result.to_json()
+        print_json(document)
+    else:
+        typer.echo(summary)
+    raise typer.Exit(result.exit_code)

@@ -1,0 +1,35 @@
+"""Checking a dataset's files, whichever dataset it is."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from mvtokenflow.datasets.catalogue import open_dataset
+from mvtokenflow.datasets.consistent4d import INSTRUCTIONS, verify
+from mvtokenflow.datasets.toy4d.dataset import Toy4D
+from mvtokenflow.errors import UserError
+
+
+def check_dataset(
+    name: str, root: Path | None, videos: Path | None, report: Callable[[str, int, int], None]
+) -> list[str]:
+    """One sentence per fault; empty if the dataset is whole.
+
+    Args:
+        report: told (stage, done, total).
+    """
+    if name == "consistent4d":
+        place = root or (Path(os.environ["MVTF_CONSISTENT4D"]) if "MVTF_CONSISTENT4D" in os.environ else None)
+        return [INSTRUCTIONS] if place is None else [str(finding) for finding in verify(place, videos)]
+    data = open_dataset(name, root)
+    names = list(data.scene_names())
+    findings = []
+    for done, scene in enumerate(names, 1):
+        try:
+            data.scene(scene).clip()
+            if isinstance(data, Toy4D):
+                data.verify(scene)
+        except UserError as error:
+            findings.append(str(error))
+        report("scenes", done, len(names))
+    return findings

@@ -1,0 +1,98 @@
+"""A cell taken apart, down to files, hashes, weights, versions and the command."""
+
+from typing import TYPE_CHECKING, Any
+
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.eval.aggregate import object_values
+from mvtokenflow.eval.records import Run
+from mvtokenflow.eval.summary import Summary, plain
+from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.tabulate import Request, scored_runs, tabulate
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+
+def explain_cell(request: Request, spec: TableSpec, metric: str) -> dict[str, Any]:
+    """Everything behind the cell of the request's only method in the column of `metric`.
+
+    Raises:
+        ConfigError: the table has no such column.
+        DataError: the prediction changed since it was scored.
+    """
+    column = next((column for column in spec.columns if column.metric == metric), None)
+    if column is None:
+        raise ConfigError(
+            f"{spec.name} has no column {metric}; it has {', '.join(c.metric for c in spec.columns)}"
+        )
+    table = tabulate(request, spec, [], quoted=False)
+    index = [c.key for c in table.columns].index(metric) if metric in {c.key for c in table.columns} else None
+    if index is None:
+        raise ConfigError(f"protocol {request.protocol.name} does not measure {metric}")
+    cell = table.rows[0].cells[index]
+    return {
+        "value": None if cell.value is None else plain(cell.value),
+        "interval": None if cell.low is None or cell.high is None else [plain(cell.low), plain(cell.high)],
+        "scenes": f"{cell.have}/{cell.want}",
+        "missing": cell.reason,
+        "signature": list(table.columns[index].signatures),
+        "runs": [_run(run, column, request) for run in scored_runs(request)],
+    }
+
+
+def _run(run: Run, column: ColumnSpec, request: Request) -> dict[str, Any]:
+    from mvtokenflow.eval.runs import prediction_digest
+
+    found = prediction_digest(run.folder / "pred")
+    if found != run.manifest.prediction_digest:
+        raise DataError(
+            f"{run.folder / 'pred'}: changed since it was rendered (digest {found[:12]} instead of "
+            f"{run.manifest.prediction_digest[:12]}); delete the run folder and run the table again"
+        )
+    summary = Summary.load(run.folder, request.protocol.name)
+    values = object_values(run.rows, column.metric, column.views)
+    return {
+        "folder": str(run.folder),
+        "prediction": found,
+        "reference": run.manifest.reference_root,
+        "values": {
+            name: {
+                "value": plain(value.value),
+                "views": {
+                    view: {"value": plain(number), "frames": value.frames[view]}
+                    for view, number in value.views.items()
+                },
+            }
+            for name, value in values.items()
+        },
+        "config": dict(run.manifest.config),
+        "rendered by": dict(run.manifest.pedigree),
+        "measured by": dict(summary.pedigree) if summary else None,
+        "findings": [f["problem"] for f in summary.findings] if summary else [],
+        "stages": [f"{s.name}: {s.wall_s:.1f} s, {s.peak_mib:.0f} MiB" for s in run.manifest.stages],
+    }
+
+
+def tree(title: str, document: dict[str, Any]) -> "Tree":
+    """The document as a tree for the terminal."""
+    from rich.tree import Tree
+
+    root = Tree(title)
+    _grow(root, document)
+    return root
+
+
+def _grow(branch: "Tree", value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _leaf_or_branch(branch, str(key), item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _leaf_or_branch(branch, str(index), item)
+
+
+def _leaf_or_branch(branch: "Tree", key: str, item: Any) -> None:
+    if isinstance(item, dict | list) and item:
+        _grow(branch.add(key), item)
+    else:
+        branch.add(f"{key}: {item}")

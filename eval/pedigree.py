@@ -1,0 +1,88 @@
+"""Where a number comes from: code, packages, weights, device, command."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mvtokenflow
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pillow",
+    "torch",
+    "torchvision",
+    "scikit-image",
+    "open_clip_torch",
+    "transformers",
+    "diffusers",
+    "gsplat",
+    "numba",
+    "opencv-python-headless",
+)
+
+
+def _git(*arguments: str) -> str | None:
+    checkout = Path(mvtokenflow.__file__).resolve().parents[1]
+    if not (checkout / ".git").exists():  # an installed wheel: never report some other repository's commit
+        return None
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
+    """What a manifest records beside its configuration.
+
+    Args:
+        device: torch device string the run used.
+        weights: sha256 by name in the weights ledger.
+    """
+    status = _git("status", "--porcelain")
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return {
+        "code": {
+            "version": mvtokenflow.__version__,
+            "commit": _git("rev-parse", "HEAD"),
+            "dirty": None if status is None else bool(status),
+        },
+        "python": platform.python_version(),
+        "packages": versions,
+        "weights": dict(weights),
+        "device": device_name(device),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def device_name(device: str) -> str:
+    """ "cpu" or the accelerator's own name, with the TF32 setting that changes convolutions."""
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    tf32 = "tf32" if torch.backends.cudnn.allow_tf32 else "no-tf32"
+    return f"{torch.cuda.get_device_name(torch.device(device))} ({tf32})"
+
+
+def peak_mib() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2

@@ -1,0 +1,349 @@
+"""What is checked before anything is measured: a wrong pairing must not become a number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mvtokenflow.errors import DataError, ProtocolError
+from mvtokenflow.eval.metrics.silhouette import background, foreground, misplaced_views, view_confusion
+from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
+from mvtokenflow.files import frame_files
+from mvtokenflow.video import composite_white, read_rgb, read_rgba
+
+SILHOUETTE_FRAMES = 8
+# A wrong view scores about 0.25-0.6 against 0.7-1.0 for the right one; less than this lead is no evidence.
+SILHOUETTE_MARGIN = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something noticed before scoring. "refuse" stops a strict protocol, "note" is only recorded."""
+
+    severity: Literal["refuse", "note"]
+    where: str
+    problem: str
+    fix: str
+
+    def sentence(self) -> str:
+        return f"{self.where}: {self.problem}; {self.fix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewPair:
+    """One view of one object, paired for scoring.
+
+    Attributes:
+        object, view: names.
+        names: frame numbers of the pairs, in order.
+        reference: all reference pictures of the view, in order; the first `len(prediction)` are paired.
+        prediction: rendered pictures, in order.
+        composite: the reference is RGBA and is put on white.
+    """
+
+    object: str
+    view: str
+    names: tuple[int, ...]
+    reference: tuple[Path, ...]
+    prediction: tuple[Path, ...]
+    composite: bool
+
+
+def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A reference picture as (H, W, 3) uint8, put on white by straight alpha where it is RGBA."""
+    return composite_white(read_rgba(path)) if composite else read_rgb(path)
+
+
+def objects_of(root: Path) -> Mapping[str, Path]:
+    """The objects of a folder in the Consistent4D layout: `<object>/eval_<i>/<n>.png`.
+
+    A folder that holds views itself counts as one object.
+
+    Raises:
+        DataError: no such folder, or no views in it.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected <object>/eval_<i>/<n>.png in it")
+    try:
+        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+        if any(_is_view(entry) for entry in entries):
+            return {root.resolve().name: root}
+        found = {e.name: e for e in entries if e.is_dir() and any(_is_view(child) for child in e.iterdir())}
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from error
+    if not found:
+        raise DataError(f"{root}: holds no <object>/eval_<i>/ folders; is this the right folder?")
+    return found
+
+
+def _is_view(entry: Path) -> bool:
+    return entry.is_dir() and (entry.name == INPUT_VIEW or entry.name.startswith("eval_"))
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    try:
+        with Image.open(path) as picture:
+            return picture.mode, picture.size
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise DataError(f"{path}: not a readable picture ({error}); write it again") from error
+
+
+def pair_view(
+    name: str, view: str, prediction: Path, reference: Path, protocol: Protocol
+) -> tuple[ViewPair, list[Finding]]:
+    """Pair the frames of one view and look at every header.
+
+    Raises:
+        DataError: a folder or picture cannot be read, or is of a kind no protocol accepts.
+        ProtocolError: the prediction is longer than the reference.
+    """
+    findings: list[Finding] = []
+    ours, theirs = frame_files(prediction), frame_files(reference)
+    if protocol.first_frames is not None:
+        if min(len(ours), len(theirs)) < protocol.first_frames:
+            raise ProtocolError(
+                f"{prediction}: {len(ours)} frames against {len(theirs)}, {protocol.name} needs "
+                f"{protocol.first_frames}; render them all"
+            )
+        ours, theirs = ours[: protocol.first_frames], theirs[: protocol.first_frames]
+    if len(ours) > len(theirs):
+        raise ProtocolError(
+            f"{prediction}: {len(ours)} frames but {reference} has {len(theirs)}; remove the extra frames"
+        )
+    missing = sorted({int(p.stem) for p in theirs} - {int(p.stem) for p in ours})
+    extra = sorted({int(p.stem) for p in ours} - {int(p.stem) for p in theirs})
+    if missing or extra:
+        shown = ", ".join(map(str, (missing or extra)[:3]))
+        findings.append(
+            Finding(
+                severity="refuse",
+                where=str(prediction),
+                problem=f"{len(ours)} frames, the reference has {len(theirs)}; "
+                f"{'missing' if missing else 'not in the reference'}: {shown}"
+                + (" ..." if len(missing or extra) > 3 else ""),
+                fix="render every reference frame under its own number",
+            )
+        )
+    composite = _check_headers(ours, theirs, protocol, findings)
+    if protocol.frames is not None and len(theirs) != protocol.frames:
+        findings.append(
+            Finding(
+                severity="note",
+                where=f"{name}/{view}",
+                problem=f"{len(theirs)} frames where {protocol.name} has {protocol.frames}",
+                fix="the count is in the signature",
+            )
+        )
+    pair = ViewPair(
+        object=name,
+        view=view,
+        names=tuple(int(p.stem) for p in theirs[: len(ours)]),
+        reference=tuple(theirs),
+        prediction=tuple(ours),
+        composite=composite,
+    )
+    return pair, findings
+
+
+def _check_headers(
+    ours: Sequence[Path], theirs: Sequence[Path], protocol: Protocol, findings: list[Finding]
+) -> bool:
+    reference_modes = {_header(path) for path in theirs}
+    our_headers = {path: _header(path) for path in ours}
+    for path, (mode, _) in our_headers.items():
+        if mode != "RGB":
+            raise DataError(
+                f"{path}: {mode} where RGB is meant; put it on white first and save it as 8-bit RGB"
+            )
+    sizes, reference_sizes = {size for _, size in our_headers.values()}, {size for _, size in reference_modes}
+    for folder, found in ((ours[0].parent, sizes), (theirs[0].parent, reference_sizes)):
+        if len(found) > 1:
+            raise DataError(f"{folder}: pictures of {len(found)} sizes, {_sizes(found)}; write one size")
+    (width, height), (reference_width, reference_height) = next(iter(sizes)), next(iter(reference_sizes))
+    if (width, height) != (reference_width, reference_height):
+        same_shape = abs(width * reference_height - height * reference_width) <= max(width, height)
+        refuse = protocol.size is None or not same_shape
+        findings.append(
+            Finding(
+                severity="refuse" if refuse else "note",
+                where=str(ours[0].parent),
+                problem=f"{width}x{height}, the reference is {reference_width}x{reference_height}",
+                fix="render at the reference's size" if refuse else f"both are squashed to {protocol.size} px",
+            )
+        )
+    modes = {mode for mode, _ in reference_modes}
+    if not modes <= {"RGB", "RGBA"} or len(modes) > 1:
+        raise DataError(f"{theirs[0].parent}: reference pictures of mode {', '.join(sorted(modes))}; write RGB")
+    return modes == {"RGBA"}
+
+
+def _sizes(sizes: set[tuple[int, int]]) -> str:
+    return ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3])
+
+
+def check_silhouettes(pairs: Sequence[ViewPair]) -> list[Finding]:
+    """Whether each predicted view looks most like its own reference view, and what its background is.
+
+    Args:
+        pairs: the novel views of one object; one alone has nothing to be confused with.
+    """
+    findings: list[Finding] = []
+    if not pairs:
+        return findings
+    frames = min(len(pair.names) for pair in pairs)
+    keep = sorted({round(k * (frames - 1) / (SILHOUETTE_FRAMES - 1)) for k in range(SILHOUETTE_FRAMES)})
+    ours = [np.stack([read_rgb(pair.prediction[i]) for i in keep]) for pair in pairs]
+    theirs = [np.stack([read_reference(pair.reference[i], pair.composite) for i in keep]) for pair in pairs]
+    masks = []
+    for pair, clip in zip(pairs, ours, strict=True):
+        around = background(clip)
+        if around.pixels and min(around.colour) < 250:
+            findings.append(
+                Finding(
+                    severity="note",
+                    where=str(pair.prediction[0].parent),
+                    problem=f"background {around.colour} is not white",
+                    fix="the number includes it; render on (255, 255, 255)",
+                )
+            )
+        masks.append(foreground(clip, around.colour))
+    if len(pairs) < 2:
+        return findings
+    for mix in misplaced_views(view_confusion(masks, theirs), margin=SILHOUETTE_MARGIN):
+        own, other = pairs[mix.view], pairs[mix.looks_like]
+        findings.append(
+            Finding(
+                severity="refuse",
+                where=str(own.prediction[0].parent),
+                problem=f"silhouettes match reference {other.view} (IoU {mix.other_iou:.2f}) better than "
+                f"{own.view} ({mix.own_iou:.2f})",
+                fix="check the azimuths; `mvtf-eval align` finds a yaw or mirror offset",
+            )
+        )
+    return findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be scored: the pairs by object, what was noticed, and what is absent."""
+
+    pairs: Mapping[str, Sequence[ViewPair]]
+    findings: Sequence[Finding]
+    absent: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"findings": [asdict(f) for f in self.findings], "absent": list(self.absent)}
+
+
+def plan_object(name: str, prediction: Path, reference: Path, views: Sequence[str], protocol: Protocol) -> Plan:
+    """Pair one object on the named views.
+
+    Raises:
+        DataError: a view's folder is missing, or its pictures cannot be used.
+    """
+    pairs, findings = [], []
+    for view in views:
+        if not (reference / view).is_dir():
+            raise DataError(f"{reference / view}: no such folder; {protocol.name} scores {', '.join(views)}")
+        if not (prediction / view).is_dir():
+            raise DataError(f"{prediction / view}: no such folder; render view {view} of {name} into it")
+        pair, found = pair_view(name, view, prediction / view, reference / view, protocol)
+        pairs.append(pair)
+        findings.extend(found)
+    findings.extend(check_silhouettes([pair for pair in pairs if pair.view != INPUT_VIEW]))
+    return Plan(pairs={name: pairs}, findings=findings, absent=())
+
+
+def plan_folder(
+    prediction: Path,
+    reference: Path,
+    protocol: Protocol,
+    *,
+    only: Sequence[str] | None = None,
+    allow_missing: bool = False,
+    force: bool = False,
+) -> Plan:
+    """Pair a whole prediction folder with a reference folder.
+
+    Args:
+        only: score just these objects.
+        allow_missing: go on where the prediction lacks objects; they are listed in `absent`.
+        force: go on in spite of refusals; they stay in the record.
+
+    Raises:
+        DataError, ProtocolError: the first offenders, with the fix.
+    """
+    theirs, ours = objects_of(reference), objects_of(prediction)
+    wanted = list(theirs) if only is None else list(only)
+    unknown = [name for name in wanted if name not in theirs]
+    if unknown:
+        raise ProtocolError(f"{reference}: no object {', '.join(unknown)}; it has {', '.join(theirs)}")
+    absent = [name for name in wanted if name not in ours]
+    if absent and not allow_missing:
+        raise ProtocolError(
+            f"{prediction}: lacks {len(absent)} of {len(wanted)} objects ({', '.join(absent[:3])}); "
+            "render them, name the wanted ones with --objects, or accept a partial score with --allow-missing"
+        )
+    views = tuple(dict.fromkeys(view for spec in protocol.metrics for view in protocol.views_of(spec)))
+    plans = [plan_object(name, ours[name], theirs[name], views, protocol) for name in wanted if name in ours]
+    plan = Plan(
+        pairs={name: pairs for p in plans for name, pairs in p.pairs.items()},
+        findings=[finding for p in plans for finding in p.findings],
+        absent=absent,
+    )
+    if not plan.pairs:
+        raise ProtocolError(f"{prediction}: none of the objects {', '.join(wanted[:5])} is there; render one")
+    refuse_if_strict(plan.findings, protocol, force)
+    return plan
+
+
+def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: bool) -> None:
+    """Raise a ProtocolError naming the first three refusals, unless the protocol accepts or `force` is set."""
+    refusals = [finding for finding in findings if finding.severity == "refuse"]
+    if not refusals or force or not protocol.strict:
+        return
+    shown = " | ".join(finding.sentence() for finding in refusals[:3])
+    more = f" | and {len(refusals) - 3} more" if len(refusals) > 3 else ""
+    raise ProtocolError(f"{shown}{more} ({protocol.name} is strict; --force scores anyway and records this)")
+
+
+def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol) -> Plan:
+    """Pair the renderings of one run, `<folder>/<view>/<n>.png`, with a scene's reference pictures.
+
+    A view that was not rendered, or has no reference, is left out and noted: its metrics will be missing.
+
+    Raises:
+        DataError, ProtocolError: as for a folder.
+    """
+    pairs: list[ViewPair] = []
+    findings: list[Finding] = []
+    views = tuple(dict.fromkeys(view for spec in protocol.metrics for view in protocol.views_of(spec)))
+    for view in views:
+        if not (folder / view).is_dir():
+            findings.append(
+                Finding(
+                    severity="note", where=name, problem=f"{view} was not rendered", fix="render it to score it"
+                )
+            )
+        elif (reference / view).is_dir():
+            pair, found = pair_view(name, view, folder / view, reference / view, protocol)
+            pairs.append(pair)
+            findings.extend(found)
+        else:  # still good for what is measured between views
+            frames = frame_files(folder / view)
+            numbers = tuple(int(path.stem) for path in frames)
+            pairs.append(
+                ViewPair(
+                    object=name,
+                    view=view,
+                    names=numbers,
+                    reference=(),
+                    prediction=tuple(frames),
+                    composite=False,
+                )
+            )
+    findings.extend(check_silhouettes([p for p in pairs if p.view != INPUT_VIEW and p.reference]))
+    return Plan(pairs={name: pairs}, findings=findings, absent=())

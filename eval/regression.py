@@ -1,0 +1,127 @@
+"""The regression gate's runs: a recipe of what to measure, and the cells it gives."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.baselines.catalogue import method_named
+from mvtokenflow.datasets.catalogue import open_dataset
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval import gate
+from mvtokenflow.eval.protocols import protocol_named
+from mvtokenflow.eval.scoring import Options
+from mvtokenflow.eval.table import Table
+from mvtokenflow.eval.table_specs import table_named
+from mvtokenflow.eval.tabulate import Request, ensure, tabulate
+
+Report = Callable[[str, int, int], None]
+
+# The smallest change worth failing a build over, far below any difference between methods.
+FLOORS: Mapping[str, float] = {
+    "psnr": 1e-3,
+    "ssim": 1e-5,
+    "lpips": 1e-5,
+    "clip": 1e-4,
+    "clip_views": 1e-4,
+    "fvd_c4d": 1e-2,
+    "fvd": 1e-2,
+    "warp": 1e-3,
+    "warp_floor": 1e-3,
+    "motion": 1e-3,
+    "flow_epe": 1e-3,
+    "normal_deg": 1e-2,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a baseline was measured on; everything in words of the command line."""
+
+    dataset: str
+    methods: str
+    scenes: str
+    seeds: str = "0"
+    tables: str = "table1,table2"
+    protocol: str = "toy4d-v1"
+
+    @classmethod
+    def of(cls, baseline: Mapping[str, Any], path: Path) -> "Recipe":
+        """The recipe stored in a baseline file.
+
+        Raises:
+            DataError: it holds none.
+        """
+        recipe = baseline.get("recipe")
+        known = {field.name for field in fields(cls)}
+        if not isinstance(recipe, dict) or not set(recipe) <= known:
+            raise DataError(
+                f"{path}: has no recipe to measure again; write it with `mvtf-eval regress --write`"
+            )
+        return cls(**recipe)
+
+
+def measure_recipe(recipe: Recipe, runs: Path, options: Options, report: Report) -> dict[str, Any]:
+    """The "measured" document of a recipe, rendering and scoring what is not finished below `runs`."""
+    request = Request(
+        dataset=open_dataset(recipe.dataset),
+        methods=[method_named(name) for name in recipe.methods.split(",")],
+        scenes=recipe.scenes.split(","),
+        seeds=[int(seed) for seed in recipe.seeds.split(",")],
+        root=runs,
+        protocol=protocol_named(recipe.protocol),
+        options=options,
+    )
+    failures = ensure(request, report)
+    cells: list[Mapping[str, Any]] = []
+    for name in recipe.tables.split(","):
+        cells += _cells(tabulate(request, table_named(name), failures, quoted=False))
+    return gate.measured_document(cells)
+
+
+def _cells(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": row.label,
+            "metric": f"{table.name}.{column.key}" if not _unique(table, column.key) else column.key,
+            "object": table.name,
+            "value": cell.value,
+            "reason": cell.reason,
+            "signature": str((cell.provenance or {}).get("signature", "none")),
+            "better": column.better,
+        }
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+    ]
+
+
+def _unique(table: Table, key: str) -> bool:
+    return sum(column.key == key for column in table.columns) == 1
+
+
+def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, report: Report) -> None:
+    """Measure a recipe twice from nothing, with different numbers of processes, and write the baseline.
+
+    Cells that cannot be measured here are left out: a baseline holds what it has seen.
+    """
+    repeats = []
+    for jobs in (1, max(2, options.jobs)):
+        with tempfile.TemporaryDirectory(dir=_made(runs)) as scratch:
+            repeats.append(
+                measure_recipe(
+                    recipe,
+                    Path(scratch),
+                    Options(device=options.device, jobs=jobs, weights=options.weights),
+                    report,
+                )
+            )
+    for document in repeats:
+        document["cells"] = [cell for cell in document["cells"] if cell["value"] is not None]
+    baseline = gate.make_baseline(repeats, FLOORS)
+    gate.save_document(path, {**baseline, "recipe": asdict(recipe)})
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,107 @@
+"""Rendering: every method on every scene, each into its own run folder, never twice."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvtokenflow.baselines.method import Method, Progress, Rendering
+from mvtokenflow.datasets.scene import Dataset, View
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval.pedigree import peak_mib, pedigree
+from mvtokenflow.eval.records import Manifest, Stage, run_folder
+from mvtokenflow.files import atomic_path, digest, digest_json, sha256_file
+from mvtokenflow.video import write_png
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run to make sure of: a method on a scene with a seed."""
+
+    dataset: Dataset
+    method: Method
+    scene: str
+    seed: int
+    root: Path
+    device: str = "cpu"
+
+    def config_hash(self) -> str:
+        return digest_json({"method": self.method.name, **self.method.config()})
+
+    def folder(self) -> Path:
+        return run_folder(
+            self.root, self.dataset.name, self.method.name, self.scene, self.seed, self.config_hash()
+        )
+
+
+def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path:
+    """The run folder of `job`, rendered now unless it is finished.
+
+    The manifest is written last: a folder without one is unfinished and is resumed.
+
+    Raises:
+        UserError: whatever the method or the scene has to say.
+    """
+    folder = job.folder()
+    if (folder / "manifest.json").is_file():
+        return folder
+    scene = job.dataset.scene(job.scene)
+    started = time.perf_counter()
+    renderings = job.method.render(scene, job.seed, folder / "work", progress)
+    wall = time.perf_counter() - started
+    for view, rendering in renderings.items():
+        _check(job, view, rendering)
+        _write(folder / "pred", view, rendering)
+    Manifest(
+        dataset=job.dataset.name,
+        method=job.method.name,
+        source=job.method.source,
+        uses_truth=job.method.uses_truth,
+        scene=job.scene,
+        tags=sorted(scene.tags),
+        seed=job.seed,
+        config=dict(job.method.config()),
+        config_hash=job.config_hash(),
+        reference_root=str(scene.root),
+        views=[_view(view) for view in (scene.input, *scene.views)],
+        frames=max(len(rendering.rgb) for rendering in renderings.values()),
+        prediction_digest=prediction_digest(folder / "pred"),
+        pedigree=pedigree(job.device, weights_sha),
+        stages=(Stage(name="render", wall_s=round(wall, 3), peak_mib=round(peak_mib(), 1)),),
+    ).save(folder / "manifest.json")
+    return folder
+
+
+def _check(job: Job, view: str, rendering: Rendering) -> None:
+    rgb = rendering.rgb
+    if rgb.dtype != np.uint8 or rgb.ndim != 4 or rgb.shape[-1] != 3:
+        raise DataError(
+            f"{job.method.name} on {job.scene}, {view}: renderings must be (T, H, W, 3) uint8, got "
+            f"{rgb.shape} {rgb.dtype}; fix the method"
+        )
+    for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
+        if array is not None and not np.isfinite(array).all():
+            raise DataError(f"{job.method.name} on {job.scene}, {view}: NaN or infinity in its {kind}")
+
+
+def _write(pred: Path, view: str, rendering: Rendering) -> None:
+    for index, frame in enumerate(rendering.rgb):
+        write_png(pred / view / f"{index}.png", frame)
+    for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
+        if array is not None:
+            with atomic_path(pred / f"{view}.{kind}.npz") as path:
+                arrays: dict[str, Any] = {kind: array.astype(np.float32)}
+                np.savez_compressed(path, **arrays)
+
+
+def _view(view: View) -> dict[str, Any]:
+    return {"name": view.name, "azimuth_deg": view.azimuth_deg, "elevation_deg": view.elevation_deg}
+
+
+def prediction_digest(pred: Path) -> str:
+    """Digest over the names and bytes of everything a method rendered."""
+    files: Sequence[Path] = sorted(path for path in pred.rglob("*") if path.is_file())
+    return digest((path.relative_to(pred).as_posix(), sha256_file(path).encode()) for path in files)

@@ -1,0 +1,270 @@
+"""Scoring: units of work and their measurement.
+
+A unit is one view of one object for all methods that share its reference, so that whatever depends on
+the reference alone is computed once. A value depends on nothing but files, weights and protocol; its
+key is the digest of all three, and a key that is on record is never computed again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.eval.evaluators import Evaluators
+from mvtokenflow.eval.pictures import ClipPair, Picture
+from mvtokenflow.eval.preflight import ViewPair
+from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
+from mvtokenflow.eval.records import FeatureRow, Row
+from mvtokenflow.eval.table_specs import ALL_VIEWS
+from mvtokenflow.files import digest_json
+
+Emit = Callable[[str, Sequence[Row] | Sequence[FeatureRow]], None]
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a worker needs to measure.
+
+    Attributes:
+        protocol: how.
+        specs: the metrics of the protocol that can be computed here.
+        weights: local files or folders by name in the ledger.
+        weights_sha: their sha256.
+        device: torch device.
+    """
+
+    protocol: Protocol
+    specs: tuple[MetricSpec, ...]
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    weights_sha: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def signature(self, spec: MetricSpec, composite: bool) -> str:
+        """Signature of a row: the protocol's, plus weights and how the reference was put on white."""
+        weights = f"|w:{self.weights_sha[spec.weights][:8]}" if spec.weights else ""
+        return self.protocol.signature(spec) + weights + ("|gt:rgba-on-white" if composite else "")
+
+    def specs_for(self, view: str, needs: str) -> list[MetricSpec]:
+        """The metrics measured on `view` that need a frame, a clip or all views."""
+        return [s for s in self.specs if s.needs == needs and view in self.protocol.views_of(s)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One view of one object, or (for metrics between views) all of them, for several methods.
+
+    Attributes:
+        object: name.
+        views: the paired views by label; a label is the folder the records of a method go to.
+        truth: folder with exact geometry `<view>.npz`, or None.
+        between: measure what lies between the views instead of each view.
+    """
+
+    object: str
+    views: Mapping[str, Sequence[ViewPair]]
+    truth: Path | None = None
+    between: bool = False
+
+    def steps(self) -> int:
+        """Amount of work, in frames."""
+        return sum(len(pair.names) for pairs in self.views.values() for pair in pairs)
+
+
+def units_of(
+    name: str, plans: Mapping[str, Sequence[ViewPair]], settings: Settings, truth: Path | None = None
+) -> list[Unit]:
+    """The units of one object; `plans` holds its paired views by label."""
+    names = dict.fromkeys(pair.view for pairs in plans.values() for pair in pairs)
+    units = []
+    for view in names:
+        if any(settings.specs_for(view, needs) for needs in ("frame", "clip")):
+            views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in plans.items()}
+            views = {label: pairs for label, pairs in views.items() if pairs}
+            if views:
+                units.append(Unit(object=name, views=views, truth=truth))
+    if any(spec.needs == "views" for spec in settings.specs):
+        units.append(Unit(object=name, views=plans, truth=truth, between=True))
+    return units
+
+
+class _Desk:
+    """What one unit wants, what is on record already, and where new records go."""
+
+    def __init__(self, done: Mapping[str, frozenset[str]], emit: Emit) -> None:
+        self.done = done
+        self.emit = emit
+        self.wanted: dict[str, set[str]] = {}
+
+    def missing(self, label: str, keys: Sequence[str]) -> set[str]:
+        """Note the keys as wanted; those not on record."""
+        self.wanted.setdefault(label, set()).update(keys)
+        return set(keys) - self.done.get(label, frozenset())
+
+    def file(self, label: str, records: Sequence[Row] | Sequence[FeatureRow], missing: set[str]) -> None:
+        """Emit the records whose keys are missing, in one piece."""
+        fresh: list[Any] = [record for record in records if record.key in missing]
+        if fresh:
+            self.emit(label, fresh)
+
+
+class UnitScorer:
+    """Measures units; holds the networks of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.evaluators = Evaluators(settings.weights, settings.device)
+
+    def score(
+        self, unit: Unit, done: Mapping[str, frozenset[str]], emit: Emit, step: Step
+    ) -> dict[str, set[str]]:
+        """Measure what is not on record yet.
+
+        Args:
+            unit: what to measure.
+            done: keys of finished records by label.
+            emit: takes (label, records) as soon as they are known.
+            step: takes the number of frames just dealt with.
+
+        Returns:
+            By label, the keys of all records the unit consists of, old and new.
+        """
+        desk = _Desk(done, emit)
+        if unit.between:
+            for spec in (spec for spec in self.settings.specs if spec.needs == "views"):
+                self._between(spec, unit, desk)
+            return desk.wanted
+        self._frames(unit, desk, step)
+        shared: dict[str, Any] = {}  # what the clip metrics know of the reference alone
+        for label, (pair,) in unit.views.items():
+            clip = ClipPair(pair, self.settings.protocol.size, unit.truth, shared)
+            for spec in self.settings.specs_for(pair.view, "clip"):
+                if self.evaluators.can_measure(spec, clip):
+                    measure = self._features if isinstance(spec, FvdSet) else self._clip
+                    measure(spec, label, clip, desk)  # type: ignore[arg-type]  # narrowed just above
+        return desk.wanted
+
+    def _frames(self, unit: Unit, desk: _Desk, step: Step) -> None:
+        pairs = {label: views[0] for label, views in unit.views.items()}
+        longest = max(pairs.values(), key=lambda pair: len(pair.names))
+        specs = self.settings.specs_for(longest.view, "frame")
+        signatures = {spec: self.settings.signature(spec, longest.composite) for spec in specs}
+        for name, reference, pictures in _read_ahead(longest, pairs, self.settings.protocol.size):
+            for label, picture in pictures.items():
+                keys = {
+                    spec: digest_json([unit.object, longest.view, name, signature, picture.sha, reference.sha])
+                    for spec, signature in signatures.items()
+                }
+                missing = desk.missing(label, list(keys.values()))
+                rows = [
+                    Row(
+                        key=key,
+                        object=unit.object,
+                        view=longest.view,
+                        frame=name,
+                        metric=spec.key,
+                        value=self.evaluators.frame(spec, picture, reference),
+                        signature=signatures[spec],
+                    )
+                    for spec, key in keys.items()
+                    if key in missing
+                ]
+                desk.file(label, rows, missing)
+                step(1)
+
+    def _clip(self, spec: MetricSpec, label: str, clip: ClipPair, desk: _Desk) -> None:
+        pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
+        moments = spec.moments(pair.names)
+        keys = [digest_json([pair.object, pair.view, moment, signature, clip.sha]) for moment in moments]
+        missing = desk.missing(label, keys)
+        if not missing:
+            return
+        values = self.evaluators.clip(spec, clip)
+        rows = [
+            Row(
+                key=key,
+                object=pair.object,
+                view=pair.view,
+                frame=moment,
+                metric=spec.key,
+                value=value,
+                signature=signature,
+            )
+            for key, moment, value in zip(keys, moments, values, strict=True)
+            if value is not None
+        ]
+        desk.file(label, rows, missing)
+
+    def _features(self, spec: FvdSet, label: str, clip: ClipPair, desk: _Desk) -> None:
+        pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
+        count = len(pair.names) // spec.frames
+        keys = [digest_json([pair.object, pair.view, index, signature, clip.sha]) for index in range(count)]
+        missing = desk.missing(label, keys)
+        if not missing:
+            return
+        rows = [
+            FeatureRow(
+                key=keys[index],
+                object=pair.object,
+                view=pair.view,
+                clip=index,
+                metric=spec.key,
+                signature=signature,
+                pred=pred,
+                reference=reference,
+            )
+            for index, (pred, reference) in enumerate(self.evaluators.clip_features(spec, clip, count))
+        ]
+        desk.file(label, rows, missing)
+
+    def _between(self, spec: MetricSpec, unit: Unit, desk: _Desk) -> None:
+        signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
+        wanted = self.settings.protocol.views_of(spec)
+        for label, pairs in unit.views.items():
+            clips = [
+                ClipPair(p, self.settings.protocol.size, unit.truth, {}) for p in pairs if p.view in wanted
+            ]
+            if [clip.pair.view for clip in clips] != list(wanted):
+                continue  # a view is missing; the pre-flight has noted it
+            names = clips[0].pair.names
+            shas = [clip.prediction_sha for clip in clips]
+            keys = [digest_json([unit.object, ALL_VIEWS, name, signature, shas]) for name in names]
+            missing = desk.missing(label, keys)
+            if not missing:
+                continue
+            rows = [
+                Row(
+                    key=key,
+                    object=unit.object,
+                    view=ALL_VIEWS,
+                    frame=name,
+                    metric=spec.key,
+                    value=value,
+                    signature=signature,
+                )
+                for name, key, value in zip(names, keys, self.evaluators.between(spec, clips), strict=True)
+            ]
+            desk.file(label, rows, missing)
+
+
+def _read_ahead(
+    longest: ViewPair, pairs: Mapping[str, ViewPair], size: int | None
+) -> Iterator[tuple[int, Picture, dict[str, Picture]]]:
+    """The frames of a view, decoded one ahead of their use."""
+
+    def read(position: int) -> tuple[Picture, dict[str, Picture]]:
+        reference = Picture.read(longest.reference[position], size, longest.composite)
+        return reference, {
+            label: Picture.read(pair.prediction[position], size)
+            for label, pair in pairs.items()
+            if position < len(pair.prediction)
+        }
+
+    with ThreadPoolExecutor(1) as ahead:
+        pending: Future[tuple[Picture, dict[str, Picture]]] = ahead.submit(read, 0)
+        for position, name in enumerate(longest.names):
+            reference, pictures = pending.result()
+            if position + 1 < len(longest.names):
+                pending = ahead.submit(read, position + 1)
+            yield name, reference, pictures

@@ -1,0 +1,162 @@
+"""`metrics-<protocol>.json`: which records of a folder count, what they average to, and what is missing."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval.aggregate import mean, object_values, signature_of
+from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
+from mvtokenflow.eval.records import SCHEMA_VERSION, FeatureRow, Row, Run
+from mvtokenflow.files import write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """A metric without a value, and why."""
+
+    metric: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The state of one folder of records under one protocol.
+
+    Attributes:
+        protocol: its name.
+        keys: of the records that belong to the current files; others are older and do not count.
+        missing: metrics without values.
+        findings: of the pre-flight.
+        pedigree: of the measurement.
+    """
+
+    protocol: str
+    keys: frozenset[str]
+    missing: Sequence[Missing]
+    findings: Sequence[Mapping[str, Any]]
+    pedigree: Mapping[str, Any]
+
+    @staticmethod
+    def path(folder: Path, protocol: str) -> Path:
+        return folder / f"metrics-{protocol}.json"
+
+    def save(self, folder: Path, rows: Sequence[Row], protocol: Protocol) -> None:
+        """Write the summary, with values per object and view for people, atomically."""
+        current = [row for row in rows if row.key in self.keys]
+        write_json(
+            self.path(folder, self.protocol),
+            {
+                "schema": SCHEMA_VERSION,
+                "protocol": self.protocol,
+                "keys": sorted(self.keys),
+                "missing": [{"metric": m.metric, "reason": m.reason} for m in self.missing],
+                "findings": list(self.findings),
+                "pedigree": dict(self.pedigree),
+                "values": {
+                    spec.key: {
+                        name: {
+                            "value": plain(value.value),
+                            "views": {k: plain(v) for k, v in value.views.items()},
+                        }
+                        for name, value in object_values(current, spec.key).items()
+                    }
+                    for spec in protocol.metrics
+                },
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path, protocol: str) -> "Summary | None":
+        """None if the folder was not scored under this protocol.
+
+        Raises:
+            DataError: the file is damaged or of another version.
+        """
+        path = cls.path(folder, protocol)
+        if not path.is_file():
+            return None
+        try:
+            fields = json.loads(path.read_text())
+            if fields["schema"] != SCHEMA_VERSION:
+                raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA_VERSION}")
+            return cls(
+                protocol=fields["protocol"],
+                keys=frozenset(fields["keys"]),
+                missing=tuple(Missing(**entry) for entry in fields["missing"]),
+                findings=tuple(fields["findings"]),
+                pedigree=fields["pedigree"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a summary ({error}); delete it and score again") from error
+
+
+def plain(value: float) -> float | str:
+    """JSON has no infinity: "inf" and "-inf"."""
+    return str(value) if value in (float("inf"), float("-inf")) else value
+
+
+def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[FeatureRow]) -> str | None:
+    """The reason why a metric that could have been measured has no record, or None if it has."""
+    if isinstance(spec, FvdSet):
+        return None if any(f.metric == spec.key for f in features) else f"no clip of {spec.frames} frames"
+    if any(row.metric == spec.key for row in rows):
+        return None
+    return {
+        "flow_epe": "the method offers no flow, or the dataset has no exact one",
+        "normal_deg": "the method offers no normals, or the dataset has no exact ones",
+        "warp": "the dataset has no exact flow",
+        "clip_views": "not all views of the protocol were rendered",
+    }.get(spec.key, "nothing to measure it on: the view was not rendered, has no reference, or is too short")
+
+
+def score_json(protocol: Protocol, rows: Sequence[Row], missing: Sequence[Missing]) -> dict[str, Any]:
+    """The document `mvtf-eval score --json` prints: values by object and on average, null where missing."""
+    reasons = list(missing)
+    objects: dict[str, dict[str, float | None]] = {name: {} for name in sorted({row.object for row in rows})}
+    average: dict[str, float | None] = {}
+    signatures: dict[str, str] = {}
+    for spec in protocol.metrics:
+        if isinstance(spec, FvdSet):
+            continue  # a number of a table, not of objects
+        values = object_values(rows, spec.key)
+        for name, cells in objects.items():
+            cells[spec.key] = _finite(values[name].value) if name in values else None
+        if not values:
+            average[spec.key] = None
+            continue
+        signatures[spec.key] = signature_of(values)
+        total = mean([value.value for value in values.values()])
+        average[spec.key] = _finite(total)
+        if average[spec.key] is None:
+            equal = [name for name, value in values.items() if _finite(value.value) is None]
+            sign = "infinite" if total > 0 else "minus infinite"
+            reasons.append(
+                Missing(metric=spec.key, reason=f"{sign}: frames equal their reference in {', '.join(equal)}")
+            )
+    return {
+        "protocol": protocol.name,
+        "objects": objects,
+        "average": average,
+        "missing": [{"metric": m.metric, "reason": m.reason} for m in reasons],
+        "signatures": signatures,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None
+
+
+def scored(run: Run, protocol: str) -> Run | None:
+    """The run with the records that count under `protocol`; None if it was not scored under it."""
+    summary = Summary.load(run.folder, protocol)
+    if summary is None:
+        return None
+    return replace(
+        run,
+        rows=[row for row in run.rows if row.key in summary.keys],
+        features=[row for row in run.features if row.key in summary.keys],
+        missing={entry.metric: entry.reason for entry in summary.missing},
+    )

@@ -1,0 +1,193 @@
+"""From names to a table: render what is missing, score what is missing, then read the records."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mvtokenflow.baselines.method import Method
+from mvtokenflow.datasets.scene import Dataset
+from mvtokenflow.errors import DataError, UserError
+from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.records import Manifest, Run, feature_log, row_log
+from mvtokenflow.eval.runs import Job, render
+from mvtokenflow.eval.scoring import Options, is_scored, score_runs, settings_for
+from mvtokenflow.eval.summary import scored
+from mvtokenflow.eval.table import Table
+from mvtokenflow.eval.table_specs import TableSpec
+from mvtokenflow.eval.tables import build_table
+from mvtokenflow.eval.workers import single_thread
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which rows on which scenes.
+
+    Attributes:
+        dataset, methods, scenes, seeds: the grid of runs.
+        root: folder of all runs.
+        protocol: how they are scored.
+        shard: (i, n): do only every n-th scene from the i-th; the table covers what is finished.
+    """
+
+    dataset: Dataset
+    methods: Sequence[Method]
+    scenes: Sequence[str]
+    seeds: Sequence[int]
+    root: Path
+    protocol: Protocol
+    shard: tuple[int, int] = (0, 1)
+    options: Options = field(default_factory=Options)
+
+    def jobs(self) -> list[Job]:
+        """Every run of the grid that belongs to this shard."""
+        index, count = self.shard
+        return [
+            Job(
+                dataset=self.dataset,
+                method=method,
+                scene=scene,
+                seed=seed,
+                root=self.root,
+                device=self.options.device,
+            )
+            for scene in list(self.scenes)[index::count]
+            for method in self.methods
+            for seed in self.seeds
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that gave no numbers, and the sentence that says why."""
+
+    method: str
+    scene: str
+    seed: int
+    reason: str
+
+
+def ensure(request: Request, report: Report) -> list[Failure]:
+    """Render and score everything the request names that is not finished yet.
+
+    Args:
+        report: told (stage, done, total).
+
+    Returns:
+        What failed; the rest is on disk.
+    """
+    jobs = request.jobs()
+    failures = _render_all([job for job in jobs if not _is_rendered(job)], request, report)
+    runs = [load_run(job.folder()) for job in jobs if _is_rendered(job)]
+    settings, missing = settings_for(request.protocol, request.options)
+    pending = [run for run in runs if not is_scored(run, settings, missing)]
+    total = sum(run.manifest.frames * len(run.manifest.views) for run in pending)
+    done = 0
+
+    def step(frames: int) -> None:
+        nonlocal done
+        done += frames
+        report("score", done, total)
+
+    for refused in score_runs(pending, settings, missing, request.options, step):
+        manifest = refused.run.manifest
+        failures.append(
+            Failure(method=manifest.method, scene=manifest.scene, seed=manifest.seed, reason=refused.reason)
+        )
+    return failures
+
+
+def _is_rendered(job: Job) -> bool:
+    return (job.folder() / "manifest.json").is_file()
+
+
+def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[Failure]:
+    failures = []
+    for done, (job, reason) in enumerate(_render_each(jobs, request.options.jobs), 1):
+        report("render", done, len(jobs))
+        if reason is not None:
+            failures.append(Failure(method=job.method.name, scene=job.scene, seed=job.seed, reason=reason))
+    return failures
+
+
+def _render_each(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
+    if workers == 1 or len(jobs) <= 1:
+        for job in jobs:
+            yield job, _render_one(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=single_thread) as pool:
+        futures = {pool.submit(_render_one, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _render_one(job: Job) -> str | None:
+    """None, or the sentence of the user error that stopped it."""
+    try:
+        render(job, lambda stage, done, total: None, {})
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def load_run(folder: Path) -> Run:
+    """A finished run folder with all its records."""
+    return Run(
+        folder=folder,
+        manifest=Manifest.load(folder / "manifest.json"),
+        rows=row_log(folder).read(),
+        features=feature_log(folder).read(),
+    )
+
+
+def tabulate(
+    request: Request,
+    spec: TableSpec,
+    failures: Sequence[Failure],
+    *,
+    allow_mixed: bool = False,
+    quoted: bool = True,
+) -> Table:
+    """The table over whatever of the request is finished, in all shards."""
+    runs = scored_runs(request)
+    _, missing = settings_for(request.protocol, request.options)
+    reasons = {entry.metric: entry.reason for entry in missing}
+    table = build_table(
+        spec,
+        runs,
+        request.protocol,
+        [method.name for method in request.methods],
+        list(request.scenes),
+        missing=reasons,
+        allow_mixed=allow_mixed,
+        quoted=quoted,
+    )
+    notes = [f"{f.method} on {f.scene} (seed {f.seed}): {f.reason}" for f in failures]
+    return replace(table, footnotes=[*table.footnotes, *notes])
+
+
+def scored_runs(request: Request) -> list[Run]:
+    """The finished and scored runs of the whole grid, all shards, in grid order."""
+    whole = replace(request, shard=(0, 1))
+    found = [scored(load_run(job.folder()), request.protocol.name) for job in whole.jobs() if _is_rendered(job)]
+    return [run for run in found if run is not None]
+
+
+def finished_only(request: Request) -> Request:
+    """The request without scenes and methods that have no finished run at all."""
+    done = [job for job in replace(request, shard=(0, 1)).jobs() if _is_rendered(job)]
+    scenes = {job.scene for job in done}
+    methods = {job.method.name for job in done}
+    if not done:
+        raise DataError(
+            f"{request.root}: holds no finished run of {request.dataset.name}; run `mvtf-eval table1`"
+        )
+    return replace(
+        request,
+        scenes=[name for name in request.scenes if name in scenes],
+        methods=[method for method in request.methods if method.name in methods],
+    )

@@ -1,0 +1,155 @@
+"""Processes that measure units; the parent alone writes records."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.queues import Queue
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from mvtokenflow.eval.records import FeatureRow, Row, feature_log, row_log
+from mvtokenflow.eval.score import Settings, Unit, UnitScorer
+
+Message = tuple[str, Any, Any]
+_scorer: UnitScorer | None = None
+_messages: "Queue[Message] | None" = None
+
+
+def _start(settings: Settings, messages: "Queue[Message]") -> None:
+    global _scorer, _messages
+    single_thread()
+    _scorer, _messages = UnitScorer(settings), messages
+
+
+def single_thread() -> None:
+    """One thread per process: a value must not depend on how many cores a machine has."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _measure(unit: Unit, done: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
+    assert _scorer is not None
+    assert _messages is not None
+    messages = _messages
+    return _scorer.score(
+        unit,
+        done,
+        emit=lambda label, records: messages.put(("records", label, list(records))),
+        step=lambda frames: messages.put(("step", None, frames)),
+    )
+
+
+def finished_keys(folder: Path) -> frozenset[str]:
+    """Keys of the records a folder already holds."""
+    rows = [row.key for row in row_log(folder).read()]
+    return frozenset(rows + [row.key for row in feature_log(folder).read()])
+
+
+def write_records(folder: Path, records: Sequence[Row] | Sequence[FeatureRow]) -> None:
+    """Append records to the logs of a folder."""
+    rows = [record for record in records if isinstance(record, Row)]
+    features = [record for record in records if isinstance(record, FeatureRow)]
+    if rows:
+        row_log(folder).append(rows)
+    if features:
+        feature_log(folder).append(features)
+
+
+def measure(
+    units: Sequence[Unit],
+    settings: Settings,
+    *,
+    jobs: int,
+    step: Callable[[int], None],
+) -> dict[str, set[str]]:
+    """Measure units and append their records; finished values are never computed again.
+
+    The labels of a unit are the folders its records are written to.
+
+    Args:
+        units: what to measure.
+        settings: how.
+        jobs: worker processes; 1 measures in this process.
+        step: told the number of frames just dealt with.
+
+    Returns:
+        By label, the keys of all records the units consist of, old and new.
+
+    Raises:
+        UserError: of the first unit that failed; what was measured by then is kept.
+    """
+    wanted: dict[str, set[str]] = {}
+    labels = {label for unit in units for label in unit.views}
+    done = {label: finished_keys(Path(label)) for label in sorted(labels)}
+    if jobs == 1 or len(units) == 1:
+        single_thread()
+        scorer = UnitScorer(settings)
+        for unit in units:
+            keys = scorer.score(unit, done, lambda label, records: write_records(Path(label), records), step)
+            _merge(wanted, keys)
+        return wanted
+    context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
+    messages: Queue[Message] = context.Queue()
+    clerk = _Clerk(messages, step)
+    clerk.start()
+    try:
+        with ProcessPoolExecutor(
+            min(jobs, len(units)), mp_context=context, initializer=_start, initargs=(settings, messages)
+        ) as pool:
+            ordered = sorted(units, key=lambda unit: -unit.steps())  # long ones first
+            futures = [pool.submit(_measure, u, {label: done[label] for label in u.views}) for u in ordered]
+            try:
+                for future in as_completed(futures):
+                    _merge(wanted, future.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        clerk.finish()  # after the workers are gone, so that nothing they sent is lost
+    return wanted
+
+
+class _Clerk(Thread):
+    """Writes what the workers send; keeps reading to the end so that no worker blocks on a full pipe."""
+
+    def __init__(self, messages: "Queue[Message]", step: Callable[[int], None]) -> None:
+        super().__init__(daemon=True)
+        self._messages, self._step = messages, step
+        self._failure: Exception | None = None
+
+    def run(self) -> None:
+        while True:
+            kind, label, payload = self._messages.get()
+            if kind == "end":
+                return
+            if self._failure is not None:
+                continue
+            try:
+                if kind == "records":
+                    write_records(Path(label), payload)
+                else:
+                    self._step(payload)
+            except Exception as failure:  # disk full, say: handed to the caller by finish()
+                self._failure = failure
+
+    def finish(self) -> None:
+        """Wait until everything sent is written. Raises what writing raised."""
+        self._messages.put(("end", "", None))
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+
+
+def _merge(wanted: dict[str, set[str]], keys: Mapping[str, set[str]]) -> None:
+    for label, more in keys.items():
+        wanted.setdefault(label, set()).update(more)
+
+
+def default_jobs(device: str) -> int:
+    """One process per core on CPU, one in all on an accelerator."""
+    if device != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
