@@ -1,0 +1,297 @@
+"""The Consistent4D test set: 7 animated objects, 4 views of 32 frames, and the input videos.
+
+Evaluation views stand at azimuth −75, 15, 105, 195 degrees from the input view, elevation 0 (issue 12 of
+the Consistent4D repository). Distance and field of view were never published, so views have no cameras.
+
+The reference pictures are used as published: RGBA. `View.frames` are the files themselves, and whoever
+scores composites them on white (`read_on_white`), as Consistent4D's README asks before its own scripts run.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mvtokenflow.datasets.folder import cache_root
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.errors import DataError
+from mvtokenflow.files import choose, digest_json, frame_files, sha256_file
+from mvtokenflow.video import Clip, read_clip, read_rgba
+
+OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")
+AZIMUTHS_DEG: Mapping[str, float] = {"eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
+FRAMES = 32
+
+ROOT_VARIABLE = "MVTF_CONSISTENT4D"
+VIDEOS_VARIABLE = "MVTF_CONSISTENT4D_VIDEOS"
+
+INSTRUCTIONS = f"""\
+How to get the Consistent4D test set (the authors' terms apply; it cannot be redistributed here):
+  1. test set with ground truth: https://drive.google.com/open?id=1jn18kA2FfKMnyQ6fisIn8rhBI0dr3NFk
+  2. input videos:               https://drive.google.com/open?id=1mJNhFKvzZ-8icAw6KC-W-sf7JmmmMUkx
+  3. unpack both into one folder, so that it holds
+       test_dataset/eval_gt/<object>/eval_<0..3>/<0..31>.png   (eval_gt/... or <object>/... also do)
+       <any folder>/<object>/<0..31>.png                       (e.g. synthetic/, in-the-wild/)
+     for the objects {", ".join(OBJECTS)}
+  4. export {ROOT_VARIABLE}=<that folder>   ({VIDEOS_VARIABLE} if the videos are elsewhere)"""
+
+_REPLACE = "unpack it again from the download"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something wrong with a copy of the data: where, what, and what to do."""
+
+    path: Path
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}; {self.fix}"
+
+
+class Consistent4D:
+    """The dataset `consistent4d`.
+
+    Args:
+        root: the folder with the test set; default `$MVTF_CONSISTENT4D`.
+        videos: the folder with the input videos; default `$MVTF_CONSISTENT4D_VIDEOS`, else below `root`.
+        cache: where folders that join references and inputs are kept; default `cache_root()`.
+    """
+
+    name = "consistent4d"
+
+    def __init__(self, root: Path | None = None, videos: Path | None = None, cache: Path | None = None) -> None:
+        self._root = root
+        self._videos = videos
+        self._cache = cache
+
+    def scene_names(self) -> Sequence[str]:
+        """The seven objects, whether or not they are on this machine."""
+        return OBJECTS
+
+    def scene(self, name: str) -> Scene:
+        """The object, after checking that its frames are all there (not their pixels: see `verify`).
+
+        Without an input video the scene can still be scored; its clip raises DataError.
+
+        Raises:
+            DataError: files are missing; says what to download and where to put it.
+            ConfigError: no such object.
+        """
+        choose("object", name, dict.fromkeys(OBJECTS))
+        root = _given(self._root, ROOT_VARIABLE)
+        if root is None:
+            raise DataError(f"consistent4d: no folder given and {ROOT_VARIABLE} is not set\n{INSTRUCTIONS}")
+        folder = find_references(root) / name
+        for finding in _object_layout(folder):
+            raise DataError(f"{finding}\n{INSTRUCTIONS}")
+        found = find_input(name, root, self._videos)
+        if found is None:
+            clip = partial(_no_clip, name, self._videos or root)
+        else:
+            for finding in _frames_layout(found):
+                raise DataError(f"{finding}\n{INSTRUCTIONS}")
+            clip = partial(read_clip, found, name=name)
+        links = {view: folder / view for view in AZIMUTHS_DEG} | ({"input": found} if found else {})
+        return Scene(
+            name=name,
+            clip=clip,
+            input=_view("input", 0.0, found),
+            views=[_view(view, azimuth, folder / view) for view, azimuth in AZIMUTHS_DEG.items()],
+            root=_linked(links, self._cache or cache_root()),
+        )
+
+
+def find_references(root: Path) -> Path:
+    """The folder that holds `<object>/eval_<i>`: `test_dataset/eval_gt`, `eval_gt` or `root` itself.
+
+    Raises:
+        DataError: none of them does.
+    """
+    candidates = (root / "test_dataset" / "eval_gt", root / "eval_gt", root)
+    for folder in candidates:
+        if any((folder / name / "eval_0").is_dir() for name in OBJECTS):
+            return folder
+    looked = ", ".join(str(folder / "<object>" / "eval_0") for folder in candidates)
+    raise DataError(f"{root}: no object of the test set here (looked for {looked})\n{INSTRUCTIONS}")
+
+
+def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None:
+    """The folder with the input frames of an object, up to two levels below `videos` or `root`; None if none.
+
+    Raises:
+        DataError: there is more than one.
+    """
+    base = _given(videos, VIDEOS_VARIABLE)
+    if base is None:
+        base = root.resolve()
+        while base.name in ("test_dataset", "eval_gt"):  # the videos are unpacked beside the test set
+            base = base.parent
+    if not base.is_dir():
+        raise DataError(f"{base}: no such folder of input videos; set {VIDEOS_VARIABLE} to the right one")
+    found = [
+        folder
+        for pattern in (name, f"*/{name}", f"*/*/{name}")
+        for folder in sorted(base.glob(pattern))
+        if folder.is_dir() and any(entry.stem.isdecimal() for entry in folder.glob("*.png"))
+    ]
+    if len(found) > 1:
+        raise DataError(
+            f"{base}: the input video of {name} is there {len(found)} times ({', '.join(map(str, found))}); "
+            f"set {VIDEOS_VARIABLE} to the folder of one"
+        )
+    return found[0] if found else None
+
+
+def verify(root: Path, videos: Path | None = None) -> list[Finding]:
+    """Everything wrong with a copy of the test set and its input videos; empty if it is whole.
+
+    Checks layout, counts, names, decodability, kind (8-bit RGBA), sizes, alpha and pictures that are the
+    same where they cannot be. Decodes every picture: about 10 s.
+    """
+    try:
+        references = find_references(root)
+    except DataError:
+        return [Finding(path=root, problem="holds no object of the test set", fix=INSTRUCTIONS)]
+    findings = list(_strangers(references, OBJECTS)) if references.name == "eval_gt" else []
+    for name in OBJECTS:
+        layout = list(_object_layout(references / name))
+        findings += layout
+        findings += _strangers(references / name, tuple(AZIMUTHS_DEG))
+        wrong = {finding.path for finding in layout}
+        folders = [references / name / view for view in AZIMUTHS_DEG]
+        folders = [folder for folder in folders if folder not in wrong and folder.parent not in wrong]
+        try:
+            found = find_input(name, root, videos)
+        except DataError as error:
+            findings.append(_finding(error))
+        else:
+            if found is None:
+                problem = f"no input video of {name} below it"
+                findings.append(Finding(path=videos or root, problem=problem, fix=INSTRUCTIONS))
+            else:
+                of_input = list(_frames_layout(found))
+                findings += of_input or _pictures([found])
+        findings += _pictures(folders)
+    findings += _copies([references / name / view for name in OBJECTS for view in AZIMUTHS_DEG])
+    return findings
+
+
+def _given(path: Path | None, variable: str) -> Path | None:
+    named = os.environ.get(variable)
+    given = path if path is not None else Path(named) if named else None
+    return None if given is None else given.expanduser()
+
+
+def _view(name: str, azimuth_deg: float, folder: Path | None) -> View:
+    return View(
+        name=name,
+        azimuth_deg=azimuth_deg,
+        elevation_deg=0.0,
+        cameras=None,
+        frames=frame_files(folder) if folder else (),
+    )
+
+
+def _no_clip(name: str, looked: Path) -> Clip:
+    raise DataError(f"{looked}: no folder {name}/ with the input video below it\n{INSTRUCTIONS}")
+
+
+def _linked(links: Mapping[str, Path], cache: Path) -> Path:
+    """A folder of links to the views, because references and input videos are downloads of their own."""
+    targets = {view: str(folder.resolve()) for view, folder in links.items()}
+    joined = cache / "consistent4d" / digest_json(targets)[:16]
+    try:
+        joined.mkdir(parents=True, exist_ok=True)
+        for view, target in targets.items():
+            try:
+                (joined / view).symlink_to(target)
+            except FileExistsError:
+                continue  # made before, or by another process just now
+    except OSError as error:
+        raise DataError(
+            f"{joined}: cannot be written ({error.strerror}); set MVTF_CACHE to another folder"
+        ) from error
+    return joined
+
+
+def _object_layout(folder: Path) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield Finding(path=folder, problem="the object is missing", fix=_REPLACE)
+        return
+    for view in AZIMUTHS_DEG:
+        if not (folder / view).is_dir():
+            yield Finding(path=folder / view, problem="the view is missing", fix=_REPLACE)
+        else:
+            yield from _frames_layout(folder / view)
+
+
+def _frames_layout(folder: Path) -> Iterator[Finding]:
+    try:
+        indices = {int(path.stem) for path in frame_files(folder)}
+    except DataError as error:
+        yield Finding(path=folder, problem=_finding(error).problem, fix=_finding(error).fix)
+        return
+    missing, extra = sorted(set(range(FRAMES)) - indices), sorted(indices - set(range(FRAMES)))
+    if missing or extra:
+        lists = [
+            f"{word} {', '.join(map(str, some[:5]))}"
+            for word, some in (("lacks", missing), ("adds", extra))
+            if some
+        ]
+        problem = f"{len(indices)} frames instead of 0 to {FRAMES - 1}: {' and '.join(lists)}"
+        yield Finding(path=folder, problem=problem, fix=_REPLACE)
+
+
+def _strangers(folder: Path, expected: Sequence[str]) -> Iterator[Finding]:
+    """Consistent4D's scripts count every entry of a folder, hidden ones too."""
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if entry.name not in expected:
+            yield Finding(path=entry, problem="does not belong here", fix="move it out of the folder")
+
+
+def _pictures(folders: Sequence[Path]) -> Iterator[Finding]:
+    """What is wrong with single pictures of folders whose layout is right; they share one size."""
+    first: tuple[Path, tuple[int, ...]] | None = None
+    for path in (path for folder in folders for path in frame_files(folder)):
+        try:
+            picture = read_rgba(path)
+        except DataError as error:
+            yield _finding(error)
+            continue
+        first = first or (path, picture.shape)
+        if picture.shape != first[1]:
+            sizes = [f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first[1])]
+            yield Finding(path=path, problem=f"{sizes[0]} pixels, {first[0]} has {sizes[1]}", fix=_REPLACE)
+        alpha = picture[..., 3]
+        if alpha.min() == 255 or alpha.max() == 0:
+            found = "opaque, the background was filled" if alpha.max() else "empty, there is no object"
+            yield Finding(path=path, problem=found, fix=_REPLACE)
+
+
+def _copies(folders: Sequence[Path]) -> Iterator[Finding]:
+    """Views that share pictures with another view, and views that stand still."""
+    owner: dict[str, Path] = {}
+    for folder in folders:
+        shared: dict[Path, int] = defaultdict(int)
+        own = set()
+        files = [path for path in sorted(folder.glob("*.png")) if path.is_file()]
+        for path in files:
+            sha = sha256_file(path)
+            own.add(sha)
+            if owner.setdefault(sha, folder) != folder:
+                shared[owner[sha]] += 1
+        for other, count in shared.items():
+            yield Finding(path=folder, problem=f"{count} pictures are copies of {other}", fix=_REPLACE)
+        if len(files) > 1 and len(own) == 1:
+            yield Finding(path=folder, problem=f"all {len(files)} frames are the same picture", fix=_REPLACE)
+
+
+def _finding(error: DataError) -> Finding:
+    """Messages of the readers are `path: problem; fix`."""
+    path, _, rest = str(error).partition(": ")
+    problem, _, fix = rest.rpartition("; ")
+    return Finding(path=Path(path), problem=problem, fix=fix)
