@@ -16,10 +16,12 @@ Several processes may generate one scene at once: every file is replaced atomica
 import json
 import os
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
+from zipfile import BadZipFile
 
 import numpy as np
 import platformdirs
@@ -309,7 +311,7 @@ class _TruthFile:
                     normal=arrays["normal"].astype(np.float32),
                     depth=arrays["depth"],
                 )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
             raise DataError(
                 f"{self.path}: cannot be read ({error}); delete {self.path.parent.parent}"
             ) from error

@@ -15,6 +15,8 @@ from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, PLANS, SEEDS, TRAINED
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
 
+Split = Literal["train", "validation"]
+
 SIX_AZIMUTHS = (0.0, 45.0, 90.0, 180.0, 270.0, 315.0)
 RADIUS = 3.0
 
@@ -75,7 +77,7 @@ class ToyStream:
     times: int = 1
     size: int = 64
     samples: int = 2
-    split: Literal["train", "validation"] = "train"
+    split: Split = "train"
     plans: Sequence[str] = TRAINED_PLANS
     _cameras: Cameras = field(init=False, repr=False, compare=False)
 

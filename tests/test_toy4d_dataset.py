@@ -1,0 +1,256 @@
+"""The benchmark on disk: layout, contents, interruption, damage, digests."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from PIL import Image
+
+from mvtokenflow.cameras import orbit
+from mvtokenflow.datasets.scene import Dataset
+from mvtokenflow.datasets.toy4d import dataset as toy4d
+from mvtokenflow.datasets.toy4d.dataset import SCENES, SIZE, VIEWS, Toy4D
+from mvtokenflow.datasets.toy4d.digests import EXPECTED
+from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.errors import ConfigError, DataError
+
+NAME = "bird-01"
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds one scene; tests that change it work on a copy."""
+    root = tmp_path_factory.mktemp("cache")
+    Toy4D(root).scene(NAME)
+    return root
+
+
+@pytest.fixture
+def copy(generated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(generated, tmp_path / "cache"))
+
+
+def test_names_and_tags(generated: Path) -> None:
+    dataset: Dataset = Toy4D(generated)
+    names = dataset.scene_names()
+    assert len(names) == len(set(names)) == 24
+    assert names[0] == "quadruped-01"
+    assert [name.split("-")[0] for name in names[18:]] == ["crab"] * 6
+    assert not any(name.startswith("crab") for name in names[:18])
+    scene = dataset.scene(NAME)
+    assert scene.name == NAME
+    assert scene.tags == {"bird"}
+    with pytest.raises(ConfigError, match="Did you mean 'bird-01'"):
+        dataset.scene("bird-1")
+
+
+def test_the_held_out_plan_is_tagged(tmp_path: Path) -> None:
+    folder = Toy4D(tmp_path).root / "crab-02"
+    folder.mkdir(parents=True)
+    (folder / "scene.json").write_text("{}")  # presence is all that `scene` checks
+    assert Toy4D(tmp_path).scene("crab-02").tags == {"crab", "held-out-plan"}
+
+
+def test_listing_scenes_touches_nothing(tmp_path: Path) -> None:
+    Toy4D(tmp_path / "none").scene_names()
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_views_are_those_of_the_benchmark(generated: Path) -> None:
+    scene = Toy4D(generated).scene(NAME)
+    assert [(view.name, view.azimuth_deg, view.elevation_deg) for view in scene.views] == [
+        ("eval_0", -75, 0),
+        ("eval_1", 15, 0),
+        ("eval_2", 105, 0),
+        ("eval_3", 195, 0),
+    ]
+    assert (scene.input.name, scene.input.azimuth_deg, scene.input.elevation_deg) == ("input", 0, 0)
+    for view in (scene.input, *scene.views):
+        assert view.cameras is not None
+        want = orbit([view.azimuth_deg], size=SIZE, kind="ortho", radius=3.0, half_width=1.0)
+        torch.testing.assert_close(view.cameras.world_to_camera, want.world_to_camera, rtol=0, atol=0)
+        torch.testing.assert_close(view.cameras.intrinsics, want.intrinsics, rtol=0, atol=0)
+        assert view.cameras.kind == "ortho"
+        assert view.frames == [scene.root / view.name / f"{n}.png" for n in range(32)]
+        assert all(path.is_file() for path in view.frames)
+
+
+def test_pictures_and_truth_are_the_render_of_each_view(generated: Path) -> None:
+    scene, toy, times = Toy4D(generated).scene(NAME), toy4d.scene_toy(NAME), np.arange(32) / 31
+    clip = scene.clip()
+    assert clip.name == NAME
+    for view in (scene.input, *scene.views):
+        assert view.cameras is not None
+        picture = render(toy, view.cameras, times, samples=toy4d.SAMPLES)
+        flow = render_flow(toy, view.cameras, times[:-1], times[1:])
+        assert view.truth is not None
+        truth = view.truth()
+        np.testing.assert_array_equal(truth.flow, flow.flow[:, 0])
+        np.testing.assert_array_equal(truth.visible, flow.visible[:, 0])
+        np.testing.assert_array_equal(truth.depth, picture.depth[:, 0])
+        np.testing.assert_allclose(truth.normal, picture.normal[:, 0], atol=2.5e-4)  # float16
+        assert {truth.flow.dtype, truth.normal.dtype, truth.depth.dtype} == {np.dtype(np.float32)}
+        assert truth.visible.dtype == np.bool_
+        white = picture.rgb * picture.alpha + 1 - picture.alpha
+        half = 0.5 / 255 + 1e-6
+        if view.name == "input":
+            np.testing.assert_allclose(clip.rgb.numpy(), picture.rgb[:, 0], atol=half)
+            np.testing.assert_allclose(clip.alpha.numpy(), picture.alpha[:, 0], atol=half)
+            np.testing.assert_allclose(clip.on_background().numpy(), white[:, 0], atol=4 * half)
+            assert Image.open(view.frames[0]).mode == "RGBA"
+        else:
+            frames = np.stack([np.asarray(Image.open(path)) for path in view.frames])
+            assert frames.shape == (32, SIZE, SIZE, 3)
+            np.testing.assert_allclose(frames / 255.0, white[:, 0], atol=half)
+
+
+def test_a_whole_scene_is_not_generated_again(copy: Path) -> None:
+    dataset = Toy4D(copy)
+    before = {path: path.stat().st_mtime_ns for path in dataset.root.rglob("*")}
+    dataset.scene(NAME)
+    assert {path: path.stat().st_mtime_ns for path in dataset.root.rglob("*")} == before
+    dataset.verify(NAME)
+
+
+def test_an_interrupted_generation_is_finished(copy: Path) -> None:
+    """A killed process leaves no scene.json, missing files and hidden half-written ones."""
+    dataset = Toy4D(copy)
+    folder = dataset.root / NAME
+    whole = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+    (folder / "scene.json").unlink()
+    shutil.rmtree(folder / "eval_3")
+    (folder / "truth" / "eval_2.npz").unlink()
+    (folder / "input" / ".7.png.x1.png").write_bytes(b"\x89PNG")
+    scene = dataset.scene(NAME)
+    dataset.verify(NAME)
+    assert len(scene.clip()) == 32
+    found = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("[0-9]*.png")}
+    assert found == whole
+
+
+def damage_pixel(folder: Path) -> None:
+    path = folder / "eval_1" / "5.png"
+    picture = np.array(Image.open(path))
+    picture[64, 64, 0] ^= 1
+    Image.fromarray(picture).save(path)
+
+
+def truncate_truth(folder: Path) -> None:
+    path = folder / "truth" / "eval_0.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def flip_truth_bytes(folder: Path) -> None:
+    path = folder / "truth" / "eval_0.npz"
+    data = bytearray(path.read_bytes())
+    data[200_000:200_100] = bytes(100)  # inside the deflated flow
+    path.write_bytes(data)
+
+
+def swap_frames(folder: Path) -> None:
+    a, b, spare = (folder / "eval_0" / name for name in ("3.png", "11.png", "spare"))
+    a.rename(spare)
+    b.rename(a)
+    spare.rename(b)
+
+
+def foreign_scene(folder: Path) -> None:
+    """Consistent in itself, but not the benchmark's scene of that name."""
+    record = json.loads((folder / "scene.json").read_text())
+    damage_pixel(folder)
+    pixels = {view: toy4d._read_frames(folder / view) for view in VIEWS}
+    (folder / "scene.json").write_text(json.dumps({**record, "pixels": toy4d.pixel_digest(pixels)}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_pixel, "the pixels on disk are not what was generated; delete the folder"),
+        (swap_frames, "the pixels on disk are not what was generated"),
+        (flip_truth_bytes, r"eval_0\.npz: cannot be read .*delete"),
+        (truncate_truth, r"eval_0\.npz: cannot be read .*delete"),
+        (lambda folder: (folder / "truth" / "input.npz").unlink(), r"input\.npz: cannot be read .*delete"),
+        (lambda folder: (folder / "eval_2" / "31.png").unlink(), "holds 31 frames .*delete"),
+        (lambda folder: (folder / "eval_2" / "3.png").write_bytes(b"PNG"), r"3\.png: not a readable picture"),
+        (lambda folder: (folder / "scene.json").unlink(), r"scene\.json: cannot be read"),
+        (foreign_scene, "other digests than the benchmark's reference"),
+    ],
+)
+def test_verify_names_the_damage(copy: Path, damage: object, message: str) -> None:
+    dataset = Toy4D(copy)
+    assert callable(damage)
+    damage(dataset.root / NAME)
+    with pytest.raises(DataError, match=message):
+        dataset.verify(NAME)
+
+
+def test_other_arithmetic_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Toy4D(tmp_path)
+    monkeypatch.setitem(EXPECTED, NAME, {"pixels": "0" * 64, "truth": "0" * 64})
+    with pytest.warns(UserWarning, match="bird-01: digests .* are not the reference"):
+        dataset.scene(NAME)
+    with pytest.raises(DataError, match="reference"):
+        dataset.verify(NAME)
+
+
+def test_the_folder_name_follows_the_expected_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = toy4d.generation_hash()
+    monkeypatch.setitem(EXPECTED, NAME, {**EXPECTED[NAME], "truth": "0" * 64})
+    assert toy4d.generation_hash() != before
+
+
+def test_the_cache_folder_is_argument_environment_or_user_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVTF_CACHE", str(tmp_path / "named"))
+    assert Toy4D().root.parent == tmp_path / "named"
+    assert Toy4D(tmp_path / "given").root.parent == tmp_path / "given"
+    monkeypatch.delenv("MVTF_CACHE")
+    assert Toy4D().root.parent == Path(platformdirs.user_cache_dir("mvtokenflow"))
+
+
+def test_two_processes_may_generate_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mvtokenflow.datasets.toy4d.dataset import Toy4D;"
+        f"d = Toy4D(Path(sys.argv[1])); d.scene('{NAME}').clip(); d.verify('{NAME}')"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    Toy4D(tmp_path).verify(NAME)
+
+
+def test_any_camera_and_time() -> None:
+    cameras = orbit([33.0], 20.0, size=40, kind="pinhole", radius=3.5)
+    picture = toy4d.render_scene("fish-02", cameras, [0.123, 0.9])
+    assert picture.rgb.shape == (2, 1, 40, 40, 3)
+    assert 0.1 < picture.alpha.mean() < 0.6
+    with pytest.raises(ConfigError, match="toy4d scene"):
+        toy4d.render_scene("nobody", cameras, [0.0])
+
+
+def test_every_scene_has_its_digest() -> None:
+    assert list(EXPECTED) == list(SCENES)
+    assert len({entry["pixels"] for entry in EXPECTED.values()}) == len(SCENES)
+
+
+def check_digest(name: str) -> None:
+    pixels, truth = toy4d.render_benchmark(name)
+    found = {"pixels": toy4d.pixel_digest(pixels), "truth": toy4d.truth_digest(truth)}
+    assert found == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ["vehicle-01", "crab-01"])
+def test_digests_of_two_scenes(name: str) -> None:
+    check_digest(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENES)
+def test_digests_of_all_scenes(name: str) -> None:
+    check_digest(name)
