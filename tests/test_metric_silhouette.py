@@ -1,13 +1,16 @@
 """Silhouettes of drawn shapes: masks, overlap, view order and background."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval.metrics import silhouette
+from mvtokenflow.files import frame_files
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -71,6 +74,41 @@ def test_swapped_views_are_named() -> None:
     found = silhouette.misplaced_views(confusion)
     assert [(item.view, item.looks_like) for item in found] == [(1, 3), (3, 1)]
     assert all(item.other_iou == pytest.approx(1) and item.own_iou < 0.9 for item in found)
+
+
+def test_a_wrong_background_does_not_hide_the_view_order() -> None:
+    """Two faults, two checks: grey pictures keep their silhouettes, and `background` names the grey."""
+    truth = [painted(view(i)) for i in range(4)]
+    grey = [painted(view(i), 232) for i in (1, 0, 2, 3)]
+    found = silhouette.misplaced_views(silhouette.view_confusion(grey, truth))
+    assert [(item.view, item.looks_like) for item in found] == [(0, 1), (1, 0)]
+    np.testing.assert_array_equal(silhouette.silhouettes(painted(view(1), 232)), view(1))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("name", "grey"), [("bluejay", 244), ("trex", 232)])
+def test_reference_pictures(shared: Path, name: str, grey: int) -> None:
+    """Their third predicted view stands on grey; all four are in the right order."""
+    root = shared / "parity" / "metrics_c4d"
+
+    def clips(side: str) -> list[Bytes]:
+        return [
+            np.stack(
+                [
+                    np.asarray(Image.open(frame).convert("RGB"))
+                    for frame in frame_files(root / side / name / f"eval_{i}")
+                ]
+            )
+            for i in range(4)
+        ]
+
+    predicted, truth = clips("pred"), clips("gt")
+    assert [silhouette.background(clip).white for clip in truth] == [1, 1, 1, 1]
+    assert silhouette.background(predicted[2]).colour == (grey, grey, grey)
+    assert silhouette.background(predicted[2]).white == 0
+    confusion = silhouette.view_confusion(predicted, truth)
+    assert silhouette.misplaced_views(confusion) == []
+    assert np.diag(confusion).min() > 0.5
 
 
 def test_near_ties_accuse_nobody() -> None:

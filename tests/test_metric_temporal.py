@@ -136,6 +136,17 @@ def test_floor_and_static_trap() -> None:
     assert np.isnan(temporal.motion_normalised(error, temporal.motion_magnitude(still, everywhere))).all()
 
 
+def test_blur_gets_under_the_floor() -> None:
+    """The documented weakness: where the reference itself flickers, smoothing scores better than the truth."""
+    velocity = (3, -1)
+    noise = np.random.default_rng(5).normal(0, 0.03, (FRAMES, HEIGHT, WIDTH, 3))
+    reference = texture_clip(velocity) + noise
+    blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 2.0) for frame in reference])
+    context = temporal.warp_error_in_context(blurred, reference, *constant_flow(velocity, FRAMES - 1))
+    assert (context.prediction.mae < context.floor.mae).all()
+    assert (context.floor.mae < context.static.mae).all()
+
+
 @pytest.mark.parametrize("span", [1, 2, 8, 9])
 def test_long_range_flow_of_a_translation(span: int) -> None:
     velocity = (0.75, -0.5)

@@ -39,6 +39,28 @@ def foreground(rgb: Bytes, background: tuple[int, int, int] = WHITE, tolerance: 
     return np.asarray(difference.max(axis=-1) > tolerance, dtype=np.bool_)
 
 
+def silhouettes(rgb: Bytes, tolerance: int = 8) -> Mask:
+    """Object masks of a clip on a constant background of whatever colour.
+
+    The background is the per-channel median of the pictures' one-pixel rim over all frames, so a grey or
+    black background is recognised as one (`background` reports it), and an object that touches the rim
+    does no harm while it covers less than half of it.
+
+    Args:
+        rgb: (T, H, W, 3) uint8.
+        tolerance: as in `foreground`.
+
+    Returns:
+        (T, H, W) bool.
+    """
+    _check_bytes(rgb)
+    if rgb.ndim != 4:
+        raise ValueError(f"a clip must be (T, H, W, 3), got {rgb.shape}")
+    sides = (rgb[:, 0], rgb[:, -1], rgb[:, 1:-1, 0], rgb[:, 1:-1, -1])
+    rim = _median(np.concatenate([side.reshape(-1, 3) for side in sides]))
+    return foreground(rgb, rim, tolerance)
+
+
 def iou(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
     """Intersection over union of masks or of coverages in [0, 1] (sum of minima over sum of maxima).
 
@@ -69,13 +91,13 @@ def view_confusion(
     """Silhouette IoU of each predicted view against all ground-truth views, averaged over frames.
 
     Args:
-        predicted: V clips, each (T, H, W, 3) uint8 on white or (T, H, W) bool masks; sizes may differ
-            from view to view and from the truth's.
+        predicted: V clips, each (T, H, W, 3) uint8 on a constant background or (T, H, W) bool masks;
+            sizes and backgrounds may differ from view to view and from the truth's.
         truth: W clips likewise, with as many frames, paired by position.
         frames: at most this many frames, evenly spread, first and last included; None takes all.
         size: masks are area-averaged to squares of this side, or of the shortest side met if that is
             smaller, so that unequal sizes are compared as the protocols compare them (squashed).
-        tolerance: of `foreground`.
+        tolerance: of `silhouettes`.
 
     Returns:
         (V, W) in [0, 1]; row i is predicted view i. See `misplaced_views`.
@@ -154,10 +176,7 @@ def background(rgb: Bytes, mask: Mask | None = None, dilation: int = 3, toleranc
 
     Args:
         rgb: (T, H, W, 3) uint8.
-        mask: (T, H, W) bool object masks if known. Otherwise what differs from the median colour of the
-            pictures' one-pixel rim by more than `tolerance`: a grey or black background is then
-            recognised as one, and an object that touches the rim does no harm while it covers less
-            than half of it.
+        mask: (T, H, W) bool object masks if known, else those of `silhouettes`.
         dilation: pixels by which the mask grows in all eight directions; anti-aliased outlines are not
             background.
         tolerance: as in `foreground`.
@@ -167,7 +186,7 @@ def background(rgb: Bytes, mask: Mask | None = None, dilation: int = 3, toleranc
         masks = "no mask" if mask is None else mask.shape
         raise ValueError(f"rgb must be (T, H, W, 3) and mask (T, H, W), got {rgb.shape} and {masks}")
     if mask is None:
-        mask = foreground(rgb, _rim_colour(rgb), tolerance)
+        mask = silhouettes(rgb, tolerance)
     kernel = np.ones((2 * dilation + 1, 2 * dilation + 1), dtype=np.uint8)
     outside = np.stack([cv2.dilate(frame.astype(np.uint8), kernel) == 0 for frame in mask])
     pixels = rgb[outside]
@@ -205,7 +224,7 @@ def resize_coverage(masks: Mask, side: int) -> NDArray[np.float32]:
 
 
 def _coverage(clip: Bytes | Mask, side: int, tolerance: int) -> NDArray[np.float32]:
-    masks = clip if clip.dtype == np.bool_ else foreground(cast(Bytes, clip), tolerance=tolerance)
+    masks = clip if clip.dtype == np.bool_ else silhouettes(cast(Bytes, clip), tolerance)
     return resize_coverage(np.asarray(masks, dtype=np.bool_), side)
 
 
@@ -213,11 +232,6 @@ def _spread(count: int, wanted: int | None) -> NDArray[np.intp]:
     if wanted is None or wanted >= count:
         return np.arange(count)
     return np.rint(np.linspace(0, count - 1, wanted)).astype(np.intp)
-
-
-def _rim_colour(rgb: Bytes) -> tuple[int, int, int]:
-    sides = (rgb[:, 0], rgb[:, -1], rgb[:, 1:-1, 0], rgb[:, 1:-1, -1])
-    return _median(np.concatenate([side.reshape(-1, 3) for side in sides]))
 
 
 def _median(pixels: Bytes) -> tuple[int, int, int]:

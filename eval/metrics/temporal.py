@@ -13,6 +13,8 @@ differ), so this is ours, in full:
 
 Bilinear sampling blurs, and shading changes: the reference clip itself does not score 0 either. That
 floor, and the score of a clip that never moves, belong beside every warp error (`warp_error_in_context`).
+A score *below* the floor is no better than one at the floor: smooth pictures warp well, so a blurred result
+gets under it. Read warp error together with a sharpness-aware metric such as LPIPS.
 """
 
 from dataclasses import dataclass
