@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mvtokenflow.datasets.folder import cache_root
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
@@ -37,7 +40,10 @@ How to get the Consistent4D test set (the authors' terms apply; it cannot be red
      for the objects {", ".join(OBJECTS)}
   4. export {ROOT_VARIABLE}=<that folder>   ({VIDEOS_VARIABLE} if the videos are elsewhere)"""
 
+Masks = NDArray[np.bool_]
+
 _REPLACE = "unpack it again from the download"
+_CLEARLY = 0.05  # of IoU: an object that looks alike from all sides gives no evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +155,8 @@ def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None
 def verify(root: Path, videos: Path | None = None) -> list[Finding]:
     """Everything wrong with a copy of the test set and its input videos; empty if it is whole.
 
-    Checks layout, counts, names, decodability, kind (8-bit RGBA), sizes, alpha and pictures that are the
-    same where they cannot be. Decodes every picture: about 10 s.
+    Checks layout, counts, names, decodability, kind (8-bit RGBA), sizes, alpha, pictures that are the same
+    where they cannot be, and whether the silhouettes fit the order of the views. Decodes every picture.
     """
     try:
         references = find_references(root)
@@ -158,25 +164,30 @@ def verify(root: Path, videos: Path | None = None) -> list[Finding]:
         return [Finding(path=root, problem="holds no object of the test set", fix=INSTRUCTIONS)]
     findings = list(_strangers(references, OBJECTS)) if references.name == "eval_gt" else []
     for name in OBJECTS:
-        layout = list(_object_layout(references / name))
-        findings += layout
-        findings += _strangers(references / name, tuple(AZIMUTHS_DEG))
-        wrong = {finding.path for finding in layout}
-        folders = [references / name / view for view in AZIMUTHS_DEG]
-        folders = [folder for folder in folders if folder not in wrong and folder.parent not in wrong]
-        try:
-            found = find_input(name, root, videos)
-        except DataError as error:
-            findings.append(_finding(error))
+        findings += _verify_object(references / name, root, videos)
+    return findings + list(_copies([references / name / view for name in OBJECTS for view in AZIMUTHS_DEG]))
+
+
+def _verify_object(folder: Path, root: Path, videos: Path | None) -> list[Finding]:
+    findings = list(_object_layout(folder))
+    wrong = {finding.path for finding in findings}
+    findings += _strangers(folder, tuple(AZIMUTHS_DEG))
+    views = [path for view in AZIMUTHS_DEG if (path := folder / view) not in wrong and folder not in wrong]
+    masks: dict[Path, Masks] = {}
+    findings += _pictures(views, masks)
+    found = None
+    try:
+        found = find_input(folder.name, root, videos)
+    except DataError as error:
+        findings.append(_finding(error))
+    else:
+        if found is None:
+            problem = f"no folder {folder.name}/ with the input video below it"
+            findings.append(Finding(path=videos or root, problem=problem, fix=INSTRUCTIONS))
         else:
-            if found is None:
-                problem = f"no input video of {name} below it"
-                findings.append(Finding(path=videos or root, problem=problem, fix=INSTRUCTIONS))
-            else:
-                of_input = list(_frames_layout(found))
-                findings += of_input or _pictures([found])
-        findings += _pictures(folders)
-    findings += _copies([references / name / view for name in OBJECTS for view in AZIMUTHS_DEG])
+            findings += list(_frames_layout(found)) or _pictures([found], masks)
+    if len(masks) == len(AZIMUTHS_DEG) + (found is not None):
+        findings += _order(folder, [masks[path] for path in views], masks[found] if found else None)
     return findings
 
 
@@ -253,23 +264,72 @@ def _strangers(folder: Path, expected: Sequence[str]) -> Iterator[Finding]:
             yield Finding(path=entry, problem="does not belong here", fix="move it out of the folder")
 
 
-def _pictures(folders: Sequence[Path]) -> Iterator[Finding]:
-    """What is wrong with single pictures of folders whose layout is right; they share one size."""
+def _pictures(folders: Sequence[Path], masks: dict[Path, Masks]) -> Iterator[Finding]:
+    """What is wrong with single pictures of folders whose layout is right; they share one size.
+
+    Adds the silhouettes of folders without a fault to `masks`.
+    """
     first: tuple[Path, tuple[int, ...]] | None = None
-    for path in (path for folder in folders for path in frame_files(folder)):
-        try:
-            picture = read_rgba(path)
-        except DataError as error:
-            yield _finding(error)
-            continue
-        first = first or (path, picture.shape)
-        if picture.shape != first[1]:
-            sizes = [f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first[1])]
-            yield Finding(path=path, problem=f"{sizes[0]} pixels, {first[0]} has {sizes[1]}", fix=_REPLACE)
-        alpha = picture[..., 3]
-        if alpha.min() == 255 or alpha.max() == 0:
-            found = "opaque, the background was filled" if alpha.max() else "empty, there is no object"
-            yield Finding(path=path, problem=found, fix=_REPLACE)
+    for folder in folders:
+        silhouettes = []
+        for path in frame_files(folder):
+            try:
+                picture = read_rgba(path)
+            except DataError as error:
+                yield _finding(error)
+                continue
+            first = first or (path, picture.shape)
+            alpha = picture[..., 3]
+            if picture.shape != first[1]:
+                sizes = [f"{shape[1]}x{shape[0]}" for shape in (picture.shape, first[1])]
+                yield Finding(path=path, problem=f"{sizes[0]} pixels, {first[0]} has {sizes[1]}", fix=_REPLACE)
+            elif alpha.min() == 255 or alpha.max() == 0:
+                found = "opaque, the background was filled" if alpha.max() else "empty, there is no object"
+                yield Finding(path=path, problem=found, fix=_REPLACE)
+            else:
+                silhouettes.append(_thumbnail(alpha))
+        if len(silhouettes) == FRAMES:
+            masks[folder] = np.stack(silhouettes)
+
+
+def _thumbnail(alpha: NDArray[np.uint8]) -> Masks:
+    """(64, 64) silhouette, so that pictures of any size compare."""
+    rows, columns = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in alpha.shape)
+    return np.asarray(alpha[rows][:, columns] > 127)
+
+
+def _order(folder: Path, views: Sequence[Masks], seen: Masks | None) -> Iterator[Finding]:
+    """Silhouettes that contradict the order of the views.
+
+    Views 180 degrees apart show mirrored silhouettes (nearly so, with perspective), which pairs eval_0 with
+    eval_2 and eval_1 with eval_3. Of the first three, eval_1 is the one close to the input view.
+    """
+    names = list(AZIMUTHS_DEG)
+    for one, opposite in ((0, 2), (1, 3)):
+        mirrored = [_overlap(views[one], views[other][..., ::-1]) for other in range(4)]
+        best = max((other for other in range(4) if other != one), key=mirrored.__getitem__)
+        if mirrored[best] > mirrored[opposite] + _CLEARLY:
+            yield Finding(
+                path=folder / names[one],
+                problem=f"its silhouettes mirror {names[best]} (IoU {mirrored[best]:.2f}), not the opposite "
+                f"view {names[opposite]} ({mirrored[opposite]:.2f}), so the views seem to be out of order",
+                fix="look at the views and " + _REPLACE,
+            )
+    if seen is not None:
+        close = [_overlap(seen, view) for view in views[:3]]
+        best = int(np.argmax(close))
+        if close[best] > close[1] + _CLEARLY:
+            yield Finding(
+                path=folder / names[best],
+                problem=f"its silhouettes are closer to the input (IoU {close[best]:.2f}) than those of "
+                f"{names[1]} at 15 degrees ({close[1]:.2f}), so the views seem to be out of order",
+                fix="look at the views and " + _REPLACE,
+            )
+
+
+def _overlap(one: Masks, other: Masks) -> float:
+    """Mean over frames of the intersection over union."""
+    return float(((one & other).sum((1, 2)) / np.maximum((one | other).sum((1, 2)), 1)).mean())
 
 
 def _copies(folders: Sequence[Path]) -> Iterator[Finding]:
