@@ -22,7 +22,8 @@ _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03
 
 
-_compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+# no fused multiply-adds: they would round a² + b² differently from b² + a², and SSIM is symmetric
+_compile: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def _window() -> Map:
