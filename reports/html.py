@@ -29,7 +29,8 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["plain"] = plain
-    made.tests["tree"] = lambda value: isinstance(value, Mapping | list | tuple) and len(value) > 0
+    made.filters["branches"] = branches
+    made.tests["tree"] = is_tree
     return made
 
 
@@ -41,6 +42,13 @@ def script_json(value: Any) -> Markup:
     return Markup(text)
 
 
+def is_tree(value: Any) -> bool:
+    """Whether a provenance value folds open; lists of leaves are printed on one line."""
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value)
+
+
 def plain(value: Any) -> str:
     """A leaf of a provenance tree for people; nothing and empty containers get a word."""
     if value is None:
@@ -48,8 +56,14 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping | list | tuple):
-        return "none"
+        return " ".join(map(plain, value)) or "none"
     return str(value)
+
+
+def branches(value: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]:
+    """Named children of a provenance tree; those of a list are named by their place."""
+    pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+    return [(str(name), item) for name, item in pairs]
 
 
 def table_html(table: Table, *, intervals: bool = True) -> Markup:

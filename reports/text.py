@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
@@ -51,15 +52,16 @@ def markdown(table: Table, *, intervals: bool = False) -> str:
 def csv_text(table: Table) -> str:
     """RFC 4180 with a header; one line a row, full-precision numbers, `inf` for infinity.
 
-    Each column `k` gives `k`, `k_low`, `k_high`, `k_have`, `k_want`, `k_rank`, `k_tied`, `k_reason`.
+    Each column `k` gives `k`, `k_low`, `k_high`, `k_have`, `k_want`, `k_rank`, `k_tied`, `k_reason`; where
+    columns share a key (a metric on two sets of views), `k` is key and title: "lpips (LPIPS novel)".
     """
     lay_out(table, intervals=True)  # the same checks as every other form
     fields = ("", "_low", "_high", "_have", "_want", "_rank", "_tied", "_reason")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["method", "group", "source", "note", *(col.key + end for col in table.columns for end in fields)]
-    )
+    keys = Counter(column.key for column in table.columns)
+    names = [c.key if keys[c.key] == 1 else f"{c.key} ({c.title})" for c in table.columns]
+    writer.writerow(["method", "group", "source", "note", *(name + end for name in names for end in fields)])
     for row in table.rows:
         line: list[object] = [row.label, row.group, row.source, row.note]
         for cell in row.cells:
@@ -203,7 +205,7 @@ _TEX = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}\allowbreak{}",  # signatures are long and joined by bars
         '"': "''",
-        "[": "{[}",  # a row that starts with a bracket would be read as the option of the `\\\\` before it
+        "[": "{[}",  # a row that starts with a bracket would be taken for an option of the row end before it
         "—": "---",
         "–": "--",
         "−": "$-$",

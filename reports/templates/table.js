@@ -12,7 +12,8 @@
   const tree = (value, depth) => {
     const list = element("dl", { class: "tree" });
     for (const [name, item] of Object.entries(value)) {
-      const branch = item !== null && typeof item === "object" && Object.keys(item).length > 0;
+      const holder = (one) => one !== null && typeof one === "object";
+      const branch = Array.isArray(item) ? item.some(holder) : holder(item) && Object.keys(item).length > 0;
       if (!branch) {
         list.append(element("dt", {}, name), element("dd", {}, leaf(item)));
         continue;
@@ -29,6 +30,7 @@
     if (item === null) return "not recorded";
     if (item === true) return "yes";
     if (item === false) return "no";
+    if (Array.isArray(item) && item.length) return item.map(leaf).join(" ");
     return typeof item === "object" ? "none" : String(item);
   };
 

@@ -1,0 +1,87 @@
+"""Pictures of a site: lossless WebP, reduced where large, one file per distinct picture."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mvtokenflow.errors import DataError
+
+Bytes = NDArray[np.uint8]
+EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture in the site: its file name and size, and the size it had before it was reduced (w, h)."""
+
+    name: str
+    size: tuple[int, int]
+    source_size: tuple[int, int]
+
+
+class PictureStore:
+    """Copies pictures into `folder`; files are named by their pixels, so equal pictures are stored once.
+
+    Args:
+        folder: where the files go; made when the first picture comes.
+        max_size: pictures with a longer side are reduced (Lanczos) so that it has this many pixels.
+        earlier: the same folder of an earlier build; pictures found there are copied, not encoded again.
+    """
+
+    def __init__(self, folder: Path, max_size: int, earlier: Path | None = None) -> None:
+        if max_size < 1:
+            raise ValueError(f"max_size is {max_size}; a picture has at least 1 pixel")
+        self.folder = folder
+        self.max_size = max_size
+        self.earlier = earlier
+
+    def add(self, source: Path) -> Picture:
+        """Store the picture of `source`, transparency composited on white.
+
+        Raises:
+            DataError: not there, not a whole picture, or not 8 bits a channel.
+        """
+        pixels, source_size = self._read(source)
+        header = f"{pixels.width}x{pixels.height} RGB ".encode()
+        name = hashlib.sha256(header + pixels.tobytes()).hexdigest()[:20] + ".webp"
+        target = self.folder / name
+        if not target.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            before = self.earlier / name if self.earlier else None
+            if before is not None and before.is_file():
+                shutil.copyfile(before, target)
+            else:
+                pixels.save(target, "WEBP", lossless=True, method=4)
+        return Picture(name=name, size=pixels.size, source_size=source_size)
+
+    def _read(self, source: Path) -> tuple[Image.Image, tuple[int, int]]:
+        try:
+            with Image.open(source) as opened:
+                if opened.mode not in EIGHT_BIT:
+                    raise DataError(
+                        f"{source}: mode {opened.mode} is not 8 bits a channel; save it as RGB or RGBA"
+                    )
+                layered = opened.convert("RGBA")
+        except FileNotFoundError as error:
+            raise DataError(f"{source}: no such file") from error
+        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+            raise DataError(f"{source}: not a readable picture ({type(error).__name__})") from error
+        pixels = Image.fromarray(_on_white(np.asarray(layered)))
+        longest = max(pixels.size)
+        if longest > self.max_size:
+            width, height = (max(1, round(side * self.max_size / longest)) for side in pixels.size)
+            pixels = pixels.resize((width, height), Image.Resampling.LANCZOS)
+        return pixels, layered.size
+
+
+def _on_white(rgba: Bytes) -> Bytes:
+    """(H, W, 4) straight alpha to (H, W, 3) over white, rounded to the nearest; Pillow's own is one off."""
+    if (rgba[..., 3] == 255).all():
+        return np.ascontiguousarray(rgba[..., :3])
+    color, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
+    return ((color * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

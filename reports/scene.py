@@ -1,0 +1,293 @@
+"""What the page of one scene shows, collected from the records of its runs."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval.records import Row, Run
+from mvtokenflow.eval.table import Column
+from mvtokenflow.files import frame_files
+from mvtokenflow.reports.pictures import Picture, PictureStore
+
+TRUTH = "gt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line of a scene page: the ground truth (`run` None) or one run.
+
+    Attributes:
+        id: short name used in links; "gt" for the ground truth.
+        label: the method's name, with seed and configuration only where they tell runs apart.
+        kind: "truth", "measured" or "oracle".
+        color: index into the palette, the same for a method on all pages; -1 for the ground truth.
+    """
+
+    id: str
+    label: str
+    kind: str
+    color: int
+    run: Run | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenePage:
+    """A scene of a dataset with its runs. `slug` names its page, `tags` filter it."""
+
+    dataset: str
+    name: str
+    slug: str
+    tags: Sequence[str]
+    views: Sequence[Mapping[str, Any]]
+    series: Sequence[Series]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [series.run for series in self.series if series.run is not None]
+
+
+def scene_pages(runs: Sequence[Run], order: Sequence[str]) -> list[ScenePage]:
+    """One page per (dataset, scene), sorted; methods in the order of `order`, then by name, oracles last."""
+    methods = sorted(
+        {run.manifest.method for run in runs},
+        key=lambda name: (
+            any(_is_oracle(run) for run in runs if run.manifest.method == name),
+            order.index(name) if name in order else len(order),
+            name,
+        ),
+    )
+    scenes: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        scenes.setdefault((run.manifest.dataset, run.manifest.scene), []).append(run)
+    pages: list[ScenePage] = []
+    taken: Counter[str] = Counter()
+    for (dataset, name), members in sorted(scenes.items()):
+        members.sort(key=lambda run: (methods.index(run.manifest.method), run.manifest.seed, run.folder.name))
+        slug = re.sub(r"[^\w.-]+", "_", f"{dataset}--{name}").lower().lstrip(".")
+        taken[slug] += 1
+        truth = Series(id=TRUTH, label="Ground truth", kind="truth", color=-1, run=None)
+        pages.append(
+            ScenePage(
+                dataset=dataset,
+                name=name,
+                slug=slug if taken[slug] == 1 else f"{slug}~{taken[slug]}",
+                tags=sorted({tag for run in members for tag in run.manifest.tags}),
+                views=_views(members),
+                series=[truth, *_series(members, methods)],
+            )
+        )
+    return pages
+
+
+def scene_data(
+    page: ScenePage,
+    columns: Mapping[str, Column],
+    store: PictureStore,
+    step: Callable[[], None],
+) -> dict[str, Any]:
+    """The data of a scene page, plain JSON: views, series, pictures, per-frame values, clip values.
+
+    Pictures are copied through `store`; one that is missing or broken leaves a reason in its place.
+    `step` is called after every sequence of pictures.
+    """
+    pictures: dict[str, dict[str, Any]] = {}
+    frames = max(run.manifest.frames for run in page.runs)
+    reduced: set[tuple[int, int]] = set()
+    roots = _reference_roots(page.runs)
+    for view in page.views:
+        name = view["name"]
+        pictures[name] = {}
+        for series in page.series:
+            folders = (
+                [root / name for root in roots] if series.run is None else [series.run.folder / "pred" / name]
+            )
+            sequence, sources = _sequence(folders, store, _Namer(page.runs))
+            pictures[name][series.id] = sequence
+            reduced |= sources
+            frames = max(frames, len(sequence["files"]))
+            step()
+    metrics, values, clips = _values(page, columns)
+    frames = max([frames, *(len(line) for by in values.values() for v in by.values() for line in v.values())])
+    return {
+        "dataset": page.dataset,
+        "scene": page.name,
+        "frames": frames,
+        "views": [dict(view) for view in page.views],
+        "series": [
+            {"id": one.id, "label": one.label, "kind": one.kind, "color": one.color} for one in page.series
+        ],
+        "pictures": pictures,
+        "metrics": metrics,
+        "values": values,
+        "clips": clips,
+        "reducedFrom": [f"{width} × {height}" for width, height in sorted(reduced)],
+    }
+
+
+def _is_oracle(run: Run) -> bool:
+    return run.manifest.uses_truth or run.manifest.source == "oracle"
+
+
+def _series(runs: Sequence[Run], methods: Sequence[str]) -> list[Series]:
+    """Labels name the seed and the configuration only where two runs of a method would look alike."""
+    made = []
+    for place, run in enumerate(runs):
+        manifest = run.manifest
+        alike = [other.manifest for other in runs if other.manifest.method == manifest.method]
+        label = manifest.method
+        if len({other.seed for other in alike}) > 1:
+            label += f" · seed {manifest.seed}"
+        if len({other.config_hash for other in alike}) > 1:
+            label += f" · {manifest.config_hash[:7]}"
+        made.append(
+            Series(
+                id=f"m{place}",
+                label=label,
+                kind="oracle" if _is_oracle(run) else "measured",
+                color=methods.index(manifest.method),
+                run=run,
+            )
+        )
+    labels = Counter(series.label for series in made)
+    return [
+        replace(series, label=f"{series.label} · run {place}") if labels[series.label] > 1 else series
+        for place, series in enumerate(made, 1)
+    ]
+
+
+def _views(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Evaluation views in the order of the manifests, then the input view, which every run renders."""
+    known: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for view in run.manifest.views:
+            known.setdefault(view["name"], {"name": view["name"], "azimuth": None, "elevation": None})
+            for short, long in (("azimuth", "azimuth_deg"), ("elevation", "elevation_deg")):
+                if view.get(long) is not None:
+                    known[view["name"]][short] = view[long]
+    entry = known.pop("input", {"name": "input", "azimuth": 0, "elevation": 0})
+    return [*known.values(), entry]
+
+
+def _reference_roots(runs: Sequence[Run]) -> list[Path]:
+    """Distinct reference folders; runs recorded on another machine may name one that is not here."""
+    return list(dict.fromkeys(Path(run.manifest.reference_root) for run in runs))
+
+
+class _Namer:
+    """Takes this machine's folders out of messages, so that sites are equal wherever they are built."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.names: dict[str, str] = {}
+        for run in runs:
+            self.names[str(run.folder)] = "/".join(run.folder.parts[-4:])
+            self.names[run.manifest.reference_root.rstrip("/")] = "reference"
+
+    def __call__(self, message: str) -> str:
+        for folder in sorted(self.names, key=len, reverse=True):
+            message = message.replace(folder, self.names[folder])
+        return message
+
+
+def _sequence(
+    folders: Sequence[Path], store: PictureStore, named: _Namer
+) -> tuple[dict[str, Any], set[tuple[int, int]]]:
+    """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of the first
+    folder that holds frames, and the sizes pictures had before they were reduced."""
+    why = ""
+    for folder in folders:
+        try:
+            files = frame_files(folder)
+        except DataError as error:
+            why = why or named(str(error))
+            continue
+        break
+    else:
+        return {"files": [], "size": None, "why": why, "broken": {}}, set()
+    shown: list[Picture | None] = []
+    broken = {}
+    for place, path in enumerate(files):
+        try:
+            shown.append(store.add(path))
+        except DataError as error:
+            shown.append(None)
+            broken[str(place)] = named(str(error))
+    whole = [picture for picture in shown if picture is not None]
+    sequence = {
+        "files": [picture.name if picture else None for picture in shown],
+        "size": list(whole[0].size) if whole else None,
+        "why": f"{len(files)} frames in {named(str(folder))}",
+        "broken": broken,
+    }
+    return sequence, {picture.source_size for picture in whole if picture.source_size != picture.size}
+
+
+def _values(
+    page: ScenePage, columns: Mapping[str, Column]
+) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
+    """Metrics by (key, signature), their per-frame values and the values over whole clips.
+
+    A value measured twice under one signature (a rendering made again) counts with its last row, as in tables.
+    """
+    rows = {
+        series.id: [r for r in series.run.rows if r.object == page.name] for series in page.series if series.run
+    }
+    pairs = sorted({(row.metric, row.signature) for some in rows.values() for row in some})
+    shared = Counter(key for key, _ in pairs)
+    metrics, frames, clips = [], {}, []
+    for key, signature in sorted(pairs, key=lambda pair: _column_order(pair[0], columns)):
+        column = columns.get(key)
+        identity = key if shared[key] == 1 else f"{key}~{signature}"
+        title = _title(key, column)
+        by_series = {name: _lines(some, key, signature) for name, some in rows.items()}
+        curves = {name: lines for name, (lines, _) in by_series.items() if lines}
+        metrics.append(
+            {
+                "id": identity,
+                "title": title if shared[key] == 1 else f"{title} ({signature})",
+                "better": column.better if column else "none",
+                "digits": column.digits if column else 3,
+                "signature": signature,
+                "perFrame": bool(curves),
+            }
+        )
+        if curves:
+            frames[identity] = curves
+        clips += [
+            {"metric": identity, "series": name, "view": view, "value": value}
+            for name, (_, whole) in by_series.items()
+            for view, value in whole.items()
+        ]
+    return metrics, frames, clips
+
+
+def _title(key: str, column: Column | None) -> str:
+    """The column's title; with the key where it only makes sense beside its neighbours ("its floor")."""
+    if column is None:
+        return key
+    bare, words = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (key, column.title))
+    return column.title if words and (bare in words or words in bare) else f"{column.title} ({key})"
+
+
+def _column_order(key: str, columns: Mapping[str, Column]) -> tuple[int, str]:
+    return (list(columns).index(key) if key in columns else len(columns), key)
+
+
+def _lines(rows: Sequence[Row], key: str, signature: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """`{view: [value or null per frame]}` and `{view: value}` over clips; infinities are strings."""
+    points: dict[str, dict[int, Any]] = {}
+    whole: dict[str, Any] = {}
+    for row in rows:
+        if (row.metric, row.signature) != (key, signature):
+            continue
+        value = row.value if math.isfinite(row.value) else str(row.value)
+        if row.frame is None:
+            whole[row.view] = value
+        else:
+            points.setdefault(row.view, {})[row.frame] = value
+    lines = {view: [at.get(frame) for frame in range(max(at) + 1)] for view, at in points.items()}
+    return lines, whole

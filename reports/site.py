@@ -1,0 +1,275 @@
+"""The static site of a set of runs: tables, scenes frame by frame, and where everything came from.
+
+It opens from the file system: pages load their style sheet, scripts, data (`scenes/*.js`) and pictures by
+relative paths, and nothing else. The same records give the same bytes; nothing reads the clock.
+"""
+
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval.records import Run
+from mvtokenflow.eval.table import Column, Table
+from mvtokenflow.files import canonical_json, digest, write_json, write_text
+from mvtokenflow.reports.html import TEMPLATES, environment, script_json, table_html
+from mvtokenflow.reports.pictures import PictureStore
+from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
+
+Progress = Callable[[str, int, int], None]
+MARKER = "site.json"
+ASSETS = ("base.css", "site.css", "scene.css", "table.js", "index.js", "viewer.js", "charts.js")
+
+
+def build_site(
+    tables: Sequence[Table],
+    runs: Sequence[Run],
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    title: str = "Video-to-4D benchmark report",
+    max_size: int = 320,
+) -> Path:
+    """Build the site in `out` and return its `index.html`.
+
+    The site is built beside `out` and then takes its place, so an interruption leaves the old site. A
+    later build into the same folder replaces it and reuses its encoded pictures.
+
+    Args:
+        tables: shown on the index page; names must be distinct.
+        runs: give the scene pages and the provenance; may be empty.
+        out: a new or empty folder, or a site built by this function.
+        progress: called as `progress("pictures", done, total)` after each sequence of pictures.
+        title: heading of the index page.
+        max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
+
+    Raises:
+        DataError: `out` holds files that are not a site's; two tables share a name; a malformed table.
+    """
+    names = [table.name for table in tables]
+    if len(set(names)) < len(names):
+        raise DataError(f"two tables share a name ({', '.join(names)}); a page needs distinct names")
+    out = out.resolve()
+    _check_replaceable(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
+    try:
+        _write(building, out, tables, runs, progress or (lambda *_: None), title, max_size)
+        _swap(building, out)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return out / "index.html"
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse to replace anything that this module did not write."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out}: is a file; name a folder for the site")
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
+    if not found:
+        return
+    try:
+        ours = set(json.loads((out / MARKER).read_text())["files"]) | {MARKER}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{out}: holds files and is not a site built here; name a new or empty folder"
+        ) from error
+    foreign = sorted(found - ours)
+    if foreign:
+        raise DataError(
+            f"{out}: holds files that are not the site's ({', '.join(foreign[:3])}"
+            f"{', …' if len(foreign) > 3 else ''}) and would be lost; move them out or name another folder"
+        )
+
+
+def _swap(building: Path, out: Path) -> None:
+    """Put the finished folder in place; the old one stays until the new one is there."""
+    building.chmod(0o755)  # mkdtemp makes 0700; a site is meant to be served
+    if not out.exists():
+        building.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+    out.rename(old / out.name)
+    try:
+        building.rename(out)
+    except OSError:
+        (old / out.name).rename(out)
+        old.rmdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    root: Path,
+    earlier: Path,
+    tables: Sequence[Table],
+    runs: Sequence[Run],
+    progress: Progress,
+    title: str,
+    max_size: int,
+) -> None:
+    order = list(dict.fromkeys(row.label for table in tables for row in table.rows))
+    pages = scene_pages(runs, order)
+    store = PictureStore(root / "pictures", max_size, earlier / "pictures")
+    jinja = environment()
+    records = records_digest(runs)
+    total = sum(len(page.views) * len(page.series) for page in pages)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("pictures", done, total)
+
+    cards = []
+    for place, page in enumerate(pages):
+        data = scene_data(page, _columns(tables), store, step)
+        write_text(root / "scenes" / f"{page.slug}.js", f"window.SCENE = {script_json(data)};\n")
+        html = jinja.get_template("scene.html").render(
+            page=page,
+            data=data,
+            title=title,
+            before=pages[place - 1] if place else None,
+            after=pages[place + 1] if place + 1 < len(pages) else None,
+            runs=[_run_facts(series.label, series.run) for series in page.series if series.run],
+        )
+        write_text(root / "scenes" / f"{page.slug}.html", html)
+        cards.append({"page": page, "thumbnail": _thumbnail(page, data), "frames": data["frames"]})
+    html = jinja.get_template("index.html").render(
+        title=title,
+        tables=[table_html(table) for table in tables],
+        names=tables,
+        cards=cards,
+        tags=sorted({tag for page in pages for tag in page.tags}),
+        tag_counts=Counter(tag for page in pages for tag in page.tags),
+        facts=_facts(tables, pages, runs, records),
+        methods=_method_facts(pages),
+    )
+    write_text(root / "index.html", html)
+    for name in ASSETS:
+        write_text(root / "assets" / name, (TEMPLATES / name).read_text(encoding="utf-8"))
+    files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    write_json(root / MARKER, {"generator": "mvtokenflow.reports", "records": records, "files": files})
+
+
+def records_digest(runs: Sequence[Run]) -> str:
+    """Hex sha256 over the manifests and rows of `runs`, whatever their order and folder."""
+    parts = []
+    for run in runs:
+        name = "/".join(run.folder.parts[-4:])
+        manifest = {**asdict(run.manifest), "reference_root": ""}  # differs between machines
+        rows = "\n".join(row.to_json() for row in run.rows)
+        parts.append((name, f"{canonical_json(manifest)}\n{rows}".encode()))
+    return digest(sorted(parts))
+
+
+def _columns(tables: Sequence[Table]) -> dict[str, Column]:
+    """Columns by metric key; the first table that shows a metric names it."""
+    columns: dict[str, Column] = {}
+    for table in tables:
+        for column in table.columns:
+            columns.setdefault(column.key, column)
+    return columns
+
+
+def _thumbnail(page: ScenePage, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A middle frame of the input view's reference, or the first whole picture there is."""
+    names = [view["name"] for view in reversed(page.views)]  # the input view is last
+    for series in page.series:
+        for view in names:
+            sequence = data["pictures"][view][series.id]
+            whole = [name for name in sequence["files"] if name]
+            if whole:
+                return {"file": whole[len(whole) // 2], "size": sequence["size"], "truth": series.id == TRUTH}
+    return {"file": None, "size": None, "truth": False}
+
+
+def _facts(
+    tables: Sequence[Table], pages: Sequence[ScenePage], runs: Sequence[Run], records: str
+) -> list[tuple[str, str]]:
+    """What the index says about itself, from the records alone."""
+    if not runs:
+        return [("Tables", str(len(tables))), ("Runs", "none")]
+    manifests = [run.manifest for run in runs]
+    commits = sorted({_commit(run) for run in runs} - {""})
+    dates = sorted({str(m.pedigree["finished"]) for m in manifests if m.pedigree.get("finished")})
+    facts = [
+        ("Datasets", ", ".join(sorted({m.dataset for m in manifests}))),
+        ("Methods", str(len({m.method for m in manifests}))),
+        ("Scenes", str(len(pages))),
+        ("Runs", str(len(runs))),
+        ("Seeds", ", ".join(map(str, sorted({m.seed for m in manifests})))),
+        ("Code", ", ".join(commits) or "not recorded"),
+        ("Devices", ", ".join(sorted({str(m.pedigree.get("device", "not recorded")) for m in manifests}))),
+    ]
+    if dates:
+        facts.append(("Finished", dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"))
+    return [*facts, ("Records", f"sha256 {records[:16]}")]
+
+
+def _commit(run: Run) -> str:
+    code = run.manifest.pedigree.get("code")
+    if not isinstance(code, Mapping):
+        return "" if code is None else str(code)
+    commit = str(code.get("commit") or "")[:10]
+    parts = [str(code.get("version") or ""), commit, "with local changes" if code.get("dirty") else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _run_facts(label: str, run: Run) -> dict[str, Any]:
+    """Everything a manifest says, for people; this machine's folders are left out."""
+    manifest = run.manifest
+    return {
+        "label": label,
+        "folder": "/".join(run.folder.parts[-4:]),
+        "source": manifest.source,
+        "facts": {
+            "seed": manifest.seed,
+            "frames": manifest.frames,
+            "prediction digest": manifest.prediction_digest,
+            "config hash": manifest.config_hash,
+            "uses the ground truth": manifest.uses_truth,
+        },
+        "config": manifest.config,
+        "pedigree": manifest.pedigree,
+        "stages": [
+            {"name": s.name, "wall": _duration(s.wall_s), "peak": f"{s.peak_mib:,.0f}"} for s in manifest.stages
+        ],
+        "total": _duration(sum(stage.wall_s for stage in manifest.stages)),
+    }
+
+
+def _method_facts(pages: Sequence[ScenePage]) -> list[dict[str, Any]]:
+    """One line a method: how many runs, from what code, on what device, how long."""
+    series = [(page.dataset, one.color, one.run) for page in pages for one in page.series if one.run]
+    by_method: dict[tuple[str, str], list[Run]] = {}
+    for dataset, _, run in sorted(series, key=lambda item: item[:2]):  # colours follow the order of the tables
+        by_method.setdefault((dataset, run.manifest.method), []).append(run)
+    return [
+        {
+            "dataset": dataset,
+            "method": method,
+            "source": ", ".join(sorted({run.manifest.source for run in runs})),
+            "runs": len(runs),
+            "configs": ", ".join(sorted({run.manifest.config_hash[:10] for run in runs})),
+            "devices": ", ".join(sorted({str(run.manifest.pedigree.get("device", "—")) for run in runs})),
+            "wall": _duration(sum(s.wall_s for run in runs for s in run.manifest.stages)),
+            "peak": f"{max((s.peak_mib for run in runs for s in run.manifest.stages), default=0):,.0f}",
+        }
+        for (dataset, method), runs in by_method.items()
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
