@@ -1,0 +1,576 @@
+"""The site in a real browser, opened from the file system: what is drawn, synced, linked and reachable."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from mvtokenflow.eval.records import Manifest, Row, load_runs, row_log, run_folder
+from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.reports.site import build_site
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+]
+# The protocol reads on descriptor 3 and writes on 4; copies above 9 first, so that neither is in the way.
+LAUNCH = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for place, end in enumerate(ends, 3):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+class Browser:
+    """One headless Chromium driven over its debugging pipe (no sockets, no driver package)."""
+
+    def __init__(self, binary: str, profile: Path) -> None:
+        to_browser, self._write = os.pipe()
+        self._read, from_browser = os.pipe()
+        ends = [str(to_browser), str(from_browser)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, *ends, binary, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            pass_fds=(to_browser, from_browser),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser)
+        os.close(from_browser)
+        self._rest = b""
+        self._count = 0
+        self.events: list[dict[str, Any]] = []
+        self.session = ""
+        page = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        attach = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self.session = attach["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            data = os.read(self._read, 1 << 16)
+            if not data:
+                raise RuntimeError("the browser ended")
+            self._rest += data
+        line, self._rest = self._rest.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._count += 1
+        request = {"id": self._count, "method": method, "params": params}
+        if self.session:
+            request["sessionId"] = self.session
+        os.write(self._write, json.dumps(request).encode() + b"\0")
+        while True:
+            message = self._receive()
+            if message.get("id") == self._count:
+                assert "error" not in message, f"{method}: {message}"
+                result: dict[str, Any] = message["result"]
+                return result
+            self.events.append(message)
+
+    def js(self, expression: str) -> Any:
+        """The value of a JavaScript expression; promises are awaited."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def wait(self, expression: str, seconds: float = 20.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not self.js(expression):
+            assert time.monotonic() < deadline, f"never became true: {expression}"
+            time.sleep(0.02)
+
+    def size(self, width: int, height: int, scale: float = 1, *, dark: bool = False) -> None:
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[theme])
+
+    def open(self, page: Path, fragment: str = "") -> None:
+        """Load a page afresh and wait until it says it is ready."""
+        self.events.clear()
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=page.as_uri() + fragment)
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        if page.parent.name == "scenes":
+            self.wait("document.documentElement.dataset.ready === 'true'")
+            self.wait("document.documentElement.dataset.charts === 'ready'")
+
+    def settle(self) -> None:
+        """Two frames later everything asked for is on screen."""
+        self.wait("(document.documentElement.dataset.ready || 'true') === 'true'")
+        self.js("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+
+    def key(self, key: str, modifiers: int = 0) -> None:
+        text: dict[str, Any] = {"text": key} if len(key) == 1 else {}
+        if key == "Escape":
+            text = {"windowsVirtualKeyCode": 27}  # dialogs listen to the code, not to the name
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, modifiers=modifiers, **text)
+        self.settle()
+
+    def picture(self, *, whole: bool = False) -> NDArray[np.uint8]:
+        """A screenshot, (H, W, 3)."""
+        self.settle()
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        with Image.open(io.BytesIO(base64.b64decode(shot["data"]))) as opened:
+            return np.asarray(opened.convert("RGB"))
+
+    def complaints(self) -> list[str]:
+        """Exceptions, console errors and log errors since the page was opened."""
+        found = []
+        for event in self.events:
+            name, params = event.get("method"), event.get("params", {})
+            if name == "Runtime.exceptionThrown":
+                found.append(str(params["exceptionDetails"]))
+            elif name == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert", "warning"):
+                found.append(str(params["args"]))
+            elif name == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+                found.append(str(params["entry"]))
+        error = self.js("document.documentElement.dataset.error || ''")
+        return found + ([error] if error else [])
+
+    def requests(self) -> list[str]:
+        """Addresses asked for since the page was opened, without the blank page in between."""
+        sent = [event["params"] for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        return [params["request"]["url"] for params in sent if params["request"]["url"] != "about:blank"]
+
+    def close(self) -> None:
+        os.close(self._write)
+        os.close(self._read)
+        self.process.terminate()
+        self.process.wait(timeout=20)
+
+
+def start_browser() -> tuple[Browser, Path]:
+    binary = next(filter(None, map(shutil.which, CANDIDATES)), None)
+    if binary is None:
+        pytest.skip("no Chromium on this machine; the Debian package `chromium` runs these tests")
+    profile = Path(tempfile.mkdtemp(prefix="mvtf-browser-"))
+    return Browser(binary, profile), profile
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    started, profile = start_browser()
+    yield started
+    started.close()
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+METHODS = ("ours", "rival", "oracle")
+VIEWS = ("input", "eval_0", "eval_1")
+FRAMES, SIDE = 8, 16
+
+
+def color(series: int, view: str, frame: int) -> tuple[int, int, int]:
+    """A colour of its own for every picture, and none that the page itself is painted in."""
+    return (25 + 55 * series, 10 + 70 * VIEWS.index(view), 15 + 29 * frame)
+
+
+def picture_of(series: int, view: str, frame: int) -> NDArray[np.uint8]:
+    return np.full((SIDE, SIDE, 3), color(series, view, frame), np.uint8)
+
+
+def score(series: int, view: str, frame: int) -> float:
+    """Worst (largest) at frame 6 of eval_1 for `rival`."""
+    return 0.1 * series + 0.01 * VIEWS.index(view) + 0.001 * (7 - abs(frame - 6))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A site whose path and names hold what addresses must quote."""
+    root = tmp_path_factory.mktemp("a site #1 with 100% é")
+    for index, method in enumerate(METHODS, 1):
+        folder = run_folder(root / "runs", "toy4d", method, "fox <&>", 0, "c0ffee" * 4)
+        rows = []
+        for view in VIEWS:
+            for frame in range(FRAMES):
+                for path, series in ((root / "gt" / view, 0), (folder / "pred" / view, index)):
+                    path.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(picture_of(series, view, frame)).save(path / f"{frame}.png")
+                rows.append(
+                    Row(
+                        key=f"{method}{view}{frame}",
+                        object="fox <&>",
+                        view=view,
+                        frame=frame,
+                        metric="lpips",
+                        value=score(index, view, frame),
+                        signature="lpips|p:t",
+                    )
+                )
+        row_log(folder).append(rows)
+        if method == "rival":
+            (folder / "pred" / "eval_0" / "7.png").unlink()
+        Manifest(
+            dataset="toy4d",
+            method=method,
+            source="oracle" if method == "oracle" else "native",
+            uses_truth=method == "oracle",
+            scene="fox <&>",
+            tags=["held-out-plan"] if method == "ours" else [],
+            seed=0,
+            config={"steps": 40, "a long name without any place to break it " * 3: "x" * 200},
+            config_hash="c0ffee" * 4,
+            reference_root=str(root / "gt"),
+            views=[{"name": view, "azimuth_deg": 15.0, "elevation_deg": 0.0} for view in VIEWS],
+            frames=FRAMES,
+            prediction_digest="ab" * 32,
+            pedigree={"code": {"version": "0.1", "commit": "f" * 40, "dirty": False}, "device": "cpu"},
+        ).save(folder / "manifest.json")
+    columns = [
+        Column(
+            key="lpips", title="LPIPS", better="lower", digits=3, signatures=["lpips|p:t" + "|long:name" * 30]
+        ),
+        *(
+            Column(key=f"m{k}", title=f"A wide column {k}", better="higher", digits=2, signatures=[])
+            for k in range(6)
+        ),
+    ]
+    cells = [
+        Cell(
+            value=0.12345,
+            low=0.1,
+            high=0.2,
+            have=1,
+            want=1,
+            rank=1,
+            provenance={
+                "signature": "lpips|p:t",
+                "runs": {"fox <&>": "ab" * 32},
+                "command": ["mvtf-eval", "<x>"],
+            },
+        )
+    ] * len(columns)
+    table = Table(
+        name="table1",
+        title="Table 1",
+        caption="",
+        columns=columns,
+        rows=[TableRow(label=name, source="native", group="measured", cells=cells) for name in METHODS],
+        footnotes=[],
+    )
+    build_site([table], list(load_runs(root / "runs")), root / "site")
+    return root / "site"
+
+
+@pytest.fixture(scope="module")
+def scene(site: Path) -> Path:
+    (page,) = (site / "scenes").glob("*.html")
+    return page
+
+
+def colors_of_panes(browser: Browser) -> dict[str, tuple[int, int, int]]:
+    """The colour on screen in the middle of every visible pane, by the label below it."""
+    boxes = browser.js(
+        "[...document.querySelectorAll('.pane:not([hidden])')].map((pane) => {"
+        " const box = pane.querySelector('.stack').getBoundingClientRect();"
+        " return [pane.querySelector('.label').textContent, box.x + box.width / 2, box.y + box.height / 2]; })"
+    )
+    shot = browser.picture()
+    found = {}
+    for label, x, y in boxes:
+        red, green, blue = (int(value) for value in shot[round(y), round(x)])
+        found[label] = (red, green, blue)
+    return found
+
+
+def expected(view: str, frame: int) -> dict[str, tuple[int, int, int]]:
+    return {name: color(place, view, frame) for place, name in enumerate(("Ground truth", *METHODS))}
+
+
+def shown(browser: Browser) -> str:
+    value: str = browser.js("document.documentElement.dataset.shown")
+    return value
+
+
+def test_a_link_shows_its_frame_in_all_panes(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    for view, frame in (("eval_1", 5), ("input", 0), ("eval_0", 3)):
+        browser.open(scene, f"#view={view}&frame={frame}")
+        assert colors_of_panes(browser) == expected(view, frame)
+        files = browser.js("[...document.querySelectorAll('.pane')].map((pane) => pane.dataset.file)")
+        for place, name in enumerate(files):
+            with Image.open(scene.parents[1] / "pictures" / name) as stored:
+                assert np.array_equal(np.asarray(stored), picture_of(place, view, frame))
+        assert browser.js("document.getElementById('frame').textContent") == f"{frame} / {FRAMES - 1}"
+        assert browser.js("document.querySelector('#chart svg').dataset.frame") == str(frame)
+        assert browser.complaints() == []
+
+
+def test_nothing_is_asked_from_anywhere_but_the_site(browser: Browser, site: Path, scene: Path) -> None:
+    for page in (site / "index.html", scene):
+        browser.open(page)
+        if page == scene:
+            browser.wait("document.documentElement.dataset.preloaded === 'eval_0'")
+        asked = [url for url in browser.requests() if not url.startswith("data:")]
+        assert asked
+        assert all(url.startswith(site.as_uri()) for url in asked), asked
+        assert browser.complaints() == []
+
+
+def test_keys_scrubber_and_address_move_together(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_1&frame=2")
+    steps = [
+        ("ArrowRight", 0, 3),
+        ("ArrowLeft", 0, 2),
+        ("ArrowRight", 8, 7),
+        ("ArrowRight", 0, 7),
+        ("Home", 0, 0),
+    ]
+    for key, modifiers, frame in steps:
+        browser.key(key, modifiers)
+        assert shown(browser) == f"eval_1/{frame}"
+        assert browser.js("location.hash") == f"#view=eval_1&frame={frame}"
+        assert browser.js("document.getElementById('scrubber').value") == str(frame)
+    browser.js(
+        "(() => { const scrubber = document.getElementById('scrubber');"
+        " scrubber.value = 6; scrubber.dispatchEvent(new Event('input')); })()"
+    )
+    browser.settle()
+    assert colors_of_panes(browser) == expected("eval_1", 6)
+    browser.key("v")
+    assert shown(browser) == "input/6"
+    browser.js("location.hash = '#view=eval_0&frame=99&metric=nonsense&mode=bogus'")
+    browser.wait("document.documentElement.dataset.shown === 'eval_0/7'")  # the last frame; the rest is ignored
+    assert browser.complaints() == []
+
+
+def test_playing_shows_every_frame_of_all_panes_together(browser: Browser, scene: Path) -> None:
+    browser.open(scene, "#view=eval_1&frame=0")
+    browser.wait("document.documentElement.dataset.preloaded === 'eval_1'")
+    # What is on screen is noted at every change of the page; panes that disagree would leave a set of two.
+    browser.js(
+        "window.seen = []; new MutationObserver(() => { window.seen.push([...new Set("
+        "[...document.querySelectorAll('.pane')].map((pane) => pane.dataset.shown))].join()); })"
+        ".observe(document.documentElement, { attributeFilter: ['data-shown'] })"
+    )
+    browser.key(" ")
+    assert browser.js("document.getElementById('play').getAttribute('aria-pressed')") == "true"
+    browser.wait(f"window.seen.length >= {FRAMES + 2}")
+    browser.key(" ")
+    seen = browser.js("window.seen")
+    assert seen[: FRAMES + 1] == [f"eval_1/{(1 + step) % FRAMES}" for step in range(FRAMES + 1)]
+    assert browser.js("document.getElementById('play').getAttribute('aria-pressed')") == "false"
+
+
+def test_difference_is_the_amplified_absolute_difference(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_1&frame=5&mode=difference&gain=2")
+    truth = np.array(color(0, "eval_1", 5))
+    found = colors_of_panes(browser)
+    assert found["Ground truth"] == tuple(truth)
+    for place, name in enumerate(METHODS, 1):
+        wanted = np.minimum(255, 2 * np.abs(np.array(color(place, "eval_1", 5)) - truth))
+        assert np.abs(np.array(found[name]) - wanted).max() <= 1, name  # 8-bit rounding in the compositor
+    browser.key("p")
+    assert colors_of_panes(browser) == expected("eval_1", 5)
+
+
+def test_wipe_shows_a_on_the_left_and_b_on_the_right(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_1&frame=4&mode=wipe&a=m0&b=m1")
+    box = browser.js(
+        "(() => { const b = document.querySelector('.stack.large').getBoundingClientRect();"
+        " return [b.x, b.y, b.width, b.height]; })()"
+    )
+    at = (
+        "(() => { const edge = document.getElementById('wipe-at');"
+        " edge.value = 25; edge.dispatchEvent(new Event('input')); })()"
+    )
+    for move, edge in (("0", 0.5), (at, 0.25)):
+        browser.js(move)
+        shot = browser.picture()
+        row = shot[round(box[1] + box[3] / 2)]
+        left = row[round(box[0] + box[2] * (edge - 0.05))]
+        right = row[round(box[0] + box[2] * (edge + 0.05))]
+        assert tuple(left) == color(1, "eval_1", 4)
+        assert tuple(right) == color(2, "eval_1", 4)
+
+
+def test_the_map_and_the_worst_case_lead_to_their_frame(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_0&frame=0")
+    labels = browser.js("[...document.querySelectorAll('#cases small')].map((one) => one.textContent)")
+    assert labels[0] == "rival · eval_1 · frame 6"
+    assert len(labels) == 2 * len(VIEWS)  # the oracle is no candidate; one case a method and view
+    browser.js("document.querySelector('#cases a').click()")
+    browser.wait("document.documentElement.dataset.shown === 'eval_1/6'")
+    browser.settle()
+    # cell (frame 3, third row = input) of the first map
+    browser.js(
+        "(() => { const map = document.querySelector('#maps svg'); map.scrollIntoView();"
+        " const b = map.getBoundingClientRect();"
+        f" const at = {{ clientX: b.x + b.width * 3.5 / {FRAMES}, clientY: b.y + b.height * 2.5 / 3 }};"
+        " map.dispatchEvent(new PointerEvent('pointermove', at));"
+        " map.dispatchEvent(new MouseEvent('click', at)); })()"
+    )
+    browser.wait("document.documentElement.dataset.shown === 'input/3'")
+    assert (
+        browser.js("document.getElementById('heat-at').textContent")
+        == f"ours, input, frame 3: {score(1, 'input', 3):.3f}"
+    )
+    assert browser.complaints() == []
+
+
+def test_a_missing_frame_says_why_in_its_pane_only(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_0&frame=7")
+    gaps = browser.js(
+        "Object.fromEntries([...document.querySelectorAll('.pane')].map((pane) => ["
+        " pane.querySelector('.label').textContent,"
+        " pane.querySelector('.gap:not([hidden])')?.textContent || '']))"
+    )
+    assert gaps.pop("rival").startswith("No frame 7: 7 frames in toy4d/rival/fox <&>/seed0-")
+    assert set(gaps.values()) == {""}
+    found = colors_of_panes(browser)
+    assert found["ours"] == color(1, "eval_0", 7)
+    assert browser.complaints() == []
+
+
+def test_hidden_methods_leave_panes_curves_and_maps(browser: Browser, scene: Path) -> None:
+    browser.open(scene, "#view=eval_1&frame=5&hide=m1")
+    count = "document.querySelectorAll('{}').length"
+    assert browser.js(count.format(".pane:not([hidden])")) == 3
+    assert browser.js(count.format("#chart .curve")) == browser.js(count.format("#maps figure")) == 2
+    browser.js("document.querySelector('#shown [data-series=m1]').click()")
+    browser.settle()
+    assert browser.js(count.format("#chart .curve")) == browser.js(count.format("#maps figure")) == 3
+    assert browser.js("location.hash") == "#view=eval_1&frame=5"
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_no_page_scrolls_sideways(browser: Browser, site: Path, scene: Path, width: int) -> None:
+    browser.size(width, 844)
+    for page, fragment in (
+        (site / "index.html", ""),
+        (scene, ""),
+        (scene, "#mode=wipe"),
+        (scene, "#mode=difference"),
+    ):
+        browser.open(page, fragment)
+        browser.js("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
+        browser.settle()
+        excess = browser.js("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert excess == 0, (page.name, fragment)
+        if fragment:
+            high = browser.js("document.querySelector('.transport').offsetHeight")
+            assert high < 844 * 0.16  # playback stays in reach without covering the pictures
+
+
+def test_numbers_open_their_provenance(browser: Browser, site: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(site / "index.html")
+    browser.js(
+        "document.querySelector('button.cell').dispatchEvent("
+        "new PointerEvent('pointerenter', { pointerType: 'mouse' }))"
+    )
+    assert browser.js("document.querySelector('.tip').textContent").startswith(
+        "LPIPS 0.12345\n95 % interval 0.100 to 0.200"
+    )
+    browser.js("document.querySelector('button.cell').click()")
+    panel = browser.js("document.querySelector('dialog[open]').innerText")
+    assert "ours · LPIPS" in panel
+    assert "mvtf-eval <x>" in panel
+    assert "ab" * 32 in panel
+    browser.key("Escape")
+    assert browser.js("document.querySelectorAll('dialog[open]').length") == 0
+    assert browser.complaints() == []
+
+
+def test_scenes_are_filtered_by_tag_and_the_filter_can_be_linked(browser: Browser, site: Path) -> None:
+    visible = (
+        "[...document.querySelectorAll('.cards > li:not([hidden]) strong')].map((name) => name.textContent)"
+    )
+    browser.open(site / "index.html", "#tag=held-out-plan")
+    assert browser.js(visible) == ["fox <&>"]
+    assert browser.js("document.querySelector('#tags [aria-pressed=true]').dataset.tag") == "held-out-plan"
+    browser.js(
+        "document.querySelector('.cards li').dataset.tags = '[]';"
+        " document.querySelector('#tags button').click()"
+    )
+    assert browser.js(visible) == ["fox <&>"]
+    browser.js("document.querySelectorAll('#tags button')[1].click()")
+    assert browser.js(visible) == []
+    assert browser.js("location.hash") == "#tag=held-out-plan"
+
+
+# Relative luminance and contrast ratio after WCAG 2.1, over every element that holds text of its own.
+CONTRAST = """
+(() => {
+  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => linear(v / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const [r, g, b, a = 1] = numbers(getComputedStyle(node).backgroundColor);
+      if (a > 0.9) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const written = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+  const tags = 'h1, h2, p, a, dt, dd, th, td, button, small, span, label, summary, figcaption, select';
+  const found = [];
+  for (const node of document.querySelectorAll(tags)) {
+    const color = getComputedStyle(node).color;
+    if (!written(node) || !node.offsetParent || !color.startsWith('rgb')) continue;
+    const pair = [light(numbers(color).slice(0, 3)), light(ground(node))].sort((a, b) => b - a);
+    found.push([(pair[0] + 0.05) / (pair[1] + 0.05), node.textContent.slice(0, 40)]);
+  }
+  return found.sort((a, b) => a[0] - b[0]);
+})()
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_reaches_the_contrast_of_wcag_aa(browser: Browser, site: Path, scene: Path, dark: bool) -> None:
+    browser.size(1280, 900, dark=dark)
+    for page in (site / "index.html", scene):
+        browser.open(page)
+        found = browser.js(CONTRAST)
+        assert len(found) > 10
+        assert found[0][0] >= 4.5, found[:3]
+
+
+def test_every_control_has_a_name(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#mode=wipe")
+    tree = browser.call("Accessibility.getFullAXTree")["nodes"]
+    controls = [n for n in tree if n.get("role", {}).get("value") in ("button", "slider", "combobox", "radio")]
+    assert len(controls) >= 10
+    assert [node for node in controls if not node.get("name", {}).get("value")] == []
