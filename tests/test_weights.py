@@ -258,6 +258,13 @@ def _archive(path: Path, name: str, data: bytes, kind: bytes = tarfile.REGTYPE) 
     return path
 
 
+def test_files_named_otherwise_are_read_by_what_they_are(use: Callable[..., Weights], tmp_path: Path) -> None:
+    """Hub caches name their files by hash, without a suffix."""
+    use()
+    (tmp_path / SHA256).write_bytes(CONTENT)
+    assert weights.load("tiny-net", tmp_path / SHA256)["a"].tolist() == [1.0]
+
+
 @pytest.mark.parametrize(
     ("name", "data", "kind"),
     [
@@ -268,6 +275,7 @@ def _archive(path: Path, name: str, data: bytes, kind: bytes = tarfile.REGTYPE) 
         ("mvtf-weights/tiny-net.safetensors", b"", tarfile.LNKTYPE),
         ("mvtf-weights/other.safetensors", CONTENT, tarfile.REGTYPE),
         ("mvtf-weights/tiny-net.safetensors", CONTENT[:-1] + b"x", tarfile.REGTYPE),
+        ("mvtf-weights/tiny-net.safetensors", CONTENT + bytes(1_000_000), tarfile.REGTYPE),
     ],
 )
 def test_hostile_archives_write_nothing(
