@@ -31,9 +31,9 @@ _two, _half, _five_halves = np.float32(2.0), np.float32(0.5), np.float32(2.5)
 _zero = np.float32(0.0)
 
 _compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
-_compile_sum: Any = numba.njit(
-    nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy"
-)
+# Sums may be taken in any order, but without fused multiply-adds: they would round a·s - b·t differently from
+# b·t - a·s and from zero for equal pictures.
+_compile_sum: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
 
 
 def transform_weight(weight: torch.Tensor) -> torch.Tensor:
