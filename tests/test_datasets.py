@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets import catalogue
+from mvtokenflow.datasets import folder as folder_module
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d import Consistent4D
 from mvtokenflow.datasets.folder import FolderDataset, cache_root
@@ -108,6 +109,25 @@ def test_reference_pictures_are_made_once_per_content(tmp_path: Path) -> None:
     assert second.root != first.root
     assert (read_rgb(first.input.frames[0]) == composite_white(RGBA[0])).all()
     assert (read_rgb(second.input.frames[0]) == composite_white(RGBA[1])).all()
+
+
+def test_a_finished_scene_is_not_decoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = FolderDataset(write(tmp_path / "cat", RGBA))
+    root = dataset.scene("cat").root
+    monkeypatch.setattr(folder_module, "write_png", None)  # calling it would raise
+    assert dataset.scene("cat").root == root
+
+
+def test_the_faster_of_two_processes_wins(tmp_path: Path) -> None:
+    target = tmp_path / "scene"
+    with folder_module._new_folder(target) as slow:
+        (slow / "who").write_text("slow")
+        with folder_module._new_folder(target) as fast:
+            write(fast / "input", RGBA)
+            (fast / "scene.json").write_text('{"frames": {"input": 5}}')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scene"]
+    assert not (target / "who").exists()
+    assert len(list((target / "input").iterdir())) == 5
 
 
 @pytest.mark.parametrize("damage", ["frame", "record"])
