@@ -237,6 +237,7 @@ def _run_facts(label: str, run: Run) -> dict[str, Any]:
             "config hash": manifest.config_hash,
             "uses the ground truth": manifest.uses_truth,
         },
+        "missing": run.missing,
         "config": manifest.config,
         "pedigree": manifest.pedigree,
         "stages": [

@@ -320,8 +320,10 @@ def test_the_digest_follows_records_not_places(tmp_path: Path) -> None:
 
 
 def test_provenance_of_every_run_is_on_its_page(tmp_path: Path) -> None:
-    build_site(make_tables(), make_tree(tmp_path / "runs"), tmp_path / "site")
+    runs = [replace(run, missing={"fvd": "needs <2 clips>"}) for run in make_tree(tmp_path / "runs")]
+    build_site(make_tables(), runs, tmp_path / "site")
     page = (tmp_path / "site" / "scenes" / "toy4d--fox.html").read_text()
+    assert page.count("<dt>fvd</dt><dd>needs &lt;2 clips&gt;</dd>") == 3
     assert page.count('<details class="run">') == 3
     for text in ("toy4d/ours/fox/seed0-c0ffeec0ff", "ab" * 32, "f" * 40, "1 min 01 s", "tau", "100"):
         assert text in page

@@ -93,8 +93,8 @@ window.report = (() => {
   const buildPanes = () => {
     for (const series of scene.series) {
       const box = stack();
-      const parts = { base: canvas("base"), over: canvas("over"), gap: make("p", { class: "gap" }), value: make("span", { class: "value" }) };
-      box.append(parts.base, parts.over, parts.gap);
+      const parts = { base: canvas("base"), gap: make("p", { class: "gap" }), value: make("span", { class: "value" }) };
+      box.append(parts.base, parts.gap);
       const swatch = make("span", { class: `swatch ${series.kind}`, style: `--c: var(--c${series.color % 10})`, "aria-hidden": "true" });
       parts.figure = make("figure", { class: "pane", "data-series": series.id },
         box, make("figcaption", {}, swatch, make("span", { class: "label" }, series.label), parts.value));
@@ -124,17 +124,27 @@ window.report = (() => {
     return parts;
   };
 
-  const paint = (surface, name) => {
+  const loaded = (name) => {
     const image = name ? images.get(name) : null;
-    const good = Boolean(image && image.complete && image.naturalWidth);
-    surface.hidden = !good;
-    if (!good) return false;
+    return image && image.complete && image.naturalWidth ? image : null;
+  };
+  // `minus` is subtracted inside the canvas, pixel by pixel: stacked layers are sampled apart when scaled.
+  const paint = (surface, name, minus = null) => {
+    const image = loaded(name);
+    surface.hidden = !image;
+    if (!image) return false;
     if (surface.width !== image.naturalWidth || surface.height !== image.naturalHeight) {
       surface.width = image.naturalWidth;
       surface.height = image.naturalHeight;
     }
     surface.classList.toggle("pixels", image.naturalWidth < 200);
-    surface.getContext("2d").drawImage(image, 0, 0);
+    const pen = surface.getContext("2d");
+    pen.globalCompositeOperation = "source-over";
+    pen.drawImage(image, 0, 0);
+    if (minus) {
+      pen.globalCompositeOperation = "difference";
+      pen.drawImage(loaded(minus), 0, 0, surface.width, surface.height);
+    }
     return true;
   };
 
@@ -157,12 +167,11 @@ window.report = (() => {
       const size = sequence(series.id, view).size || sequence("gt", view).size;
       pane.box.style.aspectRatio = size ? `${size[0]} / ${size[1]}` : "1";
       const subtract = state.mode === "difference" && series.id !== "gt";
-      const there = paint(pane.base, file(series.id, view, frame));
-      const compared = subtract && there && paint(pane.over, truth);
-      pane.over.hidden = !compared;
-      pane.box.classList.toggle("difference", compared);
+      const comparable = subtract && Boolean(loaded(truth));
+      const there = paint(pane.base, file(series.id, view, frame), comparable ? truth : null);
+      pane.box.classList.toggle("difference", there && comparable);
       let gap = there ? "" : why(series.id, view, frame);
-      if (there && subtract && !compared) { gap = `Nothing to compare with. ${why("gt", view, frame)}`; pane.base.hidden = true; }
+      if (there && subtract && !comparable) gap = `Nothing to compare with. ${why("gt", view, frame)}`;
       pane.gap.textContent = gap;
       pane.gap.hidden = !gap;
       const value = metric ? format(metric, valueAt(metric.id, series.id, view, frame)) : "";
@@ -237,8 +246,8 @@ window.report = (() => {
 
   // ---- controls ----------------------------------------------------------------------------------
   const describe = (view) => {
-    const at = view.azimuth === null ? "" : ` · azimuth ${view.azimuth}°`.replace("-", "−");
-    return `${view.name}${at}${view.elevation ? `, elevation ${view.elevation}°`.replace("-", "−") : ""}`;
+    const angles = [["az", view.azimuth], ["el", view.elevation || null]].filter(([, at]) => at !== null);
+    return [view.name, angles.map(([name, at]) => `${name} ${at}°`.replace("-", "−")).join(", ")].filter(Boolean).join(" · ");
   };
   const options = (id, entries) => by(id).append(...entries.map(([value, text]) => make("option", { value }, text)));
   const buildControls = () => {
