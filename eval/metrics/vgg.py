@@ -59,7 +59,7 @@ class Tiles:
 Background = tuple[Border, ...]  # per convolution and, between stages, per pooling
 
 
-def _places(active: Mask) -> tuple[Int, Int]:
+def tile_places(active: Mask) -> tuple[Int, Int]:
     """Tiles with an active pixel: (n, 2) places and the (rows, columns) index with -1 elsewhere."""
     height, width = active.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
@@ -72,7 +72,7 @@ def _places(active: Mask) -> tuple[Int, Int]:
     return places, index
 
 
-def _dilate(mask: Mask) -> Mask:
+def dilate(mask: Mask) -> Mask:
     """True within the 3x3 surroundings of a true pixel."""
     tall = mask.copy()
     tall[1:] |= mask[:-1]
@@ -83,13 +83,13 @@ def _dilate(mask: Mask) -> Mask:
     return wide
 
 
-def _halve(mask: Mask) -> Mask:
+def halve(mask: Mask) -> Mask:
     """True where any of the 2x2 pixels is; an odd last row or column is dropped as pooling does."""
     height, width = mask.shape[0] // 2, mask.shape[1] // 2
     return np.asarray(mask[: 2 * height, : 2 * width].reshape(height, 2, width, 2).any(axis=(1, 3)))
 
 
-def _steps() -> Iterator[tuple[int | None, bool]]:
+def steps() -> Iterator[tuple[int | None, bool]]:
     """The layers in order: (index of the convolution or None for a pooling, whether LPIPS taps it)."""
     for number, stage in enumerate(STAGES):
         if number:
@@ -101,7 +101,7 @@ def _steps() -> Iterator[tuple[int | None, bool]]:
 def _reaches() -> Iterator[int]:
     """How many pixels from a border still feel it, per layer."""
     reach = 0
-    for convolution, _ in _steps():
+    for convolution, _ in steps():
         reach = (reach + 1) // 2 if convolution is None else reach + 1
         yield reach
 
@@ -181,7 +181,7 @@ class TiledVgg:
         values = np.stack([self._levels[image[..., c], c] for c in range(3)], axis=-1)
         return [
             tiles
-            for (_, tapped), tiles in zip(_steps(), self._layers(values, active, background), strict=True)
+            for (_, tapped), tiles in zip(steps(), self._layers(values, active, background), strict=True)
             if tapped
         ]
 
@@ -190,12 +190,12 @@ class TiledVgg:
         """All convolutions and poolings in order. The data of one that is not tapped lasts until the next."""
         tiles: Tiles | None = None
         channels = 0
-        for number, (convolution, tapped) in enumerate(_steps()):
-            active = _halve(active) if convolution is None else _dilate(active)
+        for number, (convolution, tapped) in enumerate(steps()):
+            active = halve(active) if convolution is None else dilate(active)
             if convolution is not None:
                 channels = len(self._biases[convolution])
             border = _nothing(active, channels) if background is None else background[number]
-            places, index = _places(active)
+            places, index = tile_places(active)
             shape = (len(places), TILE * TILE, channels)
             data = np.empty(shape, np.float32) if tapped else self._scratch.array(f"layer{number % 2}", *shape)
             if tiles is None:
@@ -246,7 +246,7 @@ class TiledVgg:
         layers = []
         poolings = 0
         all_tiles = self._layers(image, np.ones(image.shape[:2], bool), None)
-        for (convolution, _), reach, tiles in zip(_steps(), _reaches(), all_tiles, strict=True):
+        for (convolution, _), reach, tiles in zip(steps(), _reaches(), all_tiles, strict=True):
             poolings += convolution is None
             kept = [_squeeze(_halved(size, poolings), reach) for size in small]
             y, x = kept[0][:, None], kept[1][None]
