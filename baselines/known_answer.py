@@ -60,7 +60,7 @@ class CopyInput:
     """The input clip shown at every view: what any method must beat. Uses no ground truth."""
 
     name: str = "copy-input"
-    source: Source = "native"
+    source: Source = "oracle"  # known to be wrong on the other views, so no pre-flight may refuse it
     uses_truth: bool = False
 
     def config(self) -> Mapping[str, Any]:

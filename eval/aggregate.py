@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from mvtokenflow.eval.records import Row
 
+CLIP_LENGTH = "clip:"  # part of a row's signature where the value is of a whole clip
+
 
 def mean(values: Sequence[float]) -> float:
     """Arithmetic mean with an exact sum, so that order and shards give the same bits; may be infinite."""
@@ -63,14 +65,23 @@ def object_values(
 def signature_of(values: Mapping[str, ObjectValue]) -> str:
     """The signature of a mean over objects: that of its rows, with the frames, views and objects it covers.
 
-    Several row signatures are joined by " + "; tables refuse such a column unless told.
+    Clips of several lengths are listed in one signature. Signatures that differ otherwise are joined by
+    " + "; tables refuse such a column unless told.
     """
-    signatures = sorted({signature for value in values.values() for signature in value.signatures})
-    frames = sorted({count for value in values.values() for count in value.frames.values()})
-    views = sorted({len(value.views) for value in values.values()})
-    extent = f"frames:{_list(frames)}|views:{_list(views)}|objects:{len(values)}"
-    return " + ".join(f"{signature}|{extent}" for signature in signatures)
+    lengths: dict[str, set[int]] = {}
+    for signature in {signature for value in values.values() for signature in value.signatures}:
+        kept = [part for part in signature.split("|") if not part.startswith(CLIP_LENGTH)]
+        lengths.setdefault("|".join(kept), set()).update(
+            int(part.removeprefix(CLIP_LENGTH)) for part in signature.split("|") if part.startswith(CLIP_LENGTH)
+        )
+    frames = {count for value in values.values() for count in value.frames.values()}
+    views = {len(value.views) for value in values.values()}
+    joined = []
+    for signature in sorted(lengths):
+        of = f"{CLIP_LENGTH}{_list(lengths[signature])}" if lengths[signature] else f"frames:{_list(frames)}"
+        joined.append(f"{signature}|{of}|views:{_list(views)}|objects:{len(values)}")
+    return " + ".join(joined)
 
 
-def _list(numbers: Sequence[int]) -> str:
-    return ",".join(map(str, numbers))
+def _list(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets.scene import read_frame
 from mvtokenflow.datasets.toy4d import dataset as toy4d
+from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.errors import ProtocolError
 from mvtokenflow.eval.align import Alignment, align, dense_orbit
-from mvtokenflow.eval.metrics.silhouette import background, foreground
+from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.preflight import objects_of
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
 from mvtokenflow.files import frame_files
@@ -50,7 +51,7 @@ def align_toy4d(
         times = toy4d.frame_times()[_spread(count)]
 
         def silhouettes(azimuth: float, name: str = name, times: NDArray[np.float64] = times) -> Mask:
-            camera = orbit([azimuth], size=toy4d.SIZE // 2, kind="ortho", radius=3.0)
+            camera = orbit([azimuth], size=toy4d.SIZE // 2, kind="ortho", radius=RADIUS)
             picture = toy4d.render_scene(name, camera, times, samples=1)
             return np.asarray(picture.alpha[:, 0, :, :, 0] > 0.5)
 
@@ -74,8 +75,7 @@ def _spread(count: int) -> list[int]:
 
 def _masks(folder: Path) -> Mask:
     frames = frame_files(folder)
-    clip = np.stack([read_frame(frames[i]) for i in _spread(len(frames))])
-    return foreground(clip, background(clip).colour)
+    return silhouettes(np.stack([read_frame(frames[i]) for i in _spread(len(frames))]))
 
 
 def sentence(found: Alignment) -> str:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import protocols as spec_types
+from mvtokenflow.eval.metrics import clip as clip_metric
 from mvtokenflow.eval.metrics import fvd, geometry, i3d, temporal
-from mvtokenflow.eval.metrics.clip import ClipImageEncoder, cosine
+from mvtokenflow.eval.metrics.clip import cosine
 from mvtokenflow.eval.metrics.lpips import Lpips
 from mvtokenflow.eval.metrics.psnr import psnr
-from mvtokenflow.eval.metrics.silhouette import background, foreground
+from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.metrics.ssim import ssim
 from mvtokenflow.eval.pictures import ClipPair, Picture, Pixels
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec
@@ -75,8 +76,8 @@ class Evaluators:
         return self._lpips[key]
 
     @cached_property
-    def _clip(self) -> ClipImageEncoder:
-        return ClipImageEncoder.load(self._weights["clip-vit-b32-openai"], self._device)
+    def _clip(self) -> clip_metric.ImageEncoder:
+        return clip_metric.load(self._weights[clip_metric.WEIGHTS_NAME], self._device)
 
     # Clips
 
@@ -101,7 +102,7 @@ class Evaluators:
             case spec_types.FvdC4d():
                 return [self._fvd_c4d(spec, clip)]
             case spec_types.Clip(pair="time"):
-                return _floats(temporal.clip_t(self._clip.embed(clip.rendered)))
+                return _floats(temporal.clip_t(self._clip.embed(clip.rendered).numpy()))
             case spec_types.WarpError():
                 return self._warp(spec, clip)
             case spec_types.MotionMagnitude():
@@ -120,14 +121,12 @@ class Evaluators:
 
     def _logits(self, pictures: Sequence[Pixels], spec: spec_types.FvdC4d | FvdSet) -> Floats:
         prepare = i3d.prepare_c4d if spec.resize == "pil-bicubic" else i3d.prepare_bilinear
-        logits = self._i3d.logits(prepare(pictures)[None].to(self._device), spec.pool)
+        logits = i3d.logits(self._i3d, prepare(pictures)[None], spec.pool)
         return np.asarray(logits[0].double().cpu().numpy())
 
     @cached_property
-    def _i3d(self) -> i3d.I3D:
-        return i3d.I3D.from_state(load("i3d-kinetics400", self._weights.get("i3d-kinetics400"))).to(
-            self._device
-        )
+    def _i3d(self) -> i3d.InceptionI3d:
+        return i3d.build(load("i3d-kinetics400", self._weights.get("i3d-kinetics400")), self._device)
 
     def _fvd_c4d(self, spec: spec_types.FvdC4d, clip: ClipPair) -> float:
         theirs: Floats = _shared(clip, spec, lambda: self._logits(clip.reference, spec))
@@ -192,11 +191,6 @@ def _arrays(path: Path | None, *names: str) -> list[NDArray[Any]]:
     return [array.astype(np.float32) if array.dtype.kind == "f" else array for array in arrays]
 
 
-def _masks(pictures: Sequence[Pixels]) -> NDArray[np.bool_]:
-    clip = np.stack(pictures)
-    return foreground(clip, background(clip).colour)
-
-
 def _reference_flow(
     spec: spec_types.WarpError, clip: ClipPair, reference: NDArray[np.float32]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -205,11 +199,11 @@ def _reference_flow(
         visible = visible.astype(bool)
     else:
         flow, visible = temporal.estimate_clip_flow(
-            reference, _masks(clip.sized(clip.reference[: len(reference)]))
+            reference, silhouettes(np.stack(clip.sized(clip.reference[: len(reference)])))
         )
     return (flow, visible) if spec.gap == 1 else temporal.chain_flow(flow, visible, spec.gap)
 
 
 def _motion(pictures: Sequence[Pixels]) -> Floats:
-    flow, visible = temporal.estimate_clip_flow(_unit(pictures), _masks(pictures))
+    flow, visible = temporal.estimate_clip_flow(_unit(pictures), silhouettes(np.stack(pictures)))
     return np.asarray(np.nan_to_num(temporal.motion_magnitude(flow, visible)))  # an empty picture does not move

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mvtokenflow.errors import DataError, ProtocolError
-from mvtokenflow.eval.metrics.silhouette import background, foreground, misplaced_views, view_confusion
+from mvtokenflow.eval.metrics.silhouette import background, misplaced_views, silhouettes, view_confusion
 from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
 from mvtokenflow.files import frame_files
 from mvtokenflow.video import composite_white, read_rgb, read_rgba
@@ -209,7 +209,7 @@ def check_silhouettes(pairs: Sequence[ViewPair]) -> list[Finding]:
                     fix="the number includes it; render on (255, 255, 255)",
                 )
             )
-        masks.append(foreground(clip, around.colour))
+        masks.append(silhouettes(clip))
     if len(pairs) < 2:
         return findings
     for mix in misplaced_views(view_confusion(masks, theirs), margin=SILHOUETTE_MARGIN):

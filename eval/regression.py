@@ -73,10 +73,11 @@ def measure_recipe(recipe: Recipe, runs: Path, options: Options, report: Report)
         protocol=protocol_named(recipe.protocol),
         options=options,
     )
-    failures = ensure(request, report)
+    tables = [table_named(name) for name in recipe.tables.split(",")]
+    failures = ensure(request, tables, report)
     cells: list[Mapping[str, Any]] = []
-    for name in recipe.tables.split(","):
-        cells += _cells(tabulate(request, table_named(name), failures, quoted=False))
+    for table in tables:
+        cells += _cells(tabulate(request, table, failures, quoted=False))
     return gate.measured_document(cells)
 
 

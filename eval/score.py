@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mvtokenflow.eval.aggregate import CLIP_LENGTH
 from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.pictures import ClipPair, Picture
 from mvtokenflow.eval.preflight import ViewPair
@@ -176,6 +177,8 @@ class UnitScorer:
     def _clip(self, spec: MetricSpec, label: str, clip: ClipPair, desk: _Desk) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         moments = spec.moments(pair.names)
+        if list(moments) == [None]:
+            signature += f"|{CLIP_LENGTH}{len(pair.names)}"
         keys = [digest_json([pair.object, pair.view, moment, signature, clip.sha]) for moment in moments]
         missing = desk.missing(label, keys)
         if not missing:

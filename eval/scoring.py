@@ -3,16 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mvtokenflow.errors import UserError, WeightsMissingError
 from mvtokenflow.eval import weights as ledger
 from mvtokenflow.eval.pedigree import pedigree
 from mvtokenflow.eval.preflight import Plan, plan_run, refuse_if_strict
-from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.protocols import MetricSpec, Protocol
 from mvtokenflow.eval.records import Run, feature_log, row_log
 from mvtokenflow.eval.score import Settings, Unit, units_of
-from mvtokenflow.eval.summary import Missing, Summary, scored, why_missing
+from mvtokenflow.eval.summary import Missing, Summary, why_missing
+from mvtokenflow.eval.table_specs import ALL_VIEWS
 from mvtokenflow.eval.workers import measure
 
 Step = Callable[[int], None]
@@ -35,8 +35,13 @@ class Options:
     force: bool = False
 
 
-def settings_for(protocol: Protocol, options: Options) -> tuple[Settings, list[Missing]]:
+def settings_for(
+    protocol: Protocol, options: Options, specs: Sequence[MetricSpec] | None = None
+) -> tuple[Settings, list[Missing]]:
     """The metrics of `protocol` that this machine has the weights for, and the others with their reasons.
+
+    Args:
+        specs: only these of its metrics; None for all.
 
     Raises:
         WeightsCorruptError: weights are there but are not the pinned ones.
@@ -45,7 +50,8 @@ def settings_for(protocol: Protocol, options: Options) -> tuple[Settings, list[M
     paths: dict[str, Path] = {}
     shas: dict[str, str] = {}
     reasons: dict[str, str] = {}
-    for name in dict.fromkeys(spec.weights for spec in protocol.metrics if spec.weights):
+    wanted = protocol.metrics if specs is None else tuple(specs)
+    for name in dict.fromkeys(spec.weights for spec in wanted if spec.weights):
         try:
             paths[name] = ledger.resolve(name, options.weights.get(name))
             shas[name] = ledger.fingerprint(name, options.weights.get(name))
@@ -53,10 +59,8 @@ def settings_for(protocol: Protocol, options: Options) -> tuple[Settings, list[M
             if name in options.weights:
                 raise
             reasons[name] = str(error)
-    usable = tuple(s for s in protocol.metrics if s.weights is None or s.weights in shas)
-    missing = [
-        Missing(metric=s.key, reason=reasons[s.weights]) for s in protocol.metrics if s.weights in reasons
-    ]
+    usable = tuple(s for s in wanted if s.weights is None or s.weights in shas)
+    missing = [Missing(metric=s.key, reason=reasons[s.weights]) for s in wanted if s.weights in reasons]
     settings = Settings(protocol=protocol, specs=usable, weights=paths, weights_sha=shas, device=options.device)
     return settings, missing
 
@@ -72,20 +76,58 @@ def score_plan(
 
 
 def _summarise(
-    folder: Path, keys: set[str], settings: Settings, missing: Sequence[Missing], plan: Plan
+    folder: Path,
+    keys: set[str],
+    settings: Settings,
+    missing: Sequence[Missing],
+    plan: Plan,
+    earlier: Summary | None = None,
 ) -> Summary:
-    rows = [row for row in row_log(folder).read() if row.key in keys]
-    features = [row for row in feature_log(folder).read() if row.key in keys]
-    found = [(spec, why_missing(spec, rows, features)) for spec in settings.specs]
+    """Write the summary of a folder; what `earlier` measured and this time was not asked for stays."""
+    measured = _measured(settings)
+    rows, features = row_log(folder).read(), feature_log(folder).read()
+    reasons = list(missing)
+    weights = dict(settings.weights_sha)
+    if earlier is not None:
+        fresh = {(spec.key, view) for spec in settings.specs for view in _places(settings, spec)}
+        kept = {row.key for row in rows if (row.metric, row.view) not in fresh}
+        kept |= {row.key for row in features if (row.metric, row.view) not in fresh}
+        keys = keys | (earlier.keys & kept)
+        asked = {spec.key for spec in settings.specs} | {entry.metric for entry in missing}
+        reasons += [entry for entry in earlier.missing if entry.metric not in asked]
+        measured |= {item for item in earlier.measured if item.partition(" ")[0] not in _places_text(fresh)}
+        weights = {**earlier.pedigree.get("weights", {}), **weights}
+    current = [row for row in rows if row.key in keys]
+    clips = [row for row in features if row.key in keys]
+    found = [(spec, why_missing(spec, current, clips)) for spec in settings.specs]
     summary = Summary(
         protocol=settings.protocol.name,
         keys=frozenset(keys),
-        missing=[*missing, *(Missing(metric=spec.key, reason=why) for spec, why in found if why)],
+        measured=frozenset(measured),
+        missing=[*reasons, *(Missing(metric=spec.key, reason=why) for spec, why in found if why)],
         findings=plan.to_json()["findings"],
-        pedigree=pedigree(settings.device, settings.weights_sha),
+        pedigree=pedigree(settings.device, weights),
     )
-    summary.save(folder, rows, settings.protocol)
+    summary.save(folder, current, settings.protocol)
     return summary
+
+
+def _places(settings: Settings, spec: MetricSpec) -> Sequence[str]:
+    """The views of the records of a metric."""
+    return (ALL_VIEWS,) if spec.needs == "views" else settings.protocol.views_of(spec)
+
+
+def _places_text(places: set[tuple[str, str]]) -> set[str]:
+    return {f"{metric}@{view}" for metric, view in places}
+
+
+def _measured(settings: Settings) -> set[str]:
+    """What these settings measure, as `metric@view signature`."""
+    return {
+        f"{spec.key}@{view} {settings.signature(spec, composite=False)}"
+        for spec in settings.specs
+        for view in _places(settings, spec)
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,14 +171,12 @@ def score_runs(
     wanted = measure(units, settings, jobs=options.jobs, step=step)
     for run in accepted:
         label = str(run.folder)
-        _summarise(run.folder, wanted.get(label, set()), settings, missing, plans[label])
+        earlier = Summary.load(run.folder, settings.protocol.name)
+        _summarise(run.folder, wanted.get(label, set()), settings, missing, plans[label], earlier)
     return refused
 
 
-def is_scored(run: Run, settings: Settings, missing: Sequence[Missing]) -> bool:
+def is_scored(run: Run, settings: Settings) -> bool:
     """Whether a run already has everything these settings would measure."""
     summary = Summary.load(run.folder, settings.protocol.name)
-    if summary is None:
-        return False
-    weights: Any = summary.pedigree.get("weights")
-    return bool(weights == dict(settings.weights_sha)) and scored(run, settings.protocol.name) is not None
+    return summary is not None and _measured(settings) <= summary.measured

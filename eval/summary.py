@@ -28,6 +28,7 @@ class Summary:
     Attributes:
         protocol: its name.
         keys: of the records that belong to the current files; others are older and do not count.
+        measured: what was asked for, as `metric@view signature`, whether or not there was a value.
         missing: metrics without values.
         findings: of the pre-flight.
         pedigree: of the measurement.
@@ -35,6 +36,7 @@ class Summary:
 
     protocol: str
     keys: frozenset[str]
+    measured: frozenset[str]
     missing: Sequence[Missing]
     findings: Sequence[Mapping[str, Any]]
     pedigree: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Summary:
                 "schema": SCHEMA_VERSION,
                 "protocol": self.protocol,
                 "keys": sorted(self.keys),
+                "measured": sorted(self.measured),
                 "missing": [{"metric": m.metric, "reason": m.reason} for m in self.missing],
                 "findings": list(self.findings),
                 "pedigree": dict(self.pedigree),
@@ -85,6 +88,7 @@ class Summary:
             return cls(
                 protocol=fields["protocol"],
                 keys=frozenset(fields["keys"]),
+                measured=frozenset(fields["measured"]),
                 missing=tuple(Missing(**entry) for entry in fields["missing"]),
                 findings=tuple(fields["findings"]),
                 pedigree=fields["pedigree"],

@@ -8,7 +8,7 @@ import numpy as np
 
 from mvtokenflow.baselines.published import PUBLISHED, Published
 from mvtokenflow.errors import ProtocolError
-from mvtokenflow.eval.aggregate import ObjectValue, mean, object_values, signature_of
+from mvtokenflow.eval.aggregate import CLIP_LENGTH, ObjectValue, mean, object_values, signature_of
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
@@ -43,6 +43,7 @@ def build_table(
     scenes: Sequence[str],
     *,
     missing: Mapping[str, str] | None = None,
+    unrun: Mapping[str, str] | None = None,
     allow_mixed: bool = False,
     quoted: bool = True,
 ) -> Table:
@@ -53,6 +54,7 @@ def build_table(
         methods: measured rows, in order; a method without runs has empty cells with the reason.
         scenes: what was asked for, so that `6/7` can be told from `7/7`.
         missing: reasons by metric key why nobody could measure it (no weights, say).
+        unrun: reasons by method why it has no run.
         allow_mixed: put numbers of different signatures into one column; they are listed below the table.
         quoted: append published numbers, marked and never ranked.
 
@@ -73,7 +75,7 @@ def build_table(
     for index, column in enumerate(columns):
         ranked = _rank(column, {m: grid[m, index] for m in methods if groups[m] == "measured"})
         for method in methods:
-            reason = _reason(column, by_method[method], missing or {})
+            reason = _reason(column, by_method[method], missing or {}, (unrun or {}).get(method, "not run"))
             cells[method].append(_cell(grid[method, index], len(scenes), ranked.get(method), reason))
     rows = [
         TableRow(
@@ -170,7 +172,7 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
 
 def _without_extent(signature: str) -> str:
     """A signature without how many objects and seeds contributed: partial rows are marked, not mixed."""
-    extent = ("objects:", "seeds:", "clips:")
+    extent = ("objects:", "seeds:", "clips:", "frames:", CLIP_LENGTH)
     return "|".join(part for part in signature.split("|") if not part.startswith(extent))
 
 
@@ -203,9 +205,9 @@ def _tied(column: ColumnSpec, best: _Measured, other: _Measured) -> bool:
     return compare(best.values, other.values, better, STATISTICS_SEED).tied
 
 
-def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str]) -> str:
+def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str], unrun: str) -> str:
     if not runs:
-        return "not run"
+        return unrun
     if column.metric in missing:
         return missing[column.metric]
     reasons = {run.missing[column.metric] for run in runs if column.metric in run.missing}

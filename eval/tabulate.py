@@ -9,7 +9,7 @@ from pathlib import Path
 from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.errors import DataError, UserError
-from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
 from mvtokenflow.eval.records import Manifest, Run, feature_log, row_log
 from mvtokenflow.eval.runs import Job, render
 from mvtokenflow.eval.scoring import Options, is_scored, score_runs, settings_for
@@ -70,8 +70,23 @@ class Failure:
     reason: str
 
 
-def ensure(request: Request, report: Report) -> list[Failure]:
-    """Render and score everything the request names that is not finished yet.
+def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec]:
+    """The metrics of a protocol that the columns of some tables show, on no more views than they show."""
+    specs = []
+    for spec in protocol.metrics:
+        columns = [column for table in tables for column in table.columns if column.metric == spec.key]
+        if spec.needs == "views" and columns:
+            specs.append(spec)
+            continue
+        shown = {view for column in columns for view in column.views or ()}
+        roles = tuple(r for r in spec.views if (INPUT_VIEW if r == "input" else NOVEL_VIEWS[0]) in shown)
+        if roles:
+            specs.append(replace(spec, views=roles))
+    return specs
+
+
+def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> list[Failure]:
+    """Render everything the request names and score what the tables show, unless it is finished.
 
     Args:
         report: told (stage, done, total).
@@ -82,9 +97,13 @@ def ensure(request: Request, report: Report) -> list[Failure]:
     jobs = request.jobs()
     failures = _render_all([job for job in jobs if not _is_rendered(job)], request, report)
     runs = [load_run(job.folder()) for job in jobs if _is_rendered(job)]
-    settings, missing = settings_for(request.protocol, request.options)
-    pending = [run for run in runs if not is_scored(run, settings, missing)]
-    total = sum(run.manifest.frames * len(run.manifest.views) for run in pending)
+    specs = specs_of(request.protocol, tables)
+    settings, missing = settings_for(request.protocol, request.options, specs)
+    pending = [run for run in runs if not is_scored(run, settings)]
+    views = {
+        view for spec in settings.specs for view in request.protocol.views_of(spec) if spec.needs == "frame"
+    }
+    total = sum(run.manifest.frames * len(views) for run in pending)
     done = 0
 
     def step(frames: int) -> None:
@@ -154,8 +173,9 @@ def tabulate(
 ) -> Table:
     """The table over whatever of the request is finished, in all shards."""
     runs = scored_runs(request)
-    _, missing = settings_for(request.protocol, request.options)
+    _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
     reasons = {entry.metric: entry.reason for entry in missing}
+    unrun = {f.method: "no run succeeded, see the notes" for f in failures}
     table = build_table(
         spec,
         runs,
@@ -163,6 +183,7 @@ def tabulate(
         [method.name for method in request.methods],
         list(request.scenes),
         missing=reasons,
+        unrun=unrun,
         allow_mixed=allow_mixed,
         quoted=quoted,
     )

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,35 @@ def layout() -> Layout:
         return root
 
     return write
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `mvtf-eval` in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        from mvtokenflow.eval.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["mvtf-eval", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return Outcome(code=code if isinstance(code, int) else 0, out=printed.out, err=printed.err)
+
+    return run

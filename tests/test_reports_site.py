@@ -178,7 +178,7 @@ def test_one_metric_under_two_protocols_stays_two_metrics(tmp_path: Path) -> Non
     data = scene_data(tmp_path / "site")
     assert data["values"]["psnr~psnr|p:u"]["m0"]["eval_0"] == [None, None, 8.0]  # the last row counts
     assert data["values"]["psnr~psnr|p:t"]["m0"]["eval_0"][2] == 21.2
-    assert [m["title"] for m in data["metrics"] if m["perFrame"]] == ["PSNR (psnr|p:t)", "PSNR (psnr|p:u)"]
+    assert [m["title"] for m in data["metrics"] if m["perFrame"]] == ["PSNR (p:t)", "PSNR (p:u)"]
 
 
 def test_seeds_and_configurations_are_told_apart(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def fetch_weights(names: Sequence[str]) -> None:
     from mvtokenflow.errors import UserError, WeightsMissingError
     from mvtokenflow.eval import weights
 
-    for name in names:
+    for name in dict.fromkeys(names):
         try:
             weights.resolve(name)
             continue

@@ -67,7 +67,7 @@ def table(
     Example: mvtf-eval table1 --dataset toy4d --intervals --site site
     """
     from mvtokenflow.eval.table_specs import TABLES
-    from mvtokenflow.eval.tabulate import ensure, scored_runs, tabulate
+    from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
 
     spec = TABLES[str(context.info_name)]
     request = request_of(
@@ -85,9 +85,9 @@ def table(
         shard=shard,
     )
     if fetch:
-        fetch_weights([name for name in dict.fromkeys(s.weights for s in request.protocol.metrics) if name])
+        fetch_weights([s.weights for s in specs_of(request.protocol, [spec]) if s.weights])
     with progress() as report:
-        failures = ensure(request, report)
+        failures = ensure(request, [spec], report)
     result = tabulate(request, spec, failures, allow_mixed=allow_mixed, quoted=quoted)
     if as_json:
         print_json(result.to_json())
