@@ -248,7 +248,7 @@ def _values(
         metrics.append(
             {
                 "id": identity,
-                "title": title if shared[key] == 1 else f"{title} ({signature})",
+                "title": title + _difference(signature, [other for metric, other in pairs if metric == key]),
                 "better": column.better if column else "none",
                 "digits": column.digits if column else 3,
                 "signature": signature,
@@ -263,6 +263,15 @@ def _values(
             for view, value in whole.items()
         ]
     return metrics, frames, clips
+
+
+def _difference(signature: str, signatures: Sequence[str]) -> str:
+    """ " (p:toy4d-v1)": the parts of a signature that not all signatures of its metric share."""
+    if len(signatures) == 1:
+        return ""
+    shared = set.intersection(*(set(other.split("|")) for other in signatures))
+    own = [part for part in signature.split("|") if part not in shared]
+    return f" ({', '.join(own) or 'plain'})"
 
 
 def _title(key: str, column: Column | None) -> str:

@@ -2,6 +2,9 @@
 
 It opens from the file system: pages load their style sheet, scripts, data (`scenes/*.js`) and pictures by
 relative paths, and nothing else. The same records give the same bytes; nothing reads the clock.
+
+A manifest's `pedigree` is shown as the tree it is, whatever it holds. Where they are there, the index also
+reads `code` ({"version", "commit", "dirty"}), `device`, and `finished` (an ISO date).
 """
 
 import json

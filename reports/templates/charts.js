@@ -176,7 +176,9 @@
       }
     }
     cases.sort(worse);
-    by("worst-caption").textContent = `by ${head.title}; the worst frame of each method and view.`;
+    by("worst-caption").textContent = cases.length
+      ? `by ${head.title}; the worst frame of each method and view.`
+      : `have no values of ${head.title} frame by frame; choose another row or metric.`;
     by("cases").replaceChildren(...cases.slice(0, COUNT).map((one) => drawCase(head, one)));
   };
   const drawCase = (head, { series, view, frame, text }) => {
