@@ -365,11 +365,24 @@ def test_threads_change_nothing(random_vgg: Lpips) -> None:
     expected = [random_vgg.features(picture) for picture in pictures]
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(random_vgg.features, pictures))
-    for a, b in zip(expected, found, strict=True):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # only the matrix products may use them
+    found += [random_vgg.features(picture) for picture in pictures]
+    torch.set_num_threads(before)
+    for a, b in zip(expected * 2, found, strict=True):
         assert random_vgg.distance(a, b) < 1e-12
         assert random_vgg.distance(b, expected[0]) == pytest.approx(
             random_vgg.distance(a, expected[0]), abs=1e-7
         )
+
+
+def test_forgetting_a_background_changes_nothing(random_vgg: Lpips) -> None:
+    boxes = [(8, 14, 10, 20)]
+    pictures = [on_background(textured(18, 32, 32), boxes, (level, 10, 99)) for level in range(20)]
+    first, *rest = [random_vgg.features(picture) for picture in pictures]
+    again = random_vgg.features(pictures[0])  # more colours than are kept have passed
+    assert random_vgg.distance(first, again) == 0
+    assert random_vgg.distance(again, rest[4]) == random_vgg.distance(first, rest[4]) > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -40,7 +40,7 @@ _VGG: tuple[tuple[int, int, int] | str, ...] = tuple(
 _VGG_TAPS = tuple(stage[-1] for stage in vgg.STAGES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """What `Lpips` knows of one picture; only the object that made it can compare it.
 

@@ -36,7 +36,7 @@ _BLOCK_BYTES = 8 << 20  # of transformed tiles at a time, so that they stay in t
 _BACKGROUNDS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Border:
     """Activations of a one-coloured picture: pixel (y, x) is `table[rows[y], columns[x]]`, (K, K', C)."""
 
@@ -45,7 +45,7 @@ class Border:
     columns: Int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tiles:
     """One layer: `data (n, 16, C)`, where each stored tile is (`places (n, 2)`: row, column; `index`: its
     number or -1), and what is everywhere else."""
