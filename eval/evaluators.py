@@ -44,7 +44,8 @@ class Evaluators:
         match spec:
             case spec_types.Psnr():
                 span = "gt-minmax" if spec.range == "gt-minmax" else float(spec.range)
-                return psnr(prediction.pixels, reference.pixels, span)  # type: ignore[arg-type]
+                value = psnr(prediction.pixels, reference.pixels, span)  # type: ignore[arg-type]
+                return value if spec.cap is None else min(value, spec.cap)
             case spec_types.Ssim():
                 ssim_range = "max-minmax" if spec.range == "max-minmax" else float(spec.range)
                 return ssim(prediction.pixels, reference.pixels, ssim_range, spec.border)  # type: ignore[arg-type]

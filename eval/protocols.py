@@ -51,10 +51,15 @@ class MetricSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Psnr(MetricSpec):
-    """PSNR in dB; `range` is R of 10 log10(R²/MSE)."""
+    """PSNR in dB; `range` is R of 10 log10(R²/MSE).
+
+    `cap` is the value of equal pictures and the most any picture gets: without it one equal frame makes a
+    whole average infinite, as it does in the published scripts.
+    """
 
     key: str = "psnr"
     range: DataRange = "255"
+    cap: float | None = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +224,7 @@ class Protocol:
 
 
 _C4D = (
-    Psnr(range="gt-minmax"),
+    Psnr(range="gt-minmax", cap=None),
     Ssim(range="max-minmax", border="crop5"),
     Lpips(),
     Clip(),

@@ -254,7 +254,9 @@ def test_infinite_and_missing_values_are_null_with_a_reason(tmp_path: Path, layo
     import json
 
     pred, gt = layout(tmp_path / "pred"), layout(tmp_path / "gt")
-    outcome = cli("score", pred, "--gt", gt, "--record", tmp_path / "r", "--jobs", 1, "--json")
+    outcome = cli(
+        "score", pred, "--gt", gt, "--record", tmp_path / "r", "--jobs", 1, "--protocol", "c4d-v1", "--json"
+    )
     document = json.loads(outcome.out)
     assert document["average"]["psnr"] is None
     assert document["average"]["ssim"] == pytest.approx(1.0)
