@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.datasets.folder import cache_root
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import choose, digest_json, frame_files, sha256_file
+from mvtokenflow.files import cache_root, choose, digest_json, frame_files, sha256_file
 from mvtokenflow.video import Clip, read_clip, read_rgba
 
 OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")

@@ -15,7 +15,6 @@ all source files, so that they never depend on a file that changed since.
 """
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -26,12 +25,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import choose, digest, frame_files, sha256_file, write_json
+from mvtokenflow.files import cache_root, choose, digest, frame_files, sha256_file, write_json
 from mvtokenflow.pictures import check_file
 from mvtokenflow.video import read_clip, read_on_white, write_png
 
@@ -39,12 +36,6 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 
 _FRAME = re.compile(r"\d+\.png\Z")
 _EVAL = re.compile(r"eval_(\d+)\Z")
-
-
-def cache_root() -> Path:
-    """`$MVTF_CACHE`, else the user's cache folder of the platform."""
-    named = os.environ.get("MVTF_CACHE")
-    return Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("mvtokenflow"))
 
 
 @dataclass(frozen=True, kw_only=True)

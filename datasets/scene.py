@@ -7,10 +7,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mvtokenflow.cameras import Cameras
-from mvtokenflow.video import Clip, composite_white, read_rgb, read_rgba
+from mvtokenflow.video import Clip
 
 Array = NDArray[np.float32]
 
@@ -90,17 +89,3 @@ class Dataset(Protocol):
             ConfigError: no such scene.
         """
         ...
-
-
-def read_frame(path: Path) -> NDArray[np.uint8]:
-    """A reference picture as (H, W, 3) uint8; RGBA is put on white by straight alpha.
-
-    Raises:
-        DataError: neither 8-bit RGB nor RGBA, or not readable.
-    """
-    try:
-        with Image.open(path) as picture:
-            transparent = picture.mode == "RGBA"
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        transparent = False  # the strict reader says what is wrong
-    return composite_white(read_rgba(path)) if transparent else read_rgb(path)

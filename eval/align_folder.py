@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.cameras import orbit
-from mvtokenflow.datasets.scene import read_frame
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.errors import ProtocolError
@@ -17,6 +16,7 @@ from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.preflight import objects_of
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
 from mvtokenflow.files import frame_files
+from mvtokenflow.video import read_on_white
 
 Mask = NDArray[np.bool_]
 FRAMES = 4  # spread over the clip; silhouettes of a moving object tell more than more of them
@@ -75,7 +75,7 @@ def _spread(count: int) -> list[int]:
 
 def _masks(folder: Path) -> Mask:
     frames = frame_files(folder)
-    return silhouettes(np.stack([read_frame(frames[i]) for i in _spread(len(frames))]))
+    return silhouettes(np.stack([read_on_white(frames[i]) for i in _spread(len(frames))]))
 
 
 def sentence(found: Alignment) -> str:

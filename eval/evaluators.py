@@ -14,9 +14,9 @@ from mvtokenflow.eval.metrics import clip as clip_metric
 from mvtokenflow.eval.metrics import fvd, geometry, i3d, temporal
 from mvtokenflow.eval.metrics.clip import cosine
 from mvtokenflow.eval.metrics.lpips import Lpips
-from mvtokenflow.eval.metrics.psnr import psnr
+from mvtokenflow.eval.metrics.psnr import PsnrRange, psnr
 from mvtokenflow.eval.metrics.silhouette import silhouettes
-from mvtokenflow.eval.metrics.ssim import ssim
+from mvtokenflow.eval.metrics.ssim import SsimRange, ssim
 from mvtokenflow.eval.pictures import ClipPair, Picture, Pixels
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec
 from mvtokenflow.eval.weights import load
@@ -43,12 +43,12 @@ class Evaluators:
         """The value of one rendered picture against its reference."""
         match spec:
             case spec_types.Psnr():
-                span = "gt-minmax" if spec.range == "gt-minmax" else float(spec.range)
-                value = psnr(prediction.pixels, reference.pixels, span)  # type: ignore[arg-type]
+                span: PsnrRange = "gt-minmax" if spec.range == "gt-minmax" else 255.0
+                value = psnr(prediction.pixels, reference.pixels, span)
                 return value if spec.cap is None else min(value, spec.cap)
             case spec_types.Ssim():
-                ssim_range = "max-minmax" if spec.range == "max-minmax" else float(spec.range)
-                return ssim(prediction.pixels, reference.pixels, ssim_range, spec.border)  # type: ignore[arg-type]
+                ssim_range: SsimRange = "max-minmax" if spec.range == "max-minmax" else 255.0
+                return ssim(prediction.pixels, reference.pixels, ssim_range, spec.border)
             case spec_types.Lpips():
                 network = self._lpips_network(spec)
                 ours, theirs = (

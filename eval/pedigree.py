@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
             "commit": _git("rev-parse", "HEAD"),
             "dirty": None if status is None else bool(status),
         },
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "packages": versions,
         "weights": dict(weights),

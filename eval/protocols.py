@@ -11,7 +11,6 @@ from typing import Literal
 
 from mvtokenflow.files import choose
 
-DataRange = Literal["gt-minmax", "max-minmax", "255"]
 ViewRole = Literal["novel", "input"]
 
 NOVEL_VIEWS = ("eval_0", "eval_1", "eval_2", "eval_3")
@@ -58,7 +57,7 @@ class Psnr(MetricSpec):
     """
 
     key: str = "psnr"
-    range: DataRange = "255"
+    range: Literal["gt-minmax", "255"] = "255"
     cap: float | None = 100.0
 
 
@@ -67,7 +66,7 @@ class Ssim(MetricSpec):
     """SSIM, Gaussian 11x11 σ 1.5, float64; `border` is the part of the map that is averaged."""
 
     key: str = "ssim"
-    range: DataRange = "255"
+    range: Literal["max-minmax", "255"] = "255"
     border: Literal["crop5", "full"] = "full"
 
 

@@ -3,7 +3,7 @@
 A run folder is `runs/<dataset>/<method>/<scene>/seed<k>-<confighash>/`:
 
 * `manifest.json`  what was run (config, code, packages, device, times); written once the renderings are whole
-* `pred/<view>/<n>.png`  the renderings, and `pred/<view>/<normal|flow>.npz` where the method offers them
+* `pred/<view>/<n>.png`  the renderings, and `pred/<view>.<normal|flow>.npz` where the method offers them
 * `rows.jsonl`  the long named table, one measured value a line, appended and fsynced as it is computed
 * `features.jsonl`  features of clips, for metrics that exist only for sets of clips
 

@@ -164,3 +164,15 @@ def scored(run: Run, protocol: str) -> Run | None:
         features=[row for row in run.features if row.key in summary.keys],
         missing={entry.metric: entry.reason for entry in summary.missing},
     )
+
+
+def merged(first: Run, second: Run) -> Run:
+    """One run folder with the records that count under either of two protocols."""
+    rows = {row.key: row for row in (*first.rows, *second.rows)}
+    features = {row.key: row for row in (*first.features, *second.features)}
+    return replace(
+        first,
+        rows=list(rows.values()),
+        features=list(features.values()),
+        missing={**first.missing, **second.missing},
+    )

@@ -57,7 +57,7 @@ TABLES: Mapping[str, TableSpec] = {
                 _input("ssim", "SSIM", "higher", 4),
                 _CLIP_VIEWS,
                 _input("warp", "Warp error", "lower", 2),
-                _input("warp_floor", "its floor", "none", 2),
+                _input("warp_floor", "Warp floor", "none", 2),
                 _input("motion", "Motion px", "none", 2),
             ),
         ),
@@ -73,7 +73,7 @@ TABLES: Mapping[str, TableSpec] = {
                 _novel("ssim", "SSIM", "higher", 4),
                 _novel("fvd", "FVD (set)", "lower", 1),
                 _novel("warp", "Warp error", "lower", 2),
-                _novel("warp_floor", "its floor", "none", 2),
+                _novel("warp_floor", "Warp floor", "none", 2),
             ),
         ),
         TableSpec(

@@ -270,7 +270,6 @@ def _protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
 def _quoted_rows(table: str, columns: Sequence[ColumnSpec], notes: list[str]) -> list[TableRow]:
     numbers = [number for number in PUBLISHED if number.table == table]
     methods = list(dict.fromkeys(number.method for number in numbers))
-    seen: set[str] = set()
     rows = []
     for method in methods:
         cells, used = [], set()
@@ -285,11 +284,9 @@ def _quoted_rows(table: str, columns: Sequence[ColumnSpec], notes: list[str]) ->
             )
             used.add(column.metric)  # a metric that fills two columns was printed once
             cells.append(_quoted_cell(number))
-        rows.append(TableRow(label=method, source="quoted", group="quoted", cells=cells))
-        seen |= {
-            f"Quoted from arXiv {n.arxiv}, {n.where}: {n.protocol}." for n in numbers if n.method == method
-        }
-    notes += sorted(seen)
+        sources = {f"arXiv {n.arxiv}, {n.where}: {n.protocol}" for n in numbers if n.method == method}
+        note = "; ".join(sorted(sources))
+        rows.append(TableRow(label=method, source="quoted", group="quoted", cells=cells, note=note))
     return rows
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -25,7 +24,7 @@ from mvtokenflow.errors import UserError, WeightsCorruptError, WeightsMissingErr
 from mvtokenflow.eval.package_index import DownloadError, Progress
 from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
 from mvtokenflow.eval.weights_sources import FromIndex
-from mvtokenflow.files import atomic_path, choose, digest, sha256_file
+from mvtokenflow.files import atomic_path, cache_root, choose, digest, sha256_file
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
@@ -39,9 +38,9 @@ def entry(name: str) -> Weights:
 
 
 def root() -> Path:
-    """The weights folder: `MVTF_WEIGHTS`, or else `mvtokenflow/weights` in the user's cache folder."""
+    """The weights folder: `MVTF_WEIGHTS`, or else `weights` in the cache folder."""
     configured = os.environ.get("MVTF_WEIGHTS")
-    return Path(configured).expanduser() if configured else user_cache_path("mvtokenflow") / "weights"
+    return Path(configured).expanduser() if configured else cache_root() / "weights"
 
 
 def variable(name: str) -> str:

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from platformdirs import user_cache_path
+
 from mvtokenflow.errors import ConfigError, DataError
 
 
@@ -111,6 +113,12 @@ def frame_files(folder: Path) -> list[Path]:
     if not frames:
         raise DataError(f"{folder}: holds no frames; expected files named <integer>.png")
     return [frames[index] for index in sorted(frames)]
+
+
+def cache_root() -> Path:
+    """Where generated and unpacked files go: `$MVTF_CACHE`, else the user's cache folder of the platform."""
+    named = os.environ.get("MVTF_CACHE")
+    return Path(named).expanduser() if named else user_cache_path("mvtokenflow")
 
 
 T = TypeVar("T")

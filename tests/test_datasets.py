@@ -16,8 +16,9 @@ from mvtokenflow.datasets import catalogue
 from mvtokenflow.datasets import folder as folder_module
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d import Consistent4D
-from mvtokenflow.datasets.folder import FolderDataset, cache_root
+from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.files import cache_root
 from mvtokenflow.video import composite_white, read_rgb, write_png, write_video
 
 RGBA = np.random.default_rng(0).integers(0, 256, (5, 8, 10, 4), dtype=np.uint8)

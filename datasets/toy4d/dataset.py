@@ -14,7 +14,6 @@ Several processes may generate one scene at once: every file is replaced atomica
 """
 
 import json
-import os
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from types import MappingProxyType
 from zipfile import BadZipFile
 
 import numpy as np
-import platformdirs
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,7 +34,16 @@ from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, Toy, make_toy
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import atomic_path, choose, digest, digest_json, frame_files, write_bytes, write_json
+from mvtokenflow.files import (
+    atomic_path,
+    cache_root,
+    choose,
+    digest,
+    digest_json,
+    frame_files,
+    write_bytes,
+    write_json,
+)
 from mvtokenflow.video import Clip
 
 SIZE = 128
@@ -157,12 +164,6 @@ def _stored(truth: GroundTruth) -> dict[str, NDArray[np.generic]]:
 def generation_hash() -> str:
     """Names the cache folder: changes with the expected content and the layout."""
     return digest_json({"layout": 1, "views": dict(VIEWS), "digests": EXPECTED})[:10]
-
-
-def cache_root() -> Path:
-    """`$MVTF_CACHE`, else the user's cache folder of the platform."""
-    named = os.environ.get("MVTF_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("mvtokenflow"))
 
 
 class Toy4D:

@@ -1,7 +1,7 @@
 """`mvtf-eval report|explain|regress`: what can be done with records."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +26,10 @@ from mvtokenflow.eval.commands.grid import (
     request_of,
 )
 
+if TYPE_CHECKING:
+    from mvtokenflow.eval.records import Run
+    from mvtokenflow.eval.table import Table
+
 TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
 
 
@@ -46,11 +50,13 @@ def report(
 
     Example: mvtf-eval report --runs runs -o site
     """
+    from mvtokenflow.eval.summary import merged
     from mvtokenflow.eval.table_specs import table_named
     from mvtokenflow.eval.tabulate import finished_only, scored_runs, tabulate
     from mvtokenflow.reports.site import build_site
 
-    built, shown = [], {}
+    built: list[Table] = []
+    shown: dict[Path, Run] = {}
     for name in tables.split(","):
         request = finished_only(
             request_of(
@@ -66,8 +72,11 @@ def report(
             )
         )
         built.append(tabulate(request, table_named(name), []))
-        shown.update({run.folder: run for run in scored_runs(request)})
-    say(f"report: {build_site(built, list(shown.values()), out)}")
+        for run in scored_runs(request):
+            shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
+    with progress() as bars:
+        page = build_site(built, list(shown.values()), out, bars)
+    say(f"report: {page}")
 
 
 def explain(

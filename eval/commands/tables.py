@@ -96,7 +96,8 @@ def table(
     if site is not None:
         from mvtokenflow.reports.site import build_site
 
-        page = build_site([result], scored_runs(request), site)
+        with progress() as report:
+            page = build_site([result], scored_runs(request), site, report)
         say(f"report: {page}")
     if failures:
         raise typer.Exit(2)
