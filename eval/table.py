@@ -33,6 +33,7 @@ class Cell:
 
     Attributes:
         value: None if missing; may be infinite.
+        printed: of a quoted number, its text in the paper: its digits are the paper's, not the column's.
         low, high: 95 % interval by cluster bootstrap over objects; None with fewer than two objects.
         have, want: objects that contributed and objects asked for.
         rank: 1 for best, 2 for second, ... among measured rows, from unrounded values; None if not ranked.
@@ -42,6 +43,7 @@ class Cell:
     """
 
     value: float | None
+    printed: str | None = None
     low: float | None = None
     high: float | None = None
     have: int = 0

@@ -294,4 +294,4 @@ def _quoted_cell(number: Published | None) -> Cell:
     if number is None:
         return Cell(value=None, reason="not printed in the paper")
     source = {"arXiv": number.arxiv, "where": number.where, "protocol": number.protocol}
-    return Cell(value=number.value, provenance=source)
+    return Cell(value=float(number.printed), printed=number.printed, provenance=source)

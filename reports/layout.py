@@ -171,7 +171,7 @@ def _cell(table: Table, row: TableRow, column: Column, cell: Cell, notes: _Notes
     if intervals and cell.low is not None and cell.high is not None:
         bounds = f"[{number(cell.low, column.digits)}, {number(cell.high, column.digits)}]"
     return PrintCell(
-        text=number(cell.value, column.digits),
+        text=cell.printed or number(cell.value, column.digits),
         interval=bounds,
         coverage=f"{cell.have}/{cell.want}" if cell.have < cell.want else "",
         best=ranked and cell.rank == 1,

@@ -72,7 +72,7 @@ def all_kinds() -> Table:
             note="arXiv:2502.11697v2, Table 1",
             cells=[
                 Cell(value=-1.5, rank=1),
-                Cell(value=0.1, rank=1, tied=True),
+                Cell(value=0.1, printed="0.10", rank=1, tied=True),
                 Cell(value=None, reason="not applicable"),
             ],
         ),
