@@ -28,7 +28,7 @@ Import = Annotated[
 Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex or html.")]
 Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
 
-QUICK_SCENES = 6
+QUICK_SCENES = 8
 DEFAULT_METHODS = (
     "ground-truth",
     "copy-input",
@@ -93,8 +93,8 @@ def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> 
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
-    """Evenly over the list, so that every kind of scene is met; the last one is always in."""
-    return [names[(index + 1) * len(names) // count - 1] for index in range(count)]
+    """Evenly over the list from the first on, so that every kind of scene is met."""
+    return [names[index * len(names) // count] for index in range(count)]
 
 
 def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
