@@ -129,10 +129,10 @@ class Log(Generic[R]):
             with self.path.open("r+b") as stream:
                 stream.truncate(whole)
         records = []
-        for number, line in enumerate(data[:whole].decode().splitlines(), 1):
+        for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
-                records.append(self._parse(line))
-            except (ValueError, TypeError) as error:
+                records.append(self._parse(line.decode()))
+            except (ValueError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"{self.path}:{number}: not a record ({error}); move the file away and score again"
                 ) from error
@@ -192,16 +192,10 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         try:
-            fields = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: unreadable manifest ({error}); delete the run folder and run again"
-            ) from error
-        version = fields.pop("schema", None)
-        if version != SCHEMA_VERSION:
-            raise DataError(f"{path}: schema {version}, this version reads {SCHEMA_VERSION}; run again")
-        fields["stages"] = tuple(Stage(**stage) for stage in fields.get("stages", ()))
-        return cls(**fields)
+            fields = _fields(path.read_text())
+            return cls(**{**fields, "stages": tuple(Stage(**stage) for stage in fields.get("stages", ()))})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not a manifest ({error}); delete the run folder and run again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
