@@ -1,0 +1,145 @@
+"""Protocols are frozen data whose signatures tell apart everything that can move a value."""
+
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.eval import protocols
+from mvtokenflow.eval.protocols import (
+    NOVEL_VIEWS,
+    PROTOCOLS,
+    FvdSet,
+    MetricSpec,
+    Protocol,
+    Psnr,
+    WarpError,
+    protocol_named,
+    readings,
+)
+from mvtokenflow.eval.score import Settings
+
+KINDS = [
+    kind
+    for kind in vars(protocols).values()
+    if isinstance(kind, type) and issubclass(kind, MetricSpec) and kind is not MetricSpec
+]
+# Where a value is measured and whether it can be: these are in the record of a row, not in its signature.
+PLACES = {"views", "needs", "weights"}
+
+
+def other_values(kind: type[MetricSpec], name: str, value: Any) -> Iterator[Any]:
+    """Every other choice of a field, or a different number or word."""
+    choices = [choice for choice in get_args(get_type_hints(kind)[name]) if not isinstance(choice, type)]
+    if choices:
+        yield from (choice for choice in choices if choice != value)
+    elif isinstance(value, str):
+        yield value + "x"
+    else:
+        yield (value or 0) + 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_field_that_can_move_a_value_is_in_the_signature(kind: type[MetricSpec]) -> None:
+    spec = kind(key="metric")
+    checked = 0
+    for field in fields(kind):
+        if field.name in PLACES:
+            continue
+        for value in other_values(kind, field.name, getattr(spec, field.name)):
+            assert replace(spec, **{field.name: value}).signature() != spec.signature(), field.name
+            checked += 1
+    assert checked >= 2 - (len(fields(kind)) == len(fields(MetricSpec)))
+
+
+def test_protocols_and_specs_are_frozen() -> None:
+    protocol = PROTOCOLS["c4d-v1"]
+    with pytest.raises(FrozenInstanceError):
+        protocol.size = 256  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        protocol.metrics[0].version = 2  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        PROTOCOLS["mine"] = protocol  # type: ignore[index]
+
+
+def test_signatures_are_unique_over_all_protocols_and_names_are_versioned() -> None:
+    signatures = [p.signature(spec) for p in PROTOCOLS.values() for spec in p.metrics]
+    assert len(signatures) == len(set(signatures))
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        assert name.rpartition("-v")[2].isdigit()
+        keys = [spec.key for spec in protocol.metrics]
+        assert len(keys) == len(set(keys)), "records are told apart by key"
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "other-v1"}, {"size": 256}, {"size": None}, {"first_frames": 30}], ids=str
+)
+def test_a_protocols_own_fields_are_in_the_signature(change: dict[str, Any]) -> None:
+    base = PROTOCOLS["c4d-v1"]
+    assert replace(base, **change).signature(Psnr()) != base.signature(Psnr())
+
+
+def test_weights_and_compositing_are_in_the_signature_of_a_row() -> None:
+    base = PROTOCOLS["c4d-v1"]
+    lpips = next(spec for spec in base.metrics if spec.key == "lpips")
+
+    def signature(sha: str, composite: bool) -> str:
+        settings = Settings(protocol=base, specs=(lpips,), weights_sha={"lpips-vgg": sha})
+        return settings.signature(lpips, composite)
+
+    assert len({signature("a" * 64, False), signature("b" * 64, False), signature("a" * 64, True)}) == 3
+    assert "|w:aaaaaaaa" in signature("a" * 64, False)
+    assert "rgba-on-white" in signature("a" * 64, True)
+
+
+def test_views_of() -> None:
+    c4d, refview = PROTOCOLS["c4d-v1"], PROTOCOLS["refview-v1"]
+    front = PROTOCOLS["diffusion2-25f-front-v1"]
+    assert c4d.views_of(c4d.metrics[0]) == NOVEL_VIEWS
+    assert refview.views_of(refview.metrics[0]) == ("input",)
+    assert front.views_of(front.metrics[0]) == ("input", *NOVEL_VIEWS)
+    between = next(spec for spec in refview.metrics if spec.needs == "views")
+    assert refview.views_of(between)[0] == "input", "consistency is measured from the input view"
+
+
+def test_moments_name_the_frames_a_value_belongs_to() -> None:
+    frames = [3, 4, 5, 9]
+    assert Psnr().moments(frames) == frames
+    assert WarpError().moments(frames) == [3, 4, 5]
+    assert WarpError(gap=2).moments(frames) == [3, 4]
+    assert FvdSet().moments(frames) == [None]
+
+
+def test_names_are_suggested() -> None:
+    assert protocol_named("toy4d-v1") is PROTOCOLS["toy4d-v1"]
+    with pytest.raises(ConfigError, match=r"no protocol 'c4d-fixd-v1'\. Did you mean 'c4d-fixed-v1'\?"):
+        protocol_named("c4d-fixd-v1")
+
+
+@pytest.mark.parametrize("base", PROTOCOLS.values(), ids=lambda protocol: protocol.name)
+def test_each_reading_departs_in_one_metric_only(base: Protocol) -> None:
+    table = readings(base)
+    labels = [label for label, _ in table]
+    assert len(set(labels)) == len(labels)
+    own = {spec.key: spec for spec in base.metrics}
+    for label, protocol in table:
+        (spec,) = protocol.metrics
+        assert label.startswith(f"{spec.key}: ")
+        assert spec.key in own
+        differs = spec != own[spec.key]
+        assert not (differs and protocol.size != base.size), "one departure at a time"
+    for key in own.keys() & {"psnr", "ssim", "lpips", "fvd_c4d"}:
+        same = [p for _, p in table if p.metrics[0] == own[key] and p.size == base.size]
+        assert same or key == "psnr", f"the protocol's own reading of {key} is among them"
+
+
+def test_readings_of_the_published_protocol_hold_its_own_values() -> None:
+    own = {
+        protocol.metrics[0].key
+        for _, protocol in readings(PROTOCOLS["c4d-v1"])
+        if protocol.metrics[0] in PROTOCOLS["c4d-v1"].metrics
+    }
+    assert own == {"psnr", "ssim", "lpips", "fvd_c4d"}
