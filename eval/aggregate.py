@@ -62,24 +62,35 @@ def object_values(
     return values
 
 
-def signature_of(values: Mapping[str, ObjectValue]) -> str:
-    """The signature of a mean over objects: that of its rows, with the frames, views and objects it covers.
+def kind_of(signature: str) -> str:
+    """A row's signature without the length of its clip."""
+    return "|".join(part for part in signature.split("|") if not part.startswith(CLIP_LENGTH))
+
+
+def clip_lengths(signature: str) -> list[int]:
+    """The length of the clip a row's value is of, as its signature says; empty for a value of one frame."""
+    parts = signature.split("|")
+    return [int(part.removeprefix(CLIP_LENGTH)) for part in parts if part.startswith(CLIP_LENGTH)]
+
+
+def signature_of(values: Mapping[str, ObjectValue], over: str | None = None) -> str:
+    """The signature of a mean: that of its rows, with the frames, views and objects it covers.
 
     Clips of several lengths are listed in one signature. Signatures that differ otherwise are joined by
     " + "; tables refuse such a column unless told.
+
+    Args:
+        over: what the mean is taken over; `objects:<count>` by default.
     """
     lengths: dict[str, set[int]] = {}
     for signature in {signature for value in values.values() for signature in value.signatures}:
-        kept = [part for part in signature.split("|") if not part.startswith(CLIP_LENGTH)]
-        lengths.setdefault("|".join(kept), set()).update(
-            int(part.removeprefix(CLIP_LENGTH)) for part in signature.split("|") if part.startswith(CLIP_LENGTH)
-        )
+        lengths.setdefault(kind_of(signature), set()).update(clip_lengths(signature))
     frames = {count for value in values.values() for count in value.frames.values()}
     views = {len(value.views) for value in values.values()}
     joined = []
     for signature in sorted(lengths):
         of = f"{CLIP_LENGTH}{_list(lengths[signature])}" if lengths[signature] else f"frames:{_list(frames)}"
-        joined.append(f"{signature}|{of}|views:{_list(views)}|objects:{len(values)}")
+        joined.append(f"{signature}|{of}|views:{_list(views)}|{over or f'objects:{len(values)}'}")
     return " + ".join(joined)
 
 

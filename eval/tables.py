@@ -1,5 +1,6 @@
 """Tables 1-4 as pure functions of records."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +9,7 @@ import numpy as np
 
 from mvtokenflow.baselines.published import PUBLISHED, Published
 from mvtokenflow.errors import ProtocolError
-from mvtokenflow.eval.aggregate import CLIP_LENGTH, ObjectValue, mean, object_values, signature_of
+from mvtokenflow.eval.aggregate import ObjectValue, clip_lengths, kind_of, mean, object_values, signature_of
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
@@ -25,11 +26,23 @@ COSTS: Mapping[str, Callable[[Run], float]] = {
 }
 
 
+ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
+Extent = frozenset[tuple[str, int]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """One cell before ranks: values by scene, averaged over seeds."""
+    """One cell before ranks.
+
+    Attributes:
+        values: by scene, averaged over seeds; empty for a number that only a set of scenes has.
+        extent: by scene, which views of how many frames or clips are behind it.
+        kinds: signatures of the rows behind it, without lengths.
+    """
 
     values: Mapping[str, float]
+    extent: Mapping[str, Extent]
+    kinds: frozenset[str]
     signature: str
     total: float
     runs: Sequence[Run]
@@ -61,11 +74,12 @@ def build_table(
     Raises:
         ProtocolError: a column would mix signatures and `allow_mixed` is not set.
     """
+    per_frame = {s.key for s in protocol.metrics if s.needs != "clip"}
     measured_here = {s.key for s in protocol.metrics} | set(COSTS)
     columns = [column for column in spec.columns if column.metric in measured_here]
     by_method = {m: [r for r in runs if r.manifest.method == m and r.manifest.scene in scenes] for m in methods}
     grid = {
-        (method, index): _measure(column, by_method[method])
+        (method, index): _measure(column, by_method[method], column.metric in per_frame)
         for method in methods
         for index, column in enumerate(columns)
     }
@@ -96,15 +110,11 @@ def build_table(
     )
 
 
-def _measure(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
+def _measure(column: ColumnSpec, runs: Sequence[Run], counts_frames: bool) -> _Measured | None:
+    """The cell of some runs; `counts_frames` where every frame of a clip has a value of its own."""
     if column.metric in COSTS:
-        values = _over_seeds({(r.manifest.scene, r.manifest.seed): COSTS[column.metric](r) for r in runs})
-        devices = sorted({str(r.manifest.pedigree.get("device", "unknown")) for r in runs})
-        signature = f"{column.metric}|device:{','.join(devices)}|scenes:{len(values)}"
-        return (
-            _Measured(values=values, signature=signature, total=mean(list(values.values())), runs=runs)
-            if runs
-            else None
+        return _measure_cost(
+            column, [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
         )
     if column.metric == "fvd":
         return _measure_set(column, runs)
@@ -116,23 +126,49 @@ def _measure(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
     if not found:
         return None
     by_scene = _over_seeds({key: value.value for key, value in found.items()})
-    seeds = len({seed for _, seed in found})
-    signature = signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()})
+    over = f"objects:{len(by_scene)}|seeds:{len({seed for _, seed in found})}"
     return _Measured(
         values=by_scene,
-        signature=_without_objects(signature) + f"|objects:{len(by_scene)}|seeds:{seeds}",
+        extent={
+            scene: frozenset().union(
+                *(_extent(v, counts_frames) for (name, _), v in found.items() if name == scene)
+            )
+            for scene in by_scene
+        },
+        kinds=frozenset(kind_of(signature) for value in found.values() for signature in value.signatures),
+        signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
         total=mean(list(by_scene.values())),
         runs=[run for run in runs if (run.manifest.scene, run.manifest.seed) in found],
     )
 
 
-def _without_objects(signature: str) -> str:
-    return "|".join(part for part in signature.split("|") if not part.startswith("objects:"))
+def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
+    lengths = sorted({length for signature in value.signatures for length in clip_lengths(signature)})
+    return frozenset(
+        (view, length)
+        for view, frames in value.frames.items()
+        for length in lengths or [frames if counts_frames else 0]
+    )
 
 
 def _over_seeds(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
     scenes = sorted({scene for scene, _ in values})
     return {scene: mean([v for (name, _), v in sorted(values.items()) if name == scene]) for scene in scenes}
+
+
+def _measure_cost(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
+    if not runs:
+        return None
+    values = _over_seeds({(r.manifest.scene, r.manifest.seed): COSTS[column.metric](r) for r in runs})
+    devices = sorted({str(r.manifest.pedigree.get("device", "unknown")) for r in runs})
+    return _Measured(
+        values=values,
+        extent={scene: frozenset() for scene in values},
+        kinds=frozenset((column.metric,)),
+        signature=f"{column.metric}|device:{','.join(devices)}|scenes:{len(values)}",
+        total=mean(list(values.values())),
+        runs=runs,
+    )
 
 
 def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
@@ -146,20 +182,25 @@ def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
     total = frechet_distance(
         np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
     )
-    signatures = sorted({f.signature for f in features})
+    counts = Counter((f.object, f.view) for f in features)
+    kinds = frozenset(f.signature for f in features)
     return _Measured(
         values={},
-        signature=" + ".join(f"{s}|clips:{len(features)}" for s in signatures),
+        extent={
+            scene: frozenset((view, count) for (name, view), count in counts.items() if name == scene)
+            for scene in sorted({name for name, _ in counts})
+        },
+        kinds=kinds,
+        signature=" + ".join(f"{kind}|clips:{len(features)}" for kind in sorted(kinds)),
         total=total,
         runs=runs,
     )
 
 
 def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bool) -> Column:
-    signatures = sorted({cell.signature for cell in cells if cell is not None})
-    kinds = {_without_extent(signature) for signature in signatures}
-    mixed = len(kinds) > 1 or any(" + " in signature for signature in signatures)
-    if mixed and column.metric not in COSTS and not allow_mixed:
+    present = [cell for cell in cells if cell is not None]
+    signatures = sorted({cell.signature for cell in present})
+    if _mixed(present) and not allow_mixed:
         listed = "; ".join(signatures[:3])
         raise ProtocolError(
             f"column {column.title}: its cells were measured in different ways ({listed}); score all "
@@ -170,10 +211,20 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
     )
 
 
-def _without_extent(signature: str) -> str:
-    """A signature without how many objects and seeds contributed: partial rows are marked, not mixed."""
-    extent = ("objects:", "seeds:", "clips:", "frames:", CLIP_LENGTH)
-    return "|".join(part for part in signature.split("|") if not part.startswith(extent))
+def _mixed(cells: Sequence[_Measured]) -> bool:
+    """Whether rows were measured differently, or on other views or frames of a scene they share.
+
+    That a row lacks scenes is no mixture: it is marked and not ranked.
+    """
+    if len({kind for cell in cells for kind in cell.kinds}) > 1:
+        return True
+    extents: dict[str, set[Extent]] = {}
+    for cell in cells:
+        for scene, extent in cell.extent.items():
+            extents.setdefault(scene, set()).add(extent)
+            if len({view for view, _ in extent}) < len(extent):
+                return True  # seeds of different length
+    return any(len(different) > 1 for different in extents.values())
 
 
 def _group(runs: Sequence[Run]) -> Group:
@@ -181,12 +232,12 @@ def _group(runs: Sequence[Run]) -> Group:
 
 
 def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
-    """Rank and tie by method, from unrounded values; only rows over the same scenes are compared."""
+    """Rank and tie by method, from unrounded values, among the rows with every scene that any row has."""
     present = {method: cell for method, cell in cells.items() if cell is not None}
-    if column.better == "none" or len(present) < 2:
+    scenes = {scene for cell in present.values() for scene in cell.extent}
+    whole = {method: cell for method, cell in present.items() if cell.extent.keys() == scenes}
+    if column.better == "none" or len(whole) < 2:
         return {}
-    widest = max(len(cell.values) for cell in present.values())
-    whole = {method: cell for method, cell in present.items() if len(cell.values) == widest}
     sign = 1 if column.better == "lower" else -1
     order = sorted(whole, key=lambda method: sign * whole[method].total)
     best = whole[order[0]]
@@ -199,7 +250,7 @@ def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str
 
 
 def _tied(column: ColumnSpec, best: _Measured, other: _Measured) -> bool:
-    if best.values.keys() != other.values.keys() or not best.values:
+    if not best.values:
         return best.total == other.total
     better: Literal["lower", "higher"] = "lower" if column.better == "lower" else "higher"
     return compare(best.values, other.values, better, STATISTICS_SEED).tied
@@ -210,6 +261,8 @@ def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str],
         return unrun
     if column.metric in missing:
         return missing[column.metric]
+    if column.metric in COSTS:
+        return "rendered elsewhere: what it cost is not known"
     reasons = {run.missing[column.metric] for run in runs if column.metric in run.missing}
     return "; ".join(sorted(reasons)) or "not measured: run the table again"
 
@@ -225,7 +278,7 @@ def _cell(found: _Measured | None, want: int, ranked: tuple[int, bool] | None, r
         value=found.total,
         low=low,
         high=high,
-        have=len(found.values) or want,
+        have=len(found.extent),
         want=want,
         rank=ranked[0] if ranked else None,
         tied=ranked[1] if ranked else False,
