@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene
@@ -42,7 +43,7 @@ class ImportedRenderings:
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         folder = self.root / scene.name
-        views = [view.name for view in (scene.input, *scene.views) if (folder / view.name).is_dir()]
+        views = [view for view in (scene.input, *scene.views) if (folder / view.name).is_dir()]
         if not views:
             raise DataError(
                 f"{folder}: no view folders; {self.name} needs {scene.views[0].name} and the others there"
@@ -50,5 +51,22 @@ class ImportedRenderings:
         renderings = {}
         for done, view in enumerate(views):
             progress("import", done, len(views))
-            renderings[view] = Rendering(rgb=np.stack([read_rgb(path) for path in frame_files(folder / view)]))
+            renderings[view.name] = Rendering(rgb=self._frames(folder / view.name, view.frames))
         return renderings
+
+    def _frames(self, folder: Path, reference: Sequence[Path]) -> NDArray[np.uint8]:
+        """(T, H, W, 3) the frames of a view; they must be the reference's from its first one on."""
+        paths = frame_files(folder)
+        ours = [int(path.stem) for path in paths]
+        first = int(reference[0].stem) if reference else ours[0]
+        wanted = range(first, first + len(ours))
+        if ours != list(wanted):
+            lacking = sorted(set(wanted) - set(ours))[0]
+            raise DataError(f"{folder}: frame {lacking} is missing; render all frames from {first} on")
+        frames = [read_rgb(path) for path in paths]
+        if sizes := {frame.shape for frame in frames if frame.shape != frames[0].shape}:
+            (height, width, _), (other_height, other_width, _) = frames[0].shape, sizes.pop()
+            raise DataError(
+                f"{folder}: pictures of {width}x{height} and {other_width}x{other_height}; write one size"
+            )
+        return np.stack(frames)

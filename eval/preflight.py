@@ -98,7 +98,8 @@ def pair_view(
 
     Raises:
         DataError: a folder or picture cannot be read, or is of a kind no protocol accepts.
-        ProtocolError: the prediction is longer than the reference.
+        ProtocolError: the prediction is longer than the reference, or of another size where the protocol
+            resizes nothing.
     """
     findings: list[Finding] = []
     ours, theirs = frame_files(prediction), frame_files(reference)
@@ -165,13 +166,17 @@ def _check_headers(
     (width, height), (reference_width, reference_height) = next(iter(sizes)), next(iter(reference_sizes))
     if (width, height) != (reference_width, reference_height):
         same_shape = abs(width * reference_height - height * reference_width) <= max(width, height)
-        refuse = protocol.size is None or not same_shape
+        if protocol.size is None:
+            raise ProtocolError(
+                f"{ours[0].parent}: {width}x{height}, the reference is {reference_width}x{reference_height} and "
+                f"{protocol.name} resizes nothing; render at the reference's size"
+            )
         findings.append(
             Finding(
-                severity="refuse" if refuse else "note",
+                severity="note" if same_shape else "refuse",
                 where=str(ours[0].parent),
                 problem=f"{width}x{height}, the reference is {reference_width}x{reference_height}",
-                fix="render at the reference's size" if refuse else f"both are squashed to {protocol.size} px",
+                fix=f"both are squashed to {protocol.size} px" if same_shape else "render at the reference's size",
             )
         )
     modes = {mode for mode, _ in reference_modes}

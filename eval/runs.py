@@ -1,7 +1,7 @@
 """Rendering: every method on every scene, each into its own run folder, never twice."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,16 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
             f"{job.method.name} on {job.scene}, {view}: renderings must be (T, H, W, 3) uint8, got "
             f"{rgb.shape} {rgb.dtype}; fix the method"
         )
+    frames, height, width, _ = rgb.shape
+    shapes = {"normal": (frames, height, width, 3), "flow": (frames - 1, height, width, 2)}
     for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
-        if array is not None and not np.isfinite(array).all():
-            raise DataError(f"{job.method.name} on {job.scene}, {view}: NaN or infinity in its {kind}")
+        if array is None:
+            continue
+        where = f"{job.method.name} on {job.scene}, {view}"
+        if array.shape != shapes[kind]:
+            raise DataError(f"{where}: its {kind} must be {shapes[kind]}, got {array.shape}; fix the method")
+        if not np.isfinite(array).all():
+            raise DataError(f"{where}: NaN or infinity in its {kind}; fix the method")
 
 
 def _write(pred: Path, view: str, rendering: Rendering) -> None:
@@ -102,6 +109,9 @@ def _view(view: View) -> dict[str, Any]:
 
 
 def prediction_digest(pred: Path) -> str:
-    """Digest over the names and bytes of everything a method rendered."""
-    files: Sequence[Path] = sorted(path for path in pred.rglob("*") if path.is_file())
+    """Digest over the names and bytes of everything a method rendered.
+
+    Hidden files do not count: a killed process may have left an unfinished one.
+    """
+    files = sorted(path for path in pred.rglob("*") if path.is_file() and not path.name.startswith("."))
     return digest((path.relative_to(pred).as_posix(), sha256_file(path).encode()) for path in files)

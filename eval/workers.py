@@ -19,6 +19,7 @@ _messages: "Queue[Message] | None" = None
 
 def _start(settings: Settings, messages: "Queue[Message]") -> None:
     global _scorer, _messages
+    end_with_parent()
     single_thread()
     _scorer, _messages = UnitScorer(settings), messages
 
@@ -28,6 +29,24 @@ def single_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that started it is gone; killed, it could not say so."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def start_worker() -> None:
+    """What every worker process does first."""
+    end_with_parent()
+    single_thread()
 
 
 def _measure(unit: Unit, done: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
@@ -82,6 +101,8 @@ def measure(
         UserError: of the first unit that failed; what was measured by then is kept.
     """
     wanted: dict[str, set[str]] = {}
+    if not units:
+        return wanted
     labels = {label for unit in units for label in unit.views}
     done = {label: finished_keys(Path(label)) for label in sorted(labels)}
     if jobs == 1 or len(units) == 1:

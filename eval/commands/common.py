@@ -88,13 +88,32 @@ def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
 
 
 def options(device: str, jobs: int | None, weights: Sequence[str] | None, force: bool = False) -> "Options":
-    """The measuring options of a command line."""
+    """The measuring options of a command line.
+
+    Raises:
+        ConfigError: no such device here, or malformed weights.
+    """
     from mvtokenflow.eval.scoring import Options
     from mvtokenflow.eval.workers import default_jobs
 
+    if device != "cpu":
+        _check_device(device)
     return Options(
         device=device, jobs=jobs or default_jobs(device), weights=weights_paths(weights), force=force
     )
+
+
+def _check_device(device: str) -> None:
+    """Raise a ConfigError now where torch would fail after the work is done."""
+    import torch
+
+    from mvtokenflow.errors import ConfigError
+
+    try:
+        torch.cuda.get_device_name(torch.device(device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {device}: not on this machine ({reason}); use cpu or cuda") from error
 
 
 def fetch_weights(names: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ Import = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),
 ]
-Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex or html.")]
+Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
 Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
 
 QUICK_SCENES = 8
@@ -85,7 +85,7 @@ def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> 
     if scenes is None:
         quick = not full and len(known) > QUICK_SCENES
         return data, _spread(known, QUICK_SCENES) if quick else known
-    wanted = known if scenes == "all" else scenes.split(",")
+    wanted = known if scenes == "all" else list(dict.fromkeys(scenes.split(",")))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ConfigError(f"{data.name} has no scene {', '.join(unknown)}. Known: {', '.join(known)}")
@@ -115,6 +115,8 @@ def _methods(names: str | None, imports: Sequence[str] | None) -> "list[Method]"
         label, separator, path = pair.partition("=")
         if not separator:
             raise ConfigError(f"--import {pair}: write NAME=PATH")
+        if label in ("", ".", "..") or not set(label).isdisjoint("/\\\0"):
+            raise ConfigError(f"--import {pair}: NAME becomes a folder of runs; write it without / and \\")
         methods.append(ImportedRenderings(name=label, root=Path(path)))
     labels = [method.name for method in methods]
     twice = sorted({label for label in labels if labels.count(label) > 1})
@@ -126,10 +128,10 @@ def _methods(names: str | None, imports: Sequence[str] | None) -> "list[Method]"
 def _numbers(text: str) -> list[int]:
     from mvtokenflow.errors import ConfigError
 
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2") from error
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(f"--seeds {text}: write whole numbers from 0 on, for example 0,1,2")
+    return list(dict.fromkeys(map(int, parts)))
 
 
 def _shard(text: str) -> tuple[int, int]:

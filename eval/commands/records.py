@@ -162,11 +162,10 @@ def regress(
             return
         try:
             baseline = gate.load_document(against, "baseline")
-            recipe = Recipe.of(baseline, against)
-        except UserError as error:  # 2 means "improved" here, so an unusable baseline must not exit with it
+            current = measure_recipe(Recipe.of(baseline, against), runs, how, bars)
+        except UserError as error:  # 2 means "improved" here, so what cannot be measured must not exit with it
             say(f"error: {error}")
             raise typer.Exit(gate.EXIT_CODES["missing"]) from error
-        current = measure_recipe(recipe, runs, how, bars)
     result = gate.compare(baseline, current)
     summary: str = gate.to_markdown(result)
     if markdown is not None:

@@ -33,6 +33,8 @@ from mvtokenflow.eval.commands.grid import (
 if TYPE_CHECKING:
     from mvtokenflow.eval.table import Table
 
+FORMS = ("terminal", "md", "csv", "latex", "json", "html")
+
 
 def table(
     context: typer.Context,
@@ -68,7 +70,9 @@ def table(
     """
     from mvtokenflow.eval.table_specs import TABLES
     from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
+    from mvtokenflow.files import choose
 
+    choose("table format", form, dict.fromkeys(FORMS))  # before the work, not after it
     spec = TABLES[str(context.info_name)]
     request = request_of(
         spec.name,
@@ -110,6 +114,11 @@ def _print(result: "Table", form: str, intervals: bool) -> None:
         from mvtokenflow.reports.text import terminal
 
         Console().print(terminal(result, intervals=intervals))
+        return
+    if form == "html":
+        from mvtokenflow.reports.html import tables_page
+
+        typer.echo(tables_page([result], title=result.title, intervals=intervals))
         return
     from mvtokenflow.reports.text import render
 
