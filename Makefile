@@ -33,6 +33,7 @@ test: lint
 nightly: lint
 	$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
 	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --markdown runs/regress.md --junit runs/regress.xml
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import cache_root, choose, digest_json, frame_files, sha256_file
 from mvtokenflow.video import Clip, read_clip, read_rgba
 
 OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")
-AZIMUTHS_DEG: Mapping[str, float] = {"eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
 FRAMES = 32
 
 ROOT_VARIABLE = "MVTF_CONSISTENT4D"

@@ -34,6 +34,9 @@ from mvtokenflow.video import read_clip, read_on_white, write_png
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 
+# The views of the Consistent4D test set, relative to the input camera.
+AZIMUTHS_DEG: Mapping[str, float] = {"eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
+
 _FRAME = re.compile(r"\d+\.png\Z")
 _EVAL = re.compile(r"eval_(\d+)\Z")
 
@@ -87,9 +90,17 @@ class FolderDataset:
             name=name,
             clip=partial(read_clip, source.clip, source.mask, name=name),
             input=views[0],
-            views=views[1:],
+            views=views[1:] or _standard_views(),
             root=folder,
         )
+
+
+def _standard_views() -> list[View]:
+    """The benchmark's novel views, to be rendered; there are no reference pictures to compare them with."""
+    return [
+        View(name=name, azimuth_deg=azimuth, elevation_deg=0.0, cameras=None, frames=())
+        for name, azimuth in AZIMUTHS_DEG.items()
+    ]
 
 
 def _find(path: Path) -> dict[str, _Source]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.cameras import orbit
+from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.errors import ProtocolError
@@ -20,7 +21,7 @@ from mvtokenflow.video import read_on_white
 
 Mask = NDArray[np.bool_]
 FRAMES = 4  # spread over the clip; silhouettes of a moving object tell more than more of them
-AZIMUTHS_DEG = (-75.0, 15.0, 105.0, 195.0)
+AZIMUTHS = tuple(AZIMUTHS_DEG.values())
 
 
 def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) -> dict[str, Alignment]:
@@ -35,7 +36,7 @@ def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) 
         if name not in theirs:
             raise ProtocolError(f"{reference}: no object {name}; it has {', '.join(theirs)}")
         masks = [_masks(theirs[name] / view) for view in NOVEL_VIEWS]
-        found[name] = align([_masks(folder / view) for view in NOVEL_VIEWS], AZIMUTHS_DEG, masks, AZIMUTHS_DEG)
+        found[name] = align([_masks(folder / view) for view in NOVEL_VIEWS], AZIMUTHS, masks, AZIMUTHS)
     return found
 
 
@@ -56,7 +57,7 @@ def align_toy4d(
             return np.asarray(picture.alpha[:, 0, :, :, 0] > 0.5)
 
         azimuths, masks = dense_orbit(silhouettes)
-        found[name] = align(views, AZIMUTHS_DEG, masks, azimuths)
+        found[name] = align(views, AZIMUTHS, masks, azimuths)
         report("align", done, len(wanted))
     return found
 

@@ -51,7 +51,10 @@ def test_a_folder_of_frames_is_one_scene_scored_on_its_input_view(tmp_path: Path
     dataset = FolderDataset(write(tmp_path / "cat", RGBA))
     assert (dataset.name, list(dataset.scene_names())) == ("folder-cat", ["cat"])
     scene = dataset.scene("cat")
-    assert (scene.name, list(scene.views), scene.input.name) == ("cat", [], "input")
+    assert (scene.name, scene.input.name) == ("cat", "input")
+    assert [(view.azimuth_deg, len(view.frames)) for view in scene.views] == [
+        (a, 0) for a in (-75, 15, 105, 195)
+    ]
     assert (scene.input.azimuth_deg, scene.input.elevation_deg, scene.input.cameras) == (0.0, 0.0, None)
     assert [path.relative_to(scene.root).as_posix() for path in scene.input.frames] == [
         f"input/{n}.png" for n in range(5)
@@ -76,7 +79,7 @@ def test_a_folder_of_scenes_in_sorted_order(tmp_path: Path) -> None:
     write(tmp_path / "all" / "film_mask", RGBA[..., 3])
     dataset = FolderDataset(tmp_path / "all")
     assert list(dataset.scene_names()) == ["a.1", "b", "cat", "film"]
-    assert [len(dataset.scene(name).views) for name in dataset.scene_names()] == [0, 0, 2, 0]
+    assert [sum(bool(v.frames) for v in dataset.scene(n).views) for n in dataset.scene_names()] == [0, 0, 2, 0]
     assert torch.equal(dataset.scene("film").clip().alpha[..., 0], torch.from_numpy(RGBA[..., 3]).float() / 255)
     with pytest.raises(ConfigError, match=r"no scene 'cta'. Did you mean 'cat'"):
         dataset.scene("cta")
