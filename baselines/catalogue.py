@@ -33,7 +33,7 @@ def method_named(name: str) -> Method:
     module, _, attribute = place.partition(":")
     try:
         method: Method = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"method {name}: cannot import {place} ({error}); is its package installed?"
         ) from error
