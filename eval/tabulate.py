@@ -1,8 +1,7 @@
 """From names to a table: render what is missing, score what is missing, then read the records."""
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from mvtokenflow.eval.summary import scored
 from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
-from mvtokenflow.eval.workers import single_thread
+from mvtokenflow.eval.workers import start_worker, worker_pool
 
 Report = Callable[[str, int, int], None]
 
@@ -137,8 +136,7 @@ def _render_each(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str |
         for job in jobs:
             yield job, _render_one(job)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=single_thread) as pool:
+    with worker_pool(min(workers, len(jobs)), start_worker) as pool:
         futures = {pool.submit(_render_one, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()

@@ -2,13 +2,17 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from mvtokenflow.errors import UserError
 from mvtokenflow.eval.records import FeatureRow, Row, feature_log, row_log
 from mvtokenflow.eval.score import Settings, Unit, UnitScorer
 
@@ -19,8 +23,7 @@ _messages: "Queue[Message] | None" = None
 
 def _start(settings: Settings, messages: "Queue[Message]") -> None:
     global _scorer, _messages
-    end_with_parent()
-    single_thread()
+    start_worker()
     _scorer, _messages = UnitScorer(settings), messages
 
 
@@ -41,6 +44,33 @@ def end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
+
+
+class WorkerDiedError(UserError):
+    """A worker process was killed from outside, most likely for want of memory."""
+
+
+@contextmanager
+def worker_pool(
+    count: int, initializer: Callable[..., None], arguments: tuple[Any, ...] = ()
+) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes; whatever ends the block early cancels what has not begun.
+
+    Raises:
+        WorkerDiedError: a worker was killed.
+    """
+    context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
+    with ProcessPoolExecutor(count, mp_context=context, initializer=initializer, initargs=arguments) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise WorkerDiedError(
+                "a worker process was killed, perhaps out of memory; run the same command again with fewer "
+                "--jobs, it goes on where it stopped"
+            ) from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def start_worker() -> None:
@@ -112,24 +142,22 @@ def measure(
             keys = scorer.score(unit, done, lambda label, records: write_records(Path(label), records), step)
             _merge(wanted, keys)
         return wanted
-    context = multiprocessing.get_context("spawn")  # torch and its threads do not survive a fork
-    messages: Queue[Message] = context.Queue()
+    messages: Queue[Message] = multiprocessing.get_context("spawn").Queue()
     clerk = _Clerk(messages, step)
     clerk.start()
     try:
-        with ProcessPoolExecutor(
-            min(jobs, len(units)), mp_context=context, initializer=_start, initargs=(settings, messages)
-        ) as pool:
+        with worker_pool(min(jobs, len(units)), _start, (settings, messages)) as pool:
             ordered = sorted(units, key=lambda unit: -unit.steps())  # long ones first
             futures = [pool.submit(_measure, u, {label: done[label] for label in u.views}) for u in ordered]
-            try:
-                for future in as_completed(futures):
-                    _merge(wanted, future.result())
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    finally:
-        clerk.finish()  # after the workers are gone, so that nothing they sent is lost
+            for future in as_completed(futures):
+                _merge(wanted, future.result())
+    except WorkerDiedError:
+        clerk.give_up()
+        raise
+    except BaseException:
+        clerk.finish()
+        raise
+    clerk.finish()  # after the workers are gone, so that nothing they sent is lost
     return wanted
 
 
@@ -155,6 +183,12 @@ class _Clerk(Thread):
                     self._step(payload)
             except Exception as failure:  # disk full, say: handed to the caller by finish()
                 self._failure = failure
+
+    def give_up(self) -> None:
+        """Write what can still be read; a worker killed while sending may have left a lock or half a message."""
+        self._messages.put(("end", "", None))
+        self.join(timeout=5)
+        self._messages.cancel_join_thread()
 
     def finish(self) -> None:
         """Wait until everything sent is written. Raises what writing raised."""
