@@ -168,15 +168,17 @@ def _check_headers(
         same_shape = abs(width * reference_height - height * reference_width) <= max(width, height)
         if protocol.size is None:
             raise ProtocolError(
-                f"{ours[0].parent}: {width}x{height}, the reference is {reference_width}x{reference_height} and "
-                f"{protocol.name} resizes nothing; render at the reference's size"
+                f"{ours[0].parent}: {width}x{height}, the reference is {reference_width}x{reference_height} "
+                f"and {protocol.name} resizes nothing; render at the reference's size"
             )
         findings.append(
             Finding(
                 severity="note" if same_shape else "refuse",
                 where=str(ours[0].parent),
                 problem=f"{width}x{height}, the reference is {reference_width}x{reference_height}",
-                fix=f"both are squashed to {protocol.size} px" if same_shape else "render at the reference's size",
+                fix=f"both are squashed to {protocol.size} px"
+                if same_shape
+                else "render at the reference's size",
             )
         )
     modes = {mode for mode, _ in reference_modes}
