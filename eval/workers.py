@@ -185,7 +185,7 @@ class _Clerk(Thread):
                 self._failure = failure
 
     def give_up(self) -> None:
-        """Write what can still be read; a worker killed while sending may have left a lock or half a message."""
+        """Write what can still be read; a worker killed while sending may have left half a message."""
         self._messages.put(("end", "", None))
         self.join(timeout=5)
         self._messages.cancel_join_thread()
