@@ -1,0 +1,151 @@
+"""The examples of the documents, executed as they are printed."""
+
+import contextlib
+import importlib
+import inspect
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+ROOT = Path(__file__).resolve().parents[1]
+Cli = Callable[..., Any]
+Layout = Callable[..., Path]
+
+
+def _modules() -> dict[str, str]:
+    """The modules of CONTRIBUTING.md: python blocks by the file name in their first line."""
+    blocks = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
+    return dict(blocks)
+
+
+MODULES = _modules()
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The examples as modules that can be imported; a folder for what they write. No weights, no cache."""
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    for name, code in MODULES.items():
+        (folder / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("MVTF_CACHE", str(tmp_path / "cache"))
+    for name in ("LPIPS_VGG", "LPIPS_ALEX", "I3D_KINETICS400", "CLIP_VIT_B32_OPENAI"):
+        monkeypatch.delenv(f"MVTF_WEIGHTS_{name}", raising=False)
+    yield tmp_path
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_the_guide_holds_the_examples_tested_here() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert len(MODULES) == text.count("```python")
+    assert {"mean_frame", "spheres", "sharpness", "try_sharpness", "test_metric_sharpness"} <= set(MODULES)
+
+
+def test_the_method_is_a_measured_row_on_the_dataset(examples: Path, cli: Cli) -> None:
+    done = cli(
+        "table1",
+        "--dataset",
+        "spheres:Spheres",
+        "--root",
+        examples / "spheres",
+        "--methods",
+        "mean_frame:METHOD,ground-truth",
+        "--scenes",
+        "red",
+        "--runs",
+        examples / "runs",
+        "--jobs",
+        1,
+        "--no-quoted",
+        "--json",
+    )
+    assert done.code == 0, done.err
+    table = json.loads(done.out)
+    keys = [column["key"] for column in table["columns"]]
+    rows = {row["label"]: row for row in table["rows"]}
+    assert {label: row["group"] for label, row in rows.items()} == {
+        "mean-frame": "measured",
+        "ground-truth": "oracle",
+    }
+    cells = {label: dict(zip(keys, row["cells"], strict=True)) for label, row in rows.items()}
+    assert cells["ground-truth"]["ssim"]["value"] == 1.0
+    assert cells["mean-frame"]["ssim"]["value"] < 0.99
+    assert cells["mean-frame"]["motion"]["value"] == 0.0  # it shows one picture at all times
+    assert cells["mean-frame"]["warp"]["value"] > 10 * cells["mean-frame"]["warp_floor"]["value"]
+    assert "weights fetch lpips-vgg" in cells["mean-frame"]["lpips"]["reason"]
+
+
+def test_the_dataset_answers_wrong_names_and_moves_the_spot_with_the_camera(examples: Path) -> None:
+    from mvtokenflow.datasets.catalogue import open_dataset
+    from mvtokenflow.errors import ConfigError
+
+    data = open_dataset("spheres:Spheres", examples / "spheres")
+    with pytest.raises(ConfigError, match="Did you mean 'red'"):
+        data.scene("rod")
+    scene = data.scene("red")
+    clip = scene.clip()
+    assert len(clip) == len(scene.input.frames)
+    assert set(clip.alpha.flatten().tolist()) == {0.0, 1.0}
+    # The spot is at the front at time 0: a camera further right sees it further left.
+    columns = {}
+    for view in (scene.input, *scene.views):
+        yellow = np.asarray(Image.open(view.frames[0]))[..., :3] == (240, 220, 120)
+        spots = np.nonzero(yellow.all(-1))[1]
+        columns[view.azimuth_deg] = spots.mean() if len(spots) else None
+    assert columns[15.0] is not None
+    assert columns[0.0] is not None
+    assert columns[-75.0] is not None
+    assert columns[15.0] < columns[0.0] < columns[-75.0]
+    assert columns[105.0] is None  # behind
+
+
+def test_the_metric_gives_rows_under_its_own_protocol(examples: Path, layout: Layout) -> None:
+    measure: Any = importlib.import_module("try_sharpness").measure
+    reference, prediction = layout(examples / "gt"), layout(examples / "pred")
+    for path in prediction.rglob("*.png"):
+        Image.open(path).filter(ImageFilter.GaussianBlur(2)).save(path)
+    same, blurred = measure(reference, reference), measure(prediction, reference)
+    assert len(same) == len(blurred) == 4 * 2 * 2  # views, frames, metrics
+    sharp = [row for row in blurred if row.metric == "sharpness"]
+    assert {row.signature for row in sharp} == {
+        "sharpness|v:1|p:c4d-sharp-v1|res:512.pil-bicubic|agg:frame>view>object>set"
+    }
+    assert all(row.value < 0.9 for row in sharp)
+    assert all(row.value == 1.0 for row in same if row.metric == "sharpness")
+
+
+def test_the_tests_of_the_metric_pass_and_would_notice(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = importlib.import_module("test_metric_sharpness")
+    cases = _cases(tests)
+    assert len(cases) == 3
+    for case in cases.values():
+        case()
+    monkeypatch.setattr(tests, "sharpness", lambda pred, gt: 1.0)
+    with pytest.raises(AssertionError):
+        cases["test_blur_lowers_it"]()
+    with pytest.raises(pytest.fail.Exception):
+        cases["test_a_flat_reference_is_refused"]()
+
+
+def _cases(module: ModuleType) -> dict[str, Any]:
+    return {name: f for name, f in inspect.getmembers(module, inspect.isfunction) if name.startswith("test_")}
+
+
+def test_the_example_of_the_statistics_page_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/statistics.md").read_text(), re.S)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "docs/statistics.md", "exec"), {})
+    assert printed.getvalue() == "5 1 0.0625 True [0.125, 0.5]\n"
