@@ -1,0 +1,1 @@
+"""Dynamic 3-D Gaussians and their differentiable rendering."""
