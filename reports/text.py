@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from rich import box
 from rich.cells import cell_len
 from rich.console import Group as RichGroup
 from rich.console import RenderableType
@@ -109,11 +110,23 @@ def latex(table: Table, *, intervals: bool = False) -> str:
 def terminal(table: Table, *, intervals: bool = False) -> RenderableType:
     """For `rich.console.Console.print`; no name is read as console markup."""
     laid = lay_out(table, intervals=intervals)
-    grid = RichTable(title=Text(table.title), title_justify="left", title_style="bold", header_style="")
-    grid.add_column("Method", no_wrap=False)
-    for head in laid.heads:
+    grid = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        header_style="",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    grid.add_column("Method", no_wrap=True)  # a narrow terminal must not squeeze the names away
+    cells = [[_terminal_cell(cell) for cell in row.cells] for group in laid.groups for row in group.rows]
+    for index, head in enumerate(laid.heads):
         title = Text(head.title + (f" {head.arrow}" if head.arrow else ""), style="bold")
-        grid.add_column(title.append(_raised(head.notes), style="not bold dim"), justify="right", no_wrap=True)
+        widest = max((row[index].cell_len for row in cells), default=1)
+        grid.add_column(
+            title.append(_raised(head.notes), style="not bold dim"), justify="right", min_width=widest
+        )  # headings wrap, numbers do not
     for group in laid.groups:
         if len(laid.groups) > 1:
             grid.add_row(Text(group.title, style="italic dim"))

@@ -1,5 +1,6 @@
 """`mvtf-eval table1` to `table4`: ensure the runs, then print the table from their records."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from mvtokenflow.eval.table import Table
 
 FORMS = ("terminal", "md", "csv", "latex", "json", "html")
+
+
+FILE_WIDTH = 140  # of a table that goes into a file or a pipe
 
 
 def table(
@@ -113,7 +117,7 @@ def _print(result: "Table", form: str, intervals: bool) -> None:
 
         from mvtokenflow.reports.text import terminal
 
-        Console().print(terminal(result, intervals=intervals))
+        Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(terminal(result, intervals=intervals))
         return
     if form == "html":
         from mvtokenflow.reports.html import tables_page
