@@ -1,39 +1,112 @@
 """Runs `mvtf-eval` command lines in fresh processes at the price of one import.
 
-Imports everything once; for each line {"argv", "out"} on stdin it forks a child that becomes `mvtf-eval argv`
-with stdout and stderr in the files `<out>.out` and `<out>.err`. Prints the child's pid, then its exit code.
+`Server` starts this file as a process that imports everything once and forks a child per command line; the
+child can be killed like any other process. The child's stdout and stderr are files.
 """
 
 import json
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE, Popen
+from types import TracebackType
 
-import torch  # noqa: F401  # before any fork
 
-from mvtokenflow.eval import cli, evaluators, scoring, tabulate  # noqa: F401
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: exit code (negative: killed by that signal) and what it printed."""
 
-for line in sys.stdin:
-    request = json.loads(line)
+    code: int
+    out: str
+    err: str
+
+
+class Server:
+    """Use as a context manager; one command at a time."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        here = str(Path(__file__).parent)
+        paths = f"{here}{os.pathsep}{os.environ['PYTHONPATH']}" if os.environ.get("PYTHONPATH") else here
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._process = Popen(
+            [sys.executable, __file__],
+            stdin=PIPE,
+            stdout=PIPE,
+            text=True,
+            cwd=folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment, "PYTHONPATH": paths},
+        )
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def start(self, *arguments: object) -> int:
+        """Begin `mvtf-eval arguments`; its pid."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([str(a) for a in arguments]) + "\n")
+        self._process.stdin.flush()
+        return self._number()
+
+    def wait(self) -> Ended:
+        """The end of what was started."""
+        code = self._number()
+        out, err = ((self._folder / f"last.{name}").read_text() for name in ("out", "err"))
+        return Ended(code=code, out=out, err=err)
+
+    def run(self, *arguments: object) -> Ended:
+        self.start(*arguments)
+        return self.wait()
+
+    def _number(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+
+def _serve() -> None:
+    import numpy as np
+    import rich.progress  # noqa: F401  # all that a command imports later
+
+    from mvtokenflow.eval import evaluators, scoring, tabulate  # noqa: F401
+    from mvtokenflow.eval.metrics.ssim import ssim
+
+    ssim(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8))  # loads what is compiled
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            _become(json.loads(line))
+        print(child, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _become(arguments: list[str]) -> None:
+    from mvtokenflow.eval import cli
+
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"last.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.argv = ["mvtf-eval", *arguments]
+    code: object = 0
+    try:
+        cli.main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 70
     sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        for stream, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{request['out']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        os.chdir(Path(request["out"]).parent)
-        sys.argv = ["mvtf-eval", *request["argv"]]
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        except BaseException:
-            import traceback
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
 
-            traceback.print_exc()
-            code = 70
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 0)
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+if __name__ == "__main__":
+    _serve()
