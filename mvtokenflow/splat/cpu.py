@@ -36,10 +36,10 @@ class _Project(torch.autograd.Function):
         quats: Tensor,
         scales: Tensor,
         opacities: Tensor,
-        lens: compiled.Lens,
+        cameras: tuple[NDArray[Any], NDArray[Any], compiled.Lens],
     ) -> tuple[Tensor, ...]:
         gaussians = compiled.Gaussians(*map(_array, (means, quats, scales, opacities)))
-        pairs = (lens.viewmats.shape[0], means.shape[0])
+        pairs = (cameras[0].shape[0], means.shape[0])
         out = compiled.Projected(
             radii=np.zeros((*pairs, 2), np.int32),
             means2d=np.zeros((*pairs, 2), gaussians.means.dtype),
@@ -48,11 +48,11 @@ class _Project(torch.autograd.Function):
             opacities=np.zeros(pairs, gaussians.means.dtype),
         )
         with _ONE_AT_A_TIME:
-            compiled.forward(gaussians, lens, out)
+            compiled.forward(gaussians, *cameras, out)
         results = tuple(torch.from_numpy(array) for array in out)
         ctx.mark_non_differentiable(results[0])
         ctx.save_for_backward(means, quats, scales, opacities, *results)
-        ctx.lens = lens
+        ctx.cameras = cameras
         return results
 
     @staticmethod
@@ -62,7 +62,7 @@ class _Project(torch.autograd.Function):
         gradients = compiled.Projected(seen.radii, *map(_array, given[1:]))
         out = compiled.Gaussians(*(np.empty_like(array) for array in gaussians))
         with _ONE_AT_A_TIME:
-            compiled.backward(gaussians, ctx.lens, seen, gradients, out)
+            compiled.backward(gaussians, *ctx.cameras, seen, gradients, out)
         return *(torch.from_numpy(array) for array in out), None
 
 
@@ -92,8 +92,6 @@ def project(
             "the CPU kernels give no gradient by the cameras: detach them, or use backend 'reference'"
         )
     lens = compiled.Lens(
-        viewmats=_array(viewmats).copy(),  # the backward pass needs them unchanged
-        intrinsics=_array(intrinsics).copy(),
         width=width,
         height=height,
         ortho=kind == "ortho",
@@ -102,7 +100,9 @@ def project(
         eps2d=float(eps2d),
         antialiased=antialiased,
     )
-    return Projection(*_Project.apply(means, quats, scales, opacities, lens))
+    # Copies: the backward pass needs the cameras unchanged.
+    cameras = (_array(viewmats).copy(), _array(intrinsics).copy(), lens)
+    return Projection(*_Project.apply(means, quats, scales, opacities, cameras))
 
 
 def _schedule(starts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -157,7 +157,7 @@ class _Composite(torch.autograd.Function):
                 _array(given_alpha[..., 0]),
             )
             sums = cpu_blend.gather(ctx.tiles, slot_sums)
-        by = torch.from_numpy(sums).reshape(*opacities.shape, -1)
+        by = torch.from_numpy(sums).reshape(*opacities.shape, sums.shape[1])
         means2d.absgrad = by[..., 6:8]
         by_backgrounds = None
         if ctx.needs_input_grad[4]:

@@ -59,6 +59,7 @@ def _blend_tile(tile: int, tiles: Tiles, splats: Splats, clear: Any, taken: Any,
     """
     _, above, left = _corner(tile, tiles)
     means2d, conics, opacities, colors = splats.means2d, splats.conics, splats.opacities, splats.colors
+    order, owners, tops, bottoms = tiles.order, tiles.owners, tiles.tops, tiles.bottoms
     real = means2d.dtype.type
     one, half, zero = real(1), real(0.5), real(0)
     alpha_max, alpha_min, power_max = real(ALPHA_MAX), real(ALPHA_MIN), real(_POWER_MAX)
@@ -69,14 +70,14 @@ def _blend_tile(tile: int, tiles: Tiles, splats: Splats, clear: Any, taken: Any,
     for position in range(tiles.starts[tile + 1] - first):
         if position % _OPEN_CHECK == 0 and not _any_lane(opened):
             break
-        slot = tiles.order[first + position]
-        g = tiles.owners[slot]
+        slot = order[first + position]
+        g = owners[slot]
         b, c, opacity = conics[g, 1], conics[g, 2], opacities[g]
         dx = (means2d[g, 0] - real(left + 0.5)) - lanes
         power_x = dx * dx * (half * conics[g, 0])
         slope = dx * b
         rank = real(position + 1)
-        for row in range(tiles.tops[slot], tiles.bottoms[slot]):
+        for row in range(tops[slot], bottoms[slot]):
             at = row * LANES
             dy = means2d[g, 1] - real(above + row + 0.5)
             power = power_x + (slope + half * c * dy) * dy
@@ -128,17 +129,15 @@ def blend(tiles: Tiles, schedule: Any, splats: Splats, backgrounds: Any) -> Any:
 
 
 @kernel()
-def _write_sums(sums: Any, conic: Any, opacity: Any, dx: Any, flat: Any, tilt: Any, bend: Any) -> None:
+def _geometry_sums(
+    a: float, b: float, c: float, opacity: float, dx: Any, flat: Any, tilt: Any, bend: Any
+) -> Any:
     """Gradients by mean, conic and opacity from Σv, Σv·dy, Σv·dy² of each column, v = dLoss/dpower."""
-    a, b, c = conic[0], conic[1], conic[2]
     along = flat * dx
     sum_x, sum_y = total(along), total(tilt)
-    sums[0] = a * sum_x + b * sum_y
-    sums[1] = b * sum_x + c * sum_y
-    sums[2] = total(along * dx) / 2
-    sums[3] = total(tilt * dx)
-    sums[4] = total(bend) / 2
-    sums[5] = -total(flat) / opacity
+    by_mean = a * sum_x + b * sum_y, b * sum_x + c * sum_y
+    by_conic = total(along * dx) / 2, total(tilt * dx), total(bend) / 2
+    return by_mean, by_conic, -total(flat) / opacity
 
 
 @kernel()
@@ -152,6 +151,7 @@ def _unblend_tile(
     """
     _, above, left = _corner(tile, tiles)
     means2d, conics, opacities, colors = splats.means2d, splats.conics, splats.opacities, splats.colors
+    order, owners, tops, bottoms = tiles.order, tiles.owners, tiles.tops, tiles.bottoms
     real = means2d.dtype.type
     one, half, zero = real(1), real(0.5), real(0)
     alpha_max, alpha_min, power_max = real(ALPHA_MAX), real(ALPHA_MIN), real(_POWER_MAX)
@@ -161,10 +161,10 @@ def _unblend_tile(
     first = tiles.starts[tile]
     deepest = np.int64(taken.max())
     for position in range(deepest, tiles.starts[tile + 1] - first):
-        sums[tiles.order[first + position]] = 0
+        sums[order[first + position], :] = 0
     for position in range(deepest - 1, -1, -1):
-        slot = tiles.order[first + position]
-        g = tiles.owners[slot]
+        slot = order[first + position]
+        g = owners[slot]
         a, b, c, opacity = conics[g, 0], conics[g, 1], conics[g, 2], opacities[g]
         dx = (means2d[g, 0] - real(left + 0.5)) - lanes
         power_x = dx * dx * (half * a)
@@ -173,7 +173,7 @@ def _unblend_tile(
         flat, tilt, bend = fill(zero), fill(zero), fill(zero)
         absolute_x, absolute_y = fill(zero), fill(zero)
         color_sums[:] = 0
-        for row in range(tiles.tops[slot], tiles.bottoms[slot]):
+        for row in range(tops[slot], bottoms[slot]):
             at = row * LANES
             dy = means2d[g, 1] - real(above + row + 0.5)
             power = power_x + (slope + half * c * dy) * dy
@@ -199,7 +199,10 @@ def _unblend_tile(
             for k in range(channels):
                 sum_k = load(color_sums, k * LANES) + weight * load(given, k * _PIXELS + at)
                 store(color_sums, k * LANES, sum_k)
-        _write_sums(sums[slot], conics[g], opacity, dx, flat, tilt, bend)
+        by_mean, by_conic, by_opacity = _geometry_sums(a, b, c, opacity, dx, flat, tilt, bend)
+        sums[slot, 0], sums[slot, 1] = by_mean
+        sums[slot, 2], sums[slot, 3], sums[slot, 4] = by_conic
+        sums[slot, 5] = by_opacity
         sums[slot, 6], sums[slot, 7] = total(absolute_x), total(absolute_y)
         for k in range(channels):
             sums[slot, GRADIENTS + k] = total(load(color_sums, k * LANES))

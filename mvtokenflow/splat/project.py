@@ -16,6 +16,7 @@ from mvtokenflow.splat.reference import ALPHA_MIN, EXTENT_SIGMAS, FOV_MARGIN
 
 Array = NDArray[Any]
 _ZERO = (0.0, 0.0, 0.0)
+_BLOCK = 256  # Gaussians handled by one call
 _RADIUS_MAX = 1e9  # pixels; keeps int32 from wrapping
 
 
@@ -29,10 +30,8 @@ class Gaussians(NamedTuple):
 
 
 class Lens(NamedTuple):
-    """C cameras, viewmats (C, 4, 4) and intrinsics (C, 3, 3), and the settings of `reference.project`."""
+    """The settings of `reference.project`."""
 
-    viewmats: Array
-    intrinsics: Array
     width: int
     height: int
     ortho: bool
@@ -73,14 +72,29 @@ def _row(matrix: Any, index: int) -> Any:
 
 
 @kernel()
+def _row_of(matrices: Any, which: int, index: int) -> Any:
+    # Two indices instead of a view of one matrix: a view costs a reference count each time.
+    return (
+        np.float64(matrices[which, index, 0]),
+        np.float64(matrices[which, index, 1]),
+        np.float64(matrices[which, index, 2]),
+    )
+
+
+@kernel()
 def _columns_scaled(row: Any, scale: Any) -> Any:
     return row[0] * scale[0], row[1] * scale[1], row[2] * scale[2]
 
 
 @kernel()
-def _unit(quat: Any) -> Any:
+def _unit(quats: Any, i: int) -> Any:
     """w, x, y, z of unit length, and the length."""
-    w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
+    w, x, y, z = (
+        np.float64(quats[i, 0]),
+        np.float64(quats[i, 1]),
+        np.float64(quats[i, 2]),
+        np.float64(quats[i, 3]),
+    )
     length = max(np.sqrt(w * w + x * x + y * y + z * z), 1e-12)
     return w / length, x / length, y / length, z / length, length
 
@@ -106,12 +120,25 @@ def _spread(rotation: Any, scale: Any) -> Any:
 
 
 @kernel()
-def _camera_point(view: Any, mean: Any) -> Any:
+def _camera_axes(viewmats: Any, n: int) -> Any:
+    """W."""
+    return _row_of(viewmats, n, 0), _row_of(viewmats, n, 1), _row_of(viewmats, n, 2)
+
+
+@kernel()
+def _camera_point(viewmats: Any, n: int, axes: Any, mean: Any) -> Any:
     return (
-        _dot(_row(view, 0), mean) + np.float64(view[0, 3]),
-        _dot(_row(view, 1), mean) + np.float64(view[1, 3]),
-        _dot(_row(view, 2), mean) + np.float64(view[2, 3]),
+        _dot(axes[0], mean) + np.float64(viewmats[n, 0, 3]),
+        _dot(axes[1], mean) + np.float64(viewmats[n, 1, 3]),
+        _dot(axes[2], mean) + np.float64(viewmats[n, 2, 3]),
     )
+
+
+@kernel()
+def _focals(intrinsics: Any, n: int) -> Any:
+    """fx, fy, cx, cy."""
+    first, second = _row_of(intrinsics, n, 0), _row_of(intrinsics, n, 1)
+    return first[0], second[1], first[2], second[2]
 
 
 @kernel()
@@ -122,70 +149,80 @@ def _bounded(slope: float, focal: float, centre: float, size: int) -> Any:
 
 
 @kernel()
-def _jacobian(point: Any, intrinsics: Any, lens: Lens) -> Any:
+def _jacobian(point: Any, focals: Any, lens: Lens) -> Any:
     """J00, J02, J11, J12."""
-    fx, fy = np.float64(intrinsics[0, 0]), np.float64(intrinsics[1, 1])
+    fx, fy, cx, cy = focals
     if lens.ortho:
         return fx, 0.0, fy, 0.0
     x, y, z = point
-    slope_x = _bounded(x / z, fx, np.float64(intrinsics[0, 2]), lens.width)
-    slope_y = _bounded(y / z, fy, np.float64(intrinsics[1, 2]), lens.height)
+    slope_x = _bounded(x / z, fx, cx, lens.width)
+    slope_y = _bounded(y / z, fy, cy, lens.height)
     return fx / z, -fx * slope_x / z, fy / z, -fy * slope_y / z
 
 
 @kernel()
-def _flattened(jacobian: Any, view: Any, spread: Any) -> Any:
+def _flattened(jacobian: Any, axes: Any, spread: Any) -> Any:
     """The two rows of J·W and the two of t = J·W·M."""
-    first = _combine(jacobian[0], _row(view, 0), jacobian[1], _row(view, 2), 0.0, _ZERO)
-    second = _combine(jacobian[2], _row(view, 1), jacobian[3], _row(view, 2), 0.0, _ZERO)
+    first = _combine(jacobian[0], axes[0], jacobian[1], axes[2], 0.0, _ZERO)
+    second = _combine(jacobian[2], axes[1], jacobian[3], axes[2], 0.0, _ZERO)
     flat_x = _combine(first[0], spread[0], first[1], spread[1], first[2], spread[2])
     flat_y = _combine(second[0], spread[0], second[1], spread[1], second[2], spread[2])
     return first, second, flat_x, flat_y
 
 
 @kernel()
-def _forward_one(i: int, n: int, spread: Any, gaussians: Gaussians, lens: Lens, out: Projected) -> None:
-    """Write Gaussian `i` seen by camera `n`; nothing where it is culled (NaN is culled too)."""
-    point = _camera_point(lens.viewmats[n], _row(gaussians.means, i))
+def _footprint(point: Any, focals: Any, axes: Any, spread: Any, opacity: float, lens: Lens) -> Any:
+    """radii, pixel, conic, opacity of one Gaussian in one camera; radii 0: culled, as NaN is."""
+    culled = (0.0, 0.0), (0.0, 0.0), _ZERO, 0.0
     if not (lens.near <= point[2] <= lens.far):
-        return
-    intrinsics, eps2d = lens.intrinsics[n], lens.eps2d
-    _, _, flat_x, flat_y = _flattened(_jacobian(point, intrinsics, lens), lens.viewmats[n], spread)
+        return culled
+    eps2d = lens.eps2d
+    _, _, flat_x, flat_y = _flattened(_jacobian(point, focals, lens), axes, spread)
     xx, yy, xy = _dot(flat_x, flat_x) + eps2d, _dot(flat_y, flat_y) + eps2d, _dot(flat_x, flat_y)
     det = xx * yy - xy * xy
-    opacity = np.float64(gaussians.opacities[i])
     if lens.antialiased:
         opacity *= np.sqrt(max(0.0, ((xx - eps2d) * (yy - eps2d) - xy * xy) / det))
     if not (det > 0.0 and opacity >= ALPHA_MIN):
-        return
+        return culled
     reach = min(EXTENT_SIGMAS, np.sqrt(2.0 * np.log(opacity / ALPHA_MIN)))
     radius_x = min(np.ceil(reach * np.sqrt(xx)), _RADIUS_MAX)
     radius_y = min(np.ceil(reach * np.sqrt(yy)), _RADIUS_MAX)
     depth = 1.0 if lens.ortho else point[2]
-    x = point[0] / depth * np.float64(intrinsics[0, 0]) + np.float64(intrinsics[0, 2])
-    y = point[1] / depth * np.float64(intrinsics[1, 1]) + np.float64(intrinsics[1, 2])
-    if not (x + radius_x > 0 and x - radius_x < lens.width and y + radius_y > 0 and y - radius_y < lens.height):
-        return
-    out.radii[n, i, 0], out.radii[n, i, 1] = radius_x, radius_y
-    out.means2d[n, i, 0], out.means2d[n, i, 1] = x, y
-    out.depths[n, i] = point[2]
-    out.conics[n, i, 0], out.conics[n, i, 1], out.conics[n, i, 2] = yy / det, -xy / det, xx / det
-    out.opacities[n, i] = opacity
+    x, y = point[0] / depth * focals[0] + focals[2], point[1] / depth * focals[1] + focals[3]
+    inside_x = x + radius_x > 0 and x - radius_x < lens.width
+    if not (inside_x and y + radius_y > 0 and y - radius_y < lens.height):
+        return culled
+    return (radius_x, radius_y), (x, y), (yy / det, -xy / det, xx / det), opacity
 
 
+# The loops over a block lie in functions of their own: each call counts references of every array it is given,
+# and Numba's analysis of parallel loops fails on tuples of tuples inside them.
 @kernel()
-def _forward_all(i: int, gaussians: Gaussians, lens: Lens, out: Projected) -> None:
-    # Outside the parallel loop: Numba's array analysis fails on tuples of tuples inside one.
-    spread = _spread(_rotation(_unit(gaussians.quats[i])), _row(gaussians.scales, i))
-    for n in range(lens.viewmats.shape[0]):
-        _forward_one(i, n, spread, gaussians, lens, out)
+def _forward_block(
+    start: int, end: int, gaussians: Gaussians, viewmats: Any, intrinsics: Any, lens: Lens, out: Projected
+) -> None:
+    means, quats, scales, opacities = gaussians
+    radii, means2d, depths, conics, seen = out
+    for n in range(viewmats.shape[0]):
+        axes, focals = _camera_axes(viewmats, n), _focals(intrinsics, n)
+        for i in range(start, end):
+            spread = _spread(_rotation(_unit(quats, i)), _row(scales, i))
+            point = _camera_point(viewmats, n, axes, _row(means, i))
+            box, pixel, conic, opacity = _footprint(point, focals, axes, spread, np.float64(opacities[i]), lens)
+            if box[0] > 0:
+                radii[n, i, 0], radii[n, i, 1] = box
+                means2d[n, i, 0], means2d[n, i, 1] = pixel
+                conics[n, i, 0], conics[n, i, 1], conics[n, i, 2] = conic
+                depths[n, i], seen[n, i] = point[2], opacity
 
 
 @kernel(parallel=True)
-def forward(gaussians: Gaussians, lens: Lens, out: Projected) -> None:
+def forward(gaussians: Gaussians, viewmats: Any, intrinsics: Any, lens: Lens, out: Projected) -> None:
     """Fill `out`, given as zeros, for all Gaussians and cameras."""
-    for i in prange(gaussians.means.shape[0]):
-        _forward_all(i, gaussians, lens, out)
+    count = gaussians.means.shape[0]
+    for block in prange((count + _BLOCK - 1) // _BLOCK):
+        start = block * _BLOCK
+        _forward_block(start, min(start + _BLOCK, count), gaussians, viewmats, intrinsics, lens, out)
 
 
 @kernel()
@@ -210,14 +247,14 @@ def _covariance_gradient(conic: Any, given: Any, by_area: float, area: float, ep
 
 
 @kernel()
-def _point_gradient(point: Any, intrinsics: Any, lens: Lens, pixel: Any, depth: float, slopes: Any) -> Any:
+def _point_gradient(point: Any, focals: Any, lens: Lens, pixel: Any, depth: float, slopes: Any) -> Any:
     """Gradient by the camera point from those by the pixel, the depth and (J00, J02, J11, J12)."""
-    fx, fy = np.float64(intrinsics[0, 0]), np.float64(intrinsics[1, 1])
+    fx, fy, cx, cy = focals
     if lens.ortho:
         return fx * pixel[0], fy * pixel[1], depth
     x, y, z = point
-    slope_x = _bounded(x / z, fx, np.float64(intrinsics[0, 2]), lens.width)
-    slope_y = _bounded(y / z, fy, np.float64(intrinsics[1, 2]), lens.height)
+    slope_x = _bounded(x / z, fx, cx, lens.width)
+    slope_y = _bounded(y / z, fy, cy, lens.height)
     by_x, by_y = fx / z * pixel[0], fy / z * pixel[1]
     by_z = depth - (x * by_x + y * by_y) / z - (fx * slopes[0] + fy * slopes[2]) / (z * z)
     # J02 = −fx·slope/z. Inside the bounds slope = x/z; outside it does not move with the point.
@@ -253,20 +290,24 @@ def _quat_gradient(quat: Any, row_x: Any, row_y: Any, row_z: Any) -> Any:
 
 @kernel()
 def _backward_one(
-    i: int, n: int, spread: Any, gaussians: Gaussians, lens: Lens, seen: Projected, given: Projected
+    point: Any,
+    focals: Any,
+    axes: Any,
+    spread: Any,
+    opacity: float,
+    seen_opacity: float,
+    conic: Any,
+    by_pixel: Any,
+    by_depth: float,
+    by_conic: Any,
+    by_seen: float,
+    lens: Lens,
 ) -> Any:
-    """What camera `n` adds to the gradients by the mean, the three rows of M, and the opacity."""
-    if seen.radii[n, i, 0] <= 0:
-        return _ZERO, _ZERO, _ZERO, _ZERO, 0.0
-    view, intrinsics = lens.viewmats[n], lens.intrinsics[n]
-    point = _camera_point(view, _row(gaussians.means, i))
-    first, second, flat_x, flat_y = _flattened(_jacobian(point, intrinsics, lens), view, spread)
-    opacity, by_seen = np.float64(gaussians.opacities[i]), np.float64(given.opacities[n, i])
-    area = np.float64(seen.opacities[n, i]) / opacity if lens.antialiased else 0.0
+    """What one camera adds to the gradients by the mean, the three rows of M, and the opacity."""
+    first, second, flat_x, flat_y = _flattened(_jacobian(point, focals, lens), axes, spread)
+    area = seen_opacity / opacity if lens.antialiased else 0.0
     by_opacity = by_seen * area if lens.antialiased else by_seen
-    xx, xy, yy = _covariance_gradient(
-        _row(seen.conics[n], i), _row(given.conics[n], i), by_seen * opacity, area, lens.eps2d
-    )
+    xx, xy, yy = _covariance_gradient(conic, by_conic, by_seen * opacity, area, lens.eps2d)
     by_flat_x = _combine(2 * xx, flat_x, 2 * xy, flat_y, 0.0, _ZERO)
     by_flat_y = _combine(2 * xy, flat_x, 2 * yy, flat_y, 0.0, _ZERO)
     row_x = _combine(first[0], by_flat_x, second[0], by_flat_y, 0.0, _ZERO)
@@ -274,42 +315,80 @@ def _backward_one(
     row_z = _combine(first[2], by_flat_x, second[2], by_flat_y, 0.0, _ZERO)
     by_first = (_dot(by_flat_x, spread[0]), _dot(by_flat_x, spread[1]), _dot(by_flat_x, spread[2]))
     by_second = (_dot(by_flat_y, spread[0]), _dot(by_flat_y, spread[1]), _dot(by_flat_y, spread[2]))
-    across, down, ahead = _row(view, 0), _row(view, 1), _row(view, 2)
+    across, down, ahead = axes
     slopes = (_dot(by_first, across), _dot(by_first, ahead), _dot(by_second, down), _dot(by_second, ahead))
-    pixel = (np.float64(given.means2d[n, i, 0]), np.float64(given.means2d[n, i, 1]))
-    by_point = _point_gradient(point, intrinsics, lens, pixel, np.float64(given.depths[n, i]), slopes)
+    by_point = _point_gradient(point, focals, lens, by_pixel, by_depth, slopes)
     by_mean = _combine(by_point[0], across, by_point[1], down, by_point[2], ahead)
     return by_mean, row_x, row_y, row_z, by_opacity
 
 
 @kernel()
-def _backward_all(
-    i: int, gaussians: Gaussians, lens: Lens, seen: Projected, given: Projected, out: Gaussians
+def _backward_block(
+    start: int,
+    end: int,
+    gaussians: Gaussians,
+    viewmats: Any,
+    intrinsics: Any,
+    lens: Lens,
+    seen: Projected,
+    given: Projected,
+    out: Gaussians,
 ) -> None:
-    scale, quat = _row(gaussians.scales, i), _unit(gaussians.quats[i])
-    rotation = _rotation(quat)
-    spread = _spread(rotation, scale)
-    by_mean, row_x, row_y, row_z, by_opacity = _ZERO, _ZERO, _ZERO, _ZERO, 0.0
-    for n in range(lens.viewmats.shape[0]):
-        mean, more_x, more_y, more_z, opacity = _backward_one(i, n, spread, gaussians, lens, seen, given)
-        by_mean = _combine(1.0, by_mean, 1.0, mean, 0.0, _ZERO)
-        row_x = _combine(1.0, row_x, 1.0, more_x, 0.0, _ZERO)
-        row_y = _combine(1.0, row_y, 1.0, more_y, 0.0, _ZERO)
-        row_z = _combine(1.0, row_z, 1.0, more_z, 0.0, _ZERO)
-        by_opacity += opacity
-    for k in range(3):
-        out.means[i, k] = by_mean[k]
-        out.scales[i, k] = rotation[0][k] * row_x[k] + rotation[1][k] * row_y[k] + rotation[2][k] * row_z[k]
-    turned = _quat_gradient(
-        quat, _columns_scaled(row_x, scale), _columns_scaled(row_y, scale), _columns_scaled(row_z, scale)
-    )
-    for k in range(4):
-        out.quats[i, k] = turned[k]
-    out.opacities[i] = by_opacity
+    means, quats, scales, opacities = gaussians
+    radii, _, _, conics, seen_opacities = seen
+    _, by_means2d, by_depths, by_conics, by_seen = given
+    by_means, by_quats, by_scales, by_opacities = out
+    for i in range(start, end):
+        scale, quat = _row(scales, i), _unit(quats, i)
+        rotation = _rotation(quat)
+        spread = _spread(rotation, scale)
+        by_mean, row_x, row_y, row_z, by_opacity = _ZERO, _ZERO, _ZERO, _ZERO, 0.0
+        for n in range(viewmats.shape[0]):
+            if radii[n, i, 0] <= 0:
+                continue
+            axes = _camera_axes(viewmats, n)
+            mean, more_x, more_y, more_z, opacity = _backward_one(
+                _camera_point(viewmats, n, axes, _row(means, i)),
+                _focals(intrinsics, n),
+                axes,
+                spread,
+                np.float64(opacities[i]),
+                np.float64(seen_opacities[n, i]),
+                _row_of(conics, n, i),
+                (np.float64(by_means2d[n, i, 0]), np.float64(by_means2d[n, i, 1])),
+                np.float64(by_depths[n, i]),
+                _row_of(by_conics, n, i),
+                np.float64(by_seen[n, i]),
+                lens,
+            )
+            by_mean = _combine(1.0, by_mean, 1.0, mean, 0.0, _ZERO)
+            row_x = _combine(1.0, row_x, 1.0, more_x, 0.0, _ZERO)
+            row_y = _combine(1.0, row_y, 1.0, more_y, 0.0, _ZERO)
+            row_z = _combine(1.0, row_z, 1.0, more_z, 0.0, _ZERO)
+            by_opacity += opacity
+        by_means[i, 0], by_means[i, 1], by_means[i, 2] = by_mean
+        for k in range(3):
+            by_scales[i, k] = rotation[0][k] * row_x[k] + rotation[1][k] * row_y[k] + rotation[2][k] * row_z[k]
+        turned = _quat_gradient(
+            quat, _columns_scaled(row_x, scale), _columns_scaled(row_y, scale), _columns_scaled(row_z, scale)
+        )
+        by_quats[i, 0], by_quats[i, 1], by_quats[i, 2], by_quats[i, 3] = turned
+        by_opacities[i] = by_opacity
 
 
 @kernel(parallel=True)
-def backward(gaussians: Gaussians, lens: Lens, seen: Projected, given: Projected, out: Gaussians) -> None:
+def backward(
+    gaussians: Gaussians,
+    viewmats: Any,
+    intrinsics: Any,
+    lens: Lens,
+    seen: Projected,
+    given: Projected,
+    out: Gaussians,
+) -> None:
     """Fill `out` with the gradients by the Gaussians, summed over the cameras in their order."""
-    for i in prange(gaussians.means.shape[0]):
-        _backward_all(i, gaussians, lens, seen, given, out)
+    count = gaussians.means.shape[0]
+    for block in prange((count + _BLOCK - 1) // _BLOCK):
+        start = block * _BLOCK
+        end = min(start + _BLOCK, count)
+        _backward_block(start, end, gaussians, viewmats, intrinsics, lens, seen, given, out)

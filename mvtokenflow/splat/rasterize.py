@@ -92,6 +92,8 @@ def rasterize(
     _check_shapes(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, sh_degree, render_mode)
     if backend == "auto":
         backend = "gsplat" if means.is_cuda else "cpu"
+    if backend == "gsplat" and not means.is_cuda:
+        raise ConfigError("backend 'gsplat' runs on CUDA tensors only; move them to a GPU or use backend 'cpu'")
     if backend == "gsplat":
         return _with_gsplat(
             means,
@@ -168,9 +170,6 @@ def _padded(backgrounds: Tensor | None, render_mode: str) -> Tensor | None:
 def _with_gsplat(
     *tensors: Any, near_plane: float, far_plane: float, **options: Any
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    means = tensors[0]
-    if not means.is_cuda:
-        raise ConfigError("backend 'gsplat' runs on CUDA tensors only; move them to a GPU or use backend 'cpu'")
     if importlib.util.find_spec("gsplat") is None:
         raise ConfigError("backend 'gsplat' needs the package gsplat: pip install 'gsplat>=1.5,<2'")
     from gsplat import rasterization  # loads CUDA code: only where it is used
