@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mvtokenflow.errors import UserError
 from mvtokenflow.eval.aggregate import mean, object_values
 from mvtokenflow.eval.preflight import Plan
 from mvtokenflow.eval.protocols import Protocol, readings
@@ -76,6 +77,9 @@ def _value(label: str, plan: Plan, protocol: Protocol, options: Options) -> Read
         return Reading(label=label, value=None, reason=missing[0].reason)
     with tempfile.TemporaryDirectory() as scratch:
         units = [u for name, pairs in plan.pairs.items() for u in units_of(name, {scratch: pairs}, settings)]
-        measure(units, settings, jobs=options.jobs, step=lambda frames: None)
+        try:
+            measure(units, settings, jobs=options.jobs, step=lambda frames: None)
+        except UserError as error:  # a reading may not exist for this clip, one too short for its network say
+            return Reading(label=label, value=None, reason=str(error))
         values = object_values(row_log(Path(scratch)).read(), protocol.metrics[0].key)
     return Reading(label=label, value=mean([value.value for value in values.values()]))

@@ -129,6 +129,11 @@ def pair_view(
             )
         )
     composite = _check_headers(ours, theirs, protocol, findings)
+    if protocol.strict and (missing or extra):  # forced: what is there is paired by name, not by position
+        common = {int(p.stem) for p in ours} & {int(p.stem) for p in theirs}
+        ours, theirs = ([p for p in paths if int(p.stem) in common] for paths in (ours, theirs))
+        if not common:
+            raise ProtocolError(f"{prediction}: no frame number is in {reference} as well; rename the frames")
     if protocol.frames is not None and len(theirs) != protocol.frames:
         findings.append(
             Finding(

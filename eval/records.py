@@ -207,6 +207,7 @@ class Run:
     rows: Sequence[Row]
     features: Sequence[FeatureRow] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    measured_by: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:

@@ -34,6 +34,7 @@ class Settings:
         weights: local files or folders by name in the ledger.
         weights_sha: their sha256.
         device: torch device.
+        forced: a strict pre-flight refused the prediction and was overruled; every signature says so.
     """
 
     protocol: Protocol
@@ -41,11 +42,13 @@ class Settings:
     weights: Mapping[str, Path] = field(default_factory=dict)
     weights_sha: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
+    forced: bool = False
 
     def signature(self, spec: MetricSpec, composite: bool) -> str:
         """Signature of a row: the protocol's, plus weights and how the reference was put on white."""
         weights = f"|w:{self.weights_sha[spec.weights][:8]}" if spec.weights else ""
-        return self.protocol.signature(spec) + weights + ("|gt:rgba-on-white" if composite else "")
+        marks = ("|gt:rgba-on-white" if composite else "") + ("|forced" if self.forced else "")
+        return self.protocol.signature(spec) + weights + marks
 
     def specs_for(self, view: str, needs: str) -> list[MetricSpec]:
         """The metrics measured on `view` that need a frame, a clip or all views."""

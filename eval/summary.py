@@ -116,10 +116,17 @@ def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[Featur
     }.get(spec.key, "nothing to measure it on: the view was not rendered, has no reference, or is too short")
 
 
-def score_json(protocol: Protocol, rows: Sequence[Row], missing: Sequence[Missing]) -> dict[str, Any]:
-    """The document `mvtf-eval score --json` prints: values by object and on average, null where missing."""
+def score_json(
+    protocol: Protocol, rows: Sequence[Row], missing: Sequence[Missing], absent: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The document `mvtf-eval score --json` prints: values by object and on average, null where missing.
+
+    Args:
+        absent: objects that were asked for but not rendered; the average is over the others and says so.
+    """
     reasons = list(missing)
-    objects: dict[str, dict[str, float | None]] = {name: {} for name in sorted({row.object for row in rows})}
+    names = sorted({row.object for row in rows} | set(absent))
+    objects: dict[str, dict[str, float | None]] = {name: {} for name in names}
     average: dict[str, float | None] = {}
     signatures: dict[str, str] = {}
     for spec in protocol.metrics:
@@ -132,6 +139,9 @@ def score_json(protocol: Protocol, rows: Sequence[Row], missing: Sequence[Missin
             average[spec.key] = None
             continue
         signatures[spec.key] = signature_of(values)
+        if absent:
+            reason = f"the average is over {len(values)} of {len(names)} objects; absent: {', '.join(absent)}"
+            reasons.append(Missing(metric=spec.key, reason=reason))
         total = mean([value.value for value in values.values()])
         average[spec.key] = _finite(total)
         if average[spec.key] is None:
@@ -163,6 +173,7 @@ def scored(run: Run, protocol: str) -> Run | None:
         rows=[row for row in run.rows if row.key in summary.keys],
         features=[row for row in run.features if row.key in summary.keys],
         missing={entry.metric: entry.reason for entry in summary.missing},
+        measured_by=summary.pedigree,
     )
 
 

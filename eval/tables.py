@@ -13,9 +13,9 @@ from mvtokenflow.eval.aggregate import ObjectValue, clip_lengths, kind_of, mean,
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
-from mvtokenflow.eval.stats import bootstrap_mean, compare
+from mvtokenflow.eval.stats import bootstrap_mean, compare, minimum_p
 from mvtokenflow.eval.table import Cell, Column, Group, Table, TableRow
-from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.table_specs import ALL_VIEWS, ColumnSpec, TableSpec
 
 STATISTICS_SEED = 2025
 
@@ -75,8 +75,7 @@ def build_table(
         ProtocolError: a column would mix signatures and `allow_mixed` is not set.
     """
     per_frame = {s.key for s in protocol.metrics if s.needs != "clip"}
-    measured_here = {s.key for s in protocol.metrics} | set(COSTS)
-    columns = [column for column in spec.columns if column.metric in measured_here]
+    columns = [column for column in spec.columns if _is_measured(column, protocol)]
     by_method = {m: [r for r in runs if r.manifest.method == m and r.manifest.scene in scenes] for m in methods}
     grid = {
         (method, index): _measure(column, by_method[method], column.metric in per_frame)
@@ -108,6 +107,19 @@ def build_table(
     return Table(
         name=spec.name, title=spec.title, caption=spec.caption, columns=heads, rows=rows, footnotes=notes
     )
+
+
+def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
+    """Whether the protocol measures the column's metric on the column's views."""
+    if column.metric in COSTS:
+        return True
+    places = {
+        view
+        for spec in protocol.metrics
+        if spec.key == column.metric
+        for view in ((ALL_VIEWS,) if spec.needs == "views" else protocol.views_of(spec))
+    }
+    return bool(places & set(column.views or places))
 
 
 def _measure(column: ColumnSpec, runs: Sequence[Run], counts_frames: bool) -> _Measured | None:
@@ -308,13 +320,15 @@ def _provenance(found: _Measured) -> dict[str, object]:
 
 def run_weights(runs: Sequence[Run]) -> dict[str, str]:
     """Hashes of all weights behind some runs and their measurement."""
-    return {name: sha for run in runs for name, sha in run.manifest.pedigree.get("weights", {}).items()}
+    pedigrees = [p for run in runs for p in (run.manifest.pedigree, run.measured_by)]
+    return {name: sha for pedigree in pedigrees for name, sha in pedigree.get("weights", {}).items()}
 
 
 def _protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
     notes = [
-        f"Protocol {protocol.name}: {protocol.summary}. {len(scenes)} scenes; "
-        "95 % intervals by bootstrap over scenes."
+        f"Protocol {protocol.name}: {protocol.summary}. Scenes: {len(scenes)}; "
+        "95 % intervals by bootstrap over scenes; an exact paired test on them cannot go below "
+        f"p = {minimum_p(len(scenes)):.2g}."
     ]
     notes += [f"Assumed: {assumption}." for assumption in protocol.assumed]
     return notes

@@ -16,6 +16,7 @@ from mvtokenflow.eval.summary import scored
 from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
+from mvtokenflow.eval.weights import fingerprint
 from mvtokenflow.eval.workers import start_worker, worker_pool
 
 Report = Callable[[str, int, int], None]
@@ -145,7 +146,8 @@ def _render_each(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str |
 def _render_one(job: Job) -> str | None:
     """None, or the sentence of the user error that stopped it."""
     try:
-        render(job, lambda stage, done, total: None, {})
+        weights_sha = {name: fingerprint(name) for name in job.method.weights()}
+        render(job, lambda stage, done, total: None, weights_sha)
     except UserError as error:
         return str(error)
     return None

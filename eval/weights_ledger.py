@@ -178,7 +178,7 @@ _CLIP = Weights(
     name="clip-vit-b32-openai",
     title="CLIP ViT-B/32 (OpenAI), image tower",
     licence="MIT (openai/CLIP)",
-    metrics=("clip",),
+    metrics=("clip", "clip_views", "clip_t"),
     folder=True,
     files=(
         PinnedFile(  # open_clip's copy

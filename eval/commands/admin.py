@@ -202,7 +202,7 @@ def datasets_verify(
     else:
         for sentence in findings:
             typer.echo(sentence)
-        typer.echo(f"{dataset}: {len(findings)} findings" if findings else f"{dataset}: whole")
+        typer.echo(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
     if findings:
         raise typer.Exit(2)
 

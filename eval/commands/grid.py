@@ -105,12 +105,16 @@ def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
     return protocol_named(name)
 
 
+def _names(names: str | None) -> Sequence[str]:
+    return DEFAULT_METHODS if names is None else [name for name in names.split(",") if name]
+
+
 def _methods(names: str | None, imports: Sequence[str] | None) -> "list[Method]":
     from mvtokenflow.baselines.catalogue import method_named
     from mvtokenflow.baselines.imported import ImportedRenderings
     from mvtokenflow.errors import ConfigError
 
-    methods = [method_named(name) for name in (names.split(",") if names else DEFAULT_METHODS)]
+    methods = [method_named(name) for name in _names(names)]
     for pair in imports or ():
         label, separator, path = pair.partition("=")
         if not separator:

@@ -19,6 +19,7 @@ from mvtokenflow.eval.commands.common import (
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,
+    Import,
     Methods,
     ProtocolName,
     Scenes,
@@ -42,6 +43,7 @@ def report(
     scenes: Scenes = "all",
     seeds: Seeds = "0",
     protocol: ProtocolName = None,
+    imports: Import = None,
     tables: Annotated[
         str, typer.Option(help="Tables on the first page, separated by commas.")
     ] = "table1,table2",
@@ -69,6 +71,7 @@ def report(
                 seeds=seeds,
                 protocol=protocol,
                 runs=runs,
+                imports=imports,
             )
         )
         built.append(tabulate(request, table_named(name), []))
@@ -90,6 +93,7 @@ def explain(
     protocol: ProtocolName = None,
     runs: RunsRoot = Path("runs"),
     full: Annotated[bool, typer.Option("--full", help="All scenes instead of the quick selection.")] = False,
+    imports: Import = None,
     as_json: Json = False,
 ) -> None:
     """Take a cell apart: signature, scenes, views, frames, files, hashes, weights, versions, command.
@@ -99,12 +103,15 @@ def explain(
     from mvtokenflow.eval.explain import explain_cell, tree
     from mvtokenflow.eval.table_specs import table_named
 
+    own = f"{method}="  # an imported row is named on the command line, not in the catalogue
+    imported = [pair for pair in imports or () if pair.startswith(own)]
     request = request_of(
         table,
         options("cpu", None, None),
         dataset=dataset,
         root=root,
-        methods=method,
+        methods="" if imported else method,
+        imports=imported,
         scenes=scenes,
         seeds=seeds,
         protocol=protocol,

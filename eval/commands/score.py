@@ -1,5 +1,6 @@
 """`mvtf-eval score`, `ambiguity` and `align`: one prediction folder against one reference folder."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,8 @@ def score(
     )
     for finding in plan.findings:
         say(f"{finding.severity}: {finding.sentence()}")
+    refused = any(finding.severity == "refuse" for finding in plan.findings)
+    settings = replace(settings, forced=chosen.strict and refused)
     name = digest_json([str(prediction.resolve()), str(reference.resolve())])[:8]
     folder = record or Path("runs") / "score" / f"{prediction.resolve().name}-{name}"
     total = sum(len(pair.names) for pairs in plan.pairs.values() for pair in pairs)
@@ -68,7 +71,7 @@ def score(
 
         summary = score_plan(plan, settings, missing, folder, how, step)
     rows = [row for row in row_log(folder).read() if row.key in summary.keys]
-    document = score_json(chosen, rows, summary.missing)
+    document = score_json(chosen, rows, summary.missing, plan.absent)
     write_json(folder / f"score-{chosen.name}.json", document)
     if as_json:
         print_json(document)

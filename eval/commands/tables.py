@@ -40,6 +40,12 @@ FORMS = ("terminal", "md", "csv", "latex", "json", "html")
 FILE_WIDTH = 140  # of a table that goes into a file or a pipe
 
 
+def help_of(name: str) -> str:
+    """The help text of a table's command."""
+    text = "Render and score what is missing, then print the table."
+    return f"{text}\n\nExample: mvtf-eval {name} --dataset toy4d --intervals --site site"
+
+
 def table(
     context: typer.Context,
     dataset: DatasetName = "toy4d",
@@ -68,10 +74,7 @@ def table(
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
-    """Render and score what is missing, then print the table.
-
-    Example: mvtf-eval table1 --dataset toy4d --intervals --site site
-    """
+    """Ensure the runs of the table named by the command, then print it from their records."""
     from mvtokenflow.eval.table_specs import TABLES
     from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
     from mvtokenflow.files import choose
