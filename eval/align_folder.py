@@ -32,7 +32,10 @@ def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) 
     """
     found = {}
     theirs = objects_of(reference)
-    for name, folder in _wanted(prediction, only).items():
+    wanted = _wanted(prediction, only)
+    if list(theirs.values()) == [reference] and list(wanted.values()) == [prediction]:
+        wanted = dict.fromkeys(theirs, prediction)  # one object each, whatever the folders are called
+    for name, folder in wanted.items():
         if name not in theirs:
             raise ProtocolError(f"{reference}: no object {name}; it has {', '.join(theirs)}")
         masks = [_masks(theirs[name] / view) for view in NOVEL_VIEWS]
@@ -64,6 +67,8 @@ def align_toy4d(
 
 def _wanted(prediction: Path, only: Sequence[str] | None) -> Mapping[str, Path]:
     ours = objects_of(prediction)
+    if list(ours.values()) == [prediction] and only is not None and len(only) == 1:
+        return {only[0]: prediction}
     lacking = [name for name in only or () if name not in ours]
     if lacking:
         raise ProtocolError(f"{prediction}: no object {', '.join(lacking)}; it has {', '.join(ours)}")

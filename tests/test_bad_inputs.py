@@ -283,3 +283,10 @@ def test_a_damaged_record_is_refused(tmp_path: Path, layout, cli) -> None:  # ty
     outcome = cli("score", pred, "--gt", gt, "--record", record, "--jobs", 1)
     assert outcome.code == 2
     assert "rows.jsonl:1" in outcome.err
+
+
+def test_two_single_objects_are_paired_whatever_their_folders_are_called(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
+    pred, gt = layout(tmp_path / "a", ("mine",)) / "mine", layout(tmp_path / "b", ("cat",)) / "cat"
+    outcome = cli("score", pred, "--gt", gt, "--record", tmp_path / "r", "--jobs", 1, "--json")
+    assert outcome.code == 0, outcome.err
+    assert '"cat"' in outcome.out
