@@ -285,6 +285,19 @@ def test_bad_input_is_named(change: dict[str, Any], error: type[Exception], word
         rasterize(**arguments)
 
 
+def test_second_backward_passes() -> None:
+    """The same graph twice gives the same; a gradient of a gradient is refused, not wrong."""
+    scene = random_scene(seed=14)
+    scene["means"].requires_grad_()
+    picture, _, _ = render(scene)
+    first, again = (torch.autograd.grad(picture.sum(), scene["means"], retain_graph=True)[0] for _ in range(2))
+    assert first.any()
+    assert torch.equal(first, again)
+    (slope,) = torch.autograd.grad(picture.square().sum(), scene["means"], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
 def test_half_precision_is_refused() -> None:
     with pytest.raises(DataError, match=r"means is torch.float16; expected float32 or float64"):
         render(random_scene(seed=1, dtype=torch.float16))

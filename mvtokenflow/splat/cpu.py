@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mvtokenflow.cameras import CameraKind
 from mvtokenflow.errors import ConfigError
@@ -56,6 +57,7 @@ class _Project(torch.autograd.Function):
         return results
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         arrays = [_array(tensor) for tensor in ctx.saved_tensors]
         gaussians, seen = compiled.Gaussians(*arrays[:4]), compiled.Projected(*arrays[4:])
@@ -142,6 +144,7 @@ class _Composite(torch.autograd.Function):
         return torch.from_numpy(render), alphas
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         given_render, given_alpha = given
         means2d, conics, opacities, colors, backgrounds, alphas = ctx.saved_tensors
