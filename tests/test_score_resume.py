@@ -92,7 +92,7 @@ def killed_and_finished(server: Any, pred: Path, gt: Path, tmp_path: Path, kills
     assert server.run(*command(pred, gt, tmp_path / "whole")).code == 0
     expected = sorted(row.to_json() for row in rows_of(tmp_path / "whole"))
     rng, record, died = random.Random(kills), tmp_path / "killed", 0
-    for place in sorted(rng.sample(range(1, len(expected) - 4), kills)):
+    for place in sorted(rng.sample(range(1, len(expected) * 3 // 4), kills)):
         died += kill_when(server, command(pred, gt, record), record, place)
         keys = [row.key for row in rows_of(record)]
         assert len(keys) == len(set(keys)), "a finished value was computed twice"

@@ -19,6 +19,7 @@ from PIL import Image
 from mvtokenflow.baselines.method import Progress, Rendering
 from mvtokenflow.datasets.scene import GroundTruth, Scene, View
 from mvtokenflow.errors import DataError
+from mvtokenflow.files import choose
 from mvtokenflow.video import Clip
 
 SIZE = 32
@@ -84,6 +85,7 @@ class Tiny:
         return SCENES
 
     def scene(self, name: str) -> Scene:
+        choose("scene", name, dict.fromkeys(SCENES))
         folder = self.root / name
         views = []
         for view, azimuth in VIEWS.items():
