@@ -121,7 +121,7 @@ def test_gradients_are_finite_differences(kind: CameraKind, mode: RenderMode, sm
             losses.append((picture * weigh[0]).sum() + (alpha * weigh[1]).sum())
         numeric = (losses[0] - losses[1]) / (2 * step)
         analytic = (gradients[f"d_{name}"] * direction).sum()
-        assert abs(numeric - analytic) < 1e-5 * gradients[f"d_{name}"].norm(), name  # measured 1e-7
+        assert abs(numeric - analytic) < 1e-5 * gradients[f"d_{name}"].norm(), name  # measured 1.5e-7
 
 
 def test_spherical_harmonics_turn_with_the_view() -> None:
@@ -147,7 +147,7 @@ def test_moving_world_and_cameras_changes_nothing() -> None:
     offset = torch.tensor([3.0, -7.0, 2.0], dtype=torch.float64)
     moved = scene | {"means": scene["means"] + offset, "viewmats": scene["viewmats"].clone()}
     moved["viewmats"][:, :3, 3] -= scene["viewmats"][:, :3, :3] @ offset
-    assert_close(render_with_gradients(moved), render_with_gradients(scene), 1e-9)  # measured 3e-12
+    assert_close(render_with_gradients(moved), render_with_gradients(scene), 1e-9)  # measured 2e-14
 
 
 def test_moving_the_principal_point_moves_the_picture() -> None:
@@ -245,7 +245,7 @@ def test_exponential() -> None:
         for start in range(0, values.size, LANES):
             store(results, start, exp_minus(load(values, start)))
 
-    for dtype, tolerance in ((np.float32, 5e-7), (np.float64, 2e-15)):  # measured 2.5e-7 and 9e-16
+    for dtype, tolerance in ((np.float32, 5e-7), (np.float64, 2e-15)):  # measured 7e-8 and 4e-16
         values = np.linspace(0, 6, 1600).astype(dtype)
         results = np.empty_like(values)
         apply(values, results)
