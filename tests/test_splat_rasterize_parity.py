@@ -26,7 +26,7 @@ SCENES = (
     "s8_ties_pinhole_rgbD",
 )
 INPUTS = ("means", "quats", "scales", "opacities", "colors", "backgrounds")
-# Of each tensor's largest value. Measured: float64 3e-13; float32 1.2e-5 (cpu), 7e-5 (reference, needles).
+# Of each tensor's largest value. Measured: float64 3e-13; float32 1.2e-5 (cpu), 7e-5 (reference).
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["fp64", "fp32"])
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "cpu"])
