@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.cameras import orbit
-from mvtokenflow.datasets.consistent4d import AZIMUTHS_DEG, FRAMES, OBJECTS, Consistent4D, Finding, verify
+from mvtokenflow.datasets.consistent4d import FRAMES, OBJECTS, Consistent4D, Finding, verify
+from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.video import read_on_white, read_rgba
 
