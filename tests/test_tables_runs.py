@@ -114,6 +114,7 @@ def test_shards_make_the_table_of_one_run(
     assert {path for path in runs.rglob("*") if path.is_file()} == files
 
 
+@pytest.mark.slow  # two processes import everything twice, for rendering and for scoring
 def test_two_processes_make_the_table_of_one(
     server: Any, data: Path, whole: tuple[Path, str], tmp_path: Path
 ) -> None:
