@@ -1,7 +1,7 @@
 """Rendering: every method on every scene, each into its own run folder, never twice."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mvtokenflow.baselines.method import Method, Progress, Rendering
-from mvtokenflow.datasets.scene import Dataset, View
+from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval.pedigree import peak_mib, pedigree
 from mvtokenflow.eval.records import Manifest, Stage, run_folder
@@ -54,7 +54,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
     wall = time.perf_counter() - started
     for view, rendering in renderings.items():
         _check(job, view, rendering)
-        _write(folder / "pred", view, rendering)
+        _write(folder / "pred", view, rendering, _numbers(scene, view, len(rendering.rgb)))
     Manifest(
         dataset=job.dataset.name,
         method=job.method.name,
@@ -94,9 +94,17 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
             raise DataError(f"{where}: NaN or infinity in its {kind}; fix the method")
 
 
-def _write(pred: Path, view: str, rendering: Rendering) -> None:
-    for index, frame in enumerate(rendering.rgb):
-        write_png(pred / view / f"{index}.png", frame)
+def _numbers(scene: Scene, view: str, count: int) -> list[int]:
+    """File numbers of a view's frames: those of its reference, so that strict protocols pair them by name."""
+    frames = next((v.frames for v in (scene.input, *scene.views) if v.name == view), ())
+    known = [int(path.stem) for path in frames][:count]
+    start = known[-1] + 1 if known else 0
+    return known + list(range(start, start + count - len(known)))
+
+
+def _write(pred: Path, view: str, rendering: Rendering, numbers: Sequence[int]) -> None:
+    for number, frame in zip(numbers, rendering.rgb, strict=True):
+        write_png(pred / view / f"{number}.png", frame)
     for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
         if array is not None:
             with atomic_path(pred / f"{view}.{kind}.npz") as path:

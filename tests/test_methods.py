@@ -1,10 +1,11 @@
 """Rows with a known answer give it, imports are checked, and methods that break their contract are refused."""
 
+import dataclasses
 import importlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -336,3 +337,17 @@ def test_published_numbers_fit_a_column_of_their_table() -> None:
     assert {metric.key for p in PROTOCOLS.values() for metric in p.metrics} >= {
         n.metric for n in PUBLISHED if n.table != "table4"
     }
+
+
+def test_frames_are_named_after_their_references(tiny: ModuleType, tmp_path: Path) -> None:
+    found: Scene = tiny.Tiny(tmp_path / "data").scene("ant")
+    renamed = [  # a dataset that counts from 5; from the last on, so that no name is taken
+        path.rename(path.with_stem(str(int(path.stem) + 5))) for path in reversed(found.views[0].frames)
+    ][::-1]
+    view = dataclasses.replace(found.views[0], frames=renamed)
+    scene = dataclasses.replace(found, views=[view, *found.views[1:]])
+    dataset = SimpleNamespace(name="counted", scene=lambda name: scene, scene_names=lambda: ["ant"])
+    one = Job(dataset=dataset, method=method_named("white"), scene="ant", seed=0, root=tmp_path / "runs")
+    pred = render(one, lambda stage, done, total: None, {}) / "pred"
+    assert {path.name for path in (pred / "eval_0").iterdir()} == {"5.png", "6.png", "7.png", "8.png"}
+    assert {path.name for path in (pred / "input").iterdir()} == {"0.png", "1.png", "2.png", "3.png"}
