@@ -15,6 +15,7 @@ ViewRole = Literal["novel", "input"]
 
 NOVEL_VIEWS = ("eval_0", "eval_1", "eval_2", "eval_3")
 INPUT_VIEW = "input"
+ALL_VIEWS = "*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,10 @@ class Protocol:
         if "novel" in spec.views:
             names.extend(NOVEL_VIEWS)
         return tuple(names)
+
+    def places_of(self, spec: MetricSpec) -> tuple[str, ...]:
+        """The views that records of `spec` name: those it is measured on, or "*" for what lies between them."""
+        return (ALL_VIEWS,) if spec.needs == "views" else self.views_of(spec)
 
 
 _C4D = (

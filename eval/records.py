@@ -215,12 +215,17 @@ def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, con
     return root / dataset / method / scene / f"seed{seed}-{config_hash[:10]}"
 
 
+def load_run(folder: Path) -> Run:
+    """A finished run folder with all its records."""
+    return Run(
+        folder=folder,
+        manifest=Manifest.load(folder / "manifest.json"),
+        rows=row_log(folder).read(),
+        features=feature_log(folder).read(),
+    )
+
+
 def load_runs(root: Path) -> Iterator[Run]:
     """Every finished run below `root`, sorted by path; unfinished folders (no manifest) are skipped."""
     for manifest in sorted(root.glob("*/*/*/seed*/manifest.json")):
-        yield Run(
-            folder=manifest.parent,
-            manifest=Manifest.load(manifest),
-            rows=row_log(manifest.parent).read(),
-            features=feature_log(manifest.parent).read(),
-        )
+        yield load_run(manifest.parent)

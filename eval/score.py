@@ -15,9 +15,8 @@ from mvtokenflow.eval.aggregate import CLIP_LENGTH
 from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.pictures import ClipPair, Picture
 from mvtokenflow.eval.preflight import ViewPair
-from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
+from mvtokenflow.eval.protocols import ALL_VIEWS, FvdSet, MetricSpec, Protocol
 from mvtokenflow.eval.records import FeatureRow, Row
-from mvtokenflow.eval.table_specs import ALL_VIEWS
 from mvtokenflow.files import digest_json
 
 Emit = Callable[[str, Sequence[Row] | Sequence[FeatureRow]], None]

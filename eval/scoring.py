@@ -12,7 +12,6 @@ from mvtokenflow.eval.protocols import MetricSpec, Protocol
 from mvtokenflow.eval.records import Run, feature_log, row_log
 from mvtokenflow.eval.score import Settings, Unit, units_of
 from mvtokenflow.eval.summary import Missing, Summary, why_missing
-from mvtokenflow.eval.table_specs import ALL_VIEWS
 from mvtokenflow.eval.workers import measure
 
 Step = Callable[[int], None]
@@ -89,7 +88,7 @@ def _summarise(
     reasons = list(missing)
     weights = dict(settings.weights_sha)
     if earlier is not None:
-        fresh = {(spec.key, view) for spec in settings.specs for view in _places(settings, spec)}
+        fresh = {(spec.key, view) for spec in settings.specs for view in settings.protocol.places_of(spec)}
         kept = {row.key for row in rows if (row.metric, row.view) not in fresh}
         kept |= {row.key for row in features if (row.metric, row.view) not in fresh}
         keys = keys | (earlier.keys & kept)
@@ -112,11 +111,6 @@ def _summarise(
     return summary
 
 
-def _places(settings: Settings, spec: MetricSpec) -> Sequence[str]:
-    """The views of the records of a metric."""
-    return (ALL_VIEWS,) if spec.needs == "views" else settings.protocol.views_of(spec)
-
-
 def _places_text(places: set[tuple[str, str]]) -> set[str]:
     return {f"{metric}@{view}" for metric, view in places}
 
@@ -126,7 +120,7 @@ def _measured(settings: Settings) -> set[str]:
     return {
         f"{spec.key}@{view} {settings.signature(spec, composite=False)}"
         for spec in settings.specs
-        for view in _places(settings, spec)
+        for view in settings.protocol.places_of(spec)
     }
 
 

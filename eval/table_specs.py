@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS
+from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, NOVEL_VIEWS
 from mvtokenflow.eval.table import Direction
 from mvtokenflow.files import choose
-
-ALL_VIEWS = "*"
 
 
 @dataclass(frozen=True, kw_only=True)

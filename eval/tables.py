@@ -15,7 +15,7 @@ from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.stats import bootstrap_mean, compare, minimum_p
 from mvtokenflow.eval.table import Cell, Column, Group, Table, TableRow
-from mvtokenflow.eval.table_specs import ALL_VIEWS, ColumnSpec, TableSpec
+from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
 
 STATISTICS_SEED = 2025
 
@@ -114,10 +114,7 @@ def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
     if column.metric in COSTS:
         return True
     places = {
-        view
-        for spec in protocol.metrics
-        if spec.key == column.metric
-        for view in ((ALL_VIEWS,) if spec.needs == "views" else protocol.views_of(spec))
+        view for spec in protocol.metrics if spec.key == column.metric for view in protocol.places_of(spec)
     }
     return bool(places & set(column.views or places))
 

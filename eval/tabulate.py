@@ -9,7 +9,7 @@ from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.errors import DataError, UserError
 from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
-from mvtokenflow.eval.records import Manifest, Run, feature_log, row_log
+from mvtokenflow.eval.records import Run, load_run
 from mvtokenflow.eval.runs import Job, render
 from mvtokenflow.eval.scoring import Options, is_scored, score_runs, settings_for
 from mvtokenflow.eval.summary import scored
@@ -151,16 +151,6 @@ def _render_one(job: Job) -> str | None:
     except UserError as error:
         return str(error)
     return None
-
-
-def load_run(folder: Path) -> Run:
-    """A finished run folder with all its records."""
-    return Run(
-        folder=folder,
-        manifest=Manifest.load(folder / "manifest.json"),
-        rows=row_log(folder).read(),
-        features=feature_log(folder).read(),
-    )
 
 
 def tabulate(

@@ -12,10 +12,10 @@ import pytest
 
 from mvtokenflow.errors import ConfigError, ProtocolError
 from mvtokenflow.eval.metrics.fvd import frechet_distance
-from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
+from mvtokenflow.eval.protocols import ALL_VIEWS, NOVEL_VIEWS, PROTOCOLS
 from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Run, Stage
 from mvtokenflow.eval.table import Cell, Table
-from mvtokenflow.eval.table_specs import ALL_VIEWS, TABLES, table_named
+from mvtokenflow.eval.table_specs import TABLES, table_named
 from mvtokenflow.eval.tables import build_table
 
 PROTOCOL = PROTOCOLS["toy4d-v1"]
