@@ -1,11 +1,11 @@
 """`mvtf-eval`: the command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from mvtokenflow import __version__
+from mvtokenflow.commands import talk
 from mvtokenflow.eval.commands import admin, records, score, tables
 
 app = typer.Typer(
@@ -40,22 +40,4 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def main() -> None:
     """Entry point of `mvtf-eval`."""
-    try:
-        app()
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        _fail(
-            f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again", 2
-        )
-    except Exception as error:
-        from mvtokenflow.errors import UserError
-
-        if not isinstance(error, UserError):
-            raise
-        _fail(str(error), 2)
-
-
-def _fail(sentence: str, code: int) -> None:
-    typer.echo(f"error: {sentence}", err=True)
-    sys.exit(code)
+    talk.run(app)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.eval.commands.common import Json, print_json, progress, say
+from mvtokenflow.commands.talk import Json, print_json, progress, say
 
 weights_app = typer.Typer(
     no_args_is_help=True, help="Networks the metrics need: list, fetch, verify, pack, unpack."

@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mvtokenflow.eval.commands.common import (
-    Device,
-    Jobs,
-    Json,
-    RunsRoot,
-    WeightsPath,
-    options,
-    print_json,
-    progress,
-    say,
-)
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,

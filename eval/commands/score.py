@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mvtokenflow.eval.commands.common import Device, Jobs, Json, WeightsPath, options, print_json, progress, say
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.eval.commands.common import Jobs, WeightsPath, options
 
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
 Reference = Annotated[Path, typer.Option("--gt", help="Reference pictures in the same layout.")]

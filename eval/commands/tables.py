@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.eval.commands.common import (
-    Device,
-    Jobs,
-    Json,
-    RunsRoot,
-    WeightsPath,
-    fetch_weights,
-    options,
-    print_json,
-    progress,
-    say,
-)
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, fetch_weights, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,

@@ -1,0 +1,30 @@
+"""`mvtf`: the method's command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
+
+from typing import Annotated
+
+import typer
+
+from mvtokenflow import __version__
+from mvtokenflow.commands import talk
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a video, or views of one, into a dynamic 3D Gaussian field.",
+    epilog="Exit codes: 0 ok, 2 something for you to fix.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Turn a video, or views of one, into a dynamic 3D Gaussian field."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of `mvtf`."""
+    talk.run(app)

@@ -1,0 +1,95 @@
+"""What the command lines share: where talk goes, progress bars, and how an error ends a command."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or cuda.")]
+
+
+def say(text: str) -> None:
+    """Talk goes to stderr; stdout is data."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A reporter (stage, done, total) that draws one bar per stage with its ETA on stderr."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        try:
+            yield report
+        except KeyboardInterrupt:
+            bars.stop()
+            say("interrupted; run the same command again to go on where it stopped")
+            raise
+
+
+def check_device(device: str) -> None:
+    """Raise a ConfigError now where torch would fail after the work is done."""
+    if device == "cpu":
+        return
+    import torch
+
+    from mvtokenflow.errors import ConfigError
+
+    try:
+        torch.cuda.get_device_name(torch.device(device))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device {device}: not on this machine ({reason}); use cpu or cuda") from error
+
+
+def run(app: Callable[[], None]) -> None:
+    """Run a command line: what the user can fix is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        _fail(f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again")
+    except Exception as error:
+        from mvtokenflow.errors import UserError
+
+        if not isinstance(error, UserError):
+            raise
+        _fail(str(error))
+
+
+def _fail(sentence: str) -> None:
+    typer.echo(f"error: {sentence}", err=True)
+    sys.exit(2)
