@@ -1,0 +1,333 @@
+"""Videos of one object seen by several fixed cameras, as a folder of pictures.
+
+A multiview folder:
+
+    DIR/view_<k>/<n>.png           frame n of view k; or DIR/frame_<n>/<k>.png
+    DIR/masks/view_<k>/<n>.png     optional, for RGB pictures: 255 on the object
+    DIR/normals/view_<k>/<n>.png   optional, (n + 1) / 2 of the unit world normal as 8-bit RGB
+    DIR/flow.npz                   optional, optical flow of one view from each frame to the next:
+                                   view (), flow (T-1, H, W, 2) pixels, visible (T-1, H, W) bool
+    DIR/cameras.json               optional, the fields of `Cameras.to_dict`
+
+Pictures are 8-bit RGBA with straight alpha, or RGB with masks, or RGB on white (alpha is then 0 exactly where
+a picture is white and connected to its border). Plain integers as folder names are views or frames, whichever
+fits the number of cameras; names that fit both are refused. Numbers may start anywhere; they are ordered.
+"""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from mvtokenflow.cameras import (
+    ERA3D_AZIMUTHS_DEG,
+    ZERO123PLUS_AZIMUTHS_DEG,
+    ZERO123PLUS_ELEVATIONS_DEG,
+    Cameras,
+    orbit,
+)
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.files import atomic_path, frame_files, write_json
+from mvtokenflow.pictures import Pixels, check_file, read_mask, read_png, write_png
+from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+
+__all__ = ["MultiviewVideo", "ViewFlow", "named_cameras", "read_multiview", "write_multiview"]
+
+CAMERAS_FILE = "cameras.json"
+FLOW_FILE = "flow.npz"
+_EXTRAS = ("masks", "normals")
+_ENTRY = re.compile(r"(view_|frame_)?(\d+)\Z")
+_UNIT_FLOOR = 0.5  # decoded normals shorter than this are "no surface"; rounding moves one by at most 0.007
+
+
+def named_cameras(name: str, size: int) -> Cameras:
+    """Cameras of a published model for square pictures of `size` pixels, or of a JSON file.
+
+    Args:
+        name: `era3d` (six ortho views, half-width 1, elevation 0), `zero123plus` (six pinhole views of
+            version 1.1, at radius 2 with a field of view of 49.1 degrees, as STAG4D assumes) or the path
+            of a `.json` file with the fields of `Cameras.to_dict`.
+
+    Raises:
+        ConfigError: another name.
+        DataError: the file is not such a file.
+    """
+    if name == "era3d":
+        return orbit(ERA3D_AZIMUTHS_DEG, size=size, kind="ortho", radius=3.0)
+    if name == "zero123plus":
+        return orbit(
+            ZERO123PLUS_AZIMUTHS_DEG,
+            ZERO123PLUS_ELEVATIONS_DEG,
+            size=size,
+            kind="pinhole",
+            radius=2.0,
+            fov_deg=49.1,
+        )
+    path = Path(name)
+    if path.suffix != ".json":
+        raise ConfigError(f"no cameras '{name}'; choose era3d, zero123plus or a file ending in .json")
+    check_file(path)
+    try:
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}); write it from Cameras.to_dict()") from error
+    if not isinstance(fields, dict):
+        raise DataError(f"{path}: not a JSON object; write it from Cameras.to_dict()")
+    return Cameras.from_dict(fields, str(path))
+
+
+def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bool = False) -> MultiviewVideo:
+    """Read a multiview folder (see the module) strictly.
+
+    Args:
+        cameras: see `named_cameras`; by default the folder's `cameras.json`.
+        binary_alpha: alpha above 127 is the object, the rest is not; for files whose background is not 0.
+
+    Raises:
+        DataError: no or ambiguous views, a view without a frame that others have, unequal sizes or kinds of
+            pictures, damaged files, a mask, normal or flow that does not fit, no object in a picture.
+        ConfigError: unknown cameras.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; give a folder of views, see `mvtf reconstruct --help`")
+    if cameras is None:
+        if not (folder / CAMERAS_FILE).is_file():
+            raise DataError(f"{folder}: holds no {CAMERAS_FILE}; name the cameras (--cameras era3d, ...)")
+        cameras = str(folder / CAMERAS_FILE)
+    count = len(named_cameras(cameras, 1))
+    grid = _picture_grid(folder, count)
+    pictures = _read_grid(grid, lambda path: read_png(path, ("8-bit RGBA", "8-bit RGB")))
+    rgb, alpha = pictures[..., :3], _read_alpha(folder, pictures, grid)
+    if binary_alpha:
+        alpha = np.where(alpha > 127, 255, 0).astype(np.uint8)
+    _check_alpha(alpha, grid)
+    height, width = alpha.shape[2:]
+    found = named_cameras(cameras, width)
+    if (found.width, found.height) != (width, height):
+        raise DataError(
+            f"{folder}: pictures of {width}x{height} for cameras of {found.width}x{found.height} ({cameras}); "
+            "make them equal"
+        )
+    solid = alpha[..., None] > 0
+    return MultiviewVideo(
+        rgb=torch.from_numpy(np.where(solid, rgb, 255)).float().div_(255),
+        alpha=torch.from_numpy(alpha[..., None]).float().div_(255),
+        cameras=found,
+        normals=_read_normals(folder, pictures.shape, solid),
+        flow=_read_flow(folder / FLOW_FILE, pictures.shape),
+        name=folder.name,
+    )
+
+
+def write_multiview(folder: Path, video: MultiviewVideo) -> None:
+    """Write `video` as a multiview folder that `read_multiview` reads back, to 8 bits (flow exactly).
+
+    Every file is written atomically and `cameras.json` last, so that a folder with it is complete.
+
+    Raises:
+        DataError: the folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: not empty; give a new folder")
+    rgba = torch.cat([video.rgb, video.alpha], -1).cpu().numpy()
+    normals = None if video.normals is None else ((video.normals + 1) / 2).clamp(0, 1).cpu().numpy()
+    for view in range(video.views):
+        for frame in range(len(video)):
+            name = Path(f"view_{view}") / f"{frame}.png"
+            write_png(folder / name, rgba[frame, view])
+            if normals is not None:
+                write_png(folder / "normals" / name, normals[frame, view])
+    if video.flow is not None:
+        with atomic_path(folder / FLOW_FILE) as temporary:
+            np.savez_compressed(
+                temporary,
+                view=np.array(video.flow.view),
+                flow=video.flow.flow.cpu().numpy(),
+                visible=video.flow.visible.cpu().numpy(),
+            )
+    write_json(folder / CAMERAS_FILE, video.cameras.to_dict())
+
+
+# ---- reading ----
+
+Grid = list[list[Path]]  # [frame][view]
+
+
+def _picture_grid(folder: Path, views: int) -> Grid:
+    """Paths [frame][view] of the pictures in `folder`, complete."""
+    outer: dict[int, Path] = {}
+    kinds: set[str] = set()
+    known = (CAMERAS_FILE, FLOW_FILE, *_EXTRAS)
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.name in known:
+            continue
+        match = _ENTRY.match(entry.name)
+        if match is None or not entry.is_dir():
+            raise DataError(f"{entry}: not a folder view_<k> or frame_<n>; move it out of {folder}")
+        kinds.add(match.group(1) or "")
+        number = int(match.group(2))
+        if number in outer:
+            raise DataError(f"{folder}: {outer[number].name} and {entry.name} have one number; remove one")
+        outer[number] = entry
+    if not outer:
+        raise DataError(f"{folder}: holds no folders view_<k> or frame_<n> with pictures")
+    if len(kinds) > 1:
+        raise DataError(f"{folder}: mixes names of {' and '.join(sorted(kinds))}folders; name all alike")
+    rows = {number: frame_files(entry) for number, entry in sorted(outer.items())}
+    _check_rows(folder, rows)
+    table = list(rows.values())
+    columns = len(table[0])
+    by_view = _are_views(folder, kinds.pop(), len(table), columns, views)
+    if (len(table) if by_view else columns) != views:
+        found = f"{len(table)} folders of {columns} pictures"
+        raise DataError(
+            f"{folder}: {found} do not fit {views} cameras; a view is missing or the cameras are others"
+        )
+    return [list(column) for column in zip(*table, strict=True)] if by_view else table
+
+
+def _are_views(folder: Path, kind: str, rows: int, columns: int, views: int) -> bool:
+    """Whether the folders are views (else frames)."""
+    if kind:
+        return kind == "view_"
+    if rows == columns == views:
+        raise DataError(
+            f"{folder}: {rows} folders of {columns} pictures could be views or frames; "
+            "name the folders view_<k> or frame_<n>"
+        )
+    return rows == views or columns != views
+
+
+def _check_rows(folder: Path, rows: dict[int, list[Path]]) -> None:
+    wanted = {int(path.stem) for row in rows.values() for path in row}
+    for row in rows.values():
+        missing = sorted(wanted - {int(path.stem) for path in row})
+        if missing:
+            raise DataError(
+                f"{row[0].parent / str(missing[0])}.png: missing, other folders of {folder} have this number "
+                f"({len(missing)} missing here); add it or remove it everywhere"
+            )
+
+
+def _read_grid(grid: Grid, read: Callable[[Path], Pixels]) -> Pixels:
+    """(T, V, H, W[, C]) pictures of one size and kind."""
+    first = read(grid[0][0])
+    out = np.empty((len(grid), len(grid[0]), *first.shape), np.uint8)
+    for n, row in enumerate(grid):
+        for k, path in enumerate(row):
+            picture = read(path)
+            if picture.shape != first.shape:
+                shapes = [_shape(picture), _shape(first)]
+                raise DataError(
+                    f"{path}: {shapes[0]}, but {grid[0][0]} is {shapes[1]}; make all pictures alike"
+                )
+            out[n, k] = picture
+    return out
+
+
+def _shape(picture: Pixels) -> str:
+    channels = picture.shape[2] if picture.ndim == 3 else 1
+    return f"{picture.shape[1]}x{picture.shape[0]} with {channels} channels"
+
+
+def _extra(folder: Path, shape: Sequence[int], read: Callable[[Path], Pixels], what: str) -> Pixels:
+    """(T, V, H, W[, C]) masks or normals in the same layout as the pictures."""
+    grid = _picture_grid(folder, shape[1])
+    if len(grid) != shape[0]:
+        raise DataError(f"{folder}: {len(grid)} frames of {what} for {shape[0]} frames; give one each")
+    found = _read_grid(grid, read)
+    if found.shape[2:4] != tuple(shape[2:4]):
+        raise DataError(f"{folder}: {what} of {_shape(found[0, 0])} do not fit the pictures; make them equal")
+    return found
+
+
+def _read_alpha(folder: Path, pictures: Pixels, grid: Grid) -> Pixels:
+    """(T, V, H, W) uint8 from the pictures, the masks, or the white background."""
+    masks = folder / "masks"
+    if pictures.shape[-1] == 4:
+        if masks.exists():
+            raise DataError(f"{masks}: the pictures have alpha of their own; remove one of the two")
+        return pictures[..., 3]
+    if masks.exists():
+        found = _extra(masks, pictures.shape, read_mask, "masks")
+        if found.max() <= 1:
+            raise DataError(f"{masks}: the masks hold 0 and 1, expected 0 and 255; multiply them by 255")
+        return found
+    alpha = np.full(pictures.shape[:-1], 255, np.uint8)
+    for n, row in enumerate(grid):
+        for k, path in enumerate(row):
+            outside = _white_outside(pictures[n, k])
+            if not outside.any():
+                raise DataError(
+                    f"{path}: RGB without masks and not on white; give RGBA, masks or white pictures"
+                )
+            alpha[n, k][outside] = 0
+    return alpha
+
+
+def _white_outside(picture: Pixels) -> NDArray[np.bool_]:
+    """(H, W) white pixels connected to the border: white patches inside the object stay."""
+    labels, _ = ndimage.label((picture == 255).all(-1))
+    border = np.concatenate((labels[0], labels[-1], labels[:, 0], labels[:, -1]))
+    outside: NDArray[np.bool_] = np.isin(labels, np.unique(border[border > 0]))
+    return outside
+
+
+def _check_alpha(alpha: Pixels, grid: Grid) -> None:
+    for n, row in enumerate(grid):
+        for k, path in enumerate(row):
+            if not alpha[n, k].any():
+                raise DataError(f"{path}: alpha is 0 everywhere, no object; mend it or leave the frame out")
+            if alpha[n, k].min() > 0:
+                raise DataError(
+                    f"{path}: alpha is never 0 (at least {alpha[n, k].min()}), the object is not cut out; "
+                    "segment it, or pass --binary-alpha if the background is merely not exactly 0"
+                )
+
+
+def _read_normals(folder: Path, shape: Sequence[int], solid: NDArray[np.bool_]) -> Tensor | None:
+    if not (folder / "normals").exists():
+        return None
+    pixels = _extra(folder / "normals", shape, lambda path: read_png(path, ("8-bit RGB",)), "normals")
+    normals = pixels.astype(np.float32) / np.float32(127.5) - 1
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    unit = np.where((length > _UNIT_FLOOR) & solid, normals / np.maximum(length, _UNIT_FLOOR), 0)
+    if not unit.any():
+        raise DataError(f"{folder / 'normals'}: no normal has a length near 1; encode them as (n + 1) / 2")
+    return torch.from_numpy(unit.astype(np.float32))
+
+
+def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
+    if not path.exists():
+        return None
+    check_file(path)
+    try:
+        with np.load(path) as arrays:
+            held: dict[str, Any] = {name: arrays[name] for name in ("view", "flow", "visible")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a flow file ({error}); it needs view, flow and visible") from error
+    grid = (shape[0] - 1, *shape[2:4])
+    if (
+        held["flow"].shape != (*grid, 2)
+        or held["visible"].shape != grid
+        or not 0 <= int(held["view"]) < shape[1]
+    ):
+        raise DataError(
+            f"{path}: flow {held['flow'].shape}, visible {held['visible'].shape} of view {held['view']} do not "
+            f"fit; expected {(*grid, 2)}, {grid} and a view below {shape[1]}"
+        )
+    flow = torch.from_numpy(held["flow"].astype(np.float32))
+    if not flow.isfinite().all():
+        raise DataError(f"{path}: flow holds NaN or infinite values; estimate it again")
+    return ViewFlow(
+        view=int(held["view"]), flow=flow, visible=torch.from_numpy(held["visible"].astype(np.bool_))
+    )
