@@ -1,0 +1,175 @@
+"""The terms of the reconstruction loss, pure functions of tensors; every one is a mean, so sizes do not matter.
+
+The paper weighs them in appendix A.1 (`LossWeights`) and leaves several norms open; each function says what it
+takes and why.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.splat.ssim import d_ssim
+
+__all__ = ["LossWeights", "arap", "arap_edges", "d_ssim", "flow_loss", "l1", "mask_loss", "normal_loss"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors of the loss terms; the defaults are the paper's (appendix A.1). 0 switches a term off.
+
+    Attributes:
+        image: of `l1` on colours. mask: of `mask_loss`. d_ssim: of `d_ssim`. arap: of `arap`, the mean over
+            edges. normal: of `normal_loss`. flow: of `flow_loss`, front view only.
+
+    Raises:
+        ConfigError: a weight is negative, NaN or infinite.
+    """
+
+    image: float = 0.8
+    mask: float = 2.0
+    d_ssim: float = 0.2
+    arap: float = 1.0
+    normal: float = 1.0
+    flow: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not math.isfinite(value) or value < 0:
+                raise ConfigError(f"loss weight {field.name} is {value}; expected a finite number, 0 or more")
+
+
+def l1(image: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference over all pixels and channels, (..., H, W, C) in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ (they would broadcast).
+    """
+    _check_shapes(image, target)
+    return (image - target).abs().mean()
+
+
+def mask_loss(alpha: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of two alphas (..., H, W, 1) in [0, 1].
+
+    The paper does not say which difference; squares are what its relatives DreamGaussian4D and SC4D take. They
+    forgive the half-transparent rim, where a generated mask is least exact.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    _check_shapes(alpha, target)
+    return (alpha - target).square().mean()
+
+
+def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean of 1 − cosine of the angle between unit normals over the valid pixels; 0 where none is valid.
+
+    The paper says "difference" only. The cosine does not depend on the world's axes, as L1 would; it is
+    quadratic in small angles, so the noise of generated maps averages out, and its slope falls again beyond a
+    right angle, so a few flipped normals do not dominate.
+
+    Args:
+        rendered, target: (..., H, W, 3) unit, one frame of reference. valid: (..., H, W) bool.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    _check_shapes(rendered, target)
+    _check_shapes(rendered[..., 0], valid)
+    return _mean_where(valid, 1 - (rendered * target).sum(-1))
+
+
+def flow_loss(flow: Tensor, target: Tensor, visible: Tensor, width: int) -> Tensor:
+    """Mean absolute difference of two flows over the visible pixels, in picture widths; 0 if none is visible.
+
+    Paper section 3.2: L1, occluded pixels skipped. Its units are not given; divided by the width, a weight of 1
+    is on the scale of the colours' L1 and means the same at every picture size.
+
+    Args:
+        flow, target: (..., H, W, 2) (dx, dy) in pixels on the same grid. visible: (..., H, W) bool, where the
+            target is known. width: of the pictures in pixels.
+
+    Raises:
+        ValueError: the shapes do not fit, or the width is not positive.
+    """
+    _check_shapes(flow, target)
+    _check_shapes(flow[..., 0], visible)
+    if width < 1:
+        raise ValueError(f"width is {width}; expected the pictures' width in pixels")
+    return _mean_where(visible, (flow - target).abs().mean(-1)) / width
+
+
+def arap_edges(points: Tensor, neighbours: int = 10, always: int = 3, radius: float = 0.1) -> Tensor:
+    """Edges of every point to its nearest ones, as SC-GS connects control points.
+
+    Args:
+        points: (M, 3) at the first time, world units. neighbours: how many at most. always: the nearest ones
+            that are kept at any distance. radius: the others are kept below this distance, world units.
+
+    Returns:
+        (2, E) int64: row 0 the point, ascending, row 1 its neighbour, near to far. No gradient.
+    """
+    count = points.shape[0]
+    with torch.no_grad():
+        squares = (points[:, None] - points[None]).square().sum(-1)
+        squares.fill_diagonal_(torch.inf)
+        nearest, index = squares.topk(min(neighbours, count - 1), dim=1, largest=False)
+        rank = torch.arange(nearest.shape[1], device=points.device)
+        keep = (rank < always) | (nearest < radius**2)
+        owner = torch.arange(count, device=points.device)[:, None].expand_as(index)
+        return torch.stack([owner[keep], index[keep]])
+
+
+def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
+    """As-rigid-as-possible energy: how far each point's edges are from a rotation of those at the first time.
+
+    Σ ‖ê_ij − R_i e_ij‖² with e = p_i − p_j at time 0, ê at a later time and R_i the best rotation of point i's
+    edges (no gradient through it, which changes nothing to first order; reflections are excluded).
+
+    SC-GS sums over the M · (3 to 10) edges, with weights of 1e-2 to 1e-5. The paper's weight is 1: as a mean over
+    edges and later times, that is about 2e-4 to 6e-4 of the sum for 512 points, hence `mean` by default.
+
+    Args:
+        sequence: (T, M, 3) positions of the points, T >= 2, world units. The gradient flows to all times.
+        edges: (2, E), see `arap_edges`. reduction: "mean" over E (T − 1) edges, or "sum".
+
+    Raises:
+        ValueError: fewer than two times, no edges, or an unknown reduction.
+    """
+    if sequence.ndim != 3 or sequence.shape[0] < 2 or sequence.shape[2] != 3:
+        raise ValueError(f"sequence is {tuple(sequence.shape)}; expected (T, M, 3) with two times or more")
+    if edges.ndim != 2 or edges.shape[0] != 2 or not edges.shape[1]:
+        raise ValueError(f"edges is {tuple(edges.shape)}; expected (2, E) with one edge or more")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is {reduction!r}; expected 'mean' or 'sum'")
+    owner, other = edges.long()
+    vectors = sequence[:, owner] - sequence[:, other]
+    rotations = _best_rotations(vectors.detach(), owner, sequence.shape[1])
+    turned = (rotations[:, owner] @ vectors[0, :, :, None])[..., 0]
+    error = (vectors[1:] - turned).square().sum(-1)
+    return error.mean() if reduction == "mean" else error.sum()
+
+
+def _best_rotations(vectors: Tensor, owner: Tensor, points: int) -> Tensor:
+    """(T − 1, M, 3, 3) rotations of each point's edges (T, E, 3) at time 0 onto those of the later times."""
+    outer = vectors[0, :, :, None] * vectors[1:, :, None, :]
+    moments = outer.new_zeros(outer.shape[0], points, 3, 3).index_add_(1, owner, outer)
+    left, _, right = torch.linalg.svd(moments)
+    mirrored = torch.linalg.det(left) * torch.linalg.det(right) < 0
+    left[..., 2] = torch.where(mirrored[..., None], -left[..., 2], left[..., 2])  # of the least singular value
+    return (left @ right).transpose(-1, -2)
+
+
+def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
+    """Mean of the chosen values; 0, with a graph, where none is chosen. Does not wait for the device."""
+    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp_min(1)
+
+
+def _check_shapes(one: Tensor, other: Tensor) -> None:
+    if one.shape != other.shape:
+        raise ValueError(f"shapes {tuple(one.shape)} and {tuple(other.shape)} differ; they must be equal")
