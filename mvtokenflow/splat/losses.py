@@ -131,8 +131,8 @@ def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "m
     Σ ‖ê_ij − R_i e_ij‖² with e = p_i − p_j at time 0, ê at a later time and R_i the best rotation of point i's
     edges (no gradient through it, which changes nothing to first order; reflections are excluded).
 
-    SC-GS sums over the M · (3 to 10) edges, with weights of 1e-2 to 1e-5. The paper's weight is 1: as a mean over
-    edges and later times, that is about 2e-4 to 6e-4 of the sum for 512 points, hence `mean` by default.
+    SC-GS sums over the M · (3 to 10) edges, with weights of 1e-2 to 1e-5. The paper's weight is 1: as a mean
+    over edges and later times, that is about 2e-4 to 6e-4 of the sum for 512 points, hence `mean` by default.
 
     Args:
         sequence: (T, M, 3) positions of the points, T >= 2, world units. The gradient flows to all times.
@@ -162,7 +162,8 @@ def _best_rotations(vectors: Tensor, owner: Tensor, points: int) -> Tensor:
     left, _, right = torch.linalg.svd(moments)
     mirrored = torch.linalg.det(left) * torch.linalg.det(right) < 0
     left[..., 2] = torch.where(mirrored[..., None], -left[..., 2], left[..., 2])  # of the least singular value
-    return (left @ right).transpose(-1, -2)
+    rotations: Tensor = (left @ right).transpose(-1, -2)
+    return rotations
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:

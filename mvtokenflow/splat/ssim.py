@@ -1,11 +1,10 @@
 """Structural dissimilarity with its exact gradient: compiled in one sweep on CPU, convolutions elsewhere.
 
-The mean of SSIM needs four blurred maps of the pictures x and y: x, y, x² + y² and xy, because the two variances
-enter only as a sum. The gradient by x is then three more blurs, of the derivatives by these maps; blurring with
-zero padding is its own adjoint. Both run together, so that a backward pass is one multiplication.
+The mean of SSIM needs four blurred maps of the pictures x and y: x, y, x² + y² and xy, because the two
+variances enter only as a sum. The gradient by x is then three more blurs, of the derivatives by these maps;
+blurring with zero padding is its own adjoint. Both run together: a backward pass is one multiplication.
 """
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -54,7 +53,8 @@ def d_ssim(image: Tensor, target: Tensor) -> Tensor:
     if image.dtype not in (torch.float32, torch.float64):
         image, target = image.float(), target.float()
     shape = (-1, *image.shape[-3:])
-    return 1 - _Ssim.apply(image.reshape(shape), target.reshape(shape))
+    ssim: Tensor = _Ssim.apply(image.reshape(shape), target.reshape(shape))
+    return 1 - ssim
 
 
 class _Ssim(torch.autograd.Function):
