@@ -1,0 +1,82 @@
+"""What every multiview prior offers to the sampler: a network, a schedule, a codec and its conditioning.
+
+Era3D and the small prior of this package are both a `MultiviewPrior`; the sampler knows neither. Pictures
+are channels-first in here; F frames, V views, two domains: 0 is the normal map, 1 is the colour picture.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from mvtokenflow.cameras import Cameras
+from mvtokenflow.multiview.unet import MultiviewUNet
+
+NORMAL, COLOUR = 0, 1  # index of the domain axis
+
+
+class Codec(Protocol):
+    """Between pictures and the space the network denoises. Pure, without random draws."""
+
+    def condition(self, front: Tensor) -> Tensor:
+        """(2, F, V, c', h, w) to concatenate to the noisy latents, of the input (F, 3, S, S) in [0, 1]."""
+        ...
+
+    def encode(self, pictures: Tensor, front: Tensor) -> Tensor:
+        """Latents (2, F, V, c, h, w) of pictures (2, F, V, 3, S, S) in [0, 1].
+
+        Normal maps are 0.5 n + 0.5 with n in the front camera's frame (x right, y up, z to the viewer).
+        """
+        ...
+
+    def decode(self, latents: Tensor, front: Tensor) -> Tensor:
+        """Pictures (2, F, V, 3, S, S) in [0, 1] of latents; the inverse of `encode`."""
+        ...
+
+
+class ImageEncoder(Protocol):
+    """The picture as a vector: the network's class labels."""
+
+    def class_labels(self, front: Tensor, generator: torch.Generator) -> Tensor:
+        """(F, E) of the input (F, 3, S, S) in [0, 1]. Draws of `generator` are shared by all frames."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiviewPrior:
+    """A trained multiview diffusion model, ready to sample.
+
+    Attributes:
+        unet: the denoiser. Where it was trained with guidance, its unconditional input is zero class labels
+            and a zero condition with the same prompts.
+        scheduler: a diffusers scheduler; the sampler takes its configuration, never its state.
+        codec, image_encoder: see the protocols; on the device and of the type of `unet`.
+        prompts: (2, V, L, D) text or learned embedding of each domain and view.
+        cameras: the V views, picture size S.
+        size: S, the side of the pictures in pixels.
+        background: value of all three channels of an encoded normal map where there is no object: 1.0 is
+            white (Era3D), 0.5 is the zero vector. Colour pictures are on white.
+    """
+
+    unet: MultiviewUNet
+    scheduler: Any
+    codec: Codec
+    image_encoder: ImageEncoder
+    prompts: Tensor
+    cameras: Cameras
+    size: int
+    background: float
+
+    def __post_init__(self) -> None:
+        views = len(self.cameras)
+        if self.prompts.ndim != 4 or self.prompts.shape[:2] != (2, views):
+            raise ValueError(f"prompts must be (2, {views}, L, D), got {tuple(self.prompts.shape)}")
+        if self.unet.config.num_views != views:
+            raise ValueError(f"the network has {self.unet.config.num_views} views, there are {views} cameras")
+        if (self.cameras.width, self.cameras.height) != (self.size, self.size):
+            raise ValueError(
+                f"cameras of {self.cameras.width} x {self.cameras.height} px, pictures of {self.size} px"
+            )
+        if not (self.background == 0.5 or self.background in (0.0, 1.0)):
+            raise ValueError(f"background is {self.background}; expected 0.0, 0.5 or 1.0")
