@@ -12,9 +12,20 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.errors import ConfigError
+from mvtokenflow.splat.normals import normals_from_depth
 from mvtokenflow.splat.ssim import d_ssim
 
-__all__ = ["LossWeights", "arap", "arap_edges", "d_ssim", "flow_loss", "l1", "mask_loss", "normal_loss"]
+__all__ = [
+    "LossWeights",
+    "arap",
+    "arap_edges",
+    "d_ssim",
+    "flow_loss",
+    "l1",
+    "mask_loss",
+    "normal_loss",
+    "normals_from_depth",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
