@@ -1,0 +1,129 @@
+"""The network that moves control points in time (Huang et al. 2024, SC-GS)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+_POINT_BANDS = 10
+_TIME_BANDS = 10
+_TIME_BANDS_NETWORK = 6
+_TIME_WIDTH = (256, 30)  # hidden and output units of the time network
+_SKIP_AFTER = 4  # the inputs are fed in again behind this layer
+_HEAD_STD = {"gaussian_warp": 1e-5, "gaussian_rotation": 1e-5, "gaussian_scaling": 1e-8, "local_rotation": 1e-4}
+
+
+class NodeMotion(NamedTuple):
+    """How M control points have moved at some times, raw outputs of the network: zero is no motion.
+
+    Attributes:
+        translation: (..., M, 3) world units.
+        rotation: (..., M, 4) what Gaussians get added to (or, plus (1, 0, 0, 0), multiplied onto) their wxyz.
+        scaling: (..., M, 3) added to the scales of Gaussians, world units.
+        local_rotation: (..., M, 4); plus (1, 0, 0, 0) the wxyz of the control point's own frame.
+    """
+
+    translation: Tensor
+    rotation: Tensor
+    scaling: Tensor
+    local_rotation: Tensor
+
+
+def encode(values: Tensor, bands: int) -> Tensor:
+    """(..., D) to (..., D·(1 + 2·bands)): the value, then sin and cos of 2^k times it, without π."""
+    waves = [wave(values * 2.0**k) for k in range(bands) for wave in (torch.sin, torch.cos)]
+    return torch.cat([values, *waves], dim=-1)
+
+
+class DeformNetwork(nn.Module):
+    """Multilayer perceptron from a control point and a time to its motion.
+
+    Parameters carry SC-GS's names and shapes, so its checkpoints load. All are zero until `initialise` or
+    `load_state_dict`.
+
+    Args:
+        width: hidden units. depth: hidden layers, at least 6: behind the fifth the inputs come in again.
+        time_network: True encodes time by 6 bands and a small network (SC-GS's `is_blender`), False by 10
+            bands alone.
+    """
+
+    def __init__(self, width: int = 256, depth: int = 8, *, time_network: bool = True) -> None:
+        super().__init__()
+        self.time_bands = _TIME_BANDS_NETWORK if time_network else _TIME_BANDS
+        inputs = 3 * (1 + 2 * _POINT_BANDS)
+        time_inputs = 1 + 2 * self.time_bands
+        self.timenet: nn.Sequential | None = None
+        if time_network:
+            hidden, out = _TIME_WIDTH
+            self.timenet = nn.Sequential(_linear(time_inputs, hidden), nn.ReLU(), _linear(hidden, out))
+            time_inputs = out
+        inputs += time_inputs
+        layers = [_linear(inputs, width)]
+        layers += [
+            _linear(width + inputs if index == _SKIP_AFTER else width, width) for index in range(depth - 1)
+        ]
+        self.linear = nn.ModuleList(layers)
+        self.gaussian_warp = _linear(width, 3)
+        self.gaussian_scaling = _linear(width, 3)
+        self.gaussian_rotation = _linear(width, 4)
+        self.local_rotation = _linear(width, 4)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Draw the weights: SC-GS's trunk and heads, almost no motion at first; biases of the trunk are zero.
+
+        `generator` lives on the CPU, so that a start is the same on every device.
+        """
+        if self.timenet is not None:
+            for layer in self.timenet:
+                if isinstance(layer, nn.Linear):  # torch's default for linear layers, which SC-GS leaves here
+                    bound = 1 / math.sqrt(layer.in_features)
+                    _fill_uniform(layer.weight, bound, generator)
+                    _fill_uniform(layer.bias, bound, generator)
+        for layer in self.linear:
+            assert isinstance(layer, nn.Linear)
+            _fill_uniform(layer.weight, math.sqrt(6 / layer.in_features), generator)
+            layer.bias.zero_()
+        for name, std in _HEAD_STD.items():
+            head: nn.Linear = getattr(self, name)
+            drawn = torch.randn(head.weight.shape, generator=generator)
+            head.weight.copy_(drawn * std)
+            head.bias.zero_()
+
+    def forward(self, points: Tensor, times: Tensor) -> NodeMotion:
+        """Motion of control points.
+
+        Args:
+            points: (..., 3) canonical positions. times: (..., 1) in [0, 1]. Leading sizes broadcast: points
+                (M, 3) and times (T, 1, 1) give (T, M, ·).
+        """
+        embedded_time = encode(times, self.time_bands)
+        if self.timenet is not None:
+            embedded_time = self.timenet(embedded_time)
+        lead = (points[..., :1] + times).shape[:-1]
+        embedded = [encode(points, _POINT_BANDS), embedded_time]
+        inputs = torch.cat([part.expand(*lead, part.shape[-1]) for part in embedded], dim=-1)
+        hidden = inputs
+        for index, layer in enumerate(self.linear):
+            hidden = torch.relu(layer(hidden))
+            if index == _SKIP_AFTER:
+                hidden = torch.cat([inputs, hidden], dim=-1)
+        return NodeMotion(
+            translation=self.gaussian_warp(hidden),
+            rotation=self.gaussian_rotation(hidden),
+            scaling=self.gaussian_scaling(hidden),
+            local_rotation=self.local_rotation(hidden),
+        )
+
+
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer of zeros: torch's own initialisation would read the global generator."""
+    layer = nn.Linear(inputs, outputs, device="meta")
+    layer.weight = nn.Parameter(torch.zeros(outputs, inputs))
+    layer.bias = nn.Parameter(torch.zeros(outputs))
+    return layer
+
+
+def _fill_uniform(tensor: Tensor, bound: float, generator: torch.Generator) -> None:
+    tensor.copy_((2 * torch.rand(tensor.shape, generator=generator) - 1) * bound)

@@ -1,0 +1,366 @@
+"""The dynamic Gaussian field: canonical Gaussians, control points that move them, pictures and 2-D flow of it.
+
+Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control points is a static one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mvtokenflow.cameras import Cameras
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.splat import control
+from mvtokenflow.splat.deform import DeformNetwork
+from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
+from mvtokenflow.splat.normals import normals_from_depth
+from mvtokenflow.splat.project_sh import MAX_DEGREE
+from mvtokenflow.splat.rasterize import Backend, rasterize
+
+NEAR_PLANE = 0.01
+_ALPHA_FLOOR = 1e-10
+_SOLID = 0.5  # alpha from which a pixel counts as the object
+_RELIABLE_OPACITY = 0.1  # control points are put on Gaussians at least this opaque: floaters lie far out
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldConfig:
+    """What a field is made of.
+
+    Attributes:
+        control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
+        neighbours: K, the control points that steer a Gaussian (paper: 3).
+        hyper_dim: extra coordinates in which Gaussians find their control points (SC-GS's recipes: 8).
+        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers.
+        time_network: encode time by a small network (SC-GS's `is_blender`) or by sines alone.
+        local_frame: Gaussians turn about their control points (SC-GS's `local_frame`).
+        rotation: "frame" turns Gaussians by the blended frames of their control points, so that a rigid
+            motion of the control points moves them rigidly; "residual" is SC-GS: another output of the
+            network is added to the quaternion.
+        sh_degree: 0 to 3, highest band of view-dependent colour.
+        background: colour behind the object, in [0, 1].
+        depth_tolerance: world units by which a surface may lie behind the rendered depth and still count
+            as visible in `flow`.
+    """
+
+    control_points: int = 512
+    neighbours: int = 3
+    hyper_dim: int = 8
+    width: int = 256
+    depth: int = 8
+    time_network: bool = True
+    local_frame: bool = True
+    rotation: Literal["frame", "residual"] = "frame"
+    sh_degree: int = 0
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    depth_tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        least = {"control_points": 1, "neighbours": 1, "hyper_dim": 0, "width": 1, "depth": 6, "sh_degree": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < low:
+                raise ConfigError(f"field.{name} is {value!r}; expected a whole number of at least {low}")
+        if self.neighbours > self.control_points:
+            raise ConfigError(
+                f"field.neighbours is {self.neighbours} but there are {self.control_points} control points; "
+                "lower it"
+            )
+        if self.sh_degree > MAX_DEGREE:
+            raise ConfigError(f"field.sh_degree is {self.sh_degree}; expected 0 to {MAX_DEGREE}")
+        if self.rotation not in ("frame", "residual"):
+            raise ConfigError(f"field.rotation is {self.rotation!r}; expected 'frame' or 'residual'")
+        if len(self.background) != 3 or not all(0 <= part <= 1 for part in self.background):
+            raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
+        if not self.depth_tolerance > 0:
+            raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able settings; `FieldConfig(**settings)` gives it back."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True)
+class Render:
+    """Pictures of C cameras at one time.
+
+    Attributes:
+        rgb: (C, H, W, 3) on the background, not clamped. alpha: (C, H, W, 1) in [0, 1].
+        depth: (C, H, W, 1) expected camera z in world units, 0 where nothing is.
+        cameras: what it was seen by.
+        meta: as of `rasterize`; after a backward pass `meta["means2d"].grad` drives densification.
+        flow: (C, H, W, 2) pixels to the other time on this grid, divided by alpha; None if not asked for.
+        depth_then: (C, H, W, 1) camera z at the other time of what is seen now; None likewise.
+    """
+
+    rgb: Tensor
+    alpha: Tensor
+    depth: Tensor
+    cameras: Cameras
+    meta: dict[str, Any] = field(repr=False)
+    flow: Tensor | None = None
+    depth_then: Tensor | None = None
+
+    @cached_property
+    def normals(self) -> tuple[Tensor, Tensor]:
+        """As of `normals_from_depth`: normal (C, H, W, 3) and valid (C, H, W) bool. Made on first use."""
+        return normals_from_depth(self.depth, self.alpha, self.cameras)
+
+    @property
+    def normal(self) -> Tensor:
+        """(C, H, W, 3) unit normals in the world frame, 0 where not valid."""
+        return self.normals[0]
+
+
+def render_gaussians(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    background: Sequence[float] | Tensor = (1.0, 1.0, 1.0),
+    flow_to: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Render:
+    """Colour, alpha, expected depth and, where asked for, flow, all in one pass of the rasterizer.
+
+    Args:
+        gaussians: activated, of any time.
+        cameras: C of them, batch (C,).
+        background: (3,) or per camera (C, 3), in [0, 1].
+        flow_to: (N, 3) centres of the same Gaussians at another time. Each carries its own displacement on
+            the picture plane, blended like a colour (paper section 3.2) and divided by alpha, so that
+            half-covered silhouette pixels move as far as the object does.
+
+    Raises:
+        DataError: `flow_to` does not fit.
+    """
+    means = gaussians.means
+    viewmats, intrinsics = cameras.world_to_camera.to(means), cameras.intrinsics.to(means)
+    colors = gaussians.colors_seen(cameras)
+    backgrounds = torch.as_tensor(background, dtype=means.dtype, device=means.device)
+    backgrounds = backgrounds.expand(len(cameras), 3)
+    if flow_to is not None:
+        if flow_to.shape != means.shape:
+            raise DataError(f"flow_to has the shape {tuple(flow_to.shape)}; expected {tuple(means.shape)}")
+        here, _ = _pixels(means, viewmats, intrinsics, cameras.kind)
+        there, then = _pixels(flow_to, viewmats, intrinsics, cameras.kind)
+        colors = torch.cat([colors.expand(*then.shape, 3), there - here, then[..., None]], dim=-1)
+        backgrounds = nn.functional.pad(backgrounds, (0, 3))
+    render, alpha, meta = rasterize(
+        means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        colors,
+        viewmats,
+        intrinsics,
+        cameras.width,
+        cameras.height,
+        camera_model=cameras.kind,
+        render_mode="RGB+ED",
+        backgrounds=backgrounds,
+        near_plane=NEAR_PLANE,
+        backend=backend,
+    )
+    moved = render[..., 3:6] / alpha.clamp_min(_ALPHA_FLOOR) if flow_to is not None else None
+    return Render(
+        rgb=render[..., :3],
+        alpha=alpha,
+        depth=render[..., -1:],
+        cameras=cameras,
+        meta=meta,
+        flow=None if moved is None else moved[..., :2],
+        depth_then=None if moved is None else moved[..., 2:],
+    )
+
+
+def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
+    """(C, H, W) bool: pixels of the object that are still seen at the other time.
+
+    A pixel counts if alpha ≥ 0.5, its target lies inside the picture, and what it shows is not more than
+    `tolerance` behind the rendered depth there: the farthest of the four pixels around the target that show
+    the object, since depth is steep at grazing angles.
+
+    Args:
+        now: rendered with `flow_to` the time of `then`, by the same cameras.
+        tolerance: world units.
+    """
+    if now.flow is None or now.depth_then is None:
+        raise ValueError("`now` was rendered without flow_to")
+    views, height, width = now.alpha.shape[:3]
+    x = torch.arange(width, device=now.flow.device, dtype=now.flow.dtype) + 0.5
+    y = torch.arange(height, device=now.flow.device, dtype=now.flow.dtype) + 0.5
+    target = now.flow.detach() + torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    inside = ((target >= 0) & (target <= target.new_tensor([width, height]))).all(-1)
+    # -inf where nothing is: a target there is seen by no pixel, hence not visible
+    surface = torch.where(then.alpha >= _SOLID, then.depth, -torch.inf)[..., 0].detach().flatten(1)
+    corner = (target - 0.5).floor().nan_to_num(0.0)
+    farthest = torch.full_like(now.alpha[..., 0], -torch.inf).detach()
+    for dx in (0, 1):
+        for dy in (0, 1):
+            column = (corner[..., 0] + dx).clamp(0, width - 1).long()
+            row = (corner[..., 1] + dy).clamp(0, height - 1).long()
+            depth = surface.gather(1, (row * width + column).flatten(1)).reshape(views, height, width)
+            farthest = torch.maximum(farthest, depth)
+    unhidden = now.depth_then[..., 0].detach() <= farthest + tolerance
+    return (now.alpha[..., 0] >= _SOLID) & inside & unhidden
+
+
+class DynamicField(nn.Module):
+    """Gaussians that move: `at(t)` gives them, `render` and `flow` show them.
+
+    Times are in [0, 1]. Without control points every time is the same.
+    """
+
+    def __init__(
+        self, config: FieldConfig, gaussians: GaussianModel, control_points: control.ControlPoints | None = None
+    ) -> None:
+        super().__init__()
+        if gaussians.sh_degree != config.sh_degree or gaussians.hyper.shape[1] != config.hyper_dim:
+            raise ConfigError(
+                f"the Gaussians have sh_degree {gaussians.sh_degree} and {gaussians.hyper.shape[1]} hyper "
+                f"coordinates, the config says {config.sh_degree} and {config.hyper_dim}"
+            )
+        self.config = config
+        self.gaussians = gaussians
+        self.control = control_points
+
+    @classmethod
+    def from_points(cls, config: FieldConfig, points: Tensor, colors: Tensor) -> "DynamicField":
+        """A static field on points (N, 3) with colours (N, 3) in [0, 1], as 3DGS starts."""
+        model = GaussianModel.from_points(
+            points, colors, sh_degree=config.sh_degree, hyper_dim=config.hyper_dim
+        )
+        return cls(config, model)
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether there are control points."""
+        return self.control is not None
+
+    @torch.no_grad()
+    def with_control_points(self, count: int | None = None, *, generator: torch.Generator) -> "DynamicField":
+        """A dynamic field of these Gaussians, not yet moving.
+
+        Control points are put on centres of Gaussians at least 0.1 opaque by farthest point sampling, which
+        would otherwise seek out the faint floaters around the object. Their radii start at the distance to
+        their neighbours (`control.spacing`).
+
+        Args:
+            count: number of control points, default `config.control_points`.
+            generator: on the CPU; draws the network's weights.
+
+        Raises:
+            DataError: fewer Gaussians than control points.
+        """
+        config = self.config if count is None else replace(self.config, control_points=count)
+        means = self.gaussians.means.detach()
+        solid = means[self.gaussians.logit_opacities.sigmoid() >= _RELIABLE_OPACITY]
+        if len(solid) < config.control_points:
+            raise DataError(
+                f"{len(solid)} of {len(means)} Gaussians are at least {_RELIABLE_OPACITY} opaque, too few for "
+                f"{config.control_points} control points; lower field.control_points or train longer"
+            )
+        positions = solid[control.farthest_points(solid, config.control_points)]
+        network = DeformNetwork(config.width, config.depth, time_network=config.time_network)
+        network.initialise(generator)
+        points = control.ControlPoints(
+            positions, network.to(means), hyper_dim=config.hyper_dim, neighbours=config.neighbours
+        )
+        model = GaussianModel(**{name: value.detach() for name, value in self.gaussians.named().items()})
+        return DynamicField(config, model, points)
+
+    def at(self, t: float) -> Gaussians:
+        """The Gaussians at time t in [0, 1]."""
+        return self.at_many([t])[0]
+
+    def at_many(self, times: Sequence[float] | Tensor) -> list[Gaussians]:
+        """The Gaussians at several times; cheaper than one by one, as weights do not depend on time."""
+        still = self.gaussians.activated()
+        if self.control is None:
+            return [still] * len(times)
+        motion = self.control.motion(times)
+        residual = self.config.rotation == "residual"
+        if not residual:
+            motion = motion._replace(rotation=motion.local_rotation)
+        deformation = control.blend(
+            still.means,
+            self.control.positions,
+            motion,
+            self.control.skinning(still.means, self.gaussians.hyper),
+            local_frame=self.config.local_frame,
+            rotation_as_residual=residual,
+        )
+        means, quats, scales = control.deform(
+            still.means, self.gaussians.quats, still.scales, deformation, rotation_as_residual=residual
+        )
+        quats, scales = nn.functional.normalize(quats, dim=-1), scales.abs()
+        return [
+            replace(still, means=mean, quats=quat, scales=scale)
+            for mean, quat, scale in zip(means, quats, scales, strict=True)
+        ]
+
+    def control_positions(self, times: Sequence[float] | Tensor) -> Tensor:
+        """(T, M, 3) positions of the control points at T times.
+
+        Raises:
+            DataError: a static field.
+        """
+        if self.control is None:
+            raise DataError("a static field has no control points; call with_control_points first")
+        return self.control.trajectories(times)
+
+    def render(
+        self,
+        cameras: Cameras,
+        t: float,
+        *,
+        background: Sequence[float] | Tensor | None = None,
+        flow_to: float | None = None,
+        sh_degree: int | None = None,
+    ) -> Render:
+        """Pictures at time t.
+
+        Args:
+            background: default `config.background`.
+            flow_to: another time; the pictures then carry the flow from t to it.
+            sh_degree: leaves out bands above, for training that adds them one by one.
+        """
+        gaussians = self.at_many([t] if flow_to is None else [t, flow_to])
+        if sh_degree is not None:
+            gaussians[0] = gaussians[0].truncated(sh_degree)
+        return render_gaussians(
+            gaussians[0],
+            cameras,
+            background=self.config.background if background is None else background,
+            flow_to=None if flow_to is None else gaussians[1].means,
+        )
+
+    def flow(self, cameras: Cameras, t0: float, t1: float) -> tuple[Tensor, Tensor]:
+        """Optical flow from t0 to t1 on the grid of t0.
+
+        Returns:
+            flow (C, H, W, 2), (dx, dy) in pixels, and visible (C, H, W) bool (see `visible_after`). Where
+            nothing is visible flow is what faint Gaussians say there, 0 if there are none.
+        """
+        start, end = self.at_many([t0, t1])
+        now = render_gaussians(start, cameras, flow_to=end.means)
+        with torch.no_grad():
+            then = render_gaussians(end, cameras)
+        assert now.flow is not None
+        return now.flow, visible_after(now, then, self.config.depth_tolerance)
+
+
+def _pixels(
+    points: Tensor, viewmats: Tensor, intrinsics: Tensor, kind: Literal["pinhole", "ortho"]
+) -> tuple[Tensor, Tensor]:
+    """(C, N, 2) pixels and (C, N) camera z; finite, with finite gradients, also behind a pinhole camera."""
+    camera = points @ viewmats[:, :3, :3].transpose(1, 2) + viewmats[:, None, :3, 3]
+    depth = camera[..., 2]
+    plane = camera[..., :2]
+    if kind == "pinhole":
+        plane = plane / depth.clamp_min(NEAR_PLANE)[..., None]
+    focal = torch.stack([intrinsics[:, 0, 0], intrinsics[:, 1, 1]], dim=-1)
+    return plane * focal[:, None] + intrinsics[:, None, :2, 2], depth

@@ -1,0 +1,332 @@
+"""3-D Gaussians: their activated values, the trainable parameters behind them, and where they start."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from mvtokenflow.cameras import Cameras
+from mvtokenflow.errors import DataError
+from mvtokenflow.splat.project_sh import MAX_DEGREE, sh_colors
+
+SH_C0 = 0.28209479177387814  # the constant band: colour = SH_C0 · features_dc + 0.5
+PARAMETERS = (
+    "means",
+    "log_scales",
+    "quats",
+    "logit_opacities",
+    "features_dc",
+    "features_rest",
+    "hyper",
+)
+INITIAL_OPACITY = 0.1
+HYPER_OFFSET = 1e-2  # Gaussians start at minus, control points at plus this in every hyper coordinate
+_SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """N Gaussians as the rasterizer takes them.
+
+    Attributes:
+        means: (N, 3) centres in the world.
+        quats: (N, 4) unit wxyz.
+        scales: (N, 3) standard deviations in world units, positive.
+        opacities: (N,) in [0, 1].
+        colors: (N, 3), or with `sh_degree` spherical-harmonic coefficients (N, (sh_degree + 1)², 3).
+        sh_degree: None for plain colours, else 0 to 3.
+    """
+
+    means: Tensor
+    quats: Tensor
+    scales: Tensor
+    opacities: Tensor
+    colors: Tensor
+    sh_degree: int | None = None
+
+    def __post_init__(self) -> None:
+        count = self.means.shape[0]
+        bands = () if self.sh_degree is None else ((self.sh_degree + 1) ** 2,)
+        expected = {
+            "means": (count, 3),
+            "quats": (count, 4),
+            "scales": (count, 3),
+            "opacities": (count,),
+            "colors": (count, *bands, 3),
+        }
+        _check_shapes({name: getattr(self, name) for name in expected}, expected)
+
+    def __len__(self) -> int:
+        return int(self.means.shape[0])
+
+    def truncated(self, sh_degree: int) -> "Gaussians":
+        """The same with bands above `sh_degree` left out; plain colours stay as they are."""
+        if self.sh_degree is None or sh_degree >= self.sh_degree:
+            return self
+        return replace(self, colors=self.colors[:, : (sh_degree + 1) ** 2], sh_degree=sh_degree)
+
+    def colors_seen(self, cameras: Cameras) -> Tensor:
+        """Colours towards C cameras: (N, 3) where they do not depend on the view, else (C, N, 3).
+
+        An ortho camera sees everything along its axis, so its arbitrary distance does not enter.
+        """
+        if self.sh_degree is None:
+            return self.colors
+        poses = cameras.world_to_camera.to(self.means)
+        if cameras.kind == "ortho":
+            directions = poses[:, 2, :3].unsqueeze(1)
+        else:
+            directions = self.means - cameras.centres.to(self.means)[:, None]
+        return sh_colors(self.sh_degree, directions, self.colors)
+
+
+class GaussianModel(nn.Module):
+    """The trainable parameters of N Gaussians, before activation.
+
+    Attributes:
+        means: (N, 3). log_scales: (N, 3), `exp` gives world units. quats: (N, 4) wxyz of any length.
+        logit_opacities: (N,), `sigmoid` gives [0, 1].
+        features_dc: (N, 1, 3) and features_rest: (N, (sh_degree + 1)² - 1, 3), bands as in 3DGS.
+        hyper: (N, h) coordinates that, besides the position, decide which control points steer a Gaussian
+            (SC-GS); h may be 0.
+    """
+
+    means: nn.Parameter
+    log_scales: nn.Parameter
+    quats: nn.Parameter
+    logit_opacities: nn.Parameter
+    features_dc: nn.Parameter
+    features_rest: nn.Parameter
+    hyper: nn.Parameter
+
+    def __init__(
+        self,
+        means: Tensor,
+        log_scales: Tensor,
+        quats: Tensor,
+        logit_opacities: Tensor,
+        features_dc: Tensor,
+        features_rest: Tensor,
+        hyper: Tensor,
+    ) -> None:
+        super().__init__()
+        given = (means, log_scales, quats, logit_opacities, features_dc, features_rest, hyper)
+        self.assign(dict(zip(PARAMETERS, given, strict=True)))
+
+    def assign(self, values: dict[str, Tensor]) -> None:
+        """Replace all parameters, also by another number of Gaussians; each becomes a new `nn.Parameter`.
+
+        Raises:
+            DataError: shapes that do not fit together.
+        """
+        count = values["means"].shape[0]
+        bands = values["features_rest"].shape[1] + 1
+        if bands not in [(degree + 1) ** 2 for degree in range(MAX_DEGREE + 1)]:
+            raise DataError(f"features_rest has {bands - 1} bands; expected 0, 3, 8 or 15")
+        expected = {
+            "means": (count, 3),
+            "log_scales": (count, 3),
+            "quats": (count, 4),
+            "logit_opacities": (count,),
+            "features_dc": (count, 1, 3),
+            "features_rest": (count, bands - 1, 3),
+            "hyper": (count, values["hyper"].shape[-1]),
+        }
+        _check_shapes(values, expected)
+        for name in PARAMETERS:
+            setattr(self, name, nn.Parameter(values[name].detach().clone()))
+
+    def __len__(self) -> int:
+        return int(self.means.shape[0])
+
+    @property
+    def sh_degree(self) -> int:
+        """Highest band of spherical harmonics held, 0 to 3."""
+        return math.isqrt(self.features_rest.shape[1] + 1) - 1
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """The parameters under the names of `PARAMETERS`."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    def activated(self) -> Gaussians:
+        """The Gaussians these parameters stand for; plain colours where `sh_degree` is 0."""
+        degree = self.sh_degree
+        if degree == 0:
+            colors = (SH_C0 * self.features_dc[:, 0] + 0.5).clamp_min(0.0)
+        else:
+            colors = torch.cat([self.features_dc, self.features_rest], dim=1)
+        return Gaussians(
+            means=self.means,
+            quats=nn.functional.normalize(self.quats, dim=-1),
+            scales=self.log_scales.exp(),
+            opacities=self.logit_opacities.sigmoid(),
+            colors=colors,
+            sh_degree=degree or None,
+        )
+
+    @classmethod
+    def from_points(cls, points: Tensor, colors: Tensor, *, sh_degree: int = 0, hyper_dim: int = 0) -> Self:
+        """Round, faint Gaussians on points, as 3DGS starts: the size is that of the gap to the neighbours.
+
+        Args:
+            points: (N, 3), N ≥ 2. colors: (N, 3) in [0, 1].
+            sh_degree: 0 to 3; bands above 0 start at zero.
+            hyper_dim: h, the number of hyper coordinates.
+
+        Raises:
+            DataError: fewer than two points, or shapes that do not fit.
+        """
+        if points.shape[0] < 2:
+            raise DataError(f"{points.shape[0]} points to start from; the size needs at least two")
+        _check_shapes({"points": points, "colors": colors}, dict.fromkeys(("points", "colors"), points.shape))
+        count, made = points.shape[0], points.detach()
+        log_scales = 0.5 * _gap_squared(made).clamp_min(_SCALE_FLOOR).log()
+        return cls(
+            means=made,
+            log_scales=log_scales[:, None].expand(-1, 3),
+            quats=made.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
+            logit_opacities=made.new_full((count,), INITIAL_OPACITY).logit(),
+            features_dc=((colors - 0.5) / SH_C0)[:, None],
+            features_rest=made.new_zeros(count, (sh_degree + 1) ** 2 - 1, 3),
+            hyper=made.new_full((count, hyper_dim), -HYPER_OFFSET),
+        )
+
+    @classmethod
+    def from_gaussians(cls, gaussians: Gaussians, *, hyper_dim: int = 0) -> Self:
+        """Parameters whose activated values are `gaussians`, e.g. those of a .ply file."""
+        colors = gaussians.colors
+        if gaussians.sh_degree is None:
+            colors = ((colors - 0.5) / SH_C0)[:, None]
+        tiny = torch.finfo(colors.dtype).eps
+        return cls(
+            means=gaussians.means,
+            log_scales=gaussians.scales.log(),
+            quats=gaussians.quats,
+            logit_opacities=gaussians.opacities.logit(tiny),
+            features_dc=colors[:, :1],
+            features_rest=colors[:, 1:],
+            hyper=colors.new_full((len(gaussians), hyper_dim), -HYPER_OFFSET),
+        )
+
+
+def visual_hull(
+    alpha: Tensor,
+    cameras: Cameras,
+    count: int,
+    generator: torch.Generator,
+    extent: float = 1.0,
+    *,
+    rgb: Tensor | None = None,
+    resolution: int = 64,
+    surface: float = 0.75,
+) -> tuple[Tensor, Tensor]:
+    """Random points inside all masks, with the colours the cameras see there.
+
+    The cube [-extent, extent]³ is cut into voxels; those whose centre falls into every mask are the hull.
+    Points are jittered inside their voxel.
+
+    Args:
+        alpha: (V, H, W) coverage in [0, 1]; 0.5 is the edge.
+        cameras: the V cameras, ortho or pinhole, of that picture size.
+        count: number of points.
+        generator: draws the points, on the device of `alpha`.
+        extent: half side of the cube in world units.
+        rgb: (V, H, W, 3) in [0, 1]; without it the points are mid-grey.
+        resolution: voxels per side.
+        surface: share of points on the hull's surface; the rest is spread inside, where the true surface is
+            in hollows that no silhouette shows.
+
+    Returns:
+        points (count, 3) and colors (count, 3): the mean over the cameras that see the voxel, over all of
+        them where none does.
+
+    Raises:
+        DataError: no voxel lies inside all masks, or sizes do not fit.
+    """
+    expected = {"alpha": (len(cameras), cameras.height, cameras.width)}
+    _check_shapes({"alpha": alpha}, expected)
+    step = 2 * extent / resolution
+    axis = (torch.arange(resolution, device=alpha.device, dtype=alpha.dtype) + 0.5) * step - extent
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
+    pixels, seen, depth = _pixel_indices(grid, cameras)
+    inside = (seen & (alpha.flatten(1).gather(1, pixels) >= 0.5)).all(0)
+    if not bool(inside.any()):
+        raise DataError(
+            f"no point of the cube of half side {extent} lies inside all {len(cameras)} masks; "
+            "check the cameras and that every mask shows the object"
+        )
+    hull = inside.nonzero()[:, 0]
+    volume = inside.reshape(1, 1, resolution, resolution, resolution).to(alpha)
+    # A voxel is inside the surface where it and its six neighbours are filled; the cube's border is empty.
+    padded = nn.functional.pad(volume, (1, 1, 1, 1, 1, 1))[0, 0]
+    core = volume[0, 0].clone()
+    for dim in range(3):
+        for shift in (0, 2):
+            core *= padded.narrow(dim, shift, resolution)[
+                tuple(slice(None) if other == dim else slice(1, -1) for other in range(3))
+            ]
+    on_surface = core.flatten()[hull] == 0
+    outer = _draw(hull[on_surface], round(count * surface), generator)
+    chosen = torch.cat([outer, _draw(hull, count - outer.shape[0], generator)])
+    jitter = torch.rand(count, 3, generator=generator, device=alpha.device, dtype=alpha.dtype) - 0.5
+    points = grid[chosen] + jitter * step
+    if rgb is None:
+        return points, torch.full_like(points, 0.5)
+    return points, _colors_seen(rgb, pixels, depth, hull, chosen, step)
+
+
+def _pixel_indices(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
+    """Of points (n, 3): flat pixel (V, n), whether it is inside the picture, and camera depth (V, n)."""
+    moved = replace(
+        cameras,
+        world_to_camera=cameras.world_to_camera.to(points),
+        intrinsics=cameras.intrinsics.to(points),
+    )
+    pixels, depth = moved.project(points)
+    column, row = pixels.floor().nan_to_num(-1.0, -1.0, -1.0).clamp(-1, 1e6).long().unbind(-1)
+    seen = (column >= 0) & (column < cameras.width) & (row >= 0) & (row < cameras.height) & (depth > 0)
+    flat = row.clamp(0, cameras.height - 1) * cameras.width + column.clamp(0, cameras.width - 1)
+    return flat, seen, depth
+
+
+def _draw(voxels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of them: each at most once where there are enough, else as evenly as can be."""
+    rounds = -(-count // max(voxels.shape[0], 1))
+    drawn = [
+        voxels[torch.randperm(voxels.shape[0], generator=generator, device=voxels.device)]
+        for _ in range(rounds)
+    ]
+    return torch.cat([*drawn, voxels[:0]])[:count]
+
+
+def _colors_seen(
+    rgb: Tensor, pixels: Tensor, depth: Tensor, hull: Tensor, chosen: Tensor, step: float
+) -> Tensor:
+    """Mean colour of voxels over the cameras in which nothing of the hull lies in front."""
+    views = rgb.shape[0]
+    nearest = torch.full((views, rgb.shape[1] * rgb.shape[2]), torch.inf, device=rgb.device, dtype=depth.dtype)
+    nearest = nearest.scatter_reduce(1, pixels[:, hull], depth[:, hull], "amin")
+    at = pixels[:, chosen]
+    # Two voxels of slack: a pixel may be crossed by several voxels of a slanted surface.
+    visible = (depth[:, chosen] <= nearest.gather(1, at) + 2 * step).to(rgb)[..., None]
+    visible = torch.where(visible.sum(0) > 0, visible, torch.ones_like(visible))
+    colors = rgb.flatten(1, 2).gather(1, at[..., None].expand(-1, -1, 3))
+    return (colors * visible).sum(0) / visible.sum(0)
+
+
+def _gap_squared(points: Tensor) -> Tensor:
+    """(N,) mean squared distance to the three nearest other points."""
+    found = min(3, points.shape[0] - 1)
+    on_host = points.double().cpu().numpy()  # once per start, not in a hot path
+    distances, _ = cKDTree(on_host).query(on_host, k=found + 1)
+    return torch.from_numpy((distances[:, 1:] ** 2).mean(1)).to(points)
+
+
+def _check_shapes(values: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    for name, shape in expected.items():
+        if tuple(values[name].shape) != tuple(shape):
+            raise DataError(f"{name} has the shape {tuple(values[name].shape)}; expected {tuple(shape)}")
