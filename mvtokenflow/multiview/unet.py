@@ -151,7 +151,7 @@ class UNetConfig:
         """
         known = {field.name for field in fields(cls)}
         levels = len(mapping.get("block_out_channels", cls.block_out_channels))
-        chosen: dict[str, Any] = {}
+        chosen: dict[str, Any] = {"layers_per_block": 2, "transformer_layers_per_block": 1}
         for key, value in mapping.items():
             if key in _FIXED:
                 _check(value == _FIXED[key], key, value, repr(_FIXED[key]))
