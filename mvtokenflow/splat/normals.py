@@ -32,7 +32,7 @@ def normals_from_depth(
     expected = (len(cameras), cameras.height, cameras.width, 1)
     if tuple(depth.shape) != expected or depth.shape != alpha.shape:
         raise ValueError(
-            f"depth {tuple(depth.shape)} and alpha {tuple(alpha.shape)} must both be {expected} for these cameras"
+            f"depth {tuple(depth.shape)} and alpha {tuple(alpha.shape)} must both be {expected} here"
         )
     points = _points(depth, cameras)
     across = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
