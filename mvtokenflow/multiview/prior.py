@@ -80,3 +80,31 @@ class MultiviewPrior:
             )
         if not (self.background == 0.5 or self.background in (0.0, 1.0)):
             raise ValueError(f"background is {self.background}; expected 0.0, 0.5 or 1.0")
+
+
+def encode_normals(normal: Tensor, alpha: Tensor, background: float) -> Tensor:
+    """A prior's normal maps (..., 3) in [0, 1] of unit world normals (..., 3) and alpha (..., 1).
+
+    Encoded is 0.5 n + 0.5 with n in the front camera's axes: x right, y up, z to the viewer, which is the
+    frame of *all* views of Era3D.
+    """
+    x, y, z = normal.unbind(-1)
+    encoded = 0.5 * torch.stack((x, z, -y), dim=-1) + 0.5
+    return encoded * alpha + background * (1 - alpha)
+
+
+def decode_normals(pictures: Tensor, background: float) -> tuple[Tensor, Tensor]:
+    """Unit world normals (..., 3), zero outside the object, and alpha (..., 1) of normal maps (..., 3).
+
+    A normal lies on the unit sphere and the background off it, at the origin (0.5) or at a corner of the cube
+    (0, 1), so that the distance from the background tells them apart. Alpha is that distance over its smallest
+    value on the sphere, with a tenth cut off at both ends against noise. For 0.5 an edge pixel gets its
+    coverage; for 0 and 1 it gets its coverage or, where the normal points away from the corner, more.
+    """
+    vectors = 2 * pictures - 1
+    outside = vectors.new_full((3,), 2 * background - 1)
+    nearest = abs(float(outside.norm()) - 1)
+    distance = (vectors - outside).norm(dim=-1, keepdim=True)
+    alpha = ((distance / nearest - 0.1) / 0.8).clamp(0, 1)
+    x, y, z = torch.nn.functional.normalize(vectors - (1 - alpha) * outside, dim=-1).unbind(-1)
+    return torch.stack((x, -z, y), dim=-1) * (alpha > 0), alpha
