@@ -117,7 +117,7 @@ class GaussianModel(nn.Module):
         given = (means, log_scales, quats, logit_opacities, features_dc, features_rest, hyper)
         self.assign(dict(zip(PARAMETERS, given, strict=True)))
 
-    def assign(self, values: dict[str, Tensor]) -> None:
+    def assign(self, values: Mapping[str, Tensor]) -> None:
         """Replace all parameters, also by another number of Gaussians; each becomes a new `nn.Parameter`.
 
         Raises:

@@ -1,0 +1,313 @@
+"""Adaptive density: Gaussians are added where the picture pulls at them and removed where they do nothing.
+
+After 3D Gaussian Splatting (Kerbl et al. 2023) with its published thresholds, but adding changes the picture as
+little as possible: a clone shares its parent's opacity and a split keeps mass and extent.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
+from mvtokenflow.splat.reference import ALPHA_MIN, rotation_matrices
+
+SPLIT_SHRINK = 1.6  # as in 3DGS: each half has 1/1.6 of the length of the whole
+CLONE_SHIFT = 0.1  # standard deviations between a clone and its parent, or they would stay one for ever
+# A Gaussian much smaller than a pixel is blurred to a variance of 0.3 pixels² and may lie on a pixel's corner,
+# 0.5 pixels² off all centres; below this opacity such a one is under the rasterizer's 1/255 in every pixel and
+# would never get a gradient again.
+OPACITY_FLOOR = 1.02 * ALPHA_MIN * math.exp(0.5 * 0.5 / 0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityConfig:
+    """When Gaussians are added and removed, in training steps.
+
+    Attributes:
+        start, stop: densify at steps in (start, stop). every: steps between.
+        grow_gradient: mean gradient of the loss by a Gaussian's place in the picture, in NDC units (the
+            picture is 2 wide), from which it is cloned or split. With `absolute` use about 8e-4.
+        grow_scale: Gaussians up to this share of the extent are cloned, larger ones split.
+        prune_opacity: fainter ones are removed.
+        prune_scale: ones with an axis longer than this share of the extent are removed, once opacities have
+            been reset for the first time.
+        reset_every: steps between opacity resets, 0 for never. reset_opacity: what opacities are lowered to.
+        absolute: add up absolute values of pixels' gradients (AbsGS), so that opposite pulls do not cancel.
+        max_count: no more Gaussians than this; the strongest gradients go first.
+
+    Raises:
+        ConfigError: a value out of range, or a reset from which Gaussians would be pruned or get no gradient.
+    """
+
+    start: int = 500
+    stop: int = 15_000
+    every: int = 100
+    grow_gradient: float = 2e-4
+    grow_scale: float = 0.01
+    prune_opacity: float = 0.005
+    prune_scale: float = 0.1
+    reset_every: int = 3_000
+    reset_opacity: float = 0.02
+    absolute: bool = False
+    max_count: int = 200_000
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if not math.isfinite(value) or value < 0:
+                raise ConfigError(f"density.{entry.name} is {value}; expected a finite number, 0 or more")
+        if self.every < 1 or self.max_count < 1:
+            raise ConfigError("density.every and density.max_count must be at least 1")
+        least = max(OPACITY_FLOOR, 2 * self.prune_opacity)
+        if not least <= self.reset_opacity <= 1:
+            raise ConfigError(
+                f"density.reset_opacity is {self.reset_opacity}; expected {least:.4f} to 1: fainter Gaussians "
+                "are pruned or too faint for any pixel to pull at them"
+            )
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What pictures said about N Gaussians since the last densification.
+
+    Attributes:
+        gradients: (N,) sum over views of gradient norms in NDC units. views: (N,) views that saw it.
+    """
+
+    gradients: Tensor
+    views: Tensor
+
+    @classmethod
+    def empty(cls, model: GaussianModel) -> "Statistics":
+        """Nothing seen yet."""
+        zeros = torch.zeros_like(model.logit_opacities, requires_grad=False)
+        return cls(gradients=zeros, views=zeros.clone())
+
+    def accumulate(self, meta: Mapping[str, Any], *, absolute: bool = False, renders: int = 1) -> "Statistics":
+        """With the views of one `rasterize` call added, after the backward pass.
+
+        Thresholds are made for a loss that is the mean over one picture. A mean over `renders` calls of C
+        cameras each has gradients smaller by that factor, which is undone here.
+
+        Args:
+            meta: of `rasterize`. absolute: take `absgrad`.
+            renders: calls of `rasterize` that the loss is a mean over, e.g. the times of a training step.
+
+        Raises:
+            DataError: no gradient there (no backward pass yet), or not of these Gaussians.
+        """
+        means2d: Tensor = meta["means2d"]
+        gradient = getattr(means2d, "absgrad", None) if absolute else means2d.grad
+        if gradient is None:
+            raise DataError("the render has no gradient by means2d; call this after the backward pass")
+        if gradient.shape[1:] != (*self.gradients.shape, 2):
+            raise DataError(
+                f"the render shows {gradient.shape[1]} Gaussians, the statistics have {len(self.gradients)}"
+            )
+        half = gradient.new_tensor([meta["width"] / 2, meta["height"] / 2])
+        norms = torch.linalg.vector_norm(gradient * half, dim=-1) * (meta["n_cameras"] * renders)
+        seen = (meta["radii"] > 0).all(-1)
+        return Statistics(
+            gradients=self.gradients + torch.where(seen, norms, 0.0).sum(0),
+            views=self.views + seen.sum(0),
+        )
+
+    @property
+    def mean(self) -> Tensor:
+        """(N,) mean gradient norm over the views that saw it; 0 where none did."""
+        return self.gradients / self.views.clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many Gaussians one step of density control added and removed."""
+
+    cloned: int = 0
+    split: int = 0
+    pruned: int = 0
+    reset: bool = False
+
+
+def control_density(
+    step: int,
+    model: GaussianModel,
+    optimizer: torch.optim.Optimizer,
+    statistics: Statistics,
+    config: DensityConfig,
+    generator: torch.Generator,
+    *,
+    extent: float = 1.0,
+) -> tuple[Statistics, Change]:
+    """What density control does after training step `step` (counted from 1); often nothing.
+
+    The parameters of `model` are replaced in place and in `optimizer`, whose moments follow the surviving
+    Gaussians and are zero for new ones.
+
+    Args:
+        optimizer: holds any of the model's parameters, in any grouping.
+        generator: draws where clones go, on the model's device.
+        extent: size of the scene in world units that `grow_scale` and `prune_scale` are shares of. The
+            default is the half width of the cube that Era3D's cameras frame; 3DGS takes the cameras' spread,
+            which says nothing about an object seen by ortho cameras.
+
+    Returns:
+        the statistics to go on with, and what was done.
+
+    Raises:
+        DataError: every Gaussian would be removed.
+    """
+    change = Change()
+    if config.start < step < config.stop and step % config.every == 0:
+        change = densify(model, optimizer, statistics.mean, config, generator, extent=extent)
+        too_large = config.prune_scale if 0 < config.reset_every < step else math.inf
+        pruned = prune(model, optimizer, opacity=config.prune_opacity, scale=too_large * extent)
+        change = replace(change, pruned=pruned)
+        statistics = Statistics.empty(model)
+    if config.reset_every and 0 < step < config.stop and step % config.reset_every == 0:
+        reset_opacity(model, optimizer, config.reset_opacity)
+        change = replace(change, reset=True)
+    return statistics, change
+
+
+@torch.no_grad()
+def densify(
+    model: GaussianModel,
+    optimizer: torch.optim.Optimizer,
+    gradients: Tensor,
+    config: DensityConfig,
+    generator: torch.Generator,
+    *,
+    extent: float = 1.0,
+) -> Change:
+    """Clone small Gaussians with large gradients, split large ones; see the module and `control_density`.
+
+    A clone and its parent both get opacity `1 - sqrt(1 - o)`, so that together they cover what the parent
+    did. A split replaces a Gaussian by two along its longest axis that together have its mass and variance.
+    """
+    count = len(model)
+    wanted = gradients >= config.grow_gradient
+    room = max(0, config.max_count - count)
+    if int(wanted.sum()) > room:
+        strongest = gradients.argsort(descending=True, stable=True)[:room]
+        wanted = torch.zeros_like(wanted).index_fill(0, strongest, True) & wanted
+    small = model.log_scales.exp().amax(-1) <= config.grow_scale * extent
+    clones, splits = (wanted & small).nonzero()[:, 0], (wanted & ~small).nonzero()[:, 0]
+    if len(clones) + len(splits) == 0:
+        return Change()
+    values = {name: value.detach().clone() for name, value in model.named().items()}
+    values["logit_opacities"][clones] = _share(values["logit_opacities"][clones], 0.5)
+    cloned = {name: value[clones] for name, value in values.items()}
+    drawn = torch.randn(len(clones), 3, generator=generator, device=gradients.device, dtype=gradients.dtype)
+    cloned["means"] = cloned["means"] + CLONE_SHIFT * _to_world(cloned, drawn)
+    wholes = {name: value[splits] for name, value in values.items()}
+    kept = torch.cat([(~wanted).nonzero()[:, 0], clones]).sort().values
+    parts = [{name: value[kept] for name, value in values.items()}, cloned, *_halves(wholes)]
+    added = len(clones) + 2 * len(splits)
+    _replace(
+        model,
+        optimizer,
+        {name: torch.cat([part[name] for part in parts]) for name in PARAMETERS},
+        lambda moment: torch.cat([moment[kept], moment.new_zeros(added, *moment.shape[1:])]),
+    )
+    return Change(cloned=len(clones), split=len(splits))
+
+
+@torch.no_grad()
+def prune(
+    model: GaussianModel,
+    optimizer: torch.optim.Optimizer,
+    *,
+    opacity: float = 0.005,
+    scale: float = math.inf,
+) -> int:
+    """Remove Gaussians fainter than `opacity` or with an axis longer than `scale` world units; how many.
+
+    Raises:
+        DataError: none would be left.
+    """
+    keep = (model.logit_opacities.sigmoid() >= opacity) & (model.log_scales.exp().amax(-1) <= scale)
+    if bool(keep.all()):
+        return 0
+    if not bool(keep.any()):
+        raise DataError(
+            f"all {len(model)} Gaussians are fainter than {opacity} or larger than {scale}; check the masks "
+            "and the extent of the scene, or lower density.prune_opacity"
+        )
+    kept = keep.nonzero()[:, 0]
+    values = {name: value[kept] for name, value in model.named().items()}
+    removed = len(model) - len(kept)
+    _replace(model, optimizer, values, lambda moment: moment[kept])
+    return removed
+
+
+@torch.no_grad()
+def reset_opacity(model: GaussianModel, optimizer: torch.optim.Optimizer, opacity: float = 0.02) -> None:
+    """Lower all opacities to `opacity` and forget their moments, so that only what is needed grows back.
+
+    Opacities below `OPACITY_FLOOR` are raised to it: fainter Gaussians could get no gradient at all and would
+    neither grow back nor be pruned.
+    """
+    logits = model.logit_opacities
+    logits.copy_(logits.sigmoid().clamp(OPACITY_FLOOR, opacity).logit())
+    for name, moment in optimizer.state.get(logits, {}).items():
+        if _is_moment(moment, logits):
+            optimizer.state[logits][name] = torch.zeros_like(moment)
+
+
+def _share(logits: Tensor, share: float) -> Tensor:
+    """Logit opacity with `share` of the optical depth `-log(1 - opacity)`."""
+    clear = share * torch.nn.functional.logsigmoid(-logits)
+    return torch.log(-torch.expm1(clear)) - clear
+
+
+def _to_world(values: Mapping[str, Tensor], local: Tensor) -> Tensor:
+    """Vectors (n, 3) in standard deviations along the axes of Gaussians, in world units."""
+    axes = rotation_matrices(values["quats"])
+    return (axes @ (values["log_scales"].exp() * local)[..., None])[..., 0]
+
+
+def _halves(wholes: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Two Gaussians for each, side by side along its longest axis, with its variance and optical mass.
+
+    With a length of 1/s of the whole, halves at ±sqrt(1 - 1/s²) standard deviations have its variance, and
+    s/2 of its optical depth each have its mass.
+    """
+    longest = torch.nn.functional.one_hot(wholes["log_scales"].argmax(-1), 3).to(wholes["means"])
+    shift = _to_world(wholes, longest) * math.sqrt(1 - SPLIT_SHRINK**-2)
+    half = dict(wholes)
+    half["log_scales"] = wholes["log_scales"] - longest * math.log(SPLIT_SHRINK)
+    half["logit_opacities"] = _share(wholes["logit_opacities"], SPLIT_SHRINK / 2)
+    return [half | {"means": wholes["means"] - shift}, half | {"means": wholes["means"] + shift}]
+
+
+def _is_moment(value: Any, parameter: Tensor) -> bool:
+    """Whether an optimizer's state is kept per entry of the parameter; its step count is not."""
+    return isinstance(value, Tensor) and value.shape == parameter.shape
+
+
+def _replace(
+    model: GaussianModel,
+    optimizer: torch.optim.Optimizer,
+    values: Mapping[str, Tensor],
+    follow: Callable[[Tensor], Tensor],
+) -> None:
+    """Give the model new values, and the optimizer the new parameters with `follow`ed moments."""
+    before = model.named()
+    model.assign(values)
+    renamed = {id(before[name]): (before[name], new) for name, new in model.named().items()}
+    for group in optimizer.param_groups:
+        for index, parameter in enumerate(group["params"]):
+            if id(parameter) not in renamed:
+                continue
+            old, new = renamed[id(parameter)]
+            group["params"][index] = new
+            state = optimizer.state.pop(old, None)
+            if state is not None:
+                optimizer.state[new] = {
+                    name: follow(value) if _is_moment(value, old) else value for name, value in state.items()
+                }

@@ -1,0 +1,183 @@
+"""Fields and Gaussians on disk: one safetensors file per field, one standard 3DGS .ply per moment."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from plyfile import PlyData, PlyElement, PlyParseError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.files import atomic_path
+from mvtokenflow.splat.control import ControlPoints
+from mvtokenflow.splat.deform import DeformNetwork
+from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.splat.gaussians import PARAMETERS, SH_C0, GaussianModel, Gaussians
+from mvtokenflow.splat.project_sh import MAX_DEGREE
+
+FORMAT = "mvtokenflow-field"
+VERSION = "1"
+_GEOMETRY = ("x", "y", "z", "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)))
+_DC = tuple(f"f_dc_{channel}" for channel in range(3))
+_NORMALS = ("nx", "ny", "nz")  # always 0: some viewers expect the columns
+
+
+def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
+    """Write a field and its config, atomically.
+
+    Args:
+        path: of a .safetensors file; replaced if it is there.
+        half: store float16. A unit-sized object is then exact to about 5e-4, good for viewing, not for
+            training on.
+    """
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _tensors(field).items()}
+    metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(field.config.to_dict())}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
+    """The field of a file written by `save_field`, in float32.
+
+    Raises:
+        DataError: no such file, not a field, a newer version, or tensors missing or of wrong shape.
+    """
+    metadata, tensors = _read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise DataError(f"{path}: not a field of this project; expected a file written by save_field")
+    if metadata.get("version") != VERSION:
+        raise DataError(
+            f"{path}: has version {metadata.get('version')}, this program reads {VERSION}; upgrade the program"
+        )
+    tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}
+    try:
+        settings = json.loads(metadata["config"])
+        config = FieldConfig(**settings | {"background": tuple(settings["background"])})
+        model = GaussianModel(**{name: tensors.pop(f"gaussians.{name}") for name in PARAMETERS})
+        field = DynamicField(config, model, _control_points(config, tensors))
+    except (KeyError, TypeError, ValueError, ConfigError, DataError, RuntimeError) as error:
+        raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
+    return field.to(device)
+
+
+def write_ply(path: Path, gaussians: Gaussians) -> None:
+    """Write Gaussians as 3DGS viewers read them: values before activation, atomically.
+
+    Columns x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3, float32 little endian: logit
+    opacity, logarithm of scale, wxyz quaternion; f_rest runs over bands within a colour channel.
+    """
+    host = {
+        "means": gaussians.means,
+        "opacity": gaussians.opacities.logit(torch.finfo(torch.float32).eps),
+        "scales": gaussians.scales.log(),
+        "quats": gaussians.quats,
+        "colors": gaussians.colors,
+    }
+    arrays = {name: value.detach().float().cpu().numpy() for name, value in host.items()}
+    colors = arrays["colors"]
+    if gaussians.sh_degree is None:
+        colors = ((colors - 0.5) / SH_C0)[:, None]
+    rest = colors[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), -1)
+    columns = [
+        arrays["means"],
+        np.zeros((len(gaussians), 3), np.float32),
+        colors[:, 0],
+        rest,
+        arrays["opacity"][:, None],
+        arrays["scales"],
+        arrays["quats"],
+    ]
+    names = (*_GEOMETRY[:3], *_NORMALS, *_DC, *_rest_names(rest.shape[1]), *_GEOMETRY[3:])
+    table = np.concatenate(columns, axis=1).astype("<f4")
+    rows = table.view([(name, "<f4") for name in names])[:, 0]
+    with atomic_path(path) as temporary:
+        PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(temporary)
+
+
+def read_ply(path: Path) -> Gaussians:
+    """Gaussians of a 3DGS .ply file, activated, float32; plain colours where it has no f_rest.
+
+    Raises:
+        DataError: no such file, not a .ply, columns missing, or values that are not finite.
+    """
+    try:
+        vertex = PlyData.read(path)["vertex"].data
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; give a .ply of 3D Gaussians") from error
+    except (PlyParseError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a .ply ({error}); export it again") from error
+    names = set(vertex.dtype.names or ())
+    missing = [name for name in (*_GEOMETRY, *_DC) if name not in names]
+    if missing:
+        raise DataError(
+            f"{path}: lacks the columns {', '.join(missing)}; give a 3D Gaussian Splatting .ply, "
+            "not a point cloud"
+        )
+    rest_count = sum(name.startswith("f_rest_") for name in names)
+    degrees = {3 * ((degree + 1) ** 2 - 1): degree for degree in range(MAX_DEGREE + 1)}
+    if rest_count not in degrees or not names.issuperset(_rest_names(rest_count)):
+        raise DataError(
+            f"{path}: has {rest_count} f_rest columns; expected 0, 9, 24 or 45, numbered from 0 without gaps"
+        )
+    geometry, dc, rest = (_columns(vertex, part) for part in (_GEOMETRY, _DC, _rest_names(rest_count)))
+    if not all(bool(part.isfinite().all()) for part in (geometry, dc, rest)):
+        raise DataError(f"{path}: holds NaN or infinite values; export it again")
+    bands = torch.cat([dc[:, None], rest.reshape(len(dc), 3, -1).transpose(1, 2)], dim=1)
+    degree = degrees[rest_count]
+    return Gaussians(
+        means=geometry[:, :3],
+        quats=torch.nn.functional.normalize(geometry[:, 7:11], dim=-1),
+        scales=geometry[:, 4:7].exp(),
+        opacities=geometry[:, 3].sigmoid(),
+        colors=bands if degree else (SH_C0 * dc + 0.5).clamp_min(0.0),
+        sh_degree=degree or None,
+    )
+
+
+def _tensors(field: DynamicField) -> dict[str, Tensor]:
+    """Everything a field consists of; the names in the file are those of its `state_dict`."""
+    return dict(field.state_dict())
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a field written by save_field")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            return stored.metadata() or {}, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: cannot be read as safetensors ({error}); write it again") from error
+
+
+def _control_points(config: FieldConfig, tensors: dict[str, Tensor]) -> ControlPoints | None:
+    """Of what is left when the Gaussians are taken out; None where nothing is.
+
+    Raises:
+        RuntimeError: names or shapes do not fit (torch's strict loading).
+    """
+    if not tensors:
+        return None
+    state = {name.removeprefix("control."): value for name, value in tensors.items()}
+    network = DeformNetwork(config.width, config.depth, time_network=config.time_network)
+    points = ControlPoints(
+        state["positions"], network, hyper_dim=config.hyper_dim, neighbours=config.neighbours
+    )
+    points.to(state["positions"].device).load_state_dict(state)
+    return points
+
+
+def _rest_names(count: int) -> tuple[str, ...]:
+    return tuple(f"f_rest_{index}" for index in range(count))
+
+
+def _columns(vertex: NDArray[np.void], names: tuple[str, ...]) -> Tensor:
+    """(N, len(names)) float32."""
+    table = np.empty((len(vertex), len(names)), np.float32)
+    for index, name in enumerate(names):
+        table[:, index] = vertex[name]
+    return torch.from_numpy(table)
