@@ -6,6 +6,7 @@ import typer
 
 from mvtokenflow import __version__
 from mvtokenflow.commands import talk
+from mvtokenflow.commands.train_clip import train_clip
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +24,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
     if version:
         typer.echo(__version__)
         raise typer.Exit
+
+
+app.command("train-clip")(train_clip)
 
 
 def main() -> None:
