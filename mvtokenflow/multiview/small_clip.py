@@ -24,7 +24,7 @@ from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, Weig
 from mvtokenflow.files import atomic_path, canonical_json, sha256_file
 
 WEIGHTS = Path(__file__).parent / "weights" / "clip.safetensors"
-WEIGHTS_SHA256 = ""
+WEIGHTS_SHA256 = "7b8451e2e266623e2a21ed27aeae1ab88553984a3afcd055329d51894aa05bcb"
 
 DOMAINS = ("normal map", "color map")
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
