@@ -226,6 +226,25 @@ def _compare(
 
 
 @kernel()
+def _moments(x: Any, y: Any, means_x: Any, means_y: Any, squares: Any, products: Any) -> None:
+    """What is blurred of one row. Slices, so that the compiler sees indices from 0 and makes vectors."""
+    for j in range(x.size):
+        a, b = x[j], y[j]
+        means_x[j] = a
+        means_y[j] = b
+        squares[j] = a * a + b * b
+        products[j] = a * b
+
+
+@kernel()
+def _gradient(x: Any, y: Any, by_mean: Any, by_squares: Any, by_product: Any, scale: Any, out: Any) -> None:
+    """The chain rule of `_moments` for one row."""
+    two = out.dtype.type(2)
+    for j in range(x.size):
+        out[j] = scale * (by_mean[j] + two * x[j] * by_squares[j] + y[j] * by_product[j])
+
+
+@kernel()
 def _sweep(x: Any, y: Any, channels: int, window: Any, gradient: Any, scale: Any) -> float:
     """Sum of SSIM of one picture (H, W·C); rings hold the 11 rows that are in reach.
 
@@ -242,16 +261,17 @@ def _sweep(x: Any, y: Any, channels: int, window: Any, gradient: Any, scale: Any
     derivatives = np.zeros(3 * padded, x.dtype)
     slopes = np.zeros(_TAPS * terms * 3 * span, x.dtype)
     scratch = np.zeros(span, x.dtype)
-    two = x.dtype.type(2)
     found = 0.0
     for i in range(height + 2 * _RADIUS):
         if i < height:
-            for j in range(count):
-                a, b = x[i, j], y[i, j]
-                rows[margin + j] = a
-                rows[padded + margin + j] = b
-                rows[2 * padded + margin + j] = a * a + b * b
-                rows[3 * padded + margin + j] = a * b
+            _moments(
+                x[i],
+                y[i],
+                rows[margin:],
+                rows[padded + margin :],
+                rows[2 * padded + margin :],
+                rows[3 * padded + margin :],
+            )
         else:
             rows[:] = 0
         _blur_across(rows, 4, span, channels, window, moments, i % _TAPS)
@@ -270,9 +290,7 @@ def _sweep(x: Any, y: Any, channels: int, window: Any, gradient: Any, scale: Any
         if last < 0:
             continue
         _blur_down(slopes, 3, span, last, window, means)
-        for j in range(count):
-            by = means[j] + two * x[last, j] * means[span + j] + y[last, j] * means[2 * span + j]
-            gradient[last, j] = scale * by
+        _gradient(x[last], y[last], means, means[span:], means[2 * span :], scale, gradient[last])
     return found
 
 
