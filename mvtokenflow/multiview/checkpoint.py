@@ -1,0 +1,333 @@
+"""Read Era3D's released weights: a diffusers folder, here or on the Hugging Face hub.
+
+Nothing is assumed about the numbers in the folder: the configuration is compared key by key with the network
+that this package rebuilds, every tensor must be there, and damaged files are found before anything is built.
+"""
+
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
+from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.multiview.era3d import UnclipEncoder, VaeCodec, encode_prompts
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.unet import MultiviewUNet
+
+ERA3D = "pengHTYX/MacLab-Era3D-512-6view"
+
+# unet/config.json and scheduler/scheduler_config.json of the release (step 40000, EMA weights).
+ERA3D_UNET: dict[str, Any] = {
+    "in_channels": 8,
+    "out_channels": 4,
+    "sample_size": 64,
+    "block_out_channels": [320, 640, 1280, 1280],
+    "layers_per_block": 2,
+    "attention_head_dim": [5, 10, 20, 20],
+    "transformer_layers_per_block": 1,
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+    "class_embed_type": "projection",
+    "projection_class_embeddings_input_dim": 2048,
+    "down_block_types": [*["CrossAttnDownBlockMV2D"] * 3, "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", *["CrossAttnUpBlockMV2D"] * 3],
+    "mid_block_type": "UNetMidBlockMV2DCrossAttn",
+    "num_views": 6,
+    "selfattn_block": "self_rowwise",
+    "multiview_attention": True,
+    "mvcd_attention": True,
+    "cd_attention_mid": False,
+    "cd_attention_last": False,
+    "num_regress_blocks": 3,
+    "projection_camera_embeddings_input_dim": 4,
+    "use_dino": False,
+    "addition_downsample": False,
+    "act_fn": "silu",
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+}
+ERA3D_SCHEDULER: dict[str, Any] = {
+    "_class_name": "DDIMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "rescale_betas_zero_snr": False,
+    "thresholding": False,
+}
+# Either the released network or its variant for orthographic input, which estimates no pose.
+_POSE_KEYS = ("regress_elevation", "regress_focal_length")
+
+_CONFIGS = {
+    "unet": "config.json",
+    "scheduler": "scheduler_config.json",
+    "vae": "config.json",
+    "image_encoder": "config.json",
+    "image_normalizer": "config.json",
+    "image_noising_scheduler": "scheduler_config.json",
+    "feature_extractor": "preprocessor_config.json",
+}
+_TEXT_CONFIGS = {"text_encoder": "config.json", "tokenizer": "tokenizer_config.json"}
+_STEMS = {"image_encoder": "model", "text_encoder": "model"}
+_WITH_WEIGHTS = ("unet", "vae", "image_encoder", "image_normalizer", "text_encoder")
+_POSITION_BUFFER = "position_ids"  # older CLIP files store this constant
+
+
+def find_checkpoint(source: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: a local path, or a hub name such as `ERA3D`, fetched into the hub's cache.
+
+    Raises:
+        WeightsMissingError: neither; the message has the command that gets the weights.
+    """
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        raise WeightsMissingError(f"{source}: no such folder; get the weights with: {_command(ERA3D)}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    kinds = ["*.json", "*.txt", "*.safetensors", "*.bin"]
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=kinds))
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsMissingError(
+            f"{source}: not on this machine, and the hub cannot be reached or has no such weights ({reason}); "
+            f"where it can be reached, run: {_command(source)}, and give that folder"
+        ) from error
+
+
+def config_differences(folder: Path) -> list[str]:
+    """One line for every setting of a checkpoint that is not Era3D's; empty for the released weights.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: no such configuration, or not JSON.
+    """
+    unet, scheduler = _config(folder, "unet"), _config(folder, "scheduler")
+    lines = _differences(unet, ERA3D_UNET, "unet/config.json")
+    pose = [unet.get(key) for key in _POSE_KEYS]
+    if pose not in ([True, True], [False, False]):
+        lines.append(
+            f"unet/config.json: {' and '.join(_POSE_KEYS)} are {pose}, expected both true or both false"
+        )
+    return lines + _differences(scheduler, ERA3D_SCHEDULER, "scheduler/scheduler_config.json")
+
+
+def load_era3d(
+    folder: Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    prompts: Path | None = None,
+    strict: bool = True,
+) -> MultiviewPrior:
+    """Build the prior of a checkpoint folder in the released layout, safetensors or .bin, of any float type.
+
+    Args:
+        dtype, device: of all networks.
+        prompts: folder with Era3D's `normal_embeds.pt` and `clr_embeds.pt`, (6, 77, 1024) each; otherwise
+            they are computed with the checkpoint's text encoder.
+        strict: refuse settings that are not Era3D's (`config_differences`). Without, the folder's own are used.
+
+    Raises:
+        WeightsMissingError: a file is missing.
+        WeightsCorruptError: a file is damaged, or its tensors are not those of the network.
+        ConfigError: the settings differ.
+    """
+    _check_files(folder, with_text=prompts is None)
+    lines = config_differences(folder) if strict else []
+    if lines:
+        raise ConfigError(f"{folder}: not Era3D's settings: {'; '.join(lines)}")
+    from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler
+    from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
+        StableUnCLIPImageNormalizer,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    vae = _pretrained(AutoencoderKL, folder / "vae", dtype, device)
+    unet = _unet(folder / "unet", dtype, device)
+    encoder = UnclipEncoder(
+        CLIPImageProcessor.from_pretrained(str(folder / "feature_extractor")),
+        _pretrained(CLIPVisionModelWithProjection, folder / "image_encoder", dtype, device),
+        _pretrained(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype, device),
+        _scheduler(DDPMScheduler, folder / "image_noising_scheduler"),
+    )
+    size = int(_config(folder, "unet")["sample_size"]) * 2 ** (len(vae.config.block_out_channels) - 1)
+    texts = _computed_prompts(folder, dtype, device) if prompts is None else _stored_prompts(prompts)
+    return MultiviewPrior(
+        unet=unet,
+        scheduler=_scheduler(DDIMScheduler, folder / "scheduler"),
+        codec=VaeCodec(vae, unet.config.num_views),
+        image_encoder=encoder,
+        prompts=texts.to(device, dtype),
+        cameras=orbit(ERA3D_AZIMUTHS_DEG, size=size, kind="ortho", radius=1.3),
+        size=size,
+        background=1.0,
+    )
+
+
+def _command(source: str) -> str:
+    return f"hf download {source} --local-dir {source.split('/')[-1]}"
+
+
+def _config(folder: Path, component: str) -> dict[str, Any]:
+    name = (_CONFIGS | _TEXT_CONFIGS)[component]
+    path = folder / component / name
+    if not path.is_file():
+        raise WeightsMissingError(f"{path}: no such file; get the whole checkpoint with: {_command(ERA3D)}")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsCorruptError(f"{path}: not JSON ({error}); download it again") from error
+    return config
+
+
+def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> list[str]:
+    lines = []
+    for key, value in expected.items():
+        if key not in found and value not in (None, False):
+            lines.append(f"{name}: {key} is missing, expected {value!r}")
+        elif key in found and found[key] != value:
+            lines.append(f"{name}: {key} is {found[key]!r}, expected {value!r}")
+    return lines
+
+
+def _check_files(folder: Path, *, with_text: bool) -> None:
+    """Every file is there and whole; building starts only then."""
+    if not folder.is_dir():
+        raise WeightsMissingError(f"{folder}: no such folder; get the weights with: {_command(ERA3D)}")
+    components = _CONFIGS | (_TEXT_CONFIGS if with_text else {})
+    for component in components:
+        _config(folder, component)
+    for component in _WITH_WEIGHTS:
+        if component in components:
+            _check_whole(_weights(folder / component))
+
+
+def _weights(folder: Path) -> Path:
+    """The weights file of a component."""
+    stem = _STEMS.get(folder.name, "diffusion_pytorch_model")
+    legacy = "pytorch_model" if stem == "model" else stem
+    names = [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{legacy}.bin", f"{legacy}.fp16.bin"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsMissingError(
+        f"{folder}: no weights ({', '.join(names)}); get the whole checkpoint with: {_command(ERA3D)}"
+    )
+
+
+def _check_whole(path: Path) -> None:
+    if path.suffix == ".bin":
+        if not zipfile.is_zipfile(path):
+            raise WeightsCorruptError(f"{path}: cut off, or not a file of torch.save; download it again")
+        return
+    try:
+        with safe_open(path, "pt"):
+            pass
+    except SafetensorError as error:
+        raise WeightsCorruptError(f"{path}: damaged or cut off ({error}); download it again") from error
+
+
+def _unet(folder: Path, dtype: torch.dtype, device: torch.device | str) -> MultiviewUNet:
+    with torch.device("meta"):
+        unet = MultiviewUNet.from_config(_config(folder.parent, "unet"))
+    path = _weights(folder)
+    tensors = _read(path, dtype, device)
+    expected = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    _check_keys(path, missing=expected.keys() - found.keys(), unexpected=found.keys() - expected.keys())
+    wrong = [
+        f"{name} is {found[name]}, expected {expected[name]}" for name in found if found[name] != expected[name]
+    ]
+    if wrong:
+        raise WeightsCorruptError(f"{path}: {len(wrong)} tensors of another shape: {'; '.join(wrong[:3])}")
+    unet.load_state_dict(tensors, assign=True)
+    return unet.eval().requires_grad_(False)
+
+
+def _read(path: Path, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
+    """Tensors of a file, each converted as it is read, so that two copies of a network never exist."""
+    if path.suffix == ".bin":
+        try:
+            stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        except Exception as error:  # torch raises several kinds for damaged archives and unsafe pickles
+            raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
+        return {name: tensor.to(device, dtype) for name, tensor in stored.items()}
+    with safe_open(path, "pt") as stream:
+        return {name: stream.get_tensor(name).to(device, dtype) for name in stream.keys()}  # noqa: SIM118
+
+
+def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:
+    """A component by its own library, which would fill missing tensors with random numbers: refused here."""
+    path = _weights(folder)
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    options |= {"variant": "fp16"} if ".fp16." in path.name else {}
+    try:
+        network, notes = kind.from_pretrained(str(folder), **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
+    unexpected = {name for name in notes["unexpected_keys"] if not name.endswith(_POSITION_BUFFER)}
+    _check_keys(path, missing=set(notes["missing_keys"]), unexpected=unexpected)
+    if notes["mismatched_keys"]:
+        raise WeightsCorruptError(f"{path}: tensors of another shape: {list(notes['mismatched_keys'])[:3]}")
+    moved = network.to(device, dtype)
+    return moved.eval().requires_grad_(False)
+
+
+def _scheduler(kind: Any, folder: Path) -> Any:
+    return kind.from_pretrained(str(folder))
+
+
+def _check_keys(path: Path, missing: set[str], unexpected: set[str]) -> None:
+    for names, what in ((missing, "are missing"), (unexpected, "do not belong to the network")):
+        if names:
+            shown = ", ".join(sorted(names)[:3])
+            raise WeightsCorruptError(
+                f"{path}: {len(names)} tensors {what}, such as {shown}; these are weights of another network, "
+                "or the download is incomplete"
+            )
+
+
+def _computed_prompts(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
+    return encode_prompts(tokenizer, _pretrained(CLIPTextModel, folder / "text_encoder", dtype, device))
+
+
+def _stored_prompts(folder: Path) -> Tensor:
+    """(2, 6, L, D) of the two files that come with Era3D's code."""
+    read = []
+    for name in ("normal_embeds.pt", "clr_embeds.pt"):
+        path = folder / name
+        if not path.is_file():
+            raise WeightsMissingError(
+                f"{path}: no such file; it is in Era3D's repository under mvdiffusion/data, or leave the "
+                "folder out and have the prompts computed"
+            )
+        try:
+            tensor = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises several kinds for damaged archives and unsafe pickles
+            raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
+        if not isinstance(tensor, Tensor) or tensor.ndim != 3 or len(tensor) != len(ERA3D_AZIMUTHS_DEG):
+            raise WeightsCorruptError(f"{path}: not a tensor (6, L, D) of text embeddings; download it again")
+        read.append(tensor)
+    return torch.stack(read)
