@@ -127,7 +127,8 @@ def blend(
     parts = [motion.rotation, motion.scaling]
     if local_frame:
         # R (x - n) + n + t - x = (R - 1) x + t - (R - 1) n: linear in what is blended
-        turn = rotation_matrices(_plus_one(motion.local_rotation)) - torch.eye(3).to(positions)
+        turn = rotation_matrices(_plus_one(motion.local_rotation))
+        turn = turn - torch.eye(3, dtype=turn.dtype, device=turn.device)
         shift = motion.translation - (turn @ positions[:, :, None])[..., 0]
         parts += [shift, turn.flatten(-2)]
     else:

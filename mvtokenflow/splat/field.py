@@ -6,7 +6,7 @@ Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control poin
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -208,6 +208,18 @@ def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
     return (now.alpha[..., 0] >= _SOLID) & inside & unhidden
 
 
+class Moments(NamedTuple):
+    """A field at T times.
+
+    Attributes:
+        gaussians: T sets of Gaussians.
+        control_positions: (T, M, 3), what `losses.arap` keeps rigid; None of a static field.
+    """
+
+    gaussians: list[Gaussians]
+    control_positions: Tensor | None
+
+
 class DynamicField(nn.Module):
     """Gaussians that move: `at(t)` gives them, `render` and `flow` show them.
 
@@ -278,10 +290,15 @@ class DynamicField(nn.Module):
 
     def at_many(self, times: Sequence[float] | Tensor) -> list[Gaussians]:
         """The Gaussians at several times; cheaper than one by one, as weights do not depend on time."""
+        return self.moments(times).gaussians
+
+    def moments(self, times: Sequence[float] | Tensor) -> Moments:
+        """`at_many` and `control_positions` from one pass of the network, the costliest part but rendering."""
         still = self.gaussians.activated()
         if self.control is None:
-            return [still] * len(times)
+            return Moments([still] * len(times), None)
         motion = self.control.motion(times)
+        positions = self.control.positions + motion.translation
         residual = self.config.rotation == "residual"
         if not residual:
             motion = motion._replace(rotation=motion.local_rotation)
@@ -297,10 +314,11 @@ class DynamicField(nn.Module):
             still.means, self.gaussians.quats, still.scales, deformation, rotation_as_residual=residual
         )
         quats, scales = nn.functional.normalize(quats, dim=-1), scales.abs()
-        return [
+        gaussians = [
             replace(still, means=mean, quats=quat, scales=scale)
             for mean, quat, scale in zip(means, quats, scales, strict=True)
         ]
+        return Moments(gaussians, positions)
 
     def control_positions(self, times: Sequence[float] | Tensor) -> Tensor:
         """(T, M, 3) positions of the control points at T times.
