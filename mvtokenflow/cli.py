@@ -6,6 +6,8 @@ import typer
 
 from mvtokenflow import __version__
 from mvtokenflow.commands import talk
+from mvtokenflow.commands.export import export
+from mvtokenflow.commands.render import render
 from mvtokenflow.commands.train_clip import train_clip
 
 app = typer.Typer(
@@ -26,6 +28,8 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+app.command("export")(export)
+app.command("render")(render)
 app.command("train-clip")(train_clip)
 
 

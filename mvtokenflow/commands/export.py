@@ -1,0 +1,93 @@
+"""`mvtf export`: a trained field as videos, pictures and .ply files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from mvtokenflow.commands.talk import Device, Json, check_device, print_json, progress, say
+
+if TYPE_CHECKING:
+    from mvtokenflow.cameras import CameraKind
+    from mvtokenflow.splat.field import DynamicField
+
+FieldFile = Annotated[
+    Path, typer.Argument(metavar="FIELD", help="A field.safetensors of a run.", show_default=False)
+]
+Size = Annotated[int, typer.Option(help="Width and height in pixels.")]
+Elevation = Annotated[float, typer.Option(help="Degrees above the horizon, within -90 and 90.")]
+Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the picture) or pinhole.")]
+Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white instead of RGBA.")]
+
+
+def open_field(path: Path, device: str) -> "tuple[DynamicField, dict[str, str]]":
+    """The field, and what identifies it in the record of an output folder."""
+    from mvtokenflow.files import sha256_file
+    from mvtokenflow.splat.io import load_field
+
+    check_device(device)
+    return load_field(path, device), {"sha256": sha256_file(path)}  # by content: a moved file is the same
+
+
+def export(
+    field_file: FieldFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
+    turntable: Annotated[
+        bool, typer.Option("--turntable", help="A video that goes round once while time runs.")
+    ] = False,
+    fixed: Annotated[
+        list[float] | None,
+        typer.Option(metavar="AZIMUTH", help="A video from this azimuth in degrees; may be repeated."),
+    ] = None,
+    ply: Annotated[bool, typer.Option("--ply", help="One 3DGS .ply file per frame.")] = False,
+    frames: Annotated[int, typer.Option(help="Frames, from the first to the last moment.")] = 32,
+    fps: Annotated[float, typer.Option(help="Frames per second of videos.")] = 8.0,
+    size: Size = 512,
+    elevation: Elevation = 0.0,
+    camera: Camera = "ortho",
+    opaque: Opaque = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Export a field: OUT/turntable, OUT/azimuth_<a> (frames and MP4) and OUT/ply.
+
+    Run it again to go on after an interruption, or to add another kind; what is there is kept.
+
+    Example: mvtf export runs/corgi/refine/field.safetensors -o corgi --turntable --fixed 75 --ply
+    """
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.splat import export as room
+
+    view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
+    angles = dict.fromkeys(fixed or [])  # each once
+    shots = {f"azimuth_{angle:g}": room.fixed_view(angle, frames) for angle in angles}
+    if turntable:
+        shots["turntable"] = room.turntable(frames)
+    if shots:
+        room.check_video(view, fps)
+    elif not ply:
+        raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
+    field, source = open_field(field_file, device)
+    made: list[dict[str, Any]] = []
+    with progress() as report:
+        for name, plan in shots.items():
+            video = room.export_video(
+                field,
+                plan,
+                view,
+                output / name,
+                fps=fps,
+                source=source,
+                opaque=opaque,
+                progress=report,
+            )
+            frame_folder = str(output / name / "frames")
+            made.append({"kind": name, "path": str(video), "frames": len(plan), "pictures": frame_folder})
+        if ply:
+            room.export_ply(field, frames, output / "ply", source=source, progress=report)
+            made.append({"kind": "ply", "path": str(output / "ply"), "frames": frames})
+    if as_json:
+        print_json({"field": source, "outputs": made})
+        return
+    for entry in made:
+        say(f"{entry['path']}: {entry['frames']} frames")

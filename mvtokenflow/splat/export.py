@@ -1,0 +1,230 @@
+"""A dynamic field as videos, picture sequences and .ply sequences.
+
+FOLDER/run.json             what it shows and how; another export into the same folder is refused
+FOLDER/frames/<n>.png       RGBA with straight alpha, or RGB on white
+FOLDER/<name of FOLDER>.mp4 the same on white
+FOLDER/<n>.ply              of `export_ply`: standard 3DGS files, one per frame
+
+Every file is written atomically; a file that is there is kept, so an interrupted export goes on where it
+stopped.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvtokenflow.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import digest_json
+from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.splat.io import write_ply
+from mvtokenflow.splat.run_folder import claim
+from mvtokenflow.video import Pixels, composite_white, read_rgb, read_rgba, to_uint8, write_png, write_video
+
+RADIUS = 3.0  # of the camera's orbit in world units; the object lies within 1
+MAX_SIZE = 8192
+_INVISIBLE = 0.5 / 255  # alphas below round to 0
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportView:
+    """How a field is looked at, whatever the azimuth.
+
+    Attributes:
+        size: width and height in pixels. elevation_deg: strictly within ±90.
+        kind: "ortho" sees world coordinates −1 to 1, as Era3D; "pinhole" stands `RADIUS` away.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    size: int = 512
+    elevation_deg: float = 0.0
+    kind: CameraKind = "ortho"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= MAX_SIZE:
+            raise ConfigError(f"size is {self.size}; choose 1 to {MAX_SIZE} pixels")
+        if not -90 < self.elevation_deg < 90:
+            raise ConfigError(
+                f"elevation is {self.elevation_deg} degrees; choose one strictly within -90 and 90"
+            )
+        if self.kind not in ("ortho", "pinhole"):
+            raise ConfigError(f"camera is {self.kind!r}; choose ortho or pinhole")
+
+    def cameras(self, azimuths_deg: Sequence[float]) -> Cameras:
+        """One camera per azimuth."""
+        return orbit(azimuths_deg, self.elevation_deg, size=self.size, kind=self.kind, radius=RADIUS)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: where the camera stands, and at which time in [0, 1].
+
+    Raises:
+        ConfigError: the time is outside [0, 1] or the azimuth is not finite.
+    """
+
+    azimuth_deg: float
+    time: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.time <= 1:
+            raise ConfigError(f"time is {self.time}; choose 0 (first frame) to 1 (last frame)")
+        if not np.isfinite(self.azimuth_deg):
+            raise ConfigError(f"azimuth is {self.azimuth_deg}; choose a finite angle in degrees")
+
+
+def frame_times(frames: int) -> list[float]:
+    """n / (frames − 1) for every frame n; one frame is at time 0.
+
+    Raises:
+        ConfigError: fewer than one frame.
+    """
+    if frames < 1:
+        raise ConfigError(f"{frames} frames were asked for; choose one or more")
+    return [n / max(frames - 1, 1) for n in range(frames)]
+
+
+def turntable(frames: int) -> list[Shot]:
+    """The camera goes round once while time runs once. The last frame is one step short of the first."""
+    return [Shot(360 * n / frames, time) for n, time in enumerate(frame_times(frames))]
+
+
+def fixed_view(azimuth_deg: float, frames: int) -> list[Shot]:
+    """The camera stands still while time runs once."""
+    return [Shot(azimuth_deg, time) for time in frame_times(frames)]
+
+
+@torch.no_grad()
+def picture(field: DynamicField, shot: Shot, view: ExportView, *, opaque: bool = False) -> Pixels:
+    """(size, size, 4) uint8 RGBA with straight alpha, white where nothing is; or `opaque`: RGB on white.
+
+    Raises:
+        DataError: the field renders NaN.
+    """
+    name = f"picture at azimuth {shot.azimuth_deg:g}, time {shot.time:g}"
+    background = (1.0, 1.0, 1.0) if opaque else (0.0, 0.0, 0.0)
+    seen = field.render(view.cameras([shot.azimuth_deg]), shot.time, background=background)
+    rgb, alpha = seen.rgb[0], seen.alpha[0].clamp(0, 1)
+    if not opaque:
+        straight = torch.where(alpha < _INVISIBLE, 1.0, rgb / alpha.clamp_min(_INVISIBLE))
+        rgb = torch.cat([straight, alpha], dim=-1)
+    return to_uint8(rgb.clamp(0, 1).cpu().numpy(), name)
+
+
+def write_frames(
+    field: DynamicField,
+    shots: Sequence[Shot],
+    view: ExportView,
+    folder: Path,
+    *,
+    opaque: bool = False,
+    label: str = "frames",
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the shots as `folder`/<n>.png; frames that are there are kept.
+
+    The caller has made sure (`claim`) that they are frames of the same export.
+    """
+    paths = [folder / f"{n:04d}.png" for n in range(len(shots))]
+    for done, (path, shot) in enumerate(zip(paths, shots, strict=True), 1):
+        if not path.exists():
+            write_png(path, picture(field, shot, view, opaque=opaque))
+        if progress is not None:
+            progress(label, done, len(paths))
+    return paths
+
+
+def check_video(view: ExportView, fps: float | Fraction) -> None:
+    """Refuse now what the encoder would refuse after everything is rendered.
+
+    Raises:
+        ConfigError: an odd size (yuv420p halves it), or a rate out of range.
+    """
+    if view.size % 2:
+        raise ConfigError(f"size is {view.size}; H.264 needs an even one, choose {view.size + 1}")
+    if not 0 < fps <= 1000:
+        raise ConfigError(f"fps is {fps}; choose a rate above 0 and up to 1000")
+
+
+def export_video(
+    field: DynamicField,
+    shots: Sequence[Shot],
+    view: ExportView,
+    folder: Path,
+    *,
+    fps: float | Fraction,
+    source: Mapping[str, Any],
+    opaque: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Frames and an H.264 MP4 of them on white, in `folder`.
+
+    Args:
+        shots: one per frame. fps: frames per second.
+        source: JSON-able, what identifies the field, such as the digest of its file.
+        opaque: frames as RGB on white instead of RGBA.
+
+    Returns:
+        The MP4.
+
+    Raises:
+        ConfigError: as `check_video`, or a folder of another export.
+        DataError: the folder holds other things, a kept frame is damaged, or the field renders NaN.
+    """
+    check_video(view, fps)
+    claim(
+        folder,
+        {
+            "field": dict(source),
+            "view": asdict(view),
+            "frames": len(shots),
+            "shots": digest_json([asdict(shot) for shot in shots]),
+            "fps": float(fps),
+            "opaque": opaque,
+        },
+    )
+    paths = write_frames(
+        field, shots, view, folder / "frames", opaque=opaque, label=folder.name, progress=progress
+    )
+    video = folder / f"{folder.name}.mp4"
+    if not video.exists():
+        read = read_rgb if opaque else _read_on_white
+        write_video(video, np.stack([read(path) for path in paths]), fps)
+    return video
+
+
+def _read_on_white(path: Path) -> Pixels:
+    return composite_white(read_rgba(path))
+
+
+@torch.no_grad()
+def export_ply(
+    field: DynamicField,
+    frames: int,
+    folder: Path,
+    *,
+    source: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> list[Path]:
+    """The Gaussians of every frame as standard 3DGS .ply files in `folder`; those that are there are kept.
+
+    Args, Raises: as `export_video`.
+    """
+    times = frame_times(frames)
+    claim(folder, {"field": dict(source), "frames": frames})
+    paths = [folder / f"{n:04d}.ply" for n in range(frames)]
+    for done, (path, time) in enumerate(zip(paths, times, strict=True), 1):
+        if not path.exists():
+            write_ply(path, field.at(time))
+        if progress is not None:
+            progress(folder.name, done, frames)
+    return paths
