@@ -356,6 +356,43 @@ def test_where_weights_are_looked_for(folder: Path, tmp_path: Path, monkeypatch:
         find_checkpoint(ERA3D)
 
 
+def test_safetensors_are_fetched_and_older_files_where_there_are_none(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert (name, revision) == (ERA3D, "main")
+        asked.append(allow_patterns)
+        return str(pristine)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_checkpoint(ERA3D, "main") == pristine
+    assert asked == [["*.json", "*.txt", "*.safetensors"]]
+    (pristine / "vae").rename(pristine / "kept")
+    try:
+        find_checkpoint(ERA3D, "main")
+    finally:
+        (pristine / "kept").rename(pristine / "vae")
+    assert asked[2:] == [["vae/*.bin"]]
+
+
+def test_components_of_different_checkpoints(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_folder(other, SMALL_UNET, SMALL_VAE, SMALL_VISION | {"projection_dim": 14}, crop=16)
+    shutil.rmtree(folder / "image_normalizer")
+    shutil.copytree(other / "image_normalizer", folder / "image_normalizer")
+    with pytest.raises(ConfigError, match=r"class labels have 28 channels where 20 are expected"):
+        load_era3d(folder, strict=False)
+
+
+def test_prompts_of_another_text_encoder(folder: Path, tmp_path: Path) -> None:
+    for name in ("normal_embeds.pt", "clr_embeds.pt"):
+        torch.save(torch.zeros(VIEWS, 77, 13), tmp_path / name)
+    with pytest.raises(ConfigError, match=r"prompts have 13 channels where 12 are expected"):
+        load_era3d(folder, strict=False, prompts=tmp_path)
+
+
 # ---- parity with the original pipeline ----
 
 

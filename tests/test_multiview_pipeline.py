@@ -357,6 +357,17 @@ def test_double_precision_is_kept() -> None:
     assert sample(clip(1), prior, steps=1).rgb.dtype == torch.float64
 
 
+def test_half_precision_networks_give_single_precision_pictures() -> None:
+    front = clip(2)
+    single = sample(front, steps=3)
+    prior = toy_prior()
+    prior.unet.to(torch.bfloat16)
+    half = sample(front, prior, steps=3)
+    assert half.rgb.dtype == half.normal.dtype == torch.float32
+    # Measured 0.036: guided by 3, bfloat16 keeps two to three digits.
+    assert 0 < (half.rgb - single.rgb).abs().max() < 0.1
+
+
 def test_overflow_is_reported() -> None:
     prior = toy_prior()
     with torch.no_grad():

@@ -100,18 +100,26 @@ def find_checkpoint(source: str, revision: str | None = None) -> Path:
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise WeightsMissingError(f"{source}: no such folder; get the weights with: {_command(ERA3D)}")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    kinds = ["*.json", "*.txt", "*.safetensors", "*.bin"]
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=kinds))
-    except (OSError, HfHubHTTPError, ValueError) as error:
+        return _fetched(source, revision)
+    except (OSError, ValueError) as error:  # the hub's own errors are OSErrors
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsMissingError(
             f"{source}: not on this machine, and the hub cannot be reached or has no such weights ({reason}); "
             f"where it can be reached, run: {_command(source)}, and give that folder"
         ) from error
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    """Settings and safetensors, and .bin files only of components that have no safetensors."""
+    from huggingface_hub import snapshot_download
+
+    def fetch(patterns: list[str]) -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+
+    folder = fetch(["*.json", "*.txt", "*.safetensors"])
+    older = [component for component in _WITH_WEIGHTS if not list((folder / component).glob("*.safetensors"))]
+    return fetch([f"{component}/*.bin" for component in older]) if older else folder
 
 
 def config_differences(folder: Path) -> list[str]:
@@ -169,8 +177,9 @@ def load_era3d(
         _pretrained(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype, device),
         _scheduler(DDPMScheduler, folder / "image_noising_scheduler"),
     )
-    size = int(_config(folder, "unet")["sample_size"]) * 2 ** (len(vae.config.block_out_channels) - 1)
     texts = _computed_prompts(folder, dtype, device) if prompts is None else _stored_prompts(prompts)
+    _check_fit(folder, unet, vae, encoder, texts)
+    size = int(_config(folder, "unet")["sample_size"]) * 2 ** (len(vae.config.block_out_channels) - 1)
     return MultiviewPrior(
         unet=unet,
         scheduler=_scheduler(DDIMScheduler, folder / "scheduler"),
@@ -181,6 +190,22 @@ def load_era3d(
         size=size,
         background=1.0,
     )
+
+
+def _check_fit(folder: Path, unet: MultiviewUNet, vae: Any, encoder: UnclipEncoder, texts: Tensor) -> None:
+    """The components belong together: each gives the network as many channels as it takes."""
+    config = unet.config
+    pairs = {
+        "latents and their condition": (2 * vae.config.latent_channels, config.in_channels),
+        "class labels": (2 * encoder.normalizer.mean.shape[-1], config.projection_class_embeddings_input_dim),
+        "image embeddings": (encoder.encoder.config.projection_dim, encoder.normalizer.mean.shape[-1]),
+        "prompts": (texts.shape[-1], config.cross_attention_dim),
+    }
+    for what, (given, taken) in pairs.items():
+        if given != taken:
+            raise ConfigError(
+                f"{folder}: {what} have {given} channels where {taken} are expected; mixed files?"
+            )
 
 
 def _command(source: str) -> str:

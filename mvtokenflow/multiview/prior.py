@@ -5,10 +5,12 @@ are channels-first in here; F frames, V views, two domains: 0 is the normal map,
 """
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mvtokenflow.cameras import Cameras
 from mvtokenflow.multiview.unet import MultiviewUNet
@@ -78,7 +80,7 @@ class MultiviewPrior:
             raise ValueError(
                 f"cameras of {self.cameras.width} x {self.cameras.height} px, pictures of {self.size} px"
             )
-        if not (self.background == 0.5 or self.background in (0.0, 1.0)):
+        if self.background not in (0.0, 0.5, 1.0):
             raise ValueError(f"background is {self.background}; expected 0.0, 0.5 or 1.0")
 
 
@@ -103,8 +105,8 @@ def decode_normals(pictures: Tensor, background: float) -> tuple[Tensor, Tensor]
     """
     vectors = 2 * pictures - 1
     outside = vectors.new_full((3,), 2 * background - 1)
-    nearest = abs(float(outside.norm()) - 1)
+    nearest = abs(sqrt(3) * abs(2 * background - 1) - 1)
     distance = (vectors - outside).norm(dim=-1, keepdim=True)
     alpha = ((distance / nearest - 0.1) / 0.8).clamp(0, 1)
-    x, y, z = torch.nn.functional.normalize(vectors - (1 - alpha) * outside, dim=-1).unbind(-1)
+    x, y, z = F.normalize(vectors - (1 - alpha) * outside, dim=-1).unbind(-1)
     return torch.stack((x, -z, y), dim=-1) * (alpha > 0), alpha

@@ -126,7 +126,10 @@ class UNetConfig:
         for name in (*self.down_block_types, *self.up_block_types):
             _check(name in _WITH_ATTENTION, "block type", name, f"one of {', '.join(_WITH_ATTENTION)}")
         _check(self.mid_block_type in _MID, "mid_block_type", self.mid_block_type, f"one of {', '.join(_MID)}")
-        _check(self.class_embed_type in ("projection", None), "class_embed_type", self.class_embed_type)
+        kinds = ("projection", None)
+        _check(
+            self.class_embed_type in kinds, "class_embed_type", self.class_embed_type, "'projection' or null"
+        )
         _check(
             self.regress_elevation == self.regress_focal_length,
             "regress_elevation, regress_focal_length",
@@ -170,7 +173,7 @@ class UNetConfig:
         return cls(**chosen)
 
 
-def _check(fits: bool, key: str, value: Any, expected: str = "another value") -> None:
+def _check(fits: bool, key: str, value: Any, expected: str) -> None:
     if not fits:
         raise ConfigError(f"unet config: {key} is {value!r}, expected {expected}")
 
