@@ -1,0 +1,277 @@
+"""`mvtf train-prior`: train the small multiview prior on toy4d, in as many sittings as it takes."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mvtokenflow.commands import talk
+
+if TYPE_CHECKING:
+    from mvtokenflow.multiview.patch_codec import PatchCodec
+    from mvtokenflow.multiview.training import PriorTrainer, PriorTraining
+    from mvtokenflow.multiview.training_data import Views
+
+
+@dataclass(frozen=True)
+class ToySource:
+    """Batches of the toy stream for training: batch i depends on the fields and i alone."""
+
+    seed: int
+    batch: int
+    size: int
+    split: str = "train"
+
+    def __call__(self, index: int) -> "Views":
+        from mvtokenflow.datasets.toy4d.stream import ToyStream
+        from mvtokenflow.multiview.training_data import Views
+
+        stream = ToyStream(seed=self.seed, batch_size=self.batch, size=self.size, split=self.split)  # type: ignore[arg-type]
+        drawn = stream.batch(index)
+        return Views(rgb=drawn.rgb[:, 0], alpha=drawn.alpha[:, 0], normal=drawn.normal[:, 0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What every process of a run has to know; picklable."""
+
+    out: Path
+    training: "PriorTraining"
+    unet: dict[str, Any]
+    size: int
+    samples: int
+    cooldown: int | None
+    minutes: float | None
+    device: str
+    dtype: str
+    workers: int
+    compile: bool
+    save_minutes: float
+
+    @property
+    def folder(self) -> Path:
+        """Where this branch of the run lives."""
+        return self.out if self.cooldown is None else self.out / "cooldown"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def started_from(self) -> Path | None:
+        """The checkpoint to go on from, None at the very start."""
+        trunk = self.out / "checkpoint.safetensors"
+        return next((path for path in (self.checkpoint, trunk) if path.exists()), None)
+
+
+def build_trainer(run: Run) -> "PriorTrainer":
+    """The trainer of a run, at its latest checkpoint if there is one."""
+    import torch
+
+    from mvtokenflow.multiview.small_clip import load_small_clip
+    from mvtokenflow.multiview.training import PriorTrainer
+
+    device = torch.device(run.device)
+    encoder = load_small_clip(device=device)
+    with torch.no_grad():
+        prompts = encoder.prompt_states()
+    trainer = PriorTrainer(
+        config=run.training,
+        unet_config=run.unet,
+        codec=_codec(run).to(device),
+        encoder=encoder,
+        prompts=prompts,
+        source=ToySource(run.training.seed, run.training.batch, run.size),
+        device=device,
+        dtype=getattr(torch, run.dtype),
+        workers=run.workers,
+        compile=run.compile,
+    )
+    if run.started_from is not None:
+        trainer.resume(run.started_from)
+    if run.cooldown is not None and trainer.state.cooldown is None:
+        trainer.state.cooldown = (trainer.state.samples, run.cooldown)
+    return trainer
+
+
+def _codec(run: Run) -> "PatchCodec":
+    """From the checkpoint, or measured on other toys than those trained on."""
+    from mvtokenflow.multiview import training_state
+    from mvtokenflow.multiview.patch_codec import PatchCodec, measure_codec, place_planes
+    from mvtokenflow.multiview.small_prior import PATCH, six_cameras
+    from mvtokenflow.multiview.training_data import batches
+
+    cameras = six_cameras(run.size)
+    if run.started_from is not None:
+        _, _, tensors = training_state.read(run.started_from)
+        return PatchCodec(
+            means=tensors["codec.means"],
+            scales=tensors["codec.scales"],
+            places=place_planes(cameras, PATCH),
+            patch=PATCH,
+        )
+    source = ToySource(run.training.seed + 1, 64, run.size)
+    pictures = (part.float() / 255 for part in batches(source, 0, 1, 0, limit=-(-run.training.measured // 64)))
+    return measure_codec(pictures, cameras, PATCH)
+
+
+def _process(rank: int, world: int, meeting: Path, run: Run) -> None:
+    """A process other than the first: trains until process 0 stops."""
+    import torch
+
+    os.setsid()  # Ctrl-C in the terminal reaches process 0 alone, which decides when all stop
+    torch.set_num_threads(1)
+    with _group(rank, world, meeting):
+        trainer = build_trainer(run)
+        trainer.run(_until(run, trainer))
+
+
+@contextmanager
+def _group(rank: int, world: int, meeting: Path) -> Iterator[None]:
+    from datetime import timedelta
+
+    from torch import distributed as dist
+
+    dist.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(hours=1)
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _until(run: Run, trainer: "PriorTrainer") -> int:
+    return run.samples if trainer.state.cooldown is None else sum(trainer.state.cooldown)
+
+
+def _lead(run: Run) -> "PriorTrainer":
+    """Process 0: trains, saves every `save_minutes` and at the end."""
+    trainer = build_trainer(run)
+    began = saved = time.monotonic()
+    with talk.progress() as report, _stop_signals() as stopped:
+
+        def at_snap() -> bool:
+            nonlocal saved
+            now = time.monotonic()
+            if now - saved > 60 * run.save_minutes:
+                trainer.save(run.checkpoint)
+                saved = now
+            return stopped() or (run.minutes is not None and now - began > 60 * run.minutes)
+
+        trainer.run(_until(run, trainer), at_snap, report)
+    trainer.save(run.checkpoint)
+    return trainer
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """While inside, Ctrl-C and termination only set what is yielded."""
+    hits: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, lambda number, _: hits.append(number)) for name in names]
+    try:
+        yield lambda: bool(hits)
+    finally:
+        for name, handler in zip(names, before, strict=True):
+            signal.signal(name, handler)
+
+
+def train(run: Run, processes: int) -> "PriorTrainer":
+    """Train in `processes` processes of one thread each (CPU), or in one."""
+    if processes == 1:
+        return _lead(run)
+    import torch
+    from torch import multiprocessing
+
+    torch.set_num_threads(1)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    meeting = run.folder / f".meeting-{os.getpid()}"
+    meeting.unlink(missing_ok=True)
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(target=_process, args=(rank, processes, meeting, run), daemon=True)
+        for rank in range(1, processes)
+    ]
+    for other in others:
+        other.start()
+    try:
+        with _group(0, processes, meeting):
+            return _lead(run)
+    finally:
+        meeting.unlink(missing_ok=True)
+        for other in others:
+            other.join(timeout=60)
+            other.kill()
+
+
+def train_prior(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; run again to go on.")],
+    config: Annotated[Path | None, typer.Option(help="TOML with [unet] and [training]; default small.")] = None,
+    samples: Annotated[int, typer.Option(help="Toys after which the constant phase ends.")] = 1_000_000,
+    cooldown: Annotated[
+        int | None, typer.Option(help="Branch off in DIR/cooldown and lower the rate to 0 over so many toys.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Toys per step and process, instead of the config's.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long; run again to go on.")] = None,
+    device: talk.Device = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16 (mixed precision).")] = "bfloat16",
+    processes: Annotated[int, typer.Option(help="Processes of one thread each, CPU only.")] = 1,
+    workers: Annotated[int, typer.Option(help="Rendering processes; 0 renders in between steps.")] = 0,
+    compile_: Annotated[bool, typer.Option("--compile", help="Compile the network (minutes, once).")] = False,
+    as_json: talk.Json = False,
+) -> None:
+    """Train the small multiview prior on toy4d: checkpoint.safetensors, its curve, prior.safetensors.
+
+    Example: mvtf train-prior -o runs/prior --processes 2 --minutes 60
+    """
+    from dataclasses import asdict, replace
+
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.multiview import small_prior
+
+    talk.check_device(device)
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"--dtype {dtype}: choose float32 or bfloat16")
+    if minutes is not None and minutes <= 0:
+        raise ConfigError(f"--minutes {minutes}: must be positive")
+    if processes < 1 or workers < 0 or samples < 1 or (cooldown is not None and cooldown < 1):
+        raise ConfigError("--processes, --samples and --cooldown must be at least 1, --workers at least 0")
+    if processes > 1 and device != "cpu":
+        raise ConfigError("--processes: several processes share the work on a CPU only; use --batch on a GPU")
+    unet, training = small_prior.read_prior_config(config)
+    if batch is not None:
+        training = replace(training, batch=batch)
+    run = Run(
+        out=out.absolute(),
+        training=training,
+        unet=unet,
+        size=small_prior.SIZE,
+        samples=samples,
+        cooldown=cooldown,
+        minutes=minutes,
+        device=device,
+        dtype=dtype,
+        workers=workers,
+        compile=compile_,
+        save_minutes=5.0,
+    )
+    if cooldown is not None and run.started_from is None:
+        raise ConfigError(f"{out}: no checkpoint to cool down from; train first, without --cooldown")
+    trainer = train(run, processes)
+    weights = run.folder / "prior.safetensors"
+    state = trainer.state
+    small_prior.export(run.checkpoint, weights)
+    last = state.curve[-1] if state.curve else {}
+    if as_json:
+        talk.print_json({"samples": state.samples, "last": last, "training": asdict(training)})
+    done = state.samples >= _until(run, trainer)
+    talk.say(f"{state.samples} toys; {'done' if done else 'run again to go on'}; wrote {weights}")

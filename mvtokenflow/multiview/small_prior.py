@@ -1,0 +1,217 @@
+"""The prior shipped in the package: Era3D's network at 64 pixels, and its weights file.
+
+One safetensors file holds the network and the codec's mean pictures and scales in float16; its metadata names
+the configuration, the cameras and the small CLIP whose labels and prompts the network was trained with.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
+from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.files import atomic_path, canonical_json, choose, sha256_file, write_bytes
+from mvtokenflow.multiview import small_clip, training_state
+from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
+from mvtokenflow.multiview.pipeline import SamplingConfig
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.training import NOISE_LEVELS, PriorTraining, noise_schedule
+from mvtokenflow.multiview.unet import MultiviewUNet, UNetConfig
+
+WEIGHTS = Path(__file__).parent / "weights" / "prior.safetensors"
+FORMAT = "mvtokenflow-small-prior-1"
+BACKGROUND = 0.5
+SIZE, PATCH = 64, 4
+JUMP = 400  # see `small_sampling`
+_RADIUS = 3.0  # of the cameras, which are orthographic: without influence on pictures
+
+
+def small_unet_config(
+    channels: tuple[int, ...] = (64, 128), heads: tuple[int, ...] = (2, 4), layers: int = 1, patch: int = PATCH
+) -> dict[str, Any]:
+    """Mapping for `MultiviewUNet.from_config`: Era3D's structure on patch latents, without pose regressors.
+
+    The first level has attention on the way up only: a third less work at the size that costs most, and the way
+    up is where token flow acts.
+    """
+    pixels = 3 * patch**2
+    levels = len(channels)
+    deeper = ["CrossAttnDownBlockMV2D"] * (levels - 1)
+    return {
+        "in_channels": 2 * pixels + 6,
+        "out_channels": pixels,
+        "block_out_channels": list(channels),
+        "attention_head_dim": list(heads),
+        "down_block_types": ["DownBlock2D", *deeper],
+        "up_block_types": ["CrossAttnUpBlockMV2D"] * levels,
+        "layers_per_block": layers,
+        "transformer_layers_per_block": 1,
+        "cross_attention_dim": 128,
+        "projection_class_embeddings_input_dim": 128,
+        "norm_num_groups": 8,
+        "regress_elevation": False,
+        "regress_focal_length": False,
+    }
+
+
+def read_prior_config(path: Path | None) -> tuple[dict[str, Any], PriorTraining]:
+    """Network and training settings of a TOML file's tables [unet] and [training]; defaults where absent.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown table or setting, or an invalid value.
+    """
+    if path is None:
+        return small_unet_config(), PriorTraining()
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"{path}: not a readable TOML file ({error}); check the path and its syntax"
+        ) from error
+    if set(tables) - {"unet", "training"}:
+        raise ConfigError(f"{path}: has the tables {', '.join(sorted(tables))}; known are unet and training")
+    known = {field.name for field in fields(PriorTraining)}
+    for name in tables.get("training", {}):
+        choose("training setting", name, dict.fromkeys(known))
+    unet = small_unet_config() | tables.get("unet", {})
+    UNetConfig.from_mapping(unet)
+    return unet, PriorTraining(**tables.get("training", {}))
+
+
+def six_cameras(size: int) -> Cameras:
+    """Era3D's views: orthographic, elevation 0, half-width 1."""
+    return orbit(ERA3D_AZIMUTHS_DEG, size=size, kind="ortho", radius=_RADIUS)
+
+
+def small_sampling(steps: int = 20, jump: int = JUMP) -> SamplingConfig:
+    """DDIM that starts from the mean: the first step at the last noise level, the others from `jump` down.
+
+    A short training gives a good mean (the prediction from pure noise) and poor samples; noise well below the
+    last level keeps the mean's layout and lets the other steps add detail to it.
+    """
+    if steps == 1:
+        timesteps = [NOISE_LEVELS - 1]
+    else:
+        timesteps = [NOISE_LEVELS - 1, *(round(jump * (steps - 1 - k) / (steps - 1)) for k in range(steps - 1))]
+    return SamplingConfig(steps=steps, eta=0.0, guidance=1.0, timesteps=tuple(timesteps))
+
+
+def assemble(
+    unet: MultiviewUNet, codec: PatchCodec, encoder: small_clip.SmallClip, size: int
+) -> MultiviewPrior:
+    """The prior of its parts; everything must be on the network's device and of its type."""
+    with torch.no_grad():
+        prompts = encoder.prompt_states()
+    return MultiviewPrior(
+        unet=unet,
+        scheduler=noise_schedule(),
+        codec=codec,
+        image_encoder=encoder,
+        prompts=prompts,
+        cameras=six_cameras(size),
+        size=size,
+        background=BACKGROUND,
+    )
+
+
+def save_small_prior(
+    path: Path,
+    weights: Mapping[str, Tensor],
+    unet_config: Mapping[str, Any],
+    codec: PatchCodec,
+    facts: Mapping[str, str],
+) -> None:
+    """Atomically write weights (by parameter name) and codec as float16; `facts` go into the metadata."""
+    tensors = {f"unet.{name}": value for name, value in weights.items()}
+    tensors |= {"codec.means": codec.means, "codec.scales": codec.scales}
+    metadata = {
+        **facts,
+        "format": FORMAT,
+        "unet": canonical_json(dict(unet_config)),
+        "patch": str(codec.patch),
+        "clip_sha256": small_clip.WEIGHTS_SHA256,
+    }
+    halves = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(halves, temporary, metadata=metadata)
+
+
+def export(source: Path, target: Path) -> None:
+    """Write the weights file of a training checkpoint's averaged weights, or copy a weights file.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: `source` is neither.
+    """
+    if not source.is_file():
+        raise WeightsMissingError(f"{source}: no such file; train one with `mvtf train-prior -o DIR`")
+    try:
+        with safe_open(source, framework="pt") as opened:
+            kind = (opened.metadata() or {}).get("format")
+    except SafetensorError as error:
+        raise WeightsCorruptError(f"{source}: not a safetensors file ({error}); train it again") from error
+    if kind == FORMAT:
+        if source.resolve() != target.resolve():
+            write_bytes(target, source.read_bytes())
+        return
+    facts, counters, tensors = training_state.read(source)
+    means = tensors["codec.means"]
+    codec = PatchCodec(
+        means=means,
+        scales=tensors["codec.scales"],
+        places=place_planes(six_cameras(means.shape[-1]), PATCH),
+        patch=PATCH,
+    )
+    prefix = "average."
+    weights = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+    pedigree = {name: str(counters[name]) for name in ("samples", "step", "seconds", "cooldown")}
+    save_small_prior(target, weights, facts["unet"], codec, pedigree)
+
+
+def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu") -> MultiviewPrior:
+    """The shipped prior, or one written by `save_small_prior`; float32, evaluation mode, frozen.
+
+    Raises:
+        WeightsMissingError: no such file.
+        WeightsCorruptError: not a small prior, tensors missing, of wrong shape or not finite, or trained with
+            another small CLIP than the shipped one.
+    """
+    file = WEIGHTS if path is None else path
+    if not file.is_file():
+        raise WeightsMissingError(f"{file}: no prior there; reinstall, or run `mvtf train-prior -o DIR`")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"its format is {metadata.get('format')!r}")
+        broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"{broken[0]} holds NaN or infinite values")
+        means, scales, patch = tensors["codec.means"], tensors["codec.scales"], int(metadata["patch"])
+        size = means.shape[-1]
+        codec = PatchCodec(
+            means=means, scales=scales, places=place_planes(six_cameras(size), patch), patch=patch
+        )
+        unet = MultiviewUNet.from_config(json.loads(metadata["unet"]))
+        weights = {name.removeprefix("unet."): value for name, value in tensors.items() if name[:5] == "unet."}
+        unet.load_state_dict(weights, strict=True)
+        trained_with = metadata["clip_sha256"]
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsCorruptError(
+            f"{file}: not a small prior ({error}); reinstall, or train it again"
+        ) from error
+    if trained_with != sha256_file(small_clip.WEIGHTS):
+        raise WeightsCorruptError(
+            f"{file}: trained with the small CLIP {trained_with[:12]}…, not the one installed; reinstall"
+        )
+    encoder = small_clip.load_small_clip(device=device)
+    unet.to(device).eval().requires_grad_(False)
+    return assemble(unet, codec.to(device), encoder, size)

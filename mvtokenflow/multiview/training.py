@@ -1,0 +1,291 @@
+"""Training of the small prior: v-prediction with zero terminal SNR, resumable to the bit, on CPU or CUDA.
+
+Loss: squared error of v with the weight min(1, 5 sigma^2), that is the clean latents' error times
+min(1 / sigma^2, 5) (min-SNR, Hang et al. 2023); the last noise level, where the network must give the mean,
+is drawn more often. Schedule: warmup, constant rate, and a separate linear cooldown, so that a run can always
+go on from its constant phase. Matrices are stepped by Muon, the rest by AdamW; an average of the weights is
+kept. Objects of a batch differ in noise level; normal and colour of one object share it, as when sampling.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import write_text
+from mvtokenflow.multiview import training_state
+from mvtokenflow.multiview.patch_codec import FRONT, PatchCodec
+from mvtokenflow.multiview.prior import COLOUR, ImageEncoder
+from mvtokenflow.multiview.training_attention import MatrixProcessor
+from mvtokenflow.multiview.training_data import Source, batches
+from mvtokenflow.multiview.training_state import TrainingState
+from mvtokenflow.multiview.unet import MultiviewUNet
+
+NOISE_LEVELS = 1000
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorTraining:
+    """How to train. Counts of samples are counts of objects, over all processes and sessions.
+
+    Attributes:
+        seed: names the run: initial weights, noise, order of data.
+        batch: objects per step and process.
+        rate: learning rate of the constant phase, of Muon (matched to AdamW's step size) and AdamW.
+        warmup: samples over which the rate rises from 0.
+        momentum, weight_decay: of Muon; AdamW has betas 0.9, 0.99 and no decay.
+        clip: bound of the gradient's norm.
+        average: decay per step of the averaged weights, reached gradually.
+        snr_cap: the 5 of min-SNR.
+        terminal: share of objects at the last noise level; the others are uniform.
+        front_weight: loss weight of the front colour, which the codec knows already.
+        snap: steps after which the state is rounded to what a checkpoint holds. A run stops and saves only
+            there, so that a resumed run and an uninterrupted one are the same.
+        measured: objects from which the codec's mean pictures and scales are taken.
+    """
+
+    seed: int = 0
+    batch: int = 8
+    rate: float = 3e-3
+    warmup: int = 800
+    momentum: float = 0.95
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    average: float = 0.998
+    snr_cap: float = 5.0
+    terminal: float = 0.2
+    front_weight: float = 0.1
+    snap: int = 10
+    measured: int = 1536
+
+    def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("batch", "snap", "measured")}
+        positive = {name: getattr(self, name) for name in ("rate", "clip", "snr_cap")}
+        shares = {name: getattr(self, name) for name in ("momentum", "average", "terminal", "front_weight")}
+        for name, value in counts.items():
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"training: {name} is {value!r}; give a whole number of at least 1")
+        for name, value in positive.items():
+            if not value > 0:
+                raise ConfigError(f"training: {name} is {value!r}; it must be positive")
+        for name, value in shares.items():
+            if not 0 <= value <= 1:
+                raise ConfigError(f"training: {name} is {value!r}; expected 0 to 1")
+        if min(self.warmup, self.weight_decay, self.seed) < 0:
+            raise ConfigError("training: warmup, weight_decay and seed must not be negative")
+
+
+def noise_schedule() -> Any:
+    """The prior's schedule: squared cosine, rescaled to zero terminal SNR (Lin et al. 2023), v-prediction."""
+    scheduler: Any = DDIMScheduler  # diffusers carries no types
+    return scheduler(
+        num_train_timesteps=NOISE_LEVELS,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )
+
+
+def rate_factor(samples: int, warmup: int, cooldown: tuple[int, int] | None) -> float:
+    """Of the learning rate after `samples`: linear rise, 1, and linear fall over `cooldown` (start, length)."""
+    factor = min(1.0, (samples + 1) / warmup) if warmup else 1.0
+    if cooldown is not None:
+        start, length = cooldown
+        factor = min(factor, max(0.0, 1 - (samples - start) / length))
+    return factor
+
+
+def draw_levels(count: int, terminal: float, generator: torch.Generator) -> Tensor:
+    """(count,) timesteps: a share `terminal` at the last, the others uniform."""
+    device = generator.device
+    uniform = torch.randint(NOISE_LEVELS, (count,), generator=generator, device=device)
+    last = torch.rand(count, generator=generator, device=device) < terminal
+    return torch.where(last, NOISE_LEVELS - 1, uniform)
+
+
+def velocity_loss(
+    unet: Callable[..., Any],
+    clean: Tensor,
+    condition: Tensor,
+    labels: Tensor,
+    prompts: Tensor,
+    powers: Tensor,
+    levels: Tensor,
+    noise: Tensor,
+    snr_cap: float,
+) -> Tensor:
+    """(2, B, V) weighted loss of each picture.
+
+    Args:
+        clean, noise: (2, B, V, c, h, w); condition: (2, B, V, c', h, w); labels: (B, E).
+        prompts: (2, V, L, D).
+        powers: signal power (alpha-bar) of all timesteps; levels: (B,) timesteps.
+    """
+    power = powers[levels].view(1, -1, 1, 1, 1, 1)
+    signal, sigma = power.sqrt(), (1 - power).sqrt()
+    lead = clean.shape[:3]
+    prediction = unet(
+        torch.cat((signal * clean + sigma * noise, condition), dim=3).flatten(0, 2),
+        levels[None, :, None].expand(lead).flatten(),
+        prompts[:, None].expand(2, lead[1], *prompts.shape[1:]).flatten(0, 2),
+        labels[None, :, None].expand(*lead, -1).flatten(0, 2),
+    ).sample
+    velocity = signal * noise - sigma * clean
+    error = (prediction.float().view_as(velocity) - velocity).square().mean(dim=(3, 4, 5))
+    weighted: Tensor = error * (snr_cap * (1 - power.view(1, -1, 1))).clamp(max=1)
+    return weighted
+
+
+@dataclass(kw_only=True)
+class PriorTrainer:
+    """One process of a training run.
+
+    Attributes:
+        config: how to train.
+        unet_config: mapping for `MultiviewUNet.from_config`.
+        codec, encoder, prompts: as in `MultiviewPrior`, on `device`.
+        source: batches of `config.batch` training objects.
+        device: of the network; dtype: of its autocast, float32 for none.
+        workers: data processes, 0 to render in this one.
+        compile: whether to run the network through torch.compile.
+    """
+
+    config: PriorTraining
+    unet_config: Mapping[str, Any]
+    codec: PatchCodec
+    encoder: ImageEncoder
+    prompts: Tensor
+    source: Source
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    workers: int = 0
+    compile: bool = False
+    state: TrainingState = field(init=False)
+
+    def __post_init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):  # diffusers' layers initialise from the global generator
+            torch.manual_seed(self.config.seed)
+            unet = MultiviewUNet.from_config(self.unet_config)
+        nn.init.zeros_(unet.conv_out.weight)  # the first prediction is the base picture
+        unet.to(self.device)
+        if self.device.type == "cpu":
+            processor: Any = MatrixProcessor()  # diffusers lists its own only
+            unet.set_attn_processor(processor)
+        self.state = TrainingState(unet, self.config.momentum, self.config.weight_decay)
+        self._network: Callable[..., Any] = torch.compile(unet) if self.compile else unet
+        self._powers = noise_schedule().alphas_cumprod.to(self.device)
+        weights = torch.ones(2, len(self.prompts[0]), device=self.device)
+        weights[COLOUR, FRONT] = self.config.front_weight
+        self._weights = (weights / weights.mean())[:, None]
+
+    def run(
+        self,
+        until: int,
+        at_snap: Callable[[], bool] | None = None,
+        report: Progress | None = None,
+    ) -> bool:
+        """Train until `until` samples; False if stopped before.
+
+        Args:
+            at_snap: called by process 0 after every snap, to save and to evaluate; True stops all processes.
+            report: called with ("train", samples, until).
+        """
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        first = self.state.samples // self.config.batch + rank
+        data = batches(self.source, first, world, self.workers)
+        while self.state.samples < until:
+            began = time.monotonic()
+            loss = self.step(next(data), rank, world)
+            self.state.seconds += time.monotonic() - began
+            self.state.losses.append(loss)
+            if report is not None:
+                report("train", self.state.samples, until)
+            if self.state.step % self.config.snap:
+                continue
+            self.state.snap()
+            stop = rank == 0 and at_snap is not None and at_snap()
+            if _agree(stop, world) and self.state.samples < until:
+                return False
+        return True
+
+    def step(self, pictures: Tensor, rank: int = 0, world: int = 1) -> list[float]:
+        """One optimiser step on uint8 pictures (2, B, V, 3, S, S); returns the losses (normal, colour)."""
+        unet, state, config = self.state.unet, self.state, self.config
+        generator = torch.Generator(self.device).manual_seed(
+            (config.seed * 1_000_003 + state.samples * 64 + rank) % 2**63
+        )
+        clean, condition, labels = self._prepare(pictures, generator)
+        levels = draw_levels(clean.shape[1], config.terminal, generator)
+        noise = torch.randn(clean.shape, generator=generator, device=self.device)
+        unet.train()
+        mixed = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():
+            losses = velocity_loss(
+                self._network,
+                clean,
+                condition,
+                labels,
+                self.prompts,
+                self._powers,
+                levels,
+                noise,
+                config.snr_cap,
+            )
+        weighted = losses * self._weights
+        torch.autograd.backward(weighted.mean())
+        means = weighted.detach().mean(dim=(1, 2))
+        if world > 1:
+            _average([means, *(p.grad for p in unet.parameters() if p.grad is not None)], world)
+        nn.utils.clip_grad_norm_(unet.parameters(), config.clip)
+        rate = config.rate * rate_factor(state.samples, config.warmup, state.cooldown)
+        state.update(rate, config.average, samples=clean.shape[1] * world)
+        return [float(value) for value in means]
+
+    @torch.no_grad()
+    def _prepare(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        exact = pictures.to(self.device).float() / 255
+        front = exact[COLOUR, :, FRONT]
+        labels = self.encoder.class_labels(front, generator)
+        return self.codec.encode(exact, front), self.codec.condition(front), labels
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, at a snap: everything `resume` needs, and the curve beside it."""
+        facts = {"config": asdict(self.config), "unet": dict(self.unet_config)}
+        codec = {"means": self.codec.means, "scales": self.codec.scales}
+        training_state.save(path, self.state, facts, codec)
+        write_text(path.with_suffix(".jsonl"), "".join(json.dumps(point) + "\n" for point in self.state.curve))
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint of the same network; the settings of this run apply from here on."""
+        training_state.load(path, self.state)
+
+
+def _average(tensors: list[Tensor], world: int) -> None:
+    """Mean over the processes, in place, in one message."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= world
+    for tensor, part in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _agree(stop: bool, world: int) -> bool:
+    """What process 0 decided."""
+    if world == 1:
+        return stop
+    flag = torch.tensor([stop], dtype=torch.uint8)
+    dist.broadcast(flag, src=0)
+    return bool(flag[0])

@@ -1,0 +1,91 @@
+"""Pictures as the small prior is trained on them, from renderings of objects in its six views."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mvtokenflow.multiview.prior import COLOUR, NORMAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """B objects in V views.
+
+    Attributes:
+        rgb: (B, V, S, S, 3) uint8, straight.
+        alpha: (B, V, S, S, 1) uint8.
+        normal: (B, V, S, S, 3) int8, 127 times the unit world normal, 0 outside.
+    """
+
+    rgb: NDArray[np.uint8]
+    alpha: NDArray[np.uint8]
+    normal: NDArray[np.int8]
+
+
+class Source(Protocol):
+    """An endless sequence of distinct batches; batch `index` is the same in every process and at any time."""
+
+    def __call__(self, index: int) -> Views:
+        """Batch `index`, from 0."""
+        ...
+
+
+def training_pictures(views: Views) -> Tensor:
+    """(2, B, V, 3, S, S) uint8: normal maps on mid grey (domain 0) and colours on white (domain 1).
+
+    A normal map is 0.5 a n + 0.5 with n in the front camera's frame (x right, y up, z to the viewer) and a the
+    pixel's coverage, the encoding of `MultiviewPrior` with background 0.5.
+    """
+    alpha = views.alpha.astype(np.float32) / 255
+    world = views.normal.astype(np.float32) / 127
+    front = np.stack((world[..., 0], world[..., 2], -world[..., 1]), axis=-1)
+    pictures = np.empty((2, *views.rgb.shape), np.uint8)
+    pictures[NORMAL] = np.rint((0.5 + 0.5 * alpha * front) * 255)
+    pictures[COLOUR] = np.rint(views.rgb * alpha + 255 * (1 - alpha))
+    return torch.from_numpy(pictures).movedim(-1, 3)
+
+
+class _Pictures(Dataset[Tensor]):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, index: int) -> Tensor:
+        return training_pictures(self.source(index))
+
+
+def batches(
+    source: Source, start: int, stride: int, workers: int, limit: int | None = None
+) -> Iterator[Tensor]:
+    """`training_pictures` of batches start, start + stride, ... in order, rendered by `workers` processes.
+
+    Args:
+        workers: 0 renders in this process: right on a CPU, where a batch costs a few per cent of a step.
+        limit: stop after so many.
+    """
+    order = islice(count(start, stride), limit)
+    context = "spawn" if workers else None  # forking after the device is in use breaks CUDA
+    loader = DataLoader(
+        _Pictures(source),
+        sampler=_Order(order),
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context=context,
+    )
+    yield from loader
+
+
+class _Order:
+    """DataLoader wants a sampler with a length only where its own length is asked for."""
+
+    def __init__(self, indices: Iterator[int]) -> None:
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[int]:
+        return self.indices
