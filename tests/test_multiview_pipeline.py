@@ -364,8 +364,8 @@ def test_half_precision_networks_give_single_precision_pictures() -> None:
     prior.unet.to(torch.bfloat16)
     half = sample(front, prior, steps=3)
     assert half.rgb.dtype == half.normal.dtype == torch.float32
-    # Measured 0.036: guided by 3, bfloat16 keeps two to three digits.
-    assert 0 < (half.rgb - single.rgb).abs().max() < 0.1
+    # Measured 0.013 of a range of 0.86: bfloat16 keeps two to three digits.
+    assert 0 < (half.rgb - single.rgb).abs().max() < 0.05
 
 
 def test_overflow_is_reported() -> None:

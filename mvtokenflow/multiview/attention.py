@@ -3,7 +3,8 @@ attention along picture rows through all views.
 
 Inside a transformer tokens are held *paired*, (m, 2 L, C): m counts (group, view), and the L tokens of the
 normal map are followed by those of its colour picture. Joint attention is then plain self-attention
-without a copy. `facts`: Era3D, arXiv 2405.11616, sections 3.3 and 3.4, and its released network.
+without a copy. Reference: Era3D (Li et al., arXiv 2405.11616) and its released network, block
+`BasicMVTransformerBlock` of kind "self_rowwise".
 """
 
 from typing import Any
