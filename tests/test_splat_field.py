@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.splat.deform import NodeMotion
-from mvtokenflow.splat.field import DynamicField, FieldConfig, Render, render_gaussians
+from mvtokenflow.splat.field import DynamicField, FieldConfig, Render, render_gaussians, visible_after
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel, Gaussians
 from mvtokenflow.splat.reference import rotation_matrices
 
@@ -290,6 +290,34 @@ def test_what_gets_covered_or_leaves_is_not_visible(kind: CameraKind) -> None:
     gone, leaving = field.flow(camera, 0.0, 3.0)
     assert float(gone[0][red & solid].abs().max()) > 64
     assert not bool(leaving[0][red & solid].any())
+
+
+def test_visibility_pixel_by_pixel() -> None:
+    """Hand-made pictures of 8 x 8 pixels, everything a pixel or so to the right."""
+    camera = orbit((0.0,), size=8, kind="ortho", radius=2.0)
+    one = torch.ones(1, 8, 8, 1)
+
+    def visible(depth_then: Tensor, rendered: Tensor, alpha: Tensor = one, shift: float = 1.0) -> Tensor:
+        flow = torch.tensor([shift, 0.0]).expand(1, 8, 8, 2)
+        now = Render(one, one, one, camera, {}, flow=flow, depth_then=depth_then)
+        return visible_after(now, Render(one, alpha, rendered, camera, {}), 0.05)[0]
+
+    inside = torch.ones(8, 8, dtype=torch.bool)
+    inside[:, 7] = False  # these leave the picture
+    assert torch.equal(visible(2 * one, 1.96 * one), inside)
+    assert not bool(visible(2 * one, 1.94 * one).any())
+    assert torch.equal(visible(2 * one, 9 * one), inside)
+    steep = one * torch.arange(8.0)[:, None]  # one unit of depth per pixel to the right
+    half_way = torch.where(steep < 7, steep + 1.5, steep)
+    assert not bool(visible(half_way, steep)[:, :6].any())
+    assert torch.equal(visible(half_way, steep, shift=1.5)[:, :6], inside[:, :6])
+    hole = one.clone()
+    hole[0, 3, 4:6] = 0.4
+    expected = inside.clone()
+    expected[3, 3:5] = False  # whose targets show nothing
+    assert torch.equal(visible(one, one, hole), expected)
+    with pytest.raises(ValueError, match="without flow_to"):
+        visible_after(Render(one, one, one, camera, {}), Render(one, one, one, camera, {}), 0.05)
 
 
 @KINDS

@@ -23,7 +23,7 @@ from mvtokenflow.splat.rasterize import Backend, rasterize
 NEAR_PLANE = 0.01
 _ALPHA_FLOOR = 1e-10
 _SOLID = 0.5  # alpha from which a pixel counts as the object
-_RELIABLE_OPACITY = 0.1  # control points are put on Gaussians at least this opaque: floaters lie far out
+_RELIABLE_OPACITY = 0.05  # control points are put on Gaussians at least this opaque: floaters lie far out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,14 +196,12 @@ def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
     inside = ((target >= 0) & (target <= target.new_tensor([width, height]))).all(-1)
     # -inf where nothing is: a target there is seen by no pixel, hence not visible
     surface = torch.where(then.alpha >= _SOLID, then.depth, -torch.inf)[..., 0].detach().flatten(1)
-    corner = (target - 0.5).floor().nan_to_num(0.0)
-    farthest = torch.full_like(now.alpha[..., 0], -torch.inf).detach()
-    for dx in (0, 1):
-        for dy in (0, 1):
-            column = (corner[..., 0] + dx).clamp(0, width - 1).long()
-            row = (corner[..., 1] + dy).clamp(0, height - 1).long()
-            depth = surface.gather(1, (row * width + column).flatten(1)).reshape(views, height, width)
-            farthest = torch.maximum(farthest, depth)
+    index = (target - 0.5).nan_to_num(0.0)
+    # floor and ceil are one and the same pixel where the target is a pixel's centre
+    columns = [edge.clamp(0, width - 1).long() for edge in (index[..., 0].floor(), index[..., 0].ceil())]
+    rows = [edge.clamp(0, height - 1).long() for edge in (index[..., 1].floor(), index[..., 1].ceil())]
+    around = [surface.gather(1, (row * width + column).flatten(1)) for row in rows for column in columns]
+    farthest = torch.stack(around).amax(0).reshape(views, height, width)
     unhidden = now.depth_then[..., 0].detach() <= farthest + tolerance
     return (now.alpha[..., 0] >= _SOLID) & inside & unhidden
 
@@ -256,7 +254,7 @@ class DynamicField(nn.Module):
     def with_control_points(self, count: int | None = None, *, generator: torch.Generator) -> "DynamicField":
         """A dynamic field of these Gaussians, not yet moving.
 
-        Control points are put on centres of Gaussians at least 0.1 opaque by farthest point sampling, which
+        Control points are put on centres of Gaussians at least 0.05 opaque by farthest point sampling, which
         would otherwise seek out the faint floaters around the object. Their radii start at the distance to
         their neighbours (`control.spacing`).
 
