@@ -8,6 +8,7 @@ from mvtokenflow import __version__
 from mvtokenflow.commands import talk
 from mvtokenflow.commands.export import export
 from mvtokenflow.commands.gate_prior import gate_prior
+from mvtokenflow.commands.reconstruct import reconstruct
 from mvtokenflow.commands.render import render
 from mvtokenflow.commands.train_clip import train_clip
 from mvtokenflow.commands.train_prior import train_prior
@@ -32,6 +33,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 app.command("export")(export)
 app.command("gate-prior")(gate_prior)
+app.command("reconstruct")(reconstruct)
 app.command("render")(render)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)

@@ -1,0 +1,171 @@
+"""Reconstruction of a dynamic Gaussian field from a multiview video (paper sections 3.2, 4.1, A.1).
+
+`reconstruct` fits Gaussians to a keyframe, then their motion to all frames; `refine` goes on from a field with
+other (regenerated) frames of the same object. Both can be killed at any time and called again.
+"""
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import digest
+from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.splat.gaussians import visual_hull
+from mvtokenflow.splat.io import load_field, save_field
+from mvtokenflow.splat.run_folder import claim, load_checkpoint, save_checkpoint
+from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
+from mvtokenflow.splat.training_log import Progress, TrainingLog, Watch
+from mvtokenflow.splat.training_step import Targets, Training
+from mvtokenflow.splat.views import MultiviewVideo
+
+CHECKPOINT_EVERY = 250
+FIELD_FILE = "field.safetensors"
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all stages of a call share."""
+
+    video: MultiviewVideo
+    config: ReconstructionConfig
+    workdir: Path
+    seed: int
+    progress: Progress | None
+    watch: Watch | None
+    checkpoint_every: int
+
+
+def reconstruct(
+    video: MultiviewVideo,
+    config: ReconstructionConfig,
+    workdir: Path,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    *,
+    watch: Watch | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+) -> DynamicField:
+    """The static and the coarse stage: a dynamic field of `video`.
+
+    Results depend on the video, the configuration and the generator's state alone (and the machine and its
+    number of threads); a run that was killed and called again ends bit for bit like one that was not.
+
+    Args:
+        video: on the device to compute on.
+        workdir: new, empty, or of the same run (`run_folder`): finished stages are read, not redone.
+        generator: on the CPU; one number is drawn from it.
+        progress: called with (stage, steps done, steps in all).
+        watch: called with the stage and the logged terms: step, loss, its parts, psnr, gaussians, seconds.
+        checkpoint_every: steps between checkpoints.
+
+    Raises:
+        ConfigError: the folder belongs to another run, or there is no such keyframe.
+        DataError: the masks have no hull, damaged files.
+    """
+    if config.keyframe is not None and config.keyframe >= len(video):
+        raise ConfigError(
+            f"keyframe is {config.keyframe}, the video has frames 0 to {len(video) - 1}; choose one"
+        )
+    seed = _claim(video, config, workdir, generator, "reconstruct")
+    run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
+    static = _stage(run, "static", None)
+    return _stage(run, "coarse", static)
+
+
+def refine(
+    field: DynamicField,
+    video: MultiviewVideo,
+    config: ReconstructionConfig,
+    workdir: Path,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    *,
+    watch: Watch | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+) -> DynamicField:
+    """The refinement: `field` trained on with `video`, learning rates started afresh.
+
+    Arguments and guarantees as of `reconstruct`, with a folder of its own. `field` stays as it is.
+
+    Raises:
+        ConfigError: also, `field` is static.
+    """
+    if not field.is_dynamic:
+        raise ConfigError("refinement needs a dynamic field; run the coarse stage first")
+    start = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
+    seed = _claim(video, config, workdir, generator, "refine", digest(start.items()))
+    run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
+    return _stage(run, "refine", field)
+
+
+def _claim(
+    video: MultiviewVideo,
+    config: ReconstructionConfig,
+    workdir: Path,
+    generator: torch.Generator,
+    what: str,
+    start: str | None = None,
+) -> int:
+    """Check that the folder is this run's; returns its seed."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    identity = {"what": what, "config": config.to_dict(), "video": video.digest(), "seed": seed, "start": start}
+    claim(workdir, identity)
+    return seed
+
+
+def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicField:
+    """The field of a stage: read if it is finished, else trained, from its checkpoint if any."""
+    folder, device = run.workdir / stage, run.video.rgb.device
+    checkpoint = folder / CHECKPOINT_FILE
+    if (folder / FIELD_FILE).exists():
+        checkpoint.unlink(missing_ok=True)  # a kill may have come between the two writes
+        return load_field(folder / FIELD_FILE).to(device)
+    generator = torch.Generator().manual_seed(run.seed + STAGES.index(stage))
+    training = Training(
+        _start(run, stage, previous, generator), Targets.of(run.video), run.config, stage, generator
+    )
+    done, seconds = 0, 0.0
+    state = load_checkpoint(checkpoint, device)
+    if state is not None:
+        training.restore(state)
+        done, seconds = state["step"], state["seconds"]
+    total = run.config.stage(stage).iterations
+    log = TrainingLog(run.workdir, run.config, stage, done, run.progress, run.watch)
+    began = time.perf_counter() - seconds
+    with log:
+        for number in range(done, total):
+            terms = training.step(number)
+            log.record(number + 1, terms, training, time.perf_counter() - began)
+            if (number + 1) % run.checkpoint_every == 0 and number + 1 < total:
+                passed = {"step": number + 1, "seconds": time.perf_counter() - began}
+                save_checkpoint(checkpoint, training.state() | passed)
+    field = training.field
+    save_field(folder / FIELD_FILE, field)
+    checkpoint.unlink(missing_ok=True)
+    return field
+
+
+def _start(run: _Run, stage: Stage, previous: DynamicField | None, generator: torch.Generator) -> DynamicField:
+    """The field that a stage begins with."""
+    config, video = run.config, run.video
+    if stage == "static":
+        frame = config.keyframe_of(len(video))
+        drawn = torch.Generator(video.rgb.device).manual_seed(run.seed)
+        points, colors = visual_hull(
+            video.alpha[frame, ..., 0],
+            video.cameras,
+            config.points,
+            drawn,
+            config.extent,
+            rgb=video.rgb[frame],
+        )
+        return DynamicField.from_points(config.field, points, colors)
+    assert previous is not None
+    if stage == "coarse":
+        return previous.with_control_points(generator=generator)
+    return copy.deepcopy(previous)

@@ -1,0 +1,84 @@
+"""What a reconstruction says about itself: losses as JSON lines, TensorBoard, preview pictures, progress."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from mvtokenflow.pictures import write_png
+from mvtokenflow.splat.previews import psnr, strip
+from mvtokenflow.splat.run_folder import LossLog
+from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
+from mvtokenflow.splat.training_step import Training
+
+Progress = Callable[[str, int, int], None]
+Watch = Callable[[Stage, Mapping[str, float]], None]
+
+LOG_EVERY = 20
+PREVIEWS = 5  # per stage, evenly spaced, the last one at its end
+
+
+class TrainingLog:
+    """The records of one stage; a context manager, since TensorBoard's file must be closed."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        config: ReconstructionConfig,
+        stage: Stage,
+        done: int,
+        progress: Progress | None,
+        watch: Watch | None,
+    ) -> None:
+        """Go on behind step `done`; later records of a killed run are dropped."""
+        self._folder = workdir / stage
+        self._stage: Stage = stage
+        self._total = config.stage(stage).iterations
+        self._progress, self._watch = progress, watch
+        self._lines = LossLog(self._folder / "losses.jsonl", done)
+        # TensorBoard has one time axis: stages follow one another
+        self._offset = sum(config.stage(name).iterations for name in STAGES[: STAGES.index(stage)])
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=self._offset + done + 1)
+        self._report(done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._board.close()
+
+    def record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
+        """Note a finished step, counted from 1; what is costly only now and then."""
+        last = step == self._total
+        if step % max(self._total // PREVIEWS, 1) == 0 or last:
+            self._preview(step, training)
+        if step == 1 or step % LOG_EVERY == 0 or last:
+            row = {name: round(float(value), 7) for name, value in terms.items()}
+            counts = {"step": step, "gaussians": len(training.field.gaussians), "seconds": round(seconds, 2)}
+            self._lines.append(counts | row)
+            for name, value in row.items():
+                self._board.add_scalar(f"{self._stage}/{name}", value, self._offset + step)
+            self._board.add_scalar(f"{self._stage}/gaussians", counts["gaussians"], self._offset + step)
+            if self._watch is not None:
+                self._watch(self._stage, counts | row)
+        self._report(step)
+
+    def _report(self, step: int) -> None:
+        if self._progress is not None:
+            self._progress(self._stage, step, self._total)
+
+    @torch.no_grad()
+    def _preview(self, step: int, training: Training) -> None:
+        """Views of the middle frame beside their targets, on white; the stage's own keyframe if static."""
+        targets, rendered = training.preview()
+        picture = strip(targets, rendered)
+        write_png(self._folder / f"preview_{step:05d}.png", picture)
+        at = self._offset + step
+        self._board.add_image(f"{self._stage}/preview", picture, at, dataformats="HWC")
+        self._board.add_scalar(f"{self._stage}/psnr", psnr(rendered, targets), at)

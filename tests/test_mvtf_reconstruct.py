@@ -1,0 +1,116 @@
+"""`mvtf reconstruct` from a folder to a field, again, and with wrong input."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numba
+import pytest
+import torch
+
+from mvtokenflow.cli import main
+from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.splat.io import load_field
+from mvtokenflow.splat.multiview_video import MultiviewVideo, write_multiview
+
+SMALL = [
+    *("--size", "24", "--frames", "3", "--set", "static.iterations=12", "--set", "coarse.iterations=8"),
+    *("--set", "refine.iterations=6", "--set", "points=200", "--set", "field.control_points=8"),
+]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny work: threads would only wait for one another."""
+    threads = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads[0])
+    torch.set_num_threads(threads[1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four frames of a toy at 32 pixels."""
+    seen = render_scene("robot-01", six_views(32), [0, 0.3, 0.6, 1.0], samples=2)
+    video = MultiviewVideo(
+        rgb=torch.from_numpy(seen.rgb).clamp(0, 1), alpha=torch.from_numpy(seen.alpha), cameras=six_views(32)
+    )
+    root = tmp_path_factory.mktemp("robot") / "views"
+    write_multiview(root, video)
+    return root
+
+
+@pytest.fixture
+def mvtf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `mvtf` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mvtf", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), printed.out, printed.err
+
+    return run
+
+
+def test_a_folder_becomes_a_field_and_a_second_call_changes_nothing(
+    mvtf: Run, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, printed, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--json")
+    assert code == 0, talk
+    result = json.loads(printed)
+    assert (result["frames"], result["views"], result["size"]) == (3, 6, 24)
+    assert load_field(Path(result["field"])).is_dynamic
+    assert (out / "comparison.png").is_file()
+    assert (out / "refined" / "refine" / "preview_00006.png").is_file()
+    first = (out / "field.safetensors").read_bytes()
+    code, printed, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL)
+    assert code == 0, talk
+    assert f"{result['training_views_psnr_db']:.2f} dB" in printed
+    assert (out / "field.safetensors").read_bytes() == first
+    code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--set", "points=201")
+    assert code == 2
+    assert "config.points is 200 there, 201 here" in talk
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--cameras", "era"), "choose era3d, zero123plus"),
+        (("--cameras", "none.json"), "no such file"),
+        (("--preset", "tiny"), "Known: mini, paper"),
+        (("--set", "points"), "write it as name=value"),
+        (("--frames", "9"), "has 4 frames, 9 were asked for"),
+        (("--size", "64"), "cannot become 64x64"),
+        (("--set", "keyframe=8"), "keyframe is 8"),
+        (("--device", "tpu"), "not on this machine"),
+    ],
+)
+def test_what_the_user_can_mend_ends_with_2(
+    mvtf: Run, folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    code, printed, talk = mvtf("reconstruct", folder, "-o", tmp_path / "out", *arguments)
+    assert code == 2
+    assert message in talk
+    assert "Traceback" not in talk
+    assert not printed
+
+
+def test_a_missing_folder_is_named_and_help_has_an_example(mvtf: Run, tmp_path: Path) -> None:
+    code, _, talk = mvtf("reconstruct", tmp_path / "nowhere", "-o", tmp_path / "out")
+    assert code == 2
+    assert "nowhere: no such folder" in talk
+    code, printed, _ = mvtf("reconstruct", "--help")
+    assert code == 0
+    assert "Example: mvtf reconstruct" in printed
