@@ -452,7 +452,8 @@ def test_colours_of_normals(world: tuple[float, ...], level: tuple[int, ...]) ->
 def test_normals_survive_the_encoding(background: float) -> None:
     normal = F.normalize(torch.randn(500, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
     found, alpha = decode_normals(encode_normals(normal, torch.ones(500, 1), background), background)
-    torch.testing.assert_close(found, normal, atol=1e-5, rtol=0)
+    # Measured 2.4e-5: near the tangents from the background's corner a root magnifies rounding.
+    torch.testing.assert_close(found, normal, atol=2e-4, rtol=0)
     assert (alpha == 1).all()
     found, alpha = decode_normals(encode_normals(normal, torch.zeros(500, 1), background), background)
     assert not found.any()
@@ -461,8 +462,35 @@ def test_normals_survive_the_encoding(background: float) -> None:
     assert not decode_normals(noisy, background)[1].any()
     _, half = decode_normals(encode_normals(normal, torch.full((500, 1), 0.5), background), background)
     assert half.min() > 0.49
-    if background == 0.5:
-        torch.testing.assert_close(half, torch.full_like(half, 0.5))
+    front = encode_normals(normal, torch.ones(500, 1), 0.5)  # in the axes of the encoding
+    near = (
+        (2 * front - 1).sum(-1) * (2 * background - 1) > 1.01 if background != 0.5 else torch.ones(500).bool()
+    )
+    assert near.sum() > 50
+    # Measured 2e-5: near the tangent the hit moves with the root of rounding.
+    torch.testing.assert_close(half[near], torch.full_like(half[near], 0.5), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("background", [0.5, 1.0])
+def test_silhouette_of_a_sphere(background: float) -> None:
+    """Antialiased by 8 x 8 samples, at the size of the small prior."""
+    axis = (torch.arange(512) + 0.5) / 256 - 1
+    up, right = torch.meshgrid(-axis, axis, indexing="ij")
+    depth = (0.64 - right**2 - up**2).clamp_min(0).sqrt()
+    normal, alpha = torch.stack((right, -depth, up), dim=-1) / 0.8, (depth > 0).float()[..., None]
+
+    def shrunk(picture: Tensor) -> Tensor:
+        return F.avg_pool2d(picture.permute(2, 0, 1), 8).permute(1, 2, 0)
+
+    coverage = shrunk(alpha)
+    found, mask = decode_normals(shrunk(encode_normals(normal, alpha, background)), background)
+    both, either = (mask > 0.5) & (coverage > 0.5), (mask > 0.5) | (coverage > 0.5)
+    # Measured 1.0 for the zero vector and 0.985 for white, where edges of one side widen.
+    assert both.sum() / either.sum() > (0.999 if background == 0.5 else 0.98)
+    inside = coverage[..., 0] == 1
+    cosine = (found * F.normalize(shrunk(normal * alpha), dim=-1)).sum(-1)
+    assert cosine[inside].min() > 0.9999
+    assert (mask[coverage == 1] == 1).all()
 
 
 def test_prior_says_what_does_not_fit() -> None:

@@ -99,14 +99,19 @@ def decode_normals(pictures: Tensor, background: float) -> tuple[Tensor, Tensor]
     """Unit world normals (..., 3), zero outside the object, and alpha (..., 1) of normal maps (..., 3).
 
     A normal lies on the unit sphere and the background off it, at the origin (0.5) or at a corner of the cube
-    (0, 1), so that the distance from the background tells them apart. Alpha is that distance over its smallest
-    value on the sphere, with a tenth cut off at both ends against noise. For 0.5 an edge pixel gets its
-    coverage; for 0 and 1 it gets its coverage or, where the normal points away from the corner, more.
+    (0, 1). A pixel between them lies on a ray from the background; alpha is its distance over that of the
+    sphere along the ray, with a tenth cut off at both ends against noise. An edge pixel thus gets its coverage;
+    but a ray from a corner hits the sphere twice, and the nearer hit is taken, which never opens holes:
+    where the normal points away from the corner, edges are up to a pixel wider.
     """
-    vectors = 2 * pictures - 1
-    outside = vectors.new_full((3,), 2 * background - 1)
-    nearest = abs(sqrt(3) * abs(2 * background - 1) - 1)
-    distance = (vectors - outside).norm(dim=-1, keepdim=True)
-    alpha = ((distance / nearest - 0.1) / 0.8).clamp(0, 1)
-    x, y, z = F.normalize(vectors - (1 - alpha) * outside, dim=-1).unbind(-1)
+    outside = pictures.new_full((3,), 2 * background - 1)
+    offset = 2 * pictures - 1 - outside
+    distance, ray = offset.norm(dim=-1, keepdim=True), F.normalize(offset, dim=-1)
+    reach = torch.ones_like(distance)
+    if background != 0.5:
+        # |outside + reach * ray| = 1 with |outside|^2 = 3. Rays that miss count as tangents, of length sqrt(2).
+        towards = -(ray * outside).sum(-1, keepdim=True).clamp_max(-sqrt(2))
+        reach = towards - (towards**2 - 2).clamp_min(0).sqrt()
+    alpha = ((distance / reach - 0.1) / 0.8).clamp(0, 1)
+    x, y, z = F.normalize(outside + torch.maximum(distance, reach) * ray, dim=-1).unbind(-1)
     return torch.stack((x, -z, y), dim=-1) * (alpha > 0), alpha
