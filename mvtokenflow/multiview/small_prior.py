@@ -97,11 +97,11 @@ def small_sampling(steps: int = 20, jump: int = JUMP) -> SamplingConfig:
     A short training gives a good mean (the prediction from pure noise) and poor samples; noise well below the
     last level keeps the mean's layout and lets the other steps add detail to it.
     """
-    if steps == 1:
-        timesteps = [NOISE_LEVELS - 1]
-    else:
-        timesteps = [NOISE_LEVELS - 1, *(round(jump * (steps - 1 - k) / (steps - 1)) for k in range(steps - 1))]
-    return SamplingConfig(steps=steps, eta=0.0, guidance=1.0, timesteps=tuple(timesteps))
+    if steps > 1 and not steps <= jump < NOISE_LEVELS:
+        raise ConfigError(f"jump is {jump}; expected {steps} (the steps) to {NOISE_LEVELS - 1}")
+    later = [round(jump * (steps - 1 - k) / (steps - 1)) for k in range(steps - 1)]
+    timesteps = (NOISE_LEVELS - 1, *later)
+    return SamplingConfig(steps=steps, eta=0.0, guidance=1.0, timesteps=timesteps)
 
 
 def assemble(
@@ -204,7 +204,7 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
         weights = {name.removeprefix("unet."): value for name, value in tensors.items() if name[:5] == "unet."}
         unet.load_state_dict(weights, strict=True)
         trained_with = metadata["clip_sha256"]
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except (ConfigError, SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsCorruptError(
             f"{file}: not a small prior ({error}); reinstall, or train it again"
         ) from error

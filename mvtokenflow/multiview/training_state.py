@@ -73,7 +73,7 @@ class TrainingState:
 
     def snap(self) -> None:
         """Round to the precision of a checkpoint and close a stretch of the curve."""
-        for memory, kind in self._rounded().values():
+        for memory, kind in self.memories().values():
             memory.copy_(memory.to(kind))
         if self.losses:
             normal, colour = (sum(column) / len(self.losses) for column in zip(*self.losses, strict=True))
@@ -81,7 +81,7 @@ class TrainingState:
             self.curve.append({**point, "normal": round(normal, 5), "colour": round(colour, 5)})
             self.losses = []
 
-    def _rounded(self) -> dict[str, tuple[Tensor, torch.dtype]]:
+    def memories(self) -> dict[str, tuple[Tensor, torch.dtype]]:
         """By name in the file: memory that is rounded, and to what. Makes the optimisers' memory if needed."""
         found = {f"average.{name}": (value, torch.float16) for name, value in self.average.items()}
         for name, flat in self._flat.items():
@@ -100,7 +100,7 @@ class TrainingState:
 def save(path: Path, state: TrainingState, facts: Mapping[str, Any], extra: Mapping[str, Tensor]) -> None:
     """Atomically write a checkpoint; `facts` are JSON for the metadata, `extra` tensors ride along."""
     tensors = {f"weight.{name}": value.detach() for name, value in state.unet.named_parameters()}
-    tensors |= {name: memory.to(kind) for name, (memory, kind) in state._rounded().items()}
+    tensors |= {name: memory.to(kind) for name, (memory, kind) in state.memories().items()}
     tensors |= {f"codec.{name}": value for name, value in extra.items()}
     counters = {
         "step": state.step,
@@ -142,7 +142,7 @@ def load(path: Path, state: TrainingState) -> None:
     """
     _, counters, tensors = read(path)
     targets: dict[str, Tensor] = {f"weight.{name}": value for name, value in state.unet.named_parameters()}
-    targets |= {name: memory for name, (memory, _) in state._rounded().items()}
+    targets |= {name: memory for name, (memory, _) in state.memories().items()}
     held = {name: value for name, value in tensors.items() if not name.startswith("codec.")}
     differ = sorted(set(held) ^ set(targets)) or [
         name for name, value in held.items() if value.shape != targets[name].shape
