@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from plyfile import PlyData, PlyElement
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -125,8 +126,6 @@ def stored_field(tmp_path: Path, **changes: Any) -> Path:
     save_field(path, made())
     tensors = load_file(path)
     metadata = {"format": "mvtokenflow-field", "version": "1", "config": "{}"}
-    from safetensors import safe_open
-
     with safe_open(path, framework="pt") as stored:
         metadata |= stored.metadata()
     for name, value in changes.items():

@@ -260,16 +260,7 @@ def visual_hull(
             "check the cameras and that every mask shows the object"
         )
     hull = inside.nonzero()[:, 0]
-    volume = inside.reshape(1, 1, resolution, resolution, resolution).to(alpha)
-    # A voxel is inside the surface where it and its six neighbours are filled; the cube's border is empty.
-    padded = nn.functional.pad(volume, (1, 1, 1, 1, 1, 1))[0, 0]
-    core = volume[0, 0].clone()
-    for dim in range(3):
-        for shift in (0, 2):
-            core *= padded.narrow(dim, shift, resolution)[
-                tuple(slice(None) if other == dim else slice(1, -1) for other in range(3))
-            ]
-    on_surface = core.flatten()[hull] == 0
+    on_surface = _has_empty_neighbour(inside.reshape(resolution, resolution, resolution)).flatten()[hull]
     outer = _draw(hull[on_surface], round(count * surface), generator)
     chosen = torch.cat([outer, _draw(hull, count - outer.shape[0], generator)])
     jitter = torch.rand(count, 3, generator=generator, device=alpha.device, dtype=alpha.dtype) - 0.5
@@ -277,6 +268,12 @@ def visual_hull(
     if rgb is None:
         return points, torch.full_like(points, 0.5)
     return points, _colors_seen(rgb, pixels, depth, hull, chosen, step)
+
+
+def _has_empty_neighbour(filled: Tensor) -> Tensor:
+    """(R, R, R) bool: whether any of the 26 voxels around is empty; outside of the cube all are."""
+    empty = nn.functional.pad(1.0 - filled.float(), (1, 1, 1, 1, 1, 1), value=1.0)
+    return nn.functional.max_pool3d(empty[None, None], 3, stride=1)[0, 0] > 0
 
 
 def _pixel_indices(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:

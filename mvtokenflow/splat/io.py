@@ -35,7 +35,7 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
             training on.
     """
     dtype = torch.float16 if half else torch.float32
-    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in _tensors(field).items()}
+    tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in field.state_dict().items()}
     metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(field.config.to_dict())}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
@@ -137,11 +137,6 @@ def read_ply(path: Path) -> Gaussians:
         colors=bands if degree else (SH_C0 * dc + 0.5).clamp_min(0.0),
         sh_degree=degree or None,
     )
-
-
-def _tensors(field: DynamicField) -> dict[str, Tensor]:
-    """Everything a field consists of; the names in the file are those of its `state_dict`."""
-    return dict(field.state_dict())
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
