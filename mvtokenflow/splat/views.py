@@ -36,6 +36,7 @@ class MultiviewVideo:
         cameras: (V,) of pictures W x H.
         normals: (T, V, H, W, 3) unit normals in the world frame, 0 where there is none; or None.
         flow: optical flow of one view (the front), or None.
+        clock: (T,) increasing times of the frames in [0, 1]; None spaces them evenly.
         name: what messages call it.
 
     Raises:
@@ -47,6 +48,7 @@ class MultiviewVideo:
     cameras: Cameras
     normals: Tensor | None = None
     flow: ViewFlow | None = None
+    clock: Tensor | None = None
     name: str = "video"
 
     def __post_init__(self) -> None:
@@ -69,6 +71,10 @@ class MultiviewVideo:
             if shapes != ((*expected, 2), expected) or not 0 <= self.flow.view < grid[1]:
                 raise ValueError(f"{self.name}: flow and visible {shapes} of view {self.flow.view} do not fit")
 
+        clock = self.clock
+        if clock is not None and (clock.shape != grid[:1] or not bool((clock.diff() > 0).all())):
+            raise ValueError(f"{self.name}: clock {clock} is not {grid[0]} increasing times")
+
     def __len__(self) -> int:
         return int(self.rgb.shape[0])
 
@@ -79,7 +85,9 @@ class MultiviewVideo:
 
     @property
     def times(self) -> Tensor:
-        """(T,) float32 times n / (T-1) in [0, 1]; a single frame is at 0."""
+        """(T,) float32 on the CPU: the clock, or n / (T-1) in [0, 1]; a single frame is at 0."""
+        if self.clock is not None:
+            return self.clock.float().cpu()
         return torch.linspace(0, 1, len(self)) if len(self) > 1 else torch.zeros(1)
 
     def to(self, device: torch.device | str) -> "MultiviewVideo":
@@ -114,7 +122,10 @@ class MultiviewVideo:
         if flow is not None:
             flow = replace(flow, flow=flow.flow[: frames - 1], visible=flow.visible[: frames - 1])
         normals = None if self.normals is None else self.normals[:frames]
-        return replace(self, rgb=self.rgb[:frames], alpha=self.alpha[:frames], normals=normals, flow=flow)
+        clock = None if self.clock is None else self.clock[:frames]
+        return replace(
+            self, rgb=self.rgb[:frames], alpha=self.alpha[:frames], normals=normals, flow=flow, clock=clock
+        )
 
     def resized(self, size: int) -> "MultiviewVideo":
         """Square pictures of `size` pixels by area averages: colours and normals weighted by alpha.
@@ -158,6 +169,8 @@ class MultiviewVideo:
             parts["normals"] = self.normals
         if self.flow is not None:
             parts |= {f"flow {self.flow.view}": self.flow.flow, "visible": self.flow.visible}
+        if self.clock is not None:
+            parts["clock"] = self.clock
         described = json.dumps(self.cameras.to_dict(), sort_keys=True).encode()
         arrays = ((name, value.cpu().contiguous().numpy().tobytes()) for name, value in parts.items())
         return digest([("shape", str(tuple(self.rgb.shape)).encode()), ("cameras", described), *arrays])
