@@ -35,7 +35,12 @@ def examine() -> list[Check]:
     ]
     for state in weights.status():
         ready = state.state == "ready"
-        fix = "" if ready else f"mvtf-eval weights fetch {state.weights.name}"
+        get = (
+            "reinstall mvtokenflow"
+            if state.weights.shipped
+            else f"mvtf-eval weights fetch {state.weights.name}"
+        )
+        fix = "" if ready else get
         uses = ", ".join(state.weights.metrics)
         checks.append(
             Check(name=f"weights {state.weights.name}", ok=ready, found=f"{state.state}, for {uses}", fix=fix)

@@ -36,6 +36,7 @@ class Evaluators:
         self._weights = weights
         self._device = device
         self._lpips: dict[tuple[str, str], Lpips] = {}
+        self._encoders: dict[str, clip_metric.ImageEncoder | clip_metric.ToyEncoder] = {}
 
     # Frames
 
@@ -58,7 +59,7 @@ class Evaluators:
                 return network.distance(ours, theirs)
             case spec_types.Clip():
                 ours, theirs = (
-                    _cached(picture, "clip", lambda p: self._clip.embed([p.pixels]))
+                    _cached(picture, spec.weights, lambda p: self._clip(spec).embed([p.pixels]))
                     for picture in (prediction, reference)
                 )
                 return float(cosine(ours, theirs)[0])
@@ -76,9 +77,12 @@ class Evaluators:
             )
         return self._lpips[key]
 
-    @cached_property
-    def _clip(self) -> clip_metric.ImageEncoder:
-        return clip_metric.load(self._weights[clip_metric.WEIGHTS_NAME], self._device)
+    def _clip(self, spec: MetricSpec) -> clip_metric.ImageEncoder | clip_metric.ToyEncoder:
+        name = str(spec.weights)
+        if name not in self._encoders:
+            load_encoder = clip_metric.load_toy if name == clip_metric.TOY_WEIGHTS_NAME else clip_metric.load
+            self._encoders[name] = load_encoder(self._weights[name], self._device)
+        return self._encoders[name]
 
     # Clips
 
@@ -103,7 +107,7 @@ class Evaluators:
             case spec_types.FvdC4d():
                 return [self._fvd_c4d(spec, clip)]
             case spec_types.Clip(pair="time"):
-                return _floats(temporal.clip_t(self._clip.embed(clip.rendered).numpy()))
+                return _floats(temporal.clip_t(self._clip(spec).embed(clip.rendered).numpy()))
             case spec_types.WarpError():
                 return self._warp(spec, clip)
             case spec_types.MotionMagnitude():
@@ -154,7 +158,7 @@ class Evaluators:
 
     def between(self, spec: MetricSpec, clips: Sequence[ClipPair]) -> Sequence[float]:
         """One value per frame: mean cosine of the first view's picture with every other view's."""
-        front, *others = (self._clip.embed(clip.sized(clip.rendered)) for clip in clips)
+        front, *others = (self._clip(spec).embed(clip.sized(clip.rendered)) for clip in clips)
         return _floats(np.mean([cosine(front, other) for other in others], axis=0))
 
 

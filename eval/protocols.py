@@ -85,13 +85,15 @@ class Lpips(MetricSpec):
 class Clip(MetricSpec):
     """Cosine of CLIP image embeddings.
 
+    `model` is OpenAI's ViT-B/32, or the small network trained on toy4d alone; cosines of one say nothing of
+    the other's, so metrics of the small one have keys of their own (`clip_toy`, never `clip`).
     `pair`: "gt" compares a rendering with the reference picture; "views" compares the rendered input view
     with every rendered novel view of the same time (no reference); "time" compares consecutive frames.
     """
 
     key: str = "clip"
     weights: str | None = "clip-vit-b32-openai"
-    model: str = "ViT-B-32"
+    model: Literal["ViT-B-32", "toy4d-small"] = "ViT-B-32"
     pair: Literal["gt", "views", "time"] = "gt"
 
     def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
@@ -236,6 +238,35 @@ _C4D = (
 )
 _FIXED = (Psnr(), Ssim(), Lpips(), Clip(), FvdC4d())
 _BOTH: tuple[ViewRole, ...] = ("novel", "input")
+_TOY4D_V1 = (
+    Psnr(views=_BOTH),
+    Ssim(views=_BOTH),
+    Lpips(views=_BOTH),
+    Clip(),
+    Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
+    FvdC4d(views=_BOTH),
+    FvdSet(),
+    Clip(key="clip_t", pair="time", views=_BOTH, needs="clip"),
+    WarpError(views=_BOTH),
+    WarpError(key="warp_floor", views=_BOTH, of="reference"),
+    WarpError(key="warp_8", views=_BOTH, gap=8),
+    WarpError(key="warp_8_floor", views=_BOTH, gap=8, of="reference"),
+    MotionMagnitude(views=_BOTH),
+    MotionMagnitude(key="motion_reference", views=_BOTH, of="reference"),
+    FlowError(views=_BOTH),
+    NormalError(views=_BOTH),
+)
+_CLIP_TOY: tuple[MetricSpec, ...] = (
+    Clip(key="clip_toy", weights="clip-toy4d", model="toy4d-small"),
+    Clip(
+        key="clip_toy_views",
+        weights="clip-toy4d",
+        model="toy4d-small",
+        pair="views",
+        views=_BOTH,
+        needs="views",
+    ),
+)
 
 _ALL = (
     Protocol(
@@ -307,24 +338,15 @@ _ALL = (
         source="this project",
         size=None,
         strict=True,
-        metrics=(
-            Psnr(views=_BOTH),
-            Ssim(views=_BOTH),
-            Lpips(views=_BOTH),
-            Clip(),
-            Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
-            FvdC4d(views=_BOTH),
-            FvdSet(),
-            Clip(key="clip_t", pair="time", views=_BOTH, needs="clip"),
-            WarpError(views=_BOTH),
-            WarpError(key="warp_floor", views=_BOTH, of="reference"),
-            WarpError(key="warp_8", views=_BOTH, gap=8),
-            WarpError(key="warp_8_floor", views=_BOTH, gap=8, of="reference"),
-            MotionMagnitude(views=_BOTH),
-            MotionMagnitude(key="motion_reference", views=_BOTH, of="reference"),
-            FlowError(views=_BOTH),
-            NormalError(views=_BOTH),
-        ),
+        metrics=_TOY4D_V1,
+    ),
+    Protocol(
+        name="toy4d-v2",
+        summary="toy4d-v1 and the cosines of a small CLIP trained on toy4d, which ships with the package",
+        source="this project",
+        size=None,
+        strict=True,
+        metrics=(*_TOY4D_V1, *_CLIP_TOY),
     ),
 )
 

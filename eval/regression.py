@@ -25,6 +25,8 @@ FLOORS: Mapping[str, float] = {
     "lpips": 1e-5,
     "clip": 1e-4,
     "clip_views": 1e-4,
+    "clip_toy": 1e-4,
+    "clip_toy_views": 1e-4,
     "fvd_c4d": 5e-2,  # float32 I3D moves by 1e-5 relative between processors
     "fvd": 5e-2,
     "warp": 1e-3,
@@ -44,7 +46,7 @@ class Recipe:
     scenes: str
     seeds: str = "0"
     tables: str = "table1,table2"
-    protocol: str = "toy4d-v1"
+    protocol: str = "toy4d-v2"
 
     @classmethod
     def of(cls, baseline: Mapping[str, Any], path: Path) -> "Recipe":

@@ -113,6 +113,7 @@ def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[Featur
         "normal_deg": "the method offers no normals, or the dataset has no exact ones",
         "warp": "the dataset has no exact flow",
         "clip_views": "not all views of the protocol were rendered",
+        "clip_toy_views": "not all views of the protocol were rendered",
     }.get(spec.key, "nothing to measure it on: the view was not rendered, has no reference, or is too short")
 
 

@@ -41,6 +41,9 @@ def _novel(metric: str, title: str, better: Direction, digits: int) -> ColumnSpe
 
 
 _CLIP_VIEWS = ColumnSpec(metric="clip_views", title="CLIP views", better="higher", digits=3, views=_BETWEEN)
+_CLIP_TOY_VIEWS = ColumnSpec(
+    metric="clip_toy_views", title="CLIP-toy views", better="higher", digits=3, views=_BETWEEN
+)
 
 TABLES: Mapping[str, TableSpec] = {
     spec.name: spec
@@ -54,6 +57,7 @@ TABLES: Mapping[str, TableSpec] = {
                 _input("psnr", "PSNR", "higher", 2),
                 _input("ssim", "SSIM", "higher", 4),
                 _CLIP_VIEWS,
+                _CLIP_TOY_VIEWS,
                 _input("warp", "Warp error", "lower", 2),
                 _input("warp_floor", "Warp floor", "none", 2),
                 _input("motion", "Motion px", "none", 2),
@@ -66,6 +70,7 @@ TABLES: Mapping[str, TableSpec] = {
             columns=(
                 _novel("lpips", "LPIPS", "lower", 4),
                 _novel("clip", "CLIP", "higher", 3),
+                _novel("clip_toy", "CLIP-toy", "higher", 3),
                 _novel("fvd_c4d", "FVD (C4D)", "lower", 1),
                 _novel("psnr", "PSNR", "higher", 2),
                 _novel("ssim", "SSIM", "higher", 4),
@@ -82,6 +87,7 @@ TABLES: Mapping[str, TableSpec] = {
                 _input("lpips", "LPIPS", "lower", 4),
                 _input("fvd_c4d", "FVD (C4D)", "lower", 1),
                 _CLIP_VIEWS,
+                _CLIP_TOY_VIEWS,
                 _novel("lpips", "LPIPS novel", "lower", 4),
                 _novel("psnr", "PSNR novel", "higher", 2),
                 _novel("warp", "Warp novel", "lower", 2),

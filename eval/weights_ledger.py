@@ -43,6 +43,7 @@ class Weights:
         licence: of the weights, as far as the publishers state it.
         metrics: keys of the metrics that need it.
         folder: whether a local model folder (config.json, model.safetensors) may stand in for it.
+        shipped: the copy inside the installed package, as a path below it; such files have no sources.
     """
 
     name: str
@@ -51,6 +52,14 @@ class Weights:
     licence: str
     metrics: tuple[str, ...]
     folder: bool = False
+    shipped: str | None = None
+
+    @property
+    def remedy(self) -> str:
+        """What to do when the file is missing or another one."""
+        if self.shipped is not None:
+            return f"reinstall mvtokenflow, which ships it as {self.shipped}"
+        return f"run `mvtf-eval weights fetch {self.name}`"
 
     def places(self) -> list[tuple[PinnedFile, Source]]:
         """Every source of every accepted file, in the order they are tried."""
@@ -224,7 +233,23 @@ _CLIP = Weights(
     ),
 )
 
+_CLIP_TOY = Weights(
+    name="clip-toy4d",
+    title="small CLIP trained on toy4d alone",
+    licence="Apache-2.0 (this project)",
+    metrics=("clip_toy", "clip_toy_views"),
+    shipped="multiview/weights/clip.safetensors",
+    files=(
+        PinnedFile(
+            filename="clip-toy4d.safetensors",
+            bytes=7_298_258,
+            sha256="7b8451e2e266623e2a21ed27aeae1ab88553984a3afcd055329d51894aa05bcb",
+            sources=(),
+        ),
+    ),
+)
+
 WEIGHTS: Mapping[str, Weights] = MappingProxyType(
-    {entry.name: entry for entry in (_LPIPS_ALEX, _LPIPS_VGG, _I3D, _CLIP)}
+    {entry.name: entry for entry in (_LPIPS_ALEX, _LPIPS_VGG, _I3D, _CLIP, _CLIP_TOY)}
 )
 """The ledger."""

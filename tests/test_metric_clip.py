@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from torchvision import transforms
 from transformers import CLIPConfig, CLIPModel
 
+from mvtokenflow.commands.train_clip import picture
+from mvtokenflow.datasets.toy4d.toys import SEEDS, make_toy
 from mvtokenflow.errors import DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.eval import weights
+from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.metrics import clip
+from mvtokenflow.eval.pictures import Picture
+from mvtokenflow.eval.protocols import PROTOCOLS
+from mvtokenflow.multiview import small_clip
 
 VISION = {
     "hidden_size": 64,
@@ -302,3 +308,80 @@ def test_the_original_script_is_reproduced(shared: Path) -> None:
             rows.append(encoder.embed([np.asarray(Image.open(path).resize((512, 512))) for path in files]))
         # measured 4e-8
         assert float(clip.cosine(*rows).mean()) == pytest.approx(expected[name]["clip"][view], abs=1e-6)
+
+
+# ---- the small CLIP of toy4d ----
+
+
+def _toy(seed: int, azimuth: float, time: float = 0.3, size: int = 128) -> NDArray[np.uint8]:
+    """(H, W, 3) of an unseen quadruped on white."""
+    shown = picture(make_toy("quadruped", SEEDS["test"].start + seed), azimuth, time, size, False)
+    return np.ascontiguousarray(shown.transpose(1, 2, 0))
+
+
+def test_the_small_clip_is_1_for_equal_pictures_and_falls_with_what_differs() -> None:
+    encoder = clip.load_toy()
+    assert encoder.dimensions == 128
+    pictures = [_toy(0, 0.0), _toy(0, 0.0), _toy(0, 105.0), _toy(1, 105.0)]
+    embedded = encoder.embed(pictures)
+    first = embedded[:1].expand(4, -1)
+    same, twin, view, other = clip.cosine(first, embedded)
+    assert same == pytest.approx(1, abs=1e-12)
+    assert twin == same
+    assert 0.9 < view < 0.9999
+    assert other < view - 0.2
+
+
+def test_the_small_clip_prefers_the_right_toy_and_sees_damage() -> None:
+    encoder = clip.load_toy()
+    toys = range(12)
+    truth = encoder.embed([_toy(k, -75.0) for k in toys])
+    right = encoder.embed([_toy(k, -75.0, 0.4) for k in toys])
+    blurred = encoder.embed(
+        [np.asarray(Image.fromarray(_toy(k, -75.0)).resize((8, 8)).resize((128, 128))) for k in toys]
+    )
+    white = encoder.embed([np.full((128, 128, 3), 255, np.uint8)])
+    own = clip.cosine(right, truth)
+    assert own.min() > 0.9
+    assert (own > clip.cosine(right, truth.roll(1, 0))).all()
+    assert clip.cosine(blurred, truth).mean() < own.mean() - 0.02
+    assert clip.cosine(white.expand(12, -1), truth).max() < 0.8
+
+
+def test_the_small_clip_reads_any_square_size_alike_and_batches_change_nothing() -> None:
+    encoder = clip.load_toy()
+    small, large = encoder.embed([_toy(3, 15.0, size=128), _toy(3, 15.0, size=512)])
+    assert clip.cosine(small[None], large[None])[0] > 0.97
+    several = [_toy(k, 15.0) for k in range(3)]
+    # Other shapes of matrix products; 4e-7 measured.
+    torch.testing.assert_close(encoder.embed(several, batch=3), encoder.embed(several), atol=1e-5, rtol=0)
+    assert encoder.embed([]).shape == (0, 128)
+
+
+@pytest.mark.parametrize("shape", [(128, 96, 3), (128, 128), (128, 128, 4)])
+def test_the_small_clip_refuses_other_pictures(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="takes"):
+        clip.load_toy().embed([np.zeros(shape, np.uint8)])
+    with pytest.raises(DataError, match="takes uint8"):
+        clip.load_toy().embed([np.zeros((64, 64, 3), np.float32)])
+
+
+def test_ledger_and_library_pin_the_same_small_clip() -> None:
+    (file,) = weights.WEIGHTS[clip.TOY_WEIGHTS_NAME].files
+    assert file.sha256 == small_clip.WEIGHTS_SHA256
+    assert weights.resolve(clip.TOY_WEIGHTS_NAME).samefile(small_clip.WEIGHTS)
+
+
+def test_evaluators_measure_both_clips_of_one_picture_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A picture caches its embeddings per network."""
+    _save_folder(tmp_path / "openai")
+    paths = {clip.WEIGHTS_NAME: tmp_path / "openai", clip.TOY_WEIGHTS_NAME: small_clip.WEIGHTS}
+    evaluators = Evaluators(paths)
+    spec = {s.key: s for s in PROTOCOLS["toy4d-v2"].metrics}
+    pair = Picture(_toy(0, 0.0), "a"), Picture(_toy(1, 0.0), "b")
+    toy, openai = (evaluators.frame(spec[key], *pair) for key in ("clip_toy", "clip"))
+    assert toy == pytest.approx(float(clip.cosine(*(clip.load_toy().embed([p.pixels]) for p in pair))[0]))
+    assert abs(toy - openai) > 1e-3
+    assert evaluators.frame(spec["clip_toy"], *pair) == toy

@@ -20,6 +20,7 @@ from mvtokenflow.eval.protocols import (
     readings,
 )
 from mvtokenflow.eval.score import Settings
+from mvtokenflow.eval.weights_ledger import WEIGHTS
 
 KINDS = [
     kind
@@ -117,6 +118,23 @@ def test_names_are_suggested() -> None:
     assert protocol_named("toy4d-v1") is PROTOCOLS["toy4d-v1"]
     with pytest.raises(ConfigError, match=r"no protocol 'c4d-fixd-v1'\. Did you mean 'c4d-fixed-v1'\?"):
         protocol_named("c4d-fixd-v1")
+
+
+def test_the_second_protocol_of_toy4d_adds_the_small_clip_and_changes_nothing() -> None:
+    first, second = PROTOCOLS["toy4d-v1"], PROTOCOLS["toy4d-v2"]
+    added = [spec for spec in second.metrics if spec not in first.metrics]
+    assert second.metrics == (*first.metrics, *added)
+    assert [spec.key for spec in added] == ["clip_toy", "clip_toy_views"]
+    assert replace(second, name=first.name, summary=first.summary, metrics=first.metrics) == first
+
+
+def test_the_small_clip_never_goes_by_the_name_of_openais() -> None:
+    specs = [spec for p in PROTOCOLS.values() for spec in p.metrics if isinstance(spec, protocols.Clip)]
+    for spec in specs:
+        small = spec.key.startswith("clip_toy")
+        assert spec.weights == ("clip-toy4d" if small else "clip-vit-b32-openai")
+        assert spec.model == ("toy4d-small" if small else "ViT-B-32")
+        assert spec.key in WEIGHTS[spec.weights].metrics
 
 
 @pytest.mark.parametrize("base", PROTOCOLS.values(), ids=lambda protocol: protocol.name)

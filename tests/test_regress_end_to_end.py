@@ -120,7 +120,7 @@ def test_a_baseline_holds_what_was_measured_and_its_recipe(baseline: Path) -> No
         "scenes": "ant,bee",
         "seeds": "0",
         "tables": "table1",
-        "protocol": "toy4d-v1",
+        "protocol": "toy4d-v2",
     }
     metrics = {c["metric"] for c in document["cells"]}
     assert {"psnr", "ssim", "warp", "motion"} <= metrics

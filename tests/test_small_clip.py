@@ -118,7 +118,7 @@ def test_prompts_are_era3ds_and_differ(model: SmallClip) -> None:
     torch.testing.assert_close(states[1, 3], model.text_states([color[3]])[0])
     flat = states.flatten(2).flatten(0, 1)
     apart = torch.cdist(flat, flat) + torch.eye(12) * 1e9
-    assert apart.min() > 0.05 * flat.norm(dim=1).mean()  # 0.09 measured: left and right, colour
+    assert apart.min() > 0.05 * flat.norm(dim=1).mean()  # 0.09 measured
     assert len(DOMAINS) * len(VIEWS) == 12
 
 

@@ -90,7 +90,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", connect)
 
 
-@pytest.mark.parametrize("name", sorted(WEIGHTS))
+SHIPPED = {name for name, entry in WEIGHTS.items() if entry.shipped is not None}
+
+
+@pytest.mark.parametrize("name", sorted(set(WEIGHTS) - SHIPPED))
 def test_missing_weights_say_what_where_and_how(name: str, folder: Path, offline: None) -> None:
     entry = WEIGHTS[name]
     for look in (weights.resolve, weights.verify, weights.load, weights.fingerprint):
@@ -113,8 +116,45 @@ def test_missing_weights_say_what_where_and_how(name: str, folder: Path, offline
 def test_status_of_an_empty_machine(folder: Path, offline: None) -> None:
     states = weights.status()
     assert [state.weights.name for state in states] == list(WEIGHTS)
-    assert {state.state for state in states} == {"missing"}
-    assert all(state.reason for state in states)
+    assert {state.weights.name for state in states if state.state != "missing"} == SHIPPED
+    assert all(state.reason is None if state.state == "ready" else state.reason for state in states)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_what_ships_is_there_pinned_and_needs_no_network(name: str, folder: Path, offline: None) -> None:
+    (file,) = WEIGHTS[name].files
+    path = weights.verify(name)
+    assert path.is_relative_to(weights.PACKAGE)
+    assert path.stat().st_size == file.bytes
+    assert weights.fingerprint(name) == file.sha256
+    assert weights.fetch(name) == path
+    assert weights.load(name)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_what_should_ship_but_does_not_asks_for_a_reinstall(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "PACKAGE", tmp_path)
+    for look in (weights.resolve, weights.fetch):
+        with pytest.raises(WeightsMissingError, match="reinstall mvtokenflow") as caught:
+            look(name)
+        assert "weights fetch" not in str(caught.value)
+    broken = tmp_path / str(WEIGHTS[name].shipped)
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    for look in (weights.verify, weights.fetch):
+        with pytest.raises(WeightsCorruptError, match="delete it and reinstall mvtokenflow"):
+            look(name)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_what_ships_can_be_packed_and_unpacked(name: str, folder: Path, tmp_path: Path) -> None:
+    weights.pack(tmp_path / "w.tar", [name])
+    (path,) = weights.unpack(tmp_path / "w.tar")
+    assert path == folder / WEIGHTS[name].files[0].filename
+    assert weights.verify(name) == path
 
 
 def test_unknown_names_get_a_suggestion(folder: Path) -> None:
@@ -306,6 +346,7 @@ def test_the_ledger_is_consistent() -> None:
         assert entry.licence
         filenames = [file.filename for file in entry.files]
         assert len(set(filenames)) == len(filenames)
+        assert all(bool(file.sources) == (entry.shipped is None) for file in entry.files)
         for file, source in entry.places():
             assert len(file.sha256) == 64
             if isinstance(source, FromAddress | FromHub):

@@ -130,7 +130,7 @@ def weights_pack(
     """
     from mvtokenflow.eval.weights import pack, status
 
-    ready = names or [s.weights.name for s in status() if s.state == "ready"]
+    ready = names or [s.weights.name for s in status() if s.state == "ready" and s.weights.shipped is None]
     typer.echo(f"{archive}: {', '.join(pack(archive, ready))}")
 
 

@@ -101,7 +101,7 @@ def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
     from mvtokenflow.eval.protocols import protocol_named
 
     if name is None:
-        name = "toy4d-v1" if dataset == "toy4d" else "c4d-fixed-v1" if table == "table2" else "refview-v1"
+        name = "toy4d-v2" if dataset == "toy4d" else "c4d-fixed-v1" if table == "table2" else "refview-v1"
     return protocol_named(name)
 
 

@@ -3,6 +3,8 @@
 One small vision transformer reads every format the weights come in (OpenAI's and open_clip's names,
 transformers' names), and pictures are prepared by Pillow alone: transformers changed both the type returned
 by `get_image_features` and, with its torchvision processor, the pixels (cosines move by 1e-4).
+
+`ToyEncoder` is another network with another scale of values: the small CLIP trained on toy4d pictures.
 """
 
 import json
@@ -10,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +24,11 @@ from torch.nn import functional as F
 from mvtokenflow.errors import DataError, WeightsCorruptError
 from mvtokenflow.eval import weights
 
+if TYPE_CHECKING:
+    from mvtokenflow.multiview.small_clip import SmallClip
+
 WEIGHTS_NAME = "clip-vit-b32-openai"
+TOY_WEIGHTS_NAME = "clip-toy4d"
 Activation = Literal["quick_gelu", "gelu"]
 
 
@@ -248,6 +254,51 @@ class ImageEncoder:
             prepared = torch.stack([self._prepare(image) for image in images[start : start + batch]])
             rows.append(self._tower(prepared.to(device)).cpu())
         return torch.cat(rows)
+
+
+class ToyEncoder:
+    """Embeds pictures with the small CLIP of toy4d; used like `ImageEncoder`.
+
+    Attributes:
+        dimensions: D of the embeddings, 128 for the shipped one.
+    """
+
+    def __init__(self, model: "SmallClip") -> None:
+        self._model = model
+        self.dimensions = model.config.embed_dim
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
+        """Unit embeddings (N, D), float32 on the CPU, of square uint8 (H, H, 3) pictures on white.
+
+        Pictures are resized to the network's 64 px in float32, bicubic with antialiasing. `batch` as in
+        `ImageEncoder.embed`.
+
+        Raises:
+            DataError: a picture is not uint8 RGB, or not square.
+        """
+        rows = [torch.empty(0, self.dimensions)]
+        for start in range(0, len(images), batch):
+            prepared = torch.cat([self._prepare(image) for image in images[start : start + batch]])
+            rows.append(self._model.embed_images(prepared).cpu())
+        return torch.cat(rows)
+
+    def _prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(f"CLIP takes uint8 (H, W, 3) pictures, not {image.dtype} {image.shape}")
+        picture = torch.tensor(image, device=self._model.device)
+        return self._model.prepare(picture.permute(2, 0, 1)[None].float() / 255) * 0.5 + 0.5
+
+
+def load_toy(explicit: Path | None = None, device: torch.device | str = "cpu") -> ToyEncoder:
+    """The small CLIP of the ledger.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `weights.verify`, or not a small CLIP.
+    """
+    from mvtokenflow.multiview.small_clip import load_small_clip  # imports open_clip, which is slow
+
+    return ToyEncoder(load_small_clip(weights.verify(TOY_WEIGHTS_NAME, explicit), device))
 
 
 def load(explicit: Path | None = None, device: torch.device | str = "cpu") -> ImageEncoder:
