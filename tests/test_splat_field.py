@@ -179,7 +179,7 @@ def test_gradients_by_every_parameter_are_exact(kind: CameraKind, rotation: Any)
             below = loss()
             parameter.add_(step * direction)
         found, expected = float((parameter.grad * direction).sum()), float(above - below) / (2 * step)
-        # Measured: 3e-6 of the value; rounding of the difference is about 1e-14 / 1e-7 of a loss near 10.
+        # Rounding of the difference is about 1e-14 / 1e-7 of a loss near 10.
         assert found == pytest.approx(expected, rel=1e-4, abs=2e-5), name
 
 
