@@ -88,13 +88,10 @@ def gate_prior(
         ("held_out_plan", (HELD_OUT_PLAN,), max(2, toys // 3)),
     ):
         pictures = unseen(plans, count, prior.size, seed)
-        result[name] = gate.evaluate(prior, pictures, sampling, "judged", seed)
+        result[name], answers = gate.evaluate(prior, pictures, sampling, "judged", seed)
         if out is not None:
-            for kind, config in sampling.items():
-                shown = pictures[:, :8]
-                write_png(
-                    out / f"{name}-{kind}.png", gate.sheet(shown, gate.sampled(prior, shown, config, seed))
-                )
+            for kind, answer in answers.items():
+                write_png(out / f"{name}-{kind}.png", gate.sheet(pictures, answer))
     result["weights_sha256"] = sha256_file(file)
     result["passed"] = result["unseen"]["passed"]
     if out is not None:

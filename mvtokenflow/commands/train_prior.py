@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mvtokenflow.multiview.training import PriorTrainer, PriorTraining
     from mvtokenflow.multiview.training_data import Views
 
+EVALUATED = 12  # toys of an evaluation during training, two of each plan
+
 
 @dataclass(frozen=True)
 class ToySource:
@@ -53,6 +55,7 @@ class Run:
     workers: int
     compile: bool
     save_minutes: float
+    evaluate: int
 
     @property
     def folder(self) -> Path:
@@ -155,10 +158,14 @@ def _lead(run: Run) -> "PriorTrainer":
     """Process 0: trains, saves every `save_minutes` and at the end."""
     trainer = build_trainer(run)
     began = saved = time.monotonic()
+    scored = trainer.state.samples
     with talk.progress() as report, _stop_signals() as stopped:
 
         def at_snap() -> bool:
-            nonlocal saved
+            nonlocal saved, scored
+            if run.evaluate and trainer.state.samples - scored >= run.evaluate:
+                evaluate(trainer, run)
+                scored = trainer.state.samples
             now = time.monotonic()
             if now - saved > 60 * run.save_minutes:
                 trainer.save(run.checkpoint)
@@ -168,6 +175,35 @@ def _lead(run: Run) -> "PriorTrainer":
         trainer.run(_until(run, trainer), at_snap, report)
     trainer.save(run.checkpoint)
     return trainer
+
+
+def evaluate(trainer: "PriorTrainer", run: Run) -> None:
+    """Gate the averaged weights on a few unseen toys: a line of evaluation.jsonl and a sheet of pictures."""
+    import json
+
+    from mvtokenflow.commands.gate_prior import unseen
+    from mvtokenflow.datasets.toy4d.toys import TRAINED_PLANS
+    from mvtokenflow.files import write_text
+    from mvtokenflow.multiview import gate, small_prior
+    from mvtokenflow.multiview.small_clip import load_small_clip
+    from mvtokenflow.multiview.unet import MultiviewUNet
+    from mvtokenflow.pictures import write_png
+
+    unet = MultiviewUNet.from_config(run.unet)
+    unet.load_state_dict(trainer.state.average)
+    unet.to(trainer.device).eval()
+    prior = small_prior.assemble(unet, trainer.codec, load_small_clip(device=trainer.device), run.size)
+    pictures = unseen(TRAINED_PLANS, EVALUATED, run.size, seed=1)
+    sampling = {"mean": small_prior.small_sampling(1), "judged": small_prior.small_sampling()}
+    record, answers = gate.evaluate(prior, pictures, sampling, "judged")
+    log = run.folder / "evaluation.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    earlier = [line for line in lines if json.loads(line)["samples"] < trainer.state.samples]
+    point = {"samples": trainer.state.samples, **{key: record[key] for key in ("scores", "checks", "passed")}}
+    write_text(log, "".join(line + "\n" for line in (*earlier, json.dumps(point))))
+    write_png(
+        run.folder / f"samples-{trainer.state.samples}.png", gate.sheet(pictures, answers["judged"], EVALUATED)
+    )
 
 
 @contextmanager
@@ -226,6 +262,9 @@ def train_prior(
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16 (mixed precision).")] = "bfloat16",
     processes: Annotated[int, typer.Option(help="Processes of one thread each, CPU only.")] = 1,
     workers: Annotated[int, typer.Option(help="Rendering processes; 0 renders in between steps.")] = 0,
+    evaluate_every: Annotated[
+        int, typer.Option(help="Toys between evaluations with pictures; 0 for none.")
+    ] = 10_000,
     compile_: Annotated[bool, typer.Option("--compile", help="Compile the network (minutes, once).")] = False,
     as_json: talk.Json = False,
 ) -> None:
@@ -243,8 +282,13 @@ def train_prior(
         raise ConfigError(f"--dtype {dtype}: choose float32 or bfloat16")
     if minutes is not None and minutes <= 0:
         raise ConfigError(f"--minutes {minutes}: must be positive")
-    if processes < 1 or workers < 0 or samples < 1 or (cooldown is not None and cooldown < 1):
-        raise ConfigError("--processes, --samples and --cooldown must be at least 1, --workers at least 0")
+    if (
+        processes < 1
+        or min(workers, evaluate_every) < 0
+        or samples < 1
+        or (cooldown is not None and cooldown < 1)
+    ):
+        raise ConfigError("--processes, --samples and --cooldown must be at least 1, the others at least 0")
     if processes > 1 and device != "cpu":
         raise ConfigError("--processes: several processes share the work on a CPU only; use --batch on a GPU")
     unet, training = small_prior.read_prior_config(config)
@@ -263,6 +307,7 @@ def train_prior(
         workers=workers,
         compile=compile_,
         save_minutes=5.0,
+        evaluate=evaluate_every,
     )
     if cooldown is not None and run.started_from is None:
         raise ConfigError(f"{out}: no checkpoint to cool down from; train first, without --cooldown")

@@ -101,35 +101,34 @@ def evaluate(
     sampling: dict[str, SamplingConfig],
     judged: str,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Answer]]:
     """Scores of a small prior and the baselines on (2, N, V, 3, S, S) uint8 pictures, and the gate's decision.
 
     Args:
         sampling: by name, the ways to sample that are scored; `judged` is the one the gate is about.
 
     Returns:
-        JSON-able: `objects`, `scores` (means by answer), `checks` (each with the paired margin, its standard
-        error and whether it passed), `passed`, `sampling`.
+        A JSON-able record: `objects`, `scores` (means by answer), `checks` (each with the paired margin, its
+        standard error and whether it passed), `passed`, `sampling`; and the prior's answers by name.
     """
     if not isinstance(prior.codec, PatchCodec):
         raise TypeError("the mean picture is that of a small prior's codec")
     true = truth(pictures)
-    answers = {name: measure(sampled(prior, pictures, config, seed), true) for name, config in sampling.items()}
-    answers |= {
-        "copy": measure(copied(pictures), true),
-        "mean_picture": measure(mean_picture(pictures, prior.codec.to("cpu")), true),
-    }
-    return {
+    answers = {name: sampled(prior, pictures, config, seed) for name, config in sampling.items()}
+    baselines = {"copy": copied(pictures), "mean_picture": mean_picture(pictures, prior.codec.to("cpu"))}
+    scores = {name: measure(answer, true) for name, answer in (answers | baselines).items()}
+    record = {
         "objects": int(pictures.shape[1]),
         "seed": seed,
         "sampling": {name: asdict(config) for name, config in sampling.items()},
         "judged": judged,
         "scores": {
-            name: {key: round(float(value.mean()), 4) for key, value in scores.items()}
-            for name, scores in answers.items()
+            name: {key: round(float(value.mean()), 4) for key, value in found.items()}
+            for name, found in scores.items()
         },
-        **decide(answers[judged], answers["copy"], answers["mean_picture"]),
+        **decide(scores[judged], scores["copy"], scores["mean_picture"]),
     }
+    return record, answers
 
 
 def decide(

@@ -197,7 +197,7 @@ class PriorTrainer:
         at_snap: Callable[[], bool] | None = None,
         report: Progress | None = None,
     ) -> bool:
-        """Train until `until` samples; False if stopped before.
+        """Train to the first snap at or after `until` samples; False if stopped before.
 
         Args:
             at_snap: called by process 0 after every snap, to save and to evaluate; True stops all processes.
@@ -206,7 +206,7 @@ class PriorTrainer:
         rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         first = self.state.samples // self.config.batch + rank
         data = batches(self.source, first, world, self.workers)
-        while self.state.samples < until:
+        while self.state.samples < until or self.state.step % self.config.snap:
             began = time.monotonic()
             loss = self.step(next(data), rank, world)
             self.state.seconds += time.monotonic() - began
