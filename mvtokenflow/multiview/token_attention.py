@@ -100,7 +100,8 @@ class TokenFlowProcessor:
         mixed = torch.empty_like(tokens)
         others = [view for view in range(tokens.shape[1]) if view not in flows.views]
         if others:
-            mixed[:, others] = self._attend(attn, tokens[:, others], tokens[:, others] if own else None, others)
+            source = _of_views(tokens, others)
+            mixed[:, others] = self._attend(attn, source, source if own else None, others)
         mixed[:, list(flows.views)] = self._fetched(attn, tokens, frame, flows.views, own=own)
         return mixed
 
@@ -115,7 +116,7 @@ class TokenFlowProcessor:
         filled = _paired(fetch(self._outputs, plan))
         if plan.own_views:
             left = [views[position] for position in plan.own_views]
-            source = tokens[:, left]
+            source = _of_views(tokens, left)
             # Positions of both domains, for all channels.
             chosen = torch.cat((plan.own_tokens, plan.own_tokens + length), dim=1)[None, :, :, None]
             queries = source.take_along_dim(chosen, dim=2)
@@ -147,7 +148,7 @@ class TokenFlowProcessor:
         parts = []
         if self._shared is not None:
             keys, values = self._shared
-            parts.append(self._shared if views is None else (keys[:, views], values[:, views]))
+            parts.append(self._shared if views is None else (_of_views(keys, views), _of_views(values, views)))
         if own is not None:
             parts.append(_keys_values(attn, own))
         key, value = (
@@ -173,6 +174,13 @@ def _paired(tokens: Tensor) -> Tensor:
     """(halves 2, V', L, C), domain inner to half -> (halves, V', 2 L, C)."""
     batch, views, length, channels = tokens.shape
     return tokens.view(batch // 2, 2, views, length, channels).transpose(1, 2).flatten(2, 3)
+
+
+def _of_views(tensor: Tensor, views: list[int]) -> Tensor:
+    """(halves, len(views), ...) of (halves, V, ...); neighbouring views are not copied."""
+    if views == list(range(views[0], views[-1] + 1)):
+        return tensor[:, views[0] : views[-1] + 1]
+    return tensor[:, views]
 
 
 def _keys_values(attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
