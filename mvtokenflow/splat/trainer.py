@@ -52,8 +52,9 @@ def reconstruct(
 ) -> DynamicField:
     """The static and the coarse stage: a dynamic field of `video`.
 
-    Results depend on the video, the configuration and the generator's state alone (and the machine and its
-    number of threads); a run that was killed and called again ends bit for bit like one that was not.
+    On a CPU, results depend on the video, the configuration and the generator's state alone (and the machine
+    and its number of threads); a run that was killed and called again ends bit for bit like one that was not.
+    On a GPU the order of atomic sums changes the last bits.
 
     Args:
         video: on the device to compute on.
@@ -126,9 +127,8 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
         checkpoint.unlink(missing_ok=True)  # a kill may have come between the two writes
         return load_field(folder / FIELD_FILE).to(device)
     generator = torch.Generator().manual_seed(run.seed + STAGES.index(stage))
-    training = Training(
-        _start(run, stage, previous, generator), Targets.of(run.video), run.config, stage, generator
-    )
+    targets = Targets.of(run.video)
+    training = Training(_start(run, stage, previous, generator), targets, run.config, stage, generator)
     done, seconds = 0, 0.0
     state = load_checkpoint(checkpoint, device)
     if state is not None:

@@ -143,7 +143,7 @@ def paper() -> ReconstructionConfig:
         static=StageConfig(iterations=5_000, density=DensityConfig(stop=4_000)),
         coarse=StageConfig(iterations=10_000, density=DensityConfig(stop=5_000)),
         refine=StageConfig(iterations=15_000, density=DensityConfig(stop=7_500)),
-        field=FieldConfig(control_points=512, neighbours=3, sh_degree=0),
+        field=FieldConfig(control_points=512, neighbours=3, sh_degree=3),
         background="random",
     )
 
@@ -151,11 +151,11 @@ def paper() -> ReconstructionConfig:
 def mini() -> ReconstructionConfig:
     """The same on two CPU cores, for pictures of 64 to 128 pixels."""
     return ReconstructionConfig(
-        static=StageConfig(iterations=400),
-        coarse=StageConfig(iterations=1200),
-        refine=StageConfig(iterations=1200),
+        static=StageConfig(iterations=300),
+        coarse=StageConfig(iterations=800),
+        refine=StageConfig(iterations=800),
         field=FieldConfig(control_points=64, neighbours=3, hyper_dim=2, width=64, depth=6),
-        rates=LearningRates(network=1e-3, network_final=5e-5),
+        rates=LearningRates(means=2e-3, means_final=2e-4, network=1e-3, network_final=5e-5),
         points=3000,
         times_per_step=2,
     )
@@ -226,7 +226,7 @@ def _parsed(kind: Any, text: str, name: str) -> Any:
         if typing.get_origin(option) is Literal and text in typing.get_args(option):
             return text
         if typing.get_origin(option) is tuple:
-            return tuple(_parsed(float, part, name) for part in text.split(","))
+            return tuple(_parsed(typing.get_args(option)[0], part, name) for part in text.split(","))
         if option is bool and text in ("true", "false"):
             return text == "true"
         if option in (int, float):
