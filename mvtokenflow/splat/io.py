@@ -36,7 +36,8 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in field.state_dict().items()}
-    metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(field.config.to_dict())}
+    # One entry only: safetensors writes several in random order, and equal fields must be equal files.
+    metadata = {FORMAT: json.dumps({"version": VERSION, "config": field.config.to_dict()})}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -48,15 +49,19 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
         DataError: no such file, not a field, a newer version, or tensors missing or of wrong shape.
     """
     metadata, tensors = _read_tensors(path)
-    if metadata.get("format") != FORMAT:
+    if FORMAT not in metadata:
         raise DataError(f"{path}: not a field of this project; expected a file written by save_field")
-    if metadata.get("version") != VERSION:
+    try:
+        facts = json.loads(metadata[FORMAT])
+    except ValueError as error:
+        raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
+    if facts.get("version") != VERSION:
         raise DataError(
-            f"{path}: has version {metadata.get('version')}, this program reads {VERSION}; upgrade the program"
+            f"{path}: has version {facts.get('version')}, this program reads {VERSION}; upgrade the program"
         )
     tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}
     try:
-        settings = json.loads(metadata["config"])
+        settings = facts["config"]
         config = FieldConfig(**settings | {"background": tuple(settings["background"])})
         model = GaussianModel(**{name: tensors.pop(f"gaussians.{name}") for name in PARAMETERS})
         field = DynamicField(config, model, _control_points(config, tensors))
