@@ -19,10 +19,10 @@ from mvtokenflow.multiview.training import (
     NOISE_LEVELS,
     PriorTrainer,
     PriorTraining,
+    clean_loss,
     draw_levels,
     noise_schedule,
     rate_factor,
-    velocity_loss,
 )
 from mvtokenflow.multiview.training_attention import softmax_attention
 from mvtokenflow.multiview.training_data import Views, batches, training_pictures
@@ -116,13 +116,11 @@ def test_schedule_ends_in_pure_noise() -> None:
     assert (powers.diff() < 0).all()
 
 
-def test_loss_is_zero_for_the_true_velocity_and_weighted_by_capped_snr() -> None:
+def test_loss_is_zero_for_the_clean_latents_and_weighted_by_capped_snr() -> None:
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(2, 3, VIEWS, 4, 2, 2, generator=generator)
     noise = torch.randn(clean.shape, generator=generator)
     powers, levels = torch.tensor([0.96, 0.5, 0.0]), torch.tensor([0, 1, 2])
-    power = powers.view(1, 3, 1, 1, 1, 1)
-    velocity = power.sqrt() * noise - (1 - power).sqrt() * clean
     off = 0.5
 
     def loss(shift: float) -> Tensor:
@@ -130,15 +128,15 @@ def test_loss_is_zero_for_the_true_velocity_and_weighted_by_capped_snr() -> None
             assert torch.equal(timestep.view(2, 3, VIEWS)[0, :, 0], levels)
             assert context.shape == (36, 5, 7)
             assert labels.shape == (36, 9)
-            return SimpleNamespace(sample=(velocity + shift).flatten(0, 2))
+            return SimpleNamespace(sample=(clean + shift).flatten(0, 2))
 
         condition, labels = torch.zeros(2, 3, VIEWS, 1, 2, 2), torch.zeros(3, 9)
         prompts = torch.zeros(2, VIEWS, 5, 7)
-        return velocity_loss(network, clean, condition, labels, prompts, powers, levels, noise, 5.0)
+        return clean_loss(network, clean, condition, labels, prompts, powers, levels, noise, 5.0)
 
     torch.testing.assert_close(loss(0), torch.zeros(2, 3, VIEWS), atol=1e-12, rtol=0)
-    # The error of the clean latents is sigma times that of v; its weight is min(1 / sigma^2, 5).
-    expected = torch.tensor([off**2 * 0.04 * 5, off**2, off**2]).view(1, 3, 1).expand(2, 3, VIEWS)
+    expected = off**2 * torch.tensor([5.0, 2.0, 1.0])  # min(1 / sigma^2, 5)
+    expected = expected.view(1, 3, 1).expand(2, 3, VIEWS)
     torch.testing.assert_close(loss(off), expected)
 
 

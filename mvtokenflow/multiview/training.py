@@ -1,10 +1,12 @@
-"""Training of the small prior: v-prediction with zero terminal SNR, resumable to the bit, on CPU or CUDA.
+"""Training of the small prior: zero terminal SNR, clean latents predicted, resumable to the bit, CPU or CUDA.
 
-Loss: squared error of v with the weight min(1, 5 sigma^2), that is the clean latents' error times
-min(1 / sigma^2, 5) (min-SNR, Hang et al. 2023); the last noise level, where the network must give the mean,
-is drawn more often. Schedule: warmup, constant rate, and a separate linear cooldown, so that a run can always
-go on from its constant phase. Matrices are stepped by Muon, the rest by AdamW; an average of the weights is
-kept. Objects of a batch differ in noise level; normal and colour of one object share it, as when sampling.
+The network predicts clean latents, not v or noise: a patch has 48 noisy numbers and the first layer 64
+channels, so that a network asked for the noise spends its width on carrying it through, and leaves some in the
+pictures. Loss: squared error times min(1 / sigma^2, 5), which is that of v, capped (min-SNR, Hang et al. 2023).
+The last noise level, where the network must give the mean, is drawn more often. Schedule: warmup, constant
+rate, and a separate linear cooldown, so that a run can always go on from its constant phase. Matrices are
+stepped by Muon, the rest by AdamW; an average of the weights is kept. Objects of a batch differ in noise level;
+normal and colour of one object share it, as when sampling.
 """
 
 import json
@@ -86,12 +88,12 @@ class PriorTraining:
 
 
 def noise_schedule() -> Any:
-    """The prior's schedule: squared cosine, rescaled to zero terminal SNR (Lin et al. 2023), v-prediction."""
+    """The prior's schedule: squared cosine, rescaled to zero terminal SNR (Lin et al. 2023)."""
     scheduler: Any = DDIMScheduler  # diffusers carries no types
     return scheduler(
         num_train_timesteps=NOISE_LEVELS,
         beta_schedule="squaredcos_cap_v2",
-        prediction_type="v_prediction",
+        prediction_type="sample",
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
         clip_sample=False,
@@ -116,7 +118,7 @@ def draw_levels(count: int, terminal: float, generator: torch.Generator) -> Tens
     return torch.where(last, NOISE_LEVELS - 1, uniform)
 
 
-def velocity_loss(
+def clean_loss(
     unet: Callable[..., Any],
     clean: Tensor,
     condition: Tensor,
@@ -143,9 +145,8 @@ def velocity_loss(
         prompts[:, None].expand(2, lead[1], *prompts.shape[1:]).flatten(0, 2),
         labels[None, :, None].expand(*lead, -1).flatten(0, 2),
     ).sample
-    velocity = signal * noise - sigma * clean
-    error = (prediction.float().view_as(velocity) - velocity).square().mean(dim=(3, 4, 5))
-    weighted: Tensor = error * (snr_cap * (1 - power.view(1, -1, 1))).clamp(max=1)
+    error = (prediction.float().view_as(clean) - clean).square().mean(dim=(3, 4, 5))
+    weighted: Tensor = error / (1 - power.view(1, -1, 1)).clamp(min=1 / snr_cap)
     return weighted
 
 
@@ -233,7 +234,7 @@ class PriorTrainer:
         unet.train()
         mixed = self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype) if mixed else nullcontext():
-            losses = velocity_loss(
+            losses = clean_loss(
                 self._network,
                 clean,
                 condition,
