@@ -13,8 +13,9 @@ import pytest
 import typer
 
 import mvtokenflow
+from mvtokenflow.cli import app as method_app
 from mvtokenflow.eval import protocols
-from mvtokenflow.eval.cli import app
+from mvtokenflow.eval.cli import app as harness_app
 from mvtokenflow.eval.gate import EXIT_CODES
 from mvtokenflow.eval.protocols import PROTOCOLS, MetricSpec, Protocol
 from mvtokenflow.eval.table_specs import TABLES
@@ -25,14 +26,18 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 ROOMS = ("eval", "baselines", "datasets", "reports")
-COMMANDS: Any = typer.main.get_command(app)
+# Both command lines and the page that describes each.
+PROGRAMS: dict[str, tuple[Any, str]] = {
+    "mvtf-eval": (typer.main.get_command(harness_app), "docs/commands.md"),
+    "mvtf": (typer.main.get_command(method_app), "docs/mvtf.md"),
+}
 
 
 def _text(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def _verbs(group: Any = COMMANDS, prefix: str = "") -> dict[str, Any]:
+def _verbs(group: Any, prefix: str = "") -> dict[str, Any]:
     """Every command that does something, by its words."""
     found: dict[str, Any] = {}
     for name, command in group.commands.items():
@@ -41,19 +46,21 @@ def _verbs(group: Any = COMMANDS, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-VERBS = _verbs()
+VERBS = {program: _verbs(group) for program, (group, _) in PROGRAMS.items()}
+EVERY_VERB = [(program, verb) for program, verbs in VERBS.items() for verb in verbs]
 
 
-def _parse(line: str) -> str:
-    """The verb of an `mvtf-eval` command line, after its options were parsed; nothing is run."""
+def _parse(line: str) -> tuple[str, str]:
+    """Program and verb of a command line, after its options were parsed; nothing is run."""
     words = shlex.split(line, comments=True)
-    words = words[words.index("mvtf-eval") + 1 :]
+    program = next(word for word in words if word in PROGRAMS)
+    words = words[words.index(program) + 1 :]
     verb: list[str] = []
-    while " ".join(verb) not in VERBS:
-        assert words, f"{line}: no such verb; known: {', '.join(VERBS)}"
+    while " ".join(verb) not in VERBS[program]:
+        assert words, f"{line}: no such verb; known: {', '.join(VERBS[program])}"
         verb.append(words.pop(0))
-    VERBS[" ".join(verb)].make_context(" ".join(verb), list(words))
-    return " ".join(verb)
+    VERBS[program][" ".join(verb)].make_context(" ".join(verb), list(words))
+    return program, " ".join(verb)
 
 
 def _shell_lines(text: str) -> Iterator[str]:
@@ -109,24 +116,25 @@ def test_folders_and_modules_named_in_the_documents_exist() -> None:
 # ---- commands ----
 
 
-def test_the_command_page_has_exactly_the_verbs() -> None:
-    headings = re.findall(r"^## (.*)$", _text("docs/commands.md"), re.M)
-    assert sorted(set(headings) - {"Environment variables"}) == sorted(VERBS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_command_page_has_exactly_the_verbs(program: str) -> None:
+    headings = re.findall(r"^## (.*)$", _text(PROGRAMS[program][1]), re.M)
+    assert sorted(set(headings) - {"Environment variables"}) == sorted(VERBS[program])
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_is_shown_in_use_on_its_page(verb: str) -> None:
-    section = _text("docs/commands.md").split(f"\n## {verb}\n")[1].split("\n## ")[0]
-    assert verb in [_parse(line) for line in _shell_lines(section)]
+@pytest.mark.parametrize(("program", "verb"), EVERY_VERB)
+def test_every_verb_is_shown_in_use_on_its_page(program: str, verb: str) -> None:
+    section = _text(PROGRAMS[program][1]).split(f"\n## {verb}\n")[1].split("\n## ")[0]
+    assert (program, verb) in [_parse(line) for line in _shell_lines(section)]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb_has_an_example_that_parses(verb: str) -> None:
-    text = " ".join(str(VERBS[verb].help).split())
-    examples = re.findall(r"Example: (mvtf-eval .*?)(?=$|Example:)", text)
-    assert examples, f"{verb} --help has no example"
-    for example in examples:
-        assert _parse(example).rstrip("1234") == verb.rstrip("1234")  # the four tables share one text
+@pytest.mark.parametrize(("program", "verb"), EVERY_VERB)
+def test_help_of_every_verb_has_an_example_that_parses(program: str, verb: str) -> None:
+    text = " ".join(str(VERBS[program][verb].help).split())
+    examples = re.findall(rf"Example: ({program} .*?)(?=$|Example:)", text)
+    assert examples, f"{program} {verb} --help has no example"
+    for example in examples:  # the four tables share one text
+        assert [word.rstrip("1234") for word in _parse(example)] == [program, verb.rstrip("1234")]
 
 
 def test_every_command_line_in_the_documents_parses() -> None:

@@ -1,0 +1,152 @@
+"""Every number of the method in one frozen object, its presets, and the paper's ablations as settings of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import choose
+from mvtokenflow.multiview.pipeline import SamplingConfig
+from mvtokenflow.multiview.preprocess import SquareConfig
+from mvtokenflow.multiview.small_prior import small_sampling
+from mvtokenflow.multiview.token_flow import Enlarged, Propagation, TokenFlowConfig
+from mvtokenflow.splat import training_config as reconstruction
+from mvtokenflow.splat.training_config import ReconstructionConfig
+
+SMALL_PRIOR = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """The method: what is generated, how frames are made to agree, how they become a field.
+
+    Attributes:
+        prior: "small", the one in the package; a `.safetensors` file of another small prior; or a folder or
+            hub name of Era3D's public layout.
+        square: how the clip becomes the prior's square pictures.
+        stride: every so many frames of the clip, and the last, are generated; the field is continuous in time.
+        sampling: of the multiview diffusion, in both passes.
+        token_flow: keyframes and steps of the propagation. Its `propagation` and `enlarged` say what is done
+            where the switches below are on: in the first pass the front view alone is propagated (section
+            3.1), in the second all views are (section 3.3).
+        flow: optical flow estimator of the input: dis, raft_large or raft_small.
+        flow_weights: file of RAFT weights; None takes torchvision's.
+        reconstruction: stages and losses of the Gaussian field.
+        enlarged_attention: frames attend to the keyframes of their view.
+        token_propagation: tokens of keyframes are carried along flow.
+        flow_loss: the field's flow in the front view follows the optical flow.
+        normal_loss: the field's normals follow the generated ones.
+        regeneration: the views are generated again along the coarse field's flow before the refinement;
+            without it the refinement goes on with the first views.
+        refinement: the last stage; without it the coarse field is the result.
+    """
+
+    prior: str = SMALL_PRIOR
+    square: SquareConfig = field(default_factory=SquareConfig)
+    stride: int = 1
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    token_flow: TokenFlowConfig = field(default_factory=TokenFlowConfig)
+    flow: str = "raft_large"
+    flow_weights: str | None = None
+    reconstruction: ReconstructionConfig = field(default_factory=reconstruction.paper)
+    enlarged_attention: bool = True
+    token_propagation: bool = True
+    flow_loss: bool = True
+    normal_loss: bool = True
+    regeneration: bool = True
+    refinement: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise ConfigError(f"stride is {self.stride}; expected 1 or more")
+        if self.enlarged_attention and self.token_flow.enlarged == "off":
+            raise ConfigError(
+                "token_flow.enlarged is 'off' though enlarged_attention is on; switch one of them"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able settings: everything that changes a result, and nothing else."""
+        return asdict(self)
+
+    def fitted(self) -> ReconstructionConfig:
+        """The reconstruction with the losses that are switched on."""
+        weights = self.reconstruction.weights
+        if not self.flow_loss:
+            weights = replace(weights, flow=0.0)
+        if not self.normal_loss:
+            weights = replace(weights, normal=0.0)
+        return replace(self.reconstruction, weights=weights)
+
+    def tokens(self, second_pass: bool) -> TokenFlowConfig:
+        """Token flow of a pass, with what is switched on."""
+        propagation: Propagation = "none"
+        if self.token_propagation:
+            propagation = "all" if second_pass else "front"
+        enlarged: Enlarged = self.token_flow.enlarged if self.enlarged_attention else "off"
+        return replace(self.token_flow, propagation=propagation, enlarged=enlarged)
+
+
+# ---- presets ----
+
+
+def paper() -> MethodConfig:
+    """The paper's numbers (4.1, A.1) with Era3D's public weights, for a GPU."""
+    return MethodConfig(
+        prior="pengHTYX/MacLab-Era3D-512-6view",
+        square=SquareConfig(size=512, crop_size=420),
+        sampling=SamplingConfig(steps=40, eta=1.0, guidance=3.0),
+        token_flow=TokenFlowConfig(interval=8, tau=0.5),
+        flow="raft_large",
+        reconstruction=reconstruction.paper(),
+    )
+
+
+def mini() -> MethodConfig:
+    """The same with the small prior, scaled to two CPU cores; clips framed like toy4d's are not cropped."""
+    return MethodConfig(
+        prior=SMALL_PRIOR,
+        square=SquareConfig(size=64, crop_size=-1),
+        stride=2,
+        sampling=replace(small_sampling(), chunk=4),
+        token_flow=TokenFlowConfig(interval=4, tau=0.5),
+        flow="dis",
+        reconstruction=reconstruction.mini(),
+    )
+
+
+PRESETS: Mapping[str, Callable[[], MethodConfig]] = MappingProxyType({"paper": paper, "mini": mini})
+
+# What each ablation leaves out. The paper's "w/o flow" is both of the two that use flow (its text uses the
+# word in both senses), so each also runs alone.
+SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "enlarged-attention": {"enlarged_attention": False},
+        "propagation": {"token_propagation": False},
+        "flow-loss": {"flow_loss": False},
+        "flow": {"token_propagation": False, "flow_loss": False},
+        "normal": {"normal_loss": False},
+        "regeneration": {"regeneration": False},
+        "refinement": {"regeneration": False, "refinement": False},
+    }
+)
+
+
+def preset(name: str) -> MethodConfig:
+    """A preset by name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return choose("preset", name, PRESETS)()
+
+
+def without(config: MethodConfig, *parts: str) -> MethodConfig:
+    """`config` with parts of the method left out, by their names in `SWITCHES`.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    for part in parts:
+        config = replace(config, **choose("part of the method", part, SWITCHES))
+    return config

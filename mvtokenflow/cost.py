@@ -1,0 +1,83 @@
+"""What the stages of a run cost: seconds and peak memory, kept beside what they made."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from mvtokenflow.files import write_json
+
+_CLEAR = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one stage.
+
+    Attributes:
+        stage: its name.
+        seconds: wall time, over all calls that worked on it; what a killed process spent is not in it.
+        peak_mib: most memory the process held meanwhile; of the device on CUDA. Where the system cannot start
+            the count anew, the process's peak so far.
+        finished: whether the stage is complete.
+    """
+
+    stage: str
+    seconds: float
+    peak_mib: float
+    finished: bool
+
+
+def read_costs(path: Path) -> tuple[Cost, ...]:
+    """The costs in a file of `measured`, in the order the stages were begun; none if there is no file."""
+    if not path.exists():
+        return ()
+    return tuple(Cost(**entry) for entry in json.loads(path.read_bytes()))
+
+
+@contextmanager
+def measured(stage: str, path: Path, device: torch.device) -> Iterator[None]:
+    """Add what happens inside to the cost of `stage` in the file `path`; reading a finished stage is free."""
+    known = {cost.stage: cost for cost in read_costs(path)}
+    before = known.get(stage, Cost(stage=stage, seconds=0.0, peak_mib=0.0, finished=False))
+    if before.finished:
+        yield
+        return
+    _restart_peak(device)
+    began, finished = time.perf_counter(), False
+    try:
+        yield
+        finished = True
+    finally:
+        known[stage] = Cost(
+            stage=stage,
+            seconds=round(before.seconds + time.perf_counter() - began, 3),
+            peak_mib=round(max(before.peak_mib, _peak_mib(device)), 1),
+            finished=finished,
+        )
+        write_json(path, [asdict(cost) for cost in known.values()])
+
+
+def _restart_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR.exists():
+        _CLEAR.write_text("5")  # Linux: peak resident size starts from the present one
+
+
+def _peak_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if _STATUS.exists():
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

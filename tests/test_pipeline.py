@@ -1,0 +1,183 @@
+"""The method end to end with an untrained small prior: stages, switches, resume, refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper, preset, without
+from mvtokenflow.datasets.toy4d.render import render
+from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.datasets.toy4d.toys import make_toy
+from mvtokenflow.errors import ConfigError, WeightsMissingError
+from mvtokenflow.flow_estimate import DisEstimator
+from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
+from mvtokenflow.multiview.small_prior import save_small_prior, six_cameras, small_unet_config
+from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.pipeline import input_flow, prepare, prior_name, run
+from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.video import Clip
+
+SIZE, FRAMES = 64, 5
+
+
+@pytest.fixture(scope="module")
+def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of the shipped structure, narrow and untrained: it gives its mean pictures, a grey ball."""
+    unet_config = small_unet_config(channels=(8, 16), heads=(1, 2))
+    torch.manual_seed(0)
+    unet = MultiviewUNet.from_config(unet_config)
+    axis = (torch.arange(SIZE) + 0.5) * 2 / SIZE - 1
+    ball = (axis[:, None].square() + axis.square() < 0.5).float()
+    depth = (0.5 - axis[:, None].square() - axis.square()).clamp_min(0).sqrt() / 0.5**0.5
+    means = torch.ones(2, 6, 3, SIZE, SIZE)
+    means[1] -= 0.5 * ball
+    for view, azimuth in enumerate((0.0, 45.0, 90.0, 180.0, 270.0, 315.0)):
+        turn = torch.deg2rad(torch.tensor(azimuth))
+        right, near = axis.expand(SIZE, SIZE) / 0.5**0.5, depth
+        normal = torch.stack(
+            (
+                right * turn.cos() + near * turn.sin(),
+                -axis[:, None].expand(SIZE, SIZE) / 0.5**0.5,
+                near * turn.cos() - right * turn.sin(),
+            )
+        )
+        means[0, view] = 0.5 + 0.5 * ball * normal
+    codec = PatchCodec(
+        means=means, scales=torch.full((2, 6), 0.01), places=place_planes(six_cameras(SIZE), 4), patch=4
+    )
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    save_small_prior(path, unet.state_dict(), unet_config, codec, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    picture = render(make_toy("quadruped", 7), six_views(SIZE)[:1], [n / (FRAMES - 1) for n in range(FRAMES)])
+    return Clip(
+        rgb=torch.from_numpy(picture.rgb[:, 0]), alpha=torch.from_numpy(picture.alpha[:, 0]), name="toy"
+    )
+
+
+@pytest.fixture
+def config(prior_file: Path) -> MethodConfig:
+    """`mini` with next to no iterations."""
+    small = mini()
+    few = StageConfig(iterations=3)
+    field = replace(small.reconstruction.field, control_points=8)
+    return replace(
+        small,
+        prior=str(prior_file),
+        sampling=replace(small.sampling, timesteps=(999, 100)),
+        stride=1,
+        token_flow=replace(small.token_flow, interval=2),
+        reconstruction=replace(
+            small.reconstruction, static=few, coarse=few, refine=few, points=200, field=field
+        ),
+    )
+
+
+def _state(path: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.suffix in (".png", ".safetensors", ".npz")
+    }
+
+
+def test_runs_all_stages_and_never_again(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
+    seen: list[str] = []
+    result = run(clip, config, tmp_path / "a", 0, progress=lambda stage, done, total: seen.append(stage))
+    assert [cost.stage for cost in result.costs] == ["views", "coarse", "regenerated", "refined"]
+    assert all(cost.finished and cost.seconds > 0 and cost.peak_mib > 100 for cost in result.costs)
+    assert {"denoise", "static", "coarse", "refine"} <= set(seen)
+    assert result.field.is_dynamic
+    report = json.loads((tmp_path / "a" / "views.json").read_text())["token_flow"]
+    assert report["passes"].keys() == {"key", "fill", "own"}
+    before, stamps = _state(tmp_path / "a"), (tmp_path / "a" / "stages.json").stat().st_mtime_ns
+    seen.clear()
+    again = run(clip, config, tmp_path / "a", 0, progress=lambda stage, done, total: seen.append(stage))
+    assert not seen
+    assert again.costs == result.costs
+    assert (tmp_path / "a" / "stages.json").stat().st_mtime_ns == stamps
+    assert _state(tmp_path / "a") == before
+
+
+def test_a_killed_run_ends_like_one_that_was_not(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
+    run(clip, config, tmp_path / "whole", 0)
+
+    for stage in ("decode", "coarse", "refine"):
+
+        def kill(name: str, done: int, total: int, at: str = stage) -> None:
+            if name == at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(clip, config, tmp_path / stage, 0, progress=kill)
+        run(clip, config, tmp_path / stage, 0)
+        assert _state(tmp_path / stage) == _state(tmp_path / "whole"), stage
+
+
+def test_the_prior_gives_the_input_in_the_front_view(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
+    """The first picture of the first view is the clip's, at its own time."""
+    from mvtokenflow.splat.multiview_video import read_multiview
+
+    run(clip, without(config, "refinement"), tmp_path, 0)
+    given = prepare(clip, config)
+    video = read_multiview(tmp_path / "views")
+    assert not (tmp_path / "refined").exists()
+    assert given.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert prepare(clip, replace(config, stride=3)).times.tolist() == [0.0, 0.75, 1.0]
+    shown = video.rgb[:, 0] * video.alpha[:, 0] + 1 - video.alpha[:, 0]
+    inside = video.alpha[:, 0, ..., 0] == 1
+    assert (shown - given.front).abs()[inside].max() < 2.5 / 255  # rounded twice, in float16 and to 8 bits
+
+
+@pytest.mark.parametrize("part", sorted(SWITCHES))
+def test_every_switch_changes_the_settings_and_names_another_run(part: str, config: MethodConfig) -> None:
+    changed = without(config, part)
+    assert changed.to_dict() != config.to_dict()
+    weights = changed.fitted().weights
+    assert (weights.flow == 0) == (part in ("flow", "flow-loss"))
+    assert (weights.normal == 0) == (part == "normal")
+    for second, propagated in ((False, "front"), (True, "all")):
+        tokens = changed.tokens(second)
+        assert tokens.propagation == ("none" if part in ("flow", "propagation") else propagated)
+        assert (tokens.enlarged == "off") == (part == "enlarged-attention")
+
+
+def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
+    run(clip, without(config, "refinement"), tmp_path, 0)
+    with pytest.raises(ConfigError, match="belongs to another run"):
+        run(clip, without(config, "refinement"), tmp_path, 1)
+
+
+def test_presets_and_bad_settings(tmp_path: Path) -> None:
+    assert preset("paper") == paper()
+    assert paper().reconstruction.field.control_points == 512
+    with pytest.raises(ConfigError, match="mini"):
+        preset("minni")
+    with pytest.raises(ConfigError, match="stride"):
+        replace(mini(), stride=0)
+    with pytest.raises(ConfigError, match="enlarged"):
+        replace(mini(), token_flow=replace(mini().token_flow, enlarged="off"))
+    with pytest.raises(ConfigError, match="flow"):
+        without(mini(), "flows")
+    with pytest.raises(WeightsMissingError, match="train-prior"):
+        prior_name(replace(mini(), prior=str(tmp_path / "none.safetensors")))
+
+
+def test_flow_of_the_input_is_in_its_squares_pixels(clip: Clip) -> None:
+    """A clip that moves right by two pixels a frame."""
+    picture = clip.on_background()[0]
+    alpha = clip.alpha[0]
+    moved = Clip(
+        rgb=torch.stack([picture.roll(2 * n, dims=1) for n in range(3)]),
+        alpha=torch.stack([alpha.roll(2 * n, dims=1) for n in range(3)]),
+        name="shifted",
+    )
+    flow = input_flow(prepare(moved, replace(mini(), stride=1)), DisEstimator())
+    assert flow.visible.float().mean() > 0.05
+    assert (flow.flow[flow.visible].mean(0) - torch.tensor([2.0, 0.0])).abs().max() < 0.3

@@ -1,0 +1,52 @@
+"""Where the video's cameras see a field that was made from a crop of it."""
+
+import pytest
+import torch
+
+from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.multiview.preprocess import Crop
+from mvtokenflow.placement import cameras_in_field
+
+CROP = Crop(left=12, top=-4, width=80, height=80, x=6, y=6, scaled_width=52, scaled_height=52, size=64)
+POINTS = torch.tensor([[0.3, -0.2, 0.5], [-0.4, 0.1, -0.6], [0.0, 0.7, 0.2]])
+
+
+def _pixels(cameras: Cameras, points: torch.Tensor) -> torch.Tensor:
+    return cameras.project(points)[0]
+
+
+@pytest.mark.parametrize("kind", ["ortho", "pinhole"])
+def test_the_front_view_lies_over_the_input(kind: str) -> None:
+    """What the prior's front camera sees in the crop, the moved camera sees where the crop came from."""
+    lens = {"fov_deg": 40.0} if kind == "pinhole" else {}
+    front = orbit((0.0,), size=128, kind=kind, radius=3.0, **lens)  # type: ignore[arg-type]
+    own = orbit((0.0,), size=64, kind="ortho", radius=3.0)
+    points = POINTS * torch.tensor([1.0, 0.0, 1.0])  # in the plane whose scale is known
+    seen = _pixels(cameras_in_field(front, front, CROP), points)
+    expected = CROP.to_frame(_pixels(own, points))
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-3)
+
+
+def test_all_cameras_move_alike() -> None:
+    """A field point s X + t is seen by every moved camera where the unmoved one sees X."""
+    front = orbit((0.0,), size=128, kind="ortho", radius=3.0)
+    others = orbit((-75.0, 15.0, 105.0, 195.0), size=128, kind="ortho", radius=3.0)
+    moved = cameras_in_field(others, front, CROP)
+    half, scale = CROP.size / 2, 64 * (52 / 80) / 32  # 64 px per unit, times the crop's scale, in half squares
+    origin = (CROP.to_square(torch.tensor([64.0, 64.0])) - half) / half  # the world's origin in the field
+    field_points = scale * POINTS + torch.tensor([float(origin[0]), 0.0, -float(origin[1])])
+    torch.testing.assert_close(_pixels(moved, field_points), _pixels(others, POINTS), rtol=0, atol=1e-3)
+
+
+def test_a_whole_frame_changes_nothing() -> None:
+    whole = Crop(left=0, top=0, width=128, height=128, x=0, y=0, scaled_width=64, scaled_height=64, size=64)
+    cameras = orbit((0.0, 105.0), size=128, kind="ortho", radius=3.0)
+    moved = cameras_in_field(cameras, cameras[:1], whole)
+    torch.testing.assert_close(moved.world_to_camera, cameras.world_to_camera)
+    torch.testing.assert_close(moved.intrinsics, cameras.intrinsics)
+
+
+def test_refuses_two_fronts() -> None:
+    cameras = orbit((0.0, 90.0), size=8, kind="ortho", radius=3.0)
+    with pytest.raises(ValueError, match="one camera"):
+        cameras_in_field(cameras, cameras, CROP)
