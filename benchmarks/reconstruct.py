@@ -31,11 +31,12 @@ from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets.toy4d.dataset import VIEWS, render_scene, scene_toy
 from mvtokenflow.datasets.toy4d.render import Flow, Render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
+from mvtokenflow.overrides import overridden
 from mvtokenflow.pictures import write_png
 from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.previews import psnr, strip
 from mvtokenflow.splat.trainer import reconstruct
-from mvtokenflow.splat.training_config import PRESETS, ReconstructionConfig, overridden, preset
+from mvtokenflow.splat.training_config import PRESETS, ReconstructionConfig, preset
 from mvtokenflow.splat.training_step import Targets, Training
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 

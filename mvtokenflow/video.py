@@ -37,9 +37,11 @@ __all__ = [
     "Clip",
     "Pixels",
     "composite_white",
+    "count_frames",
     "read_clip",
     "read_mask",
     "read_on_white",
+    "read_opaque",
     "read_rgb",
     "read_rgba",
     "to_uint8",
@@ -148,6 +150,30 @@ def read_clip(
     )
 
 
+def read_opaque(source: Path, *, start: int = 0, stop: int | None = None, stride: int = 1) -> Pixels:
+    """(T, H, W, 3) uint8 frames of a clip whose object is not cut out yet. Arguments as of `read_clip`.
+
+    Raises:
+        DataError: as `read_clip`, or the frames have an alpha channel that is in use.
+    """
+    keep = slice(start, stop, stride)
+    frames = _read_folder(source, keep) if source.is_dir() else _read_video(source, keep)
+    if frames.pictures.shape[-1] == 4 and frames.pictures[..., 3].min() < 255:
+        raise DataError(f"{source}: has alpha of its own, the object is cut out; read it without segmenting it")
+    return np.ascontiguousarray(frames.pictures[..., :3])
+
+
+def count_frames(source: Path) -> int:
+    """How many frames a folder or video file has; a file is decoded, since its header may not say or be wrong.
+
+    Raises:
+        DataError: as `read_clip`.
+    """
+    if source.is_dir():
+        return len(frame_files(source))
+    return sum(1 for _ in _decoded(source))
+
+
 def _positions(source: Path, keep: slice, total: int) -> range:
     start, stop, stride = keep.start, total if keep.stop is None else keep.stop, keep.step
     if stride < 1 or not 0 <= start < stop <= total:
@@ -218,30 +244,16 @@ def _read_masks(mask: Path, frames: _Frames, source: Path, keep: slice) -> Pixel
 
 
 def _read_video(path: Path, keep: slice, *, masks: bool = False) -> _Frames:
-    check_file(path)
     kept: dict[int, Pixels] = {}
     total = 0
     lossy = False
-    try:
-        with path.open("rb") as stream, av.open(stream) as container:
-            video = _video_stream(path, container)
-            if container.format.name == "gif":
-                _check_gif_end(path)
-            lossy = video.codec_context.codec.lossy
-            for total, frame in enumerate(_decode(path, video), 1):
-                position = total - 1
-                if position < keep.start or (position - keep.start) % max(keep.step, 1):
-                    continue
-                if keep.stop is None or position < keep.stop:
-                    kept[position] = _pixels(path, frame, masks=masks)
-                    _refuse_too_large(path, kept[position], len(kept))
-    except av.FFmpegError as error:
-        raise DataError(
-            f"{path}: not a video, or damaged or cut off after {total} frames ({error.strerror}); copy or "
-            "export it again (mp4, mov, webm, mkv, avi, gif, or a folder of frames <n>.png)"
-        ) from error
-    if not total:
-        raise DataError(f"{path}: a video without frames; record or export it again")
+    for total, (frame, lossy) in enumerate(_decoded(path), 1):
+        position = total - 1
+        if position < keep.start or (position - keep.start) % max(keep.step, 1):
+            continue
+        if keep.stop is None or position < keep.stop:
+            kept[position] = _pixels(path, frame, masks=masks)
+            _refuse_too_large(path, kept[position], len(kept))
     positions = _positions(path, keep, total)
     frames = _stack([kept[p] for p in positions], [f"{path} frame {p}" for p in positions], total)
     if lossy and (masks or frames.pictures.shape[-1] == 4):
@@ -249,6 +261,26 @@ def _read_video(path: Path, keep: slice, *, masks: bool = False) -> _Frames:
         alpha[alpha <= LOSSY_ALPHA_SLACK] = 0
         alpha[alpha >= 255 - LOSSY_ALPHA_SLACK] = 255
     return frames
+
+
+def _decoded(path: Path) -> Iterator[tuple[Any, bool]]:
+    """Every frame of a whole video file, and whether its codec is lossy."""
+    check_file(path)
+    total = 0
+    try:
+        with path.open("rb") as stream, av.open(stream) as container:
+            video = _video_stream(path, container)
+            if container.format.name == "gif":
+                _check_gif_end(path)
+            for total, frame in enumerate(_decode(path, video), 1):
+                yield frame, video.codec_context.codec.lossy
+    except av.FFmpegError as error:
+        raise DataError(
+            f"{path}: not a video, or damaged or cut off after {total} frames ({error.strerror}); copy or "
+            "export it again (mp4, mov, webm, mkv, avi, gif, or a folder of frames <n>.png)"
+        ) from error
+    if not total:
+        raise DataError(f"{path}: a video without frames; record or export it again")
 
 
 def _video_stream(path: Path, container: Any) -> Any:

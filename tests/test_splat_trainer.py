@@ -17,6 +17,7 @@ import torch
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.overrides import overridden
 from mvtokenflow.splat.density import DensityConfig
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.io import load_field
@@ -26,7 +27,6 @@ from mvtokenflow.splat.training_config import (
     ReconstructionConfig,
     StageConfig,
     mini,
-    overridden,
     paper,
     preset,
 )
@@ -215,7 +215,8 @@ from pathlib import Path
 import torch
 from mvtokenflow.splat.multiview_video import read_multiview
 from mvtokenflow.splat.trainer import reconstruct
-from mvtokenflow.splat.training_config import mini, overridden
+from mvtokenflow.overrides import overridden
+from mvtokenflow.splat.training_config import mini
 config = overridden(mini(), sys.argv[3:])
 reconstruct(read_multiview(Path(sys.argv[1])), config, Path(sys.argv[2]), torch.Generator().manual_seed(0),
             checkpoint_every=5)

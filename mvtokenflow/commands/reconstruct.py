@@ -54,12 +54,12 @@ def reconstruct(
     import torch
 
     from mvtokenflow.files import write_bytes
+    from mvtokenflow.overrides import overridden
     from mvtokenflow.splat.multiview_video import read_multiview
     from mvtokenflow.splat.previews import write_comparison
     from mvtokenflow.splat.trainer import FIELD_FILE
     from mvtokenflow.splat.trainer import reconstruct as train
     from mvtokenflow.splat.trainer import refine as train_on
-    from mvtokenflow.splat.training_config import overridden
     from mvtokenflow.splat.training_config import preset as preset_named
 
     config = overridden(preset_named(preset), settings or [])

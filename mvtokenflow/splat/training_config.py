@@ -2,12 +2,10 @@
 
 import dataclasses
 import math
-import types
-import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
@@ -171,76 +169,3 @@ def preset(name: str) -> ReconstructionConfig:
         ConfigError: there is none of this name.
     """
     return choose("preset", name, PRESETS)()
-
-
-# ---- overrides ----
-
-Config = TypeVar("Config")
-
-
-def overridden(config: Config, assignments: Sequence[str]) -> Config:
-    """`config` with settings replaced by assignments `dotted.name=value`, e.g. `static.iterations=100`.
-
-    Values are read as the setting's type; `none` leaves an optional setting out, and settings of a part that
-    is None start from that part's defaults.
-
-    Raises:
-        ConfigError: not an assignment, an unknown setting, a value of another type or out of range.
-    """
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise ConfigError(
-                f"'{assignment}' sets nothing; write it as name=value, e.g. static.iterations=100"
-            )
-        config = _set(config, name.strip().split("."), text.strip(), name.strip())
-    return config
-
-
-def _set(config: Any, path: list[str], text: str, name: str) -> Any:
-    hints = typing.get_type_hints(type(config))
-    kind = choose("setting", path[0], hints)
-    parts: list[Any] = [option for option in _options(kind) if dataclasses.is_dataclass(option)]
-    if len(path) == 1:
-        if parts and not (text == "none" and type(None) in _options(kind)):
-            raise ConfigError(
-                f"{name} is a group; set one of {', '.join(f.name for f in fields(parts[0]))} in it"
-            )
-        return replace(config, **{path[0]: _parsed(kind, text, name)})
-    if not parts:
-        raise ConfigError(f"{name}: {path[0]} is a single value, it has no setting {path[1]}")
-    inner = getattr(config, path[0])
-    start = parts[0]() if inner is None else inner
-    return replace(config, **{path[0]: _set(start, path[1:], text, name)})
-
-
-def _options(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-
-
-def _parsed(kind: Any, text: str, name: str) -> Any:
-    for option in _options(kind):
-        if option is type(None) and text == "none":
-            return None
-        if typing.get_origin(option) is Literal and text in typing.get_args(option):
-            return text
-        if typing.get_origin(option) is tuple:
-            return tuple(_parsed(typing.get_args(option)[0], part, name) for part in text.split(","))
-        if option is bool and text in ("true", "false"):
-            return text == "true"
-        if option in (int, float):
-            try:
-                return option(text)
-            except ValueError:
-                continue
-    expected = " or ".join(_described(option) for option in _options(kind))
-    raise ConfigError(f"{name} is '{text}'; expected {expected}")
-
-
-def _described(option: Any) -> str:
-    if option is type(None):
-        return "none"
-    if typing.get_origin(option) is Literal:
-        return " or ".join(typing.get_args(option))
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(option, "numbers with commas")
