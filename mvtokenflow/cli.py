@@ -10,6 +10,7 @@ from mvtokenflow.commands.export import export
 from mvtokenflow.commands.gate_prior import gate_prior
 from mvtokenflow.commands.reconstruct import reconstruct
 from mvtokenflow.commands.render import render
+from mvtokenflow.commands.run import run
 from mvtokenflow.commands.train_clip import train_clip
 from mvtokenflow.commands.train_prior import train_prior
 
@@ -35,6 +36,7 @@ app.command("export")(export)
 app.command("gate-prior")(gate_prior)
 app.command("reconstruct")(reconstruct)
 app.command("render")(render)
+app.command("run")(run)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)
 

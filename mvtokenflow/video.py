@@ -247,8 +247,8 @@ def _read_video(path: Path, keep: slice, *, masks: bool = False) -> _Frames:
     kept: dict[int, Pixels] = {}
     total = 0
     lossy = False
-    for total, (frame, lossy) in enumerate(_decoded(path), 1):
-        position = total - 1
+    for frame, is_lossy in _decoded(path):
+        position, total, lossy = total, total + 1, is_lossy
         if position < keep.start or (position - keep.start) % max(keep.step, 1):
             continue
         if keep.stop is None or position < keep.stop:
@@ -272,7 +272,8 @@ def _decoded(path: Path) -> Iterator[tuple[Any, bool]]:
             video = _video_stream(path, container)
             if container.format.name == "gif":
                 _check_gif_end(path)
-            for total, frame in enumerate(_decode(path, video), 1):
+            for frame in _decode(path, video):
+                total += 1
                 yield frame, video.codec_context.codec.lossy
     except av.FFmpegError as error:
         raise DataError(

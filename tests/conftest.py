@@ -95,3 +95,40 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Outcome(code=code if isinstance(code, int) else 0, out=printed.out, err=printed.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prior of the shipped structure, narrow and untrained: it gives its mean pictures, a grey ball."""
+    import torch
+
+    from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
+    from mvtokenflow.multiview.small_prior import save_small_prior, six_cameras, small_unet_config
+    from mvtokenflow.multiview.unet import MultiviewUNet
+
+    size = 64
+    unet_config = small_unet_config(channels=(8, 16), heads=(1, 2))
+    torch.manual_seed(0)
+    unet = MultiviewUNet.from_config(unet_config)
+    axis = (torch.arange(size) + 0.5) * 2 / size - 1
+    ball = (axis[:, None].square() + axis.square() < 0.5).float()
+    depth = (0.5 - axis[:, None].square() - axis.square()).clamp_min(0).sqrt() / 0.5**0.5
+    means = torch.ones(2, 6, 3, size, size)
+    means[1] -= 0.5 * ball
+    for view, azimuth in enumerate((0.0, 45.0, 90.0, 180.0, 270.0, 315.0)):
+        turn = torch.deg2rad(torch.tensor(azimuth))
+        right, near = axis.expand(size, size) / 0.5**0.5, depth
+        normal = torch.stack(
+            (
+                right * turn.cos() + near * turn.sin(),
+                -axis[:, None].expand(size, size) / 0.5**0.5,
+                near * turn.cos() - right * turn.sin(),
+            )
+        )
+        means[0, view] = 0.5 + 0.5 * ball * normal
+    codec = PatchCodec(
+        means=means, scales=torch.full((2, 6), 0.01), places=place_planes(six_cameras(size), 4), patch=4
+    )
+    path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
+    save_small_prior(path, unet.state_dict(), unet_config, codec, {})
+    return path

@@ -256,7 +256,7 @@ def test_version_is_the_same_everywhere() -> None:
 
 ALLOWED = {
     "mvtokenflow": (),
-    "mvtokenflow/commands": ("datasets",),
+    "mvtokenflow/commands": ("datasets", "reports"),
     "datasets": ("datasets",),
     "baselines": ("datasets", "baselines"),
     "eval": ("datasets", "baselines", "eval"),

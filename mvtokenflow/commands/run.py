@@ -1,0 +1,310 @@
+"""`mvtf run`: a video to a dynamic Gaussian field, pictures of it, and a page that shows how it came about."""
+
+import platform
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mvtokenflow import __version__
+from mvtokenflow.commands.talk import Device, Json, check_device, print_json, progress, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mvtokenflow.config import MethodConfig
+    from mvtokenflow.pipeline import Result
+    from mvtokenflow.splat.export import ExportView
+    from mvtokenflow.video import Clip, Pixels
+
+    Progress = Callable[[str, int, int], None]
+
+MAX_FRAMES = 64  # all frames attend to one another; memory and time grow with them
+FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the input's
+TURNTABLE_FRAMES = 48  # at least: a clip of few frames would go round in jumps
+ENVIRONMENT_FILE = "environment.json"
+PACKAGES = ("torch", "numpy", "numba", "diffusers", "gsplat", "av", "opencv-python-headless", "rembg")
+
+Video = Annotated[
+    Path, typer.Argument(metavar="VIDEO", help="A video file or folder of frames <n>.png.", show_default=False)
+]
+Mask = Annotated[
+    Path | None, typer.Option("--mask", help="Masks, if VIDEO has no alpha: a video or folder of <n>.png.")
+]
+Parts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="PART",
+        help="Leave a part of the method out: enlarged-attention, propagation, flow-loss, flow, normal, "
+        "regeneration or refinement; may be repeated.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change one setting, e.g. reconstruction.coarse.iterations=500."
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a video was read to: the frames that are used, and where their alpha comes from.
+
+    Attributes:
+        digest: of the pictures, and of their alpha if it was given.
+        cut_out_by: "alpha", "mask" or the name of a segmentation network.
+        clip: None until the object is segmented. opaque: (T, H, W, 3), to be segmented.
+    """
+
+    digest: str
+    cut_out_by: str
+    name: str
+    clip: "Clip | None"
+    opaque: "Pixels | None"
+
+    def __len__(self) -> int:
+        pictures = self.opaque if self.clip is None else self.clip
+        assert pictures is not None
+        return len(pictures)
+
+
+def run(
+    video: Video,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
+    mask: Mask = None,
+    segment: Annotated[
+        bool, typer.Option("--segment", help="Cut the object out here; needs `pip install 'rembg[cpu]'`.")
+    ] = False,
+    preset: Annotated[str, typer.Option(help="mini (two CPU cores) or paper (GPU).")] = "mini",
+    without: Parts = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    frames: Annotated[
+        int | None, typer.Option(help=f"Take the first frames only, at most {MAX_FRAMES}.")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Take every so many-th frame of VIDEO only.")] = 1,
+    whole_frame: Annotated[
+        bool, typer.Option("--whole-frame", help="Show the prior whole frames instead of a crop of the object.")
+    ] = False,
+    export_size: Annotated[int, typer.Option(help="Width and height of the results in pixels.")] = 256,
+    fps: Annotated[float, typer.Option(help="Frames per second of the results.")] = 8.0,
+    ply: Annotated[bool, typer.Option("--ply/--no-ply", help="One 3DGS .ply file per frame.")] = True,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Turn a video of one object into a dynamic 3D Gaussian field.
+
+    VIDEO has alpha, or a mask, or is segmented here. Writes OUT/field.safetensors, OUT/turntable, four fixed
+    views, OUT/ply and a page that shows all of it, OUT/index.html. Run it again to go on where it stopped.
+
+    Example: mvtf run corgi.webm -o out/corgi --frames 32
+    """
+    check_device(device)
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.pipeline import prior_name
+    from mvtokenflow.pipeline import run as run_method
+    from mvtokenflow.reports.run_page import write_page
+    from mvtokenflow.splat.export import ExportView, check_video
+    from mvtokenflow.splat.io import save_field
+    from mvtokenflow.splat.run_folder import claim
+    from mvtokenflow.splat.trainer import FIELD_FILE
+
+    if mask is not None and segment:
+        raise ConfigError("--mask and --segment both say where the object is; give one of them")
+    config = _config(preset, whole_frame, settings or [], without or [])
+    view = ExportView(size=export_size)
+    check_video(view, fps)
+    given = _read(video, mask, segment, _stop(video, frames, stride), stride)
+    segmenter = _segmenter(given, output)
+    identity = {
+        "config": config.to_dict(),
+        "prior": prior_name(config),
+        "seed": seed,
+        "video": {"pictures": given.digest, "cut_out_by": given.cut_out_by, "frames": len(given)},
+        "export": {"size": export_size, "fps": fps},
+    }
+    claim(output, identity)
+    _note_environment(output / ENVIRONMENT_FILE, device)
+    with progress() as report:
+        clip = _cut_out(given, output, segmenter, report)
+        say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
+        result = run_method(clip, config, output / "method", seed, device=device, progress=report)
+        if not (output / FIELD_FILE).exists():
+            save_field(output / FIELD_FILE, result.field)
+        made = _export(result, len(clip), view, output, fps, ply, report)
+        made["comparison"] = str(_compare(clip, config, view, output, fps))
+    made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
+    _tell(result, len(clip), made, as_json)
+
+
+# ---- settings ----
+
+
+def _config(
+    preset: str, whole_frame: bool, settings: "Sequence[str]", without: "Sequence[str]"
+) -> "MethodConfig":
+    from mvtokenflow.config import preset as preset_named
+    from mvtokenflow.config import without as leave_out
+    from mvtokenflow.overrides import overridden
+
+    config = preset_named(preset)
+    if whole_frame:
+        config = replace(config, square=replace(config.square, crop_size=-1))
+    return leave_out(overridden(config, settings), *without)
+
+
+def _stop(video: Path, frames: int | None, stride: int) -> int:
+    """The position behind the last frame to read."""
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.video import count_frames
+
+    if stride < 1:
+        raise ConfigError(f"--stride is {stride}; choose 1 (every frame) or more")
+    if frames is not None:
+        if not 2 <= frames <= MAX_FRAMES:
+            raise ConfigError(f"--frames is {frames}; choose 2 to {MAX_FRAMES}")
+        return (frames - 1) * stride + 1
+    total = count_frames(video)
+    used = len(range(0, total, stride))
+    if used > MAX_FRAMES:
+        raise ConfigError(
+            f"{video}: {used} frames, more than the {MAX_FRAMES} that are worked on at once; take the first "
+            f"(--frames {MAX_FRAMES}) or fewer per second (--stride {-(-total // MAX_FRAMES)})"
+        )
+    return total
+
+
+# ---- the clip ----
+
+
+def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int) -> Given:
+    from mvtokenflow.files import digest
+    from mvtokenflow.segment import MODEL
+    from mvtokenflow.video import read_clip, read_opaque
+
+    if segment:
+        opaque = read_opaque(video, stop=stop, stride=stride)
+        pictures = digest([(str(opaque.shape), opaque.tobytes())])
+        return Given(digest=pictures, cut_out_by=MODEL, name=video.stem, clip=None, opaque=opaque)
+    clip = read_clip(video, mask, stop=stop, stride=stride)
+    parts = ((f"{name} {tuple(part.shape)}", part) for name, part in (("rgb", clip.rgb), ("alpha", clip.alpha)))
+    pictures = digest((name, part.numpy().tobytes()) for name, part in parts)
+    cut_out_by = "alpha" if mask is None else "mask"
+    return Given(digest=pictures, cut_out_by=cut_out_by, name=clip.name, clip=clip, opaque=None)
+
+
+def _segmenter(given: Given, output: Path) -> "Callable[[Pixels], Pixels] | None":
+    """Loaded before anything is written, and only if a mask is missing."""
+    from mvtokenflow.segment import load_segmenter, mask_paths
+
+    if given.opaque is None or all(path.exists() for path in mask_paths(output / "masks", len(given))):
+        return None
+    return load_segmenter()
+
+
+def _cut_out(
+    given: Given, output: Path, segmenter: "Callable[[Pixels], Pixels] | None", report: "Progress"
+) -> "Clip":
+    from mvtokenflow.segment import cut_out
+
+    if given.clip is not None:
+        return given.clip
+    assert given.opaque is not None
+    return cut_out(given.opaque, output / "masks", segmenter, given.name, report)
+
+
+# ---- results ----
+
+
+def _export(
+    result: "Result", frames: int, view: "ExportView", output: Path, fps: float, ply: bool, report: "Progress"
+) -> dict[str, Any]:
+    """Turntable, fixed views and .ply files; paths by kind."""
+    from mvtokenflow.files import sha256_file
+    from mvtokenflow.splat import export
+    from mvtokenflow.splat.trainer import FIELD_FILE
+
+    source = {"sha256": sha256_file(output / FIELD_FILE)}
+    shots = {f"azimuth_{azimuth:g}": export.fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
+    shots["turntable"] = export.turntable(max(frames, TURNTABLE_FRAMES))
+    made: dict[str, Any] = {"views": []}
+    for name, plan in shots.items():
+        path = export.export_video(
+            result.field, plan, view, output / name, fps=fps, source=source, progress=report
+        )
+        if name == "turntable":
+            made[name] = str(path)
+        else:
+            made["views"].append(str(path))
+    if ply:
+        export.export_ply(result.field, frames, output / "ply", source=source, progress=report)
+        made["ply"] = str(output / "ply")
+    return made
+
+
+def _compare(clip: "Clip", config: "MethodConfig", view: "ExportView", output: Path, fps: float) -> Path:
+    """A video of the input, framed as the prior sees it, beside the field's front view."""
+    path = output / "comparison.mp4"
+    if path.exists():
+        return path
+    import numpy as np
+
+    from mvtokenflow.files import frame_files
+    from mvtokenflow.multiview.preprocess import square_clip
+    from mvtokenflow.video import composite_white, read_rgba, to_uint8, write_video
+
+    square = config.square
+    crop = square.crop_size if square.crop_size == -1 else round(square.crop_size * view.size / square.size)
+    given = square_clip(clip, replace(square, size=view.size, crop_size=crop)).front
+    front = frame_files(output / f"azimuth_{FIXED_VIEWS[0]:g}" / "frames")
+    shown = np.stack([composite_white(read_rgba(frame)) for frame in front])
+    write_video(path, np.concatenate([to_uint8(given.numpy(), clip.name), shown], axis=2), fps)
+    return path
+
+
+def _note_environment(path: Path, device: str) -> None:
+    """Add what this call computes with to the file, unless it is what the last one computed with."""
+    import json
+
+    from mvtokenflow.files import write_json
+
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    here = {
+        "mvtokenflow": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": _device_name(device),
+        "packages": packages,
+    }
+    known: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+    if known[-1:] != [here]:
+        write_json(path, [*known, here])
+
+
+def _device_name(device: str) -> str:
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(torch.device(device))
+
+
+def _tell(result: "Result", frames: int, made: dict[str, Any], as_json: bool) -> None:
+    count = len(result.field.gaussians)
+    seconds = sum(cost.seconds for cost in result.costs)
+    if as_json:
+        costs = [asdict(cost) for cost in result.costs]
+        print_json({**made, "frames": frames, "gaussians": count, "crop": asdict(result.crop), "costs": costs})
+        return
+    say(f"{frames} frames, {count} Gaussians, {seconds:.0f} s")
+    for path in (made["page"], made["turntable"]):
+        typer.echo(path)

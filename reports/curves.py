@@ -1,0 +1,94 @@
+"""Curves of training losses as the numbers of an inline SVG: no script, no library, crisp on paper."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 320, 150
+LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 18  # margins for the ticks
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """One term over all stages, in the coordinates of a WIDTH x HEIGHT picture.
+
+    Attributes:
+        name: of the term. lines: SVG path data, one per stage.
+        ticks: (y, label) of the levels drawn. borders: (x, name) where a stage begins.
+        last: the term's last value.
+    """
+
+    name: str
+    lines: Sequence[str]
+    ticks: Sequence[tuple[float, str]]
+    borders: Sequence[tuple[float, str]]
+    last: float
+
+
+def charts(stages: Sequence[tuple[str, Sequence[Row]]]) -> list[Chart]:
+    """A chart for every term that the rows of any stage hold, in order of appearance.
+
+    The horizontal axis is the step, stages following one another; the vertical one is logarithmic. Values
+    that are not positive (a term that is switched off) are left out, and so is a term without others.
+
+    Args:
+        stages: (name, rows), a row as in `losses.jsonl`: "step" counts from 1 within its stage.
+    """
+    stages = [(name, rows) for name, rows in stages if rows]
+    terms = dict.fromkeys(key for _, rows in stages for row in rows for key in row)
+    made = [_chart(term, stages) for term in terms if term not in ("step", "seconds", "gaussians")]
+    return [chart for chart in made if chart is not None]
+
+
+def _chart(term: str, stages: Sequence[tuple[str, Sequence[Row]]]) -> Chart | None:
+    offsets, total = [], 0.0
+    for _, rows in stages:
+        offsets.append(total)
+        total += rows[-1]["step"]
+    points = [
+        [(offset + row["step"], row[term]) for row in rows if _drawable(row.get(term))]
+        for offset, (_, rows) in zip(offsets, stages, strict=True)
+    ]
+    values = [value for line in points for _, value in line]
+    if not values:
+        return None
+    low, high = _range(min(values), max(values))
+
+    def x(step: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * step / total, 1)
+
+    def y(value: float) -> float:
+        share = (math.log10(value) - low) / (high - low)
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * share, 1)
+
+    return Chart(
+        name=term,
+        lines=["M" + "L".join(f"{x(step)} {y(value)}" for step, value in line) for line in points if line],
+        ticks=[(y(value), f"{value:g}") for value in _ticks(low, high)],
+        borders=[(x(offset), name) for offset, (name, _) in zip(offsets, stages, strict=True)],
+        last=values[-1],
+    )
+
+
+def _drawable(value: float | None) -> bool:
+    return value is not None and value > 0 and math.isfinite(value)
+
+
+def _range(low: float, high: float) -> tuple[float, float]:
+    """Exponents of 10 around the values, at least a third of a decade apart."""
+    bottom, top = math.log10(low), math.log10(high)
+    spare = max(0.34 - (top - bottom), 0.04) / 2
+    return bottom - spare, top + spare
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Powers of 10 within the range; where fewer than two are, also multiples of these."""
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        found = [value for value in found if low <= math.log10(value) <= high]
+        if len(found) >= 2:
+            return found
+    return found

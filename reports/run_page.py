@@ -1,0 +1,203 @@
+"""The page of one run of `mvtf run`: what went in, what came out, and what happened in between.
+
+A function of the files in the run's folder: the same files give the same bytes. It opens from the file system
+and refers to pictures and videos by relative paths; what is not there (yet) is left out.
+
+    run.json, environment.json          settings, prior, seed; versions
+    comparison.mp4, turntable/, azimuth_*/, ply/, field.safetensors
+    method/views/, method/regenerated/  generated views of both passes, multiview folders
+    method/coarse/, method/refined/     losses and previews of the training stages
+    method/stages.json                  seconds and peak memory
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import atan2, degrees
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.files import frame_files, write_text
+from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
+from mvtokenflow.reports.html import asset, environment
+
+PAGE = "index.html"
+PASSES = {"views": "First pass", "regenerated": "Second pass"}
+STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
+_STYLES = ("base.css", "site.css", "run.css")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Generated views: rows of pictures, one per view.
+
+    Attributes:
+        azimuths: column heads, degrees. rows: (label, relative paths), colour and normals of a frame in turn.
+    """
+
+    title: str
+    azimuths: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+def write_page(folder: Path) -> Path:
+    """Write FOLDER/index.html if it would change; returns its path.
+
+    Raises:
+        DataError: FOLDER is not of `mvtf run`, or a file in it is damaged.
+    """
+    path, html = folder / PAGE, run_page(folder)
+    if not path.exists() or path.read_text(encoding="utf-8") != html:
+        write_text(path, html)
+    return path
+
+
+def run_page(folder: Path) -> str:
+    """The page of the run in `folder`. Raises as `write_page`."""
+    settings = _json(folder / "run.json")
+    if settings is None:
+        raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
+    rows = {stage: _rows(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
+    costs = _json(folder / "method" / "stages.json") or []
+    passes = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
+    return (
+        environment()
+        .get_template("run.html")
+        .render(
+            title=folder.resolve().name,
+            style=[asset(name) for name in _STYLES],
+            script=asset("run.js"),
+            facts=_facts(settings, rows, costs),
+            comparison=_link(folder, "comparison.mp4"),
+            turntable=_link(folder, "turntable/turntable.mp4"),
+            fixed=_fixed(folder),
+            files=_files(folder),
+            passes=[one for one in passes if one is not None],
+            charts=charts(list(rows.items())),
+            chart_size=(WIDTH, HEIGHT),
+            previews=_previews(folder),
+            costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
+            total=duration(sum(cost["seconds"] for cost in costs)),
+            settings=settings,
+            environments=_json(folder / "environment.json") or [],
+        )
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "8.4 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+# ---- the run's files ----
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete it and run `mvtf run` again") from error
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """Complete lines of a log: one that is being written may be cut."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete {path.parent} to redo the stage") from error
+
+
+def _link(folder: Path, name: str) -> str | None:
+    """`name` as a relative URL if the file is there."""
+    return quote(name) if (folder / name).is_file() else None
+
+
+def _facts(
+    settings: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, float]]], costs: Sequence[Any]
+) -> list[tuple[str, str]]:
+    """The line below the heading."""
+    video, config = settings.get("video", {}), settings.get("config", {})
+    facts = [("Frames", video.get("frames")), ("Object cut out by", video.get("cut_out_by"))]
+    if "square" in config:
+        facts.append(("Prior's pictures", f"{config['square']['size']} × {config['square']['size']} pixels"))
+    logged = [lines[-1] for lines in rows.values() if lines]
+    if logged:
+        facts.append(("Gaussians", f"{logged[-1]['gaussians']:,}"))
+    if costs:
+        facts.append(("Computed in", duration(sum(cost["seconds"] for cost in costs))))
+    facts += [("Seed", settings.get("seed")), ("Prior", _short(settings.get("prior")))]
+    return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _short(prior: str | None) -> str | None:
+    """A digest is cut for the eye; a name is kept. The whole is among the settings."""
+    is_digest = prior is not None and len(prior) == 64 and "/" not in prior
+    return f"sha256 {prior[:12]}" if prior is not None and is_digest else prior
+
+
+def _fixed(folder: Path) -> list[tuple[str, str]]:
+    """(azimuth, relative URL) of the fixed views but the front one, which the comparison shows."""
+    found = {}
+    for path in folder.glob("azimuth_*/azimuth_*.mp4"):
+        azimuth = float(path.stem.removeprefix("azimuth_"))
+        if azimuth:
+            found[azimuth] = quote(path.relative_to(folder).as_posix())
+    return [(f"{azimuth:g}°", link) for azimuth, link in sorted(found.items())]
+
+
+def _files(folder: Path) -> list[tuple[str, str, str]]:
+    """(name, relative URL, what it is) of the results to take along."""
+    found = []
+    field = folder / "field.safetensors"
+    if field.is_file():
+        found.append((field.name, quote(field.name), f"the field, {field.stat().st_size / 2**20:.1f} MiB"))
+    count = len(list((folder / "ply").glob("*.ply")))
+    if count:
+        found.append(("ply/", "ply/", f"{count} files of 3D Gaussian Splatting, one per frame"))
+    return found
+
+
+def _pass(folder: Path, name: str, title: str, settings: Mapping[str, Any]) -> Pass | None:
+    """Pictures of the first, middle and last frame of a finished pass."""
+    root = folder / "method" / name
+    cameras = _json(root / "cameras.json")
+    if cameras is None:
+        return None
+    # The viewing direction is the third row of the rotation; (0, 1, 0) looks from the front.
+    ahead = [pose[2] for pose in cameras["world_to_camera"]]
+    azimuths = [f"{round(degrees(atan2(-d[0], d[1]))) % 360}°" for d in ahead]
+    views = [frame_files(root / f"view_{view}") for view in range(len(ahead))]
+    last = len(views[0]) - 1
+    chosen = sorted({0, last // 2, last})
+    stride, end = settings["config"]["stride"], settings["video"]["frames"] - 1  # the last frame is one of them
+    rows = []
+    for frame in chosen:
+        colours = [view[frame] for view in views]
+        normals = [root / "normals" / path.parent.name / path.name for path in colours]
+        for kind, paths in (("colour", colours), ("normals", normals)):
+            if all(path.is_file() for path in paths):
+                links = [quote(path.relative_to(folder).as_posix()) for path in paths]
+                rows.append((f"frame {min(frame * stride, end)}, {kind}", links))
+    return Pass(title=title, azimuths=azimuths, rows=rows)
+
+
+def _previews(folder: Path) -> list[tuple[str, str, int]]:
+    """(stage, relative URL, step) of the last preview of every stage."""
+    found = []
+    for stage, place in STAGES.items():
+        pictures = sorted((folder / "method" / place).glob("preview_*.png"))
+        if pictures:
+            step = int(pictures[-1].stem.removeprefix("preview_"))
+            found.append((stage, quote(pictures[-1].relative_to(folder).as_posix()), step))
+    return found

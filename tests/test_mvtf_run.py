@@ -1,0 +1,247 @@
+"""`mvtf run` from a clip to a page, again, and with wrong input."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from mvtokenflow.cli import main
+from mvtokenflow.datasets.toy4d.render import render
+from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.datasets.toy4d.toys import make_toy
+from mvtokenflow.files import frame_files
+from mvtokenflow.pictures import composite_white, read_rgb, read_rgba, write_png
+from mvtokenflow.splat.io import load_field, read_ply
+from mvtokenflow.video import count_frames
+
+FRAMES, SIZE = 4, 64
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny work: threads would only wait for one another."""
+    threads = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads[0])
+    torch.set_num_threads(threads[1])
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four RGBA frames of a toy."""
+    seen = render(make_toy("quadruped", 7), six_views(SIZE)[:1], [n / (FRAMES - 1) for n in range(FRAMES)])
+    folder = tmp_path_factory.mktemp("clip") / "toy"
+    for n, rgba in enumerate(np.concatenate((seen.rgb, seen.alpha), axis=-1)[:, 0]):
+        write_png(folder / f"{n}.png", rgba)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opaque(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same on white, without alpha."""
+    folder = tmp_path_factory.mktemp("opaque") / "toy"
+    for path in frame_files(clip):
+        write_png(folder / path.name, composite_white(read_rgba(path)))
+    return folder
+
+
+@pytest.fixture
+def few(prior_file: Path) -> list[str]:
+    """Options for next to no work."""
+    settings = (
+        f"prior={prior_file}",
+        "stride=1",
+        "sampling.timesteps=999,100",
+        "token_flow.interval=2",
+        "reconstruction.static.iterations=3",
+        "reconstruction.coarse.iterations=3",
+        "reconstruction.refine.iterations=3",
+        "reconstruction.points=200",
+        "reconstruction.field.control_points=8",
+    )
+    return ["--export-size", "48", *(word for one in settings for word in ("--set", one))]
+
+
+@pytest.fixture
+def mvtf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `mvtf` in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mvtf", *map(str, arguments)])
+        capsys.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        printed = capsys.readouterr()
+        return (code if isinstance(code, int) else 0), printed.out, printed.err
+
+    return run
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, printed, talk = mvtf("run", clip, "-o", out, *few, "--json")
+    assert code == 0, talk
+    made = json.loads(printed)
+    assert made["frames"] == FRAMES
+    assert [cost["stage"] for cost in made["costs"]] == ["views", "coarse", "regenerated", "refined"]
+    # One box for the whole clip, its longer side 7/8 of the prior's picture.
+    assert max(made["crop"]["scaled_width"], made["crop"]["scaled_height"]) in (55, 56)
+    field = load_field(Path(made["field"]))
+    assert field.is_dynamic
+    assert len(field.gaussians) == made["gaussians"]
+    assert [Path(path).stem for path in made["views"]] == [f"azimuth_{a}" for a in (0, 90, 180, 270)]
+    assert [count_frames(Path(path)) for path in made["views"]] == [FRAMES] * 4
+    assert count_frames(Path(made["turntable"])) == 48
+    for n, path in enumerate(sorted(Path(made["ply"]).glob("*.ply"))):
+        assert torch.allclose(read_ply(path).means, field.at(n / (FRAMES - 1)).means.detach(), atol=1e-5)
+    assert count_frames(Path(made["comparison"])) == FRAMES
+    environment = json.loads((out / "environment.json").read_bytes())
+    assert environment[0]["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert Path(made["page"]).read_text().startswith("<!doctype html>")
+
+    before = _stamps(out)
+    code, again, talk = mvtf("run", clip, "-o", out, *few, "--json")
+    assert code == 0, talk
+    assert json.loads(again) == made
+    assert _stamps(out) == before
+
+    for options, name in (
+        (("--seed", 1), "seed is 0 there, 1 here"),
+        (("--frames", 3), "video.frames is 4 there, 3 here"),
+        (("--whole-frame",), "config.square.crop_size is 56 there, -1 here"),
+        (("--without", "flow-loss"), "config.flow_loss is true there, false here"),
+        (("--fps", 9), "export.fps is 8.0 there, 9.0 here"),
+    ):
+        code, _, talk = mvtf("run", clip, "-o", out, *few, *options)
+        assert code == 2
+        assert name in talk
+    assert _stamps(out) == before
+
+    (out / "turntable" / "turntable.mp4").unlink()  # as if killed before it was written
+    assert mvtf("run", clip, "-o", out, *few)[0] == 0
+    assert set(_stamps(out)) == set(before)
+
+
+def test_an_opaque_clip_is_segmented_once(
+    mvtf: Run, opaque: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def remove(frame: Any, *, session: str, only_mask: bool) -> Any:
+        assert only_mask
+        seen.append(session)
+        return ((frame < 250).any(-1) * 240).astype(np.uint8) + 6  # a network's levels, not 0 and 255
+
+    fake = SimpleNamespace(new_session=lambda model: model, remove=remove)
+    monkeypatch.setitem(sys.modules, "rembg", fake)
+    given = ("run", opaque, "-o", tmp_path / "out", *few, "--segment", "--without", "refinement", "--no-ply")
+    code, printed, talk = mvtf(*given, "--json")
+    assert code == 0, talk
+    assert "ply" not in json.loads(printed)
+    assert seen == ["isnet-general-use"] * FRAMES
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Object cut out by" in page
+    assert "isnet-general-use" in page
+    assert "Second pass" not in page
+    before = _stamps(tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "rembg", None)  # the masks are there: it is not needed again
+    code, _, talk = mvtf(*given)
+    assert code == 0, talk
+    assert _stamps(tmp_path / "out") == before
+
+
+BAD: dict[str, tuple[tuple[str, ...], str]] = {
+    "part": (("--without", "flows"), "no part of the method 'flows'. Did you mean 'flow'?"),
+    "assignment": (("--set", "stride"), "'stride' sets nothing; write it as name=value"),
+    "setting": (("--set", "token_flow.intervall=2"), "Did you mean 'interval'?"),
+    "value": (("--set", "sampling.steps=many"), "sampling.steps is 'many'; expected a whole number"),
+    "preset": (("--preset", "tiny"), "Known: mini, paper"),
+    "frames": (("--frames", "65"), "--frames is 65; choose 2 to 64"),
+    "fewer": (("--frames", "9"), "it has 4"),
+    "stride": (("--stride", "0"), "--stride is 0"),
+    "one frame": (("--stride", "4"), "a clip needs two or more"),
+    "odd": (("--export-size", "31"), "H.264 needs an even one"),
+    "fps": (("--fps", "0"), "fps is 0"),
+    "device": (("--device", "cuda:77"), "--device cuda:77: not on this machine"),
+    "both": (("--segment", "--mask", "masks"), "--mask and --segment"),
+    "mask": (("--mask", "nowhere.mp4"), "nowhere.mp4"),
+    "alpha": (("--segment",), "has alpha of its own"),
+    "prior": (("--set", "prior=none.safetensors"), "none.safetensors: no prior there"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_the_user_can_mend_ends_with_2_before_anything_is_written(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path, case: str
+) -> None:
+    options, sentence = BAD[case]
+    code, printed, talk = mvtf("run", clip, "-o", tmp_path / "out", *few, *options)
+    assert code == 2
+    assert sentence in talk
+    assert talk.startswith("error: ")
+    assert talk.count("\n") == 1
+    assert not printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
+    mvtf: Run, opaque: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("run", opaque, "-o", tmp_path / "out", *few)
+    code, _, talk = mvtf(*given)
+    assert code == 2
+    assert "--mask" in talk
+    monkeypatch.setitem(sys.modules, "rembg", None)
+    code, _, talk = mvtf(*given, "--segment")
+    assert code == 2
+    assert "pip install 'rembg[cpu]'" in talk
+    assert not (tmp_path / "out").exists()
+
+
+def test_long_clips_are_refused_with_the_ways_out(mvtf: Run, few: list[str], tmp_path: Path) -> None:
+    picture = np.zeros((8, 8, 4), np.uint8)
+    picture[2:6, 2:6] = 255
+    for n in range(70):
+        write_png(tmp_path / "long" / f"{n}.png", picture)
+    code, _, talk = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few)
+    assert code == 2
+    assert "70 frames, more than the 64" in talk
+    assert "--frames 64" in talk
+    assert "--stride 2" in talk
+    nothing = ("--set", "prior=none.safetensors")  # asked for after the clip was read
+    code, _, talk = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few, "--stride", 2, *nothing)
+    assert code == 2
+    assert "no prior there" in talk
+
+
+def test_results_of_others_are_left_alone_and_help_has_an_example(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    write_png(tmp_path / "out" / "mine.png", np.zeros((4, 4, 3), np.uint8))
+    code, _, talk = mvtf("run", clip, "-o", tmp_path / "out", *few)
+    assert code == 2
+    assert "give a new or empty folder" in talk
+    assert read_rgb(tmp_path / "out" / "mine.png").shape == (4, 4, 3)
+    assert len(_stamps(tmp_path / "out")) == 1
+    code, printed, _ = mvtf("run", "--help")
+    assert code == 0
+    assert "Example: mvtf run " in " ".join(printed.split())

@@ -1,0 +1,97 @@
+"""Cutting the object out with rembg: what is kept, and what is said where it cannot be done."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mvtokenflow.errors import ConfigError, DataError, UserError, WeightsMissingError
+from mvtokenflow.pictures import Pixels, read_mask, write_png
+from mvtokenflow.segment import MODEL, cut_out, load_segmenter, mask_paths
+
+FRAMES = np.arange(3 * 6 * 8 * 3, dtype=np.uint8).reshape(3, 6, 8, 3)
+
+
+def _half(frame: Pixels) -> Pixels:
+    """Left: noise of a background, then edge; right: object."""
+    mask = np.zeros(frame.shape[:2], np.uint8)
+    mask[:, :2], mask[:, 2:4], mask[:, 4:] = 15, 100, 240
+    return mask
+
+
+def test_masks_become_alpha_and_are_kept(tmp_path: Path) -> None:
+    calls: list[tuple[str, int, int]] = []
+    clip = cut_out(FRAMES, tmp_path, _half, "cat", lambda *call: calls.append(call))
+    assert calls == [("segment", n, 3) for n in (1, 2, 3)]
+    assert (clip.rgb.numpy() * 255).round().astype(np.uint8).tolist() == FRAMES.tolist()
+    row = [0.0, 0.0, 100 / 255, 100 / 255, 1.0, 1.0, 1.0, 1.0]
+    assert clip.alpha[1, 2, :, 0].tolist() == pytest.approx(row)
+    assert sorted(tmp_path.iterdir()) == mask_paths(tmp_path, 3)
+
+
+def test_missing_masks_alone_are_made(tmp_path: Path) -> None:
+    first = cut_out(FRAMES, tmp_path, _half, "cat")
+    mask_paths(tmp_path, 3)[1].unlink()
+    made: list[int] = []
+
+    def noted(frame: Pixels) -> Pixels:
+        made.append(int(frame[0, 0, 0]))
+        return _half(frame)
+
+    second = cut_out(FRAMES, tmp_path, noted, "cat")
+    assert made == [FRAMES[1, 0, 0, 0]]
+    assert (first.alpha == second.alpha).all()
+    assert (cut_out(FRAMES, tmp_path, None, "cat").alpha == first.alpha).all()
+    mask_paths(tmp_path, 3)[2].unlink()
+    with pytest.raises(DataError, match=r"0002\.png: no such mask"):
+        cut_out(FRAMES, tmp_path, None, "cat")
+
+
+@pytest.mark.parametrize(("level", "found"), [(10, "nothing"), (100, "nothing"), (250, "everything")])
+def test_a_mask_that_finds_no_object_is_refused(tmp_path: Path, level: int, found: str) -> None:
+    with pytest.raises(DataError, match=f"cat frame 0: {found} was taken for the object"):
+        cut_out(FRAMES, tmp_path, lambda frame: np.full(frame.shape[:2], level, np.uint8), "cat")
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    write_png(mask_paths(tmp_path, 3)[0], np.full((4, 4), 255, np.uint8))
+    with pytest.raises(DataError, match="does not fit the frames"):
+        cut_out(FRAMES, tmp_path, _half, "cat")
+    assert read_mask(mask_paths(tmp_path, 3)[0]).shape == (4, 4)
+
+
+def _raises(error: BaseException) -> SimpleNamespace:
+    def new_session(model: str) -> None:
+        assert model == MODEL
+        raise error
+
+    return SimpleNamespace(new_session=new_session)
+
+
+@pytest.mark.parametrize(
+    ("module", "error", "sentence"),
+    [
+        (None, ConfigError, r"pip install 'rembg\[cpu\]'"),
+        (_raises(OSError("no route to host")), WeightsMissingError, r"no route to host.*\.onnx into ~/\.u2net"),
+        (_raises(ValueError("MD5 hash does not match")), WeightsMissingError, "MD5 hash does not match"),
+        (_raises(OSError()), WeightsMissingError, "weights \\(OSError\\)"),
+    ],
+)
+def test_what_is_missing_is_said_with_the_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, module: object, error: type[UserError], sentence: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "rembg", module)
+    with pytest.raises(error, match=sentence):
+        load_segmenter()
+
+
+def test_rembg_without_onnxruntime_ends_the_process_unless_caught(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "rembg.py").write_text("import sys\nsys.exit(1)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "rembg", raising=False)
+    with pytest.raises(ConfigError, match="rembg"):
+        load_segmenter()
