@@ -1,0 +1,247 @@
+"""Rows of `consistency.py`: the variants of the method, the flow their tokens follow, and samples of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from consistency_measures import (
+    Clip,
+    Packed,
+    Truth,
+    packed,
+    unit,
+)
+from torch import Tensor
+
+from mvtokenflow import config as method
+from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
+from mvtokenflow.datasets.toy4d.render import render_flow
+from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import choose
+from mvtokenflow.flow_estimate import DisEstimator
+from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.multiview.patch_codec import PatchCodec
+from mvtokenflow.multiview.pipeline import generate
+from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
+from mvtokenflow.multiview.small_prior import JUMP, small_sampling
+from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.pictures import to_uint8
+
+TOKEN_GRIDS = (16, 8)  # of the small prior
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row. `flow` is what tokens follow: exact, dis (estimated from the input) or still (no motion)."""
+
+    title: str
+    against: tuple[str, ...] = ()
+    flow: str = "none"
+    share_noise: bool = True
+    steps: int | None = None
+    tokens: TokenFlowConfig | None = None
+
+
+def _tokens(**settings: Any) -> TokenFlowConfig:
+    """The mini preset's token flow with other switches."""
+    return replace(method.mini().token_flow, **settings)
+
+
+_KEYS = "keyframes"
+VARIANTS: Mapping[str, Variant] = {
+    "independent": Variant(title="independent frames", share_noise=False),
+    "shared": Variant(title="+ shared noise", against=("independent",)),
+    _KEYS: Variant(
+        title="+ enlarged: keyframes + own", against=("shared",), tokens=_tokens(propagation="none")
+    ),
+    "all-frames": Variant(
+        title="(enlarged: all frames)",
+        against=("shared", _KEYS),
+        tokens=_tokens(enlarged="all", propagation="none"),
+    ),
+    "front-dis": Variant(
+        title="+ front propagated, estimated flow",
+        against=(_KEYS,),
+        flow="dis",
+        tokens=_tokens(propagation="front"),
+    ),
+    "front-exact": Variant(
+        title="+ front propagated, exact flow",
+        against=(_KEYS, "front-dis"),
+        flow="exact",
+        tokens=_tokens(propagation="front"),
+    ),
+    "front-still": Variant(
+        title="(front copied in place)",
+        against=(_KEYS, "front-exact"),
+        flow="still",
+        tokens=_tokens(propagation="front"),
+    ),
+    "all-exact": Variant(
+        title="+ all views propagated, exact flow",
+        against=(_KEYS, "shared"),
+        flow="exact",
+        tokens=_tokens(propagation="all"),
+    ),
+    "all-still": Variant(
+        title="(all views copied in place)",
+        against=(_KEYS, "all-exact"),
+        flow="still",
+        tokens=_tokens(propagation="all"),
+    ),
+    "all-literal": Variant(
+        title="(all views, literal lambda)",
+        against=("all-exact",),
+        flow="exact",
+        tokens=_tokens(propagation="all", literal_lambda=True),
+    ),
+    "one-step": Variant(title="one step: the prior's mean", steps=1),
+}
+REFERENCES: Mapping[str, Variant] = {
+    "truth": Variant(title="truth (floor)"),
+    "frozen": Variant(title="true first frame, frozen"),
+    "mean": Variant(title="training set's mean picture"),
+}
+MAIN = tuple(name for name in VARIANTS if name != "all-frames")  # whose time grows with frames squared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What all rows share.
+
+    Attributes:
+        prior: weights file. frames, stride: every `stride`-th frame of the clip, from the first on.
+        steps, jump: see `small_sampling`. chunk: frames per call.
+        bf16: run the network under bfloat16 autocast.
+    """
+
+    prior: Path
+    frames: int = 16
+    stride: int = 2
+    steps: int = 20
+    jump: int = JUMP
+    chunk: int = 4
+    bf16: bool = False
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.stride < 1 or (self.frames - 1) * self.stride >= FRAMES:
+            raise ConfigError(
+                f"{self.frames} frames at a stride of {self.stride} do not fit toy4d's {FRAMES} (2 or more)"
+            )
+
+    @property
+    def times(self) -> list[float]:
+        return [n * self.stride / (FRAMES - 1) for n in range(self.frames)]
+
+
+def find(name: str) -> Variant:
+    """The variant of a name, or of `name:key=value,...` with settings changed and compared to the plain one.
+
+    Raises:
+        ConfigError: no such variant or setting.
+    """
+    plain, _, changes = name.partition(":")
+    variant = choose("variant", plain, {**VARIANTS, **REFERENCES})
+    if not changes:
+        return variant
+    settings: dict[str, Any] = {}
+    known = {field.name: field for field in fields(TokenFlowConfig)} | {"share_noise": None}
+    for change in changes.split(","):
+        key, _, value = change.partition("=")
+        choose("setting of a variant", key, known)
+        settings[key] = _value(value)
+    shared = settings.pop("share_noise", variant.share_noise)
+    tokens = variant.tokens
+    if settings:
+        if tokens is None:
+            raise ConfigError(f"{name}: '{plain}' has no token flow to set {', '.join(settings)} of")
+        tokens = replace(tokens, **settings)
+    title = f"{variant.title} ({changes})"
+    return replace(variant, title=title, against=(plain,), share_noise=shared, tokens=tokens)
+
+
+def _value(text: str) -> bool | float | str:
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return int(text) if text.isdigit() else float(text)
+    except ValueError:
+        return text
+
+
+# ---- flow ----
+
+
+def make_flows(variant: Variant, scene: str, times: Sequence[float], truth: Truth) -> KeyframeFlow | None:
+    """Flow to the keyframes that a variant's tokens follow."""
+    if variant.tokens is None or variant.flow == "none":
+        return None
+    frames, size, all_views = len(times), truth.rgb.shape[2], truth.rgb.shape[1]
+    keys = keyframes(frames, variant.tokens.interval)
+    views = range(1 if variant.tokens.propagation == "front" else all_views)
+    alpha = torch.from_numpy(truth.alpha[:, : len(views)])
+    if variant.flow == "dis":
+        return estimate_keyframe_flow(unit(truth.rgb[:, 0]), alpha[:, 0], keys, DisEstimator())
+    toy, cameras = scene_toy(scene), six_views(size)[: len(views)]
+
+    def exact(n: int, key: int) -> tuple[Tensor, Tensor]:
+        motion = render_flow(toy, cameras, times[n : n + 1], times[key : key + 1])
+        return torch.from_numpy(motion.flow[0]), torch.from_numpy(motion.visible[0])
+
+    def still(n: int, key: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(len(views), size, size, 2), torch.ones(len(views), size, size, dtype=torch.bool)
+
+    return keyframe_flow({"exact": exact, "still": still}[variant.flow], alpha, keys, views)
+
+
+def token_motion(flows: KeyframeFlow) -> dict[str, float]:
+    """Mean motion of object tokens to their keyframes in tokens, and the share that moves half a token."""
+    found = {}
+    between = [n not in flows.keyframes for n in range(len(flows.alpha))]
+    for side in TOKEN_GRIDS:
+        motion = flows.pooled(side)
+        on = motion.on_object[between].expand(2, -1, -1, -1, -1) & motion.visible[:, between]
+        length = motion.flow[:, between].norm(dim=-1)[on]
+        found[f"tokens_{side}"] = float(length.mean())
+        found[f"moved_{side}"] = float((length > 0.5).float().mean())
+    return found
+
+
+# ---- rows ----
+
+
+def sample(
+    prior: MultiviewPrior, study: Study, variant: Variant, truth: Truth, flows: KeyframeFlow | None, seed: int
+) -> tuple[Clip, Packed, dict[str, float]]:
+    """Colours (F, V, S, S, 3), normals as 127 times the unit vector, and what token flow did."""
+    sampling = replace(
+        small_sampling(variant.steps or study.steps, study.jump),
+        chunk=study.chunk,
+        share_noise=variant.share_noise,
+    )
+    front, draws = unit(truth.rgb[:, 0]), torch.Generator().manual_seed(seed)
+    report: dict[str, float] = {}
+    with torch.autocast("cpu", torch.bfloat16, enabled=study.bf16):
+        if variant.tokens is None:
+            made = generate(prior, front, sampling, draws)
+        else:
+            with TokenFlow(prior.unet, variant.tokens, flows) as controller:
+                made = generate(prior, front, sampling, draws, controller)
+                shares = controller.report().own_share.items()  # gone with the plans when the context ends
+            if flows is not None:
+                report = {f"own_{side}": share for side, share in shares} | token_motion(flows)
+    return to_uint8(made.rgb.float().numpy()), packed(made.normal.float().numpy()), report
+
+
+def refer(name: str, truth: Truth, prior: MultiviewPrior) -> tuple[Clip, Packed]:
+    """The rows of REFERENCES."""
+    if name == "mean":
+        assert isinstance(prior.codec, PatchCodec)
+        base = prior.codec.base(unit(truth.rgb[:, 0]).movedim(-1, 1)).movedim(3, -1)
+        return to_uint8(base[COLOUR].numpy()), packed(decode_normals(base[NORMAL], prior.background)[0].numpy())
+    kept = np.zeros(len(truth.rgb), int) if name == "frozen" else np.arange(len(truth.rgb))
+    return truth.rgb[kept], packed(truth.normal[kept])
