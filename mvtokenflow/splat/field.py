@@ -15,7 +15,7 @@ from mvtokenflow.cameras import Cameras
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.splat import control
 from mvtokenflow.splat.deform import DeformNetwork
-from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
+from mvtokenflow.splat.gaussians import INITIAL_OPACITY, GaussianModel, Gaussians
 from mvtokenflow.splat.normals import normals_from_depth
 from mvtokenflow.splat.project_sh import MAX_DEGREE
 from mvtokenflow.splat.rasterize import Backend, rasterize
@@ -238,10 +238,12 @@ class DynamicField(nn.Module):
         self.control = control_points
 
     @classmethod
-    def from_points(cls, config: FieldConfig, points: Tensor, colors: Tensor) -> "DynamicField":
-        """A static field on points (N, 3) with colours (N, 3) in [0, 1], as 3DGS starts."""
+    def from_points(
+        cls, config: FieldConfig, points: Tensor, colors: Tensor, opacity: float = INITIAL_OPACITY
+    ) -> "DynamicField":
+        """A static field on points (N, 3) with colours (N, 3) in [0, 1]; by default as faint as 3DGS starts."""
         model = GaussianModel.from_points(
-            points, colors, sh_degree=config.sh_degree, hyper_dim=config.hyper_dim
+            points, colors, sh_degree=config.sh_degree, hyper_dim=config.hyper_dim, opacity=opacity
         )
         return cls(config, model)
 

@@ -169,13 +169,22 @@ class GaussianModel(nn.Module):
         )
 
     @classmethod
-    def from_points(cls, points: Tensor, colors: Tensor, *, sh_degree: int = 0, hyper_dim: int = 0) -> Self:
-        """Round, faint Gaussians on points, as 3DGS starts: the size is that of the gap to the neighbours.
+    def from_points(
+        cls,
+        points: Tensor,
+        colors: Tensor,
+        *,
+        sh_degree: int = 0,
+        hyper_dim: int = 0,
+        opacity: float = INITIAL_OPACITY,
+    ) -> Self:
+        """Round Gaussians on points, faint as 3DGS starts: the size is that of the gap to the neighbours.
 
         Args:
             points: (N, 3), N ≥ 2. colors: (N, 3) in [0, 1].
             sh_degree: 0 to 3; bands above 0 start at zero.
             hyper_dim: h, the number of hyper coordinates.
+            opacity: of all of them, within 0 and 1.
 
         Raises:
             DataError: fewer than two points, or shapes that do not fit.
@@ -189,7 +198,7 @@ class GaussianModel(nn.Module):
             means=made,
             log_scales=log_scales[:, None].expand(-1, 3),
             quats=made.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(count, 4),
-            logit_opacities=made.new_full((count,), INITIAL_OPACITY).logit(),
+            logit_opacities=made.new_full((count,), opacity).logit(),
             features_dc=((colors - 0.5) / SH_C0)[:, None],
             features_rest=made.new_zeros(count, (sh_degree + 1) ** 2 - 1, 3),
             hyper=made.new_full((count, hyper_dim), -HYPER_OFFSET),

@@ -164,7 +164,7 @@ def _start(run: _Run, stage: Stage, previous: DynamicField | None, generator: to
             config.extent,
             rgb=video.rgb[frame],
         )
-        return DynamicField.from_points(config.field, points, colors)
+        return DynamicField.from_points(config.field, points, colors, config.opacity)
     assert previous is not None
     if stage == "coarse":
         return previous.with_control_points(generator=generator)
