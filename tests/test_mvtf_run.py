@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,12 +95,31 @@ def _stamps(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+@contextmanager
+def _killed() -> Iterator[Callable[[str, int, int], None]]:
+    """In place of progress bars: Ctrl-C when the coarse stage begins."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage == "coarse":
+            raise KeyboardInterrupt
+
+    yield report
+
+
 def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
-    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("mvtokenflow.commands.run.progress", _killed)
+        assert mvtf("run", clip, "-o", out, *few)[0] != 0
+    begun = (out / "index.html").read_text()
+    assert "First pass" in begun
+    assert "Second pass" not in begun
+    views = _stamps(out / "method" / "views")
     code, printed, talk = mvtf("run", clip, "-o", out, *few, "--json")
     assert code == 0, talk
+    assert _stamps(out / "method" / "views") == views
     made = json.loads(printed)
     assert made["frames"] == FRAMES
     assert [cost["stage"] for cost in made["costs"]] == ["views", "coarse", "regenerated", "refined"]
@@ -116,7 +136,9 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
     assert count_frames(Path(made["comparison"])) == FRAMES
     environment = json.loads((out / "environment.json").read_bytes())
     assert environment[0]["packages"]["torch"] == torch.__version__.split("+")[0]
-    assert Path(made["page"]).read_text().startswith("<!doctype html>")
+    page = Path(made["page"]).read_text()
+    for part in ("comparison.mp4", "turntable/turntable.mp4", "First pass", "Second pass", "refine, step 3"):
+        assert part in page
 
     before = _stamps(out)
     code, again, talk = mvtf("run", clip, "-o", out, *few, "--json")
@@ -210,6 +232,11 @@ def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
     code, _, talk = mvtf(*given)
     assert code == 2
     assert "--mask" in talk
+    for path in frame_files(opaque):
+        write_png(tmp_path / "masks" / path.name, ((read_rgb(path) < 250).any(-1) * 255).astype(np.uint8))
+    code, _, talk = mvtf(*given, "--mask", tmp_path / "masks", "--set", "prior=none.safetensors")
+    assert code == 2
+    assert "no prior there" in talk  # which is asked for after the clip was read
     monkeypatch.setitem(sys.modules, "rembg", None)
     code, _, talk = mvtf(*given, "--segment")
     assert code == 2

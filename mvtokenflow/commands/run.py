@@ -129,7 +129,8 @@ def run(
     }
     claim(output, identity)
     _note_environment(output / ENVIRONMENT_FILE, device)
-    with progress() as report:
+    with progress() as bars:
+        report = _showing(bars, output)
         clip = _cut_out(given, output, segmenter, report)
         say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
         result = run_method(clip, config, output / "method", seed, device=device, progress=report)
@@ -218,6 +219,22 @@ def _cut_out(
 
 
 # ---- results ----
+
+
+def _showing(report: "Progress", output: Path) -> "Progress":
+    """`report`, and the page as far as the run is whenever another part of it begins."""
+    from mvtokenflow.reports.run_page import write_page
+
+    begun = ""
+
+    def both(stage: str, done: int, total: int) -> None:
+        nonlocal begun
+        if stage != begun:
+            begun = stage
+            write_page(output)
+        report(stage, done, total)
+
+    return both
 
 
 def _export(
