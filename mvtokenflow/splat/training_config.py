@@ -152,13 +152,13 @@ def paper() -> ReconstructionConfig:
 def mini() -> ReconstructionConfig:
     """The same on two CPU cores, for pictures of 64 to 128 pixels."""
     return ReconstructionConfig(
-        static=StageConfig(iterations=300),
-        coarse=StageConfig(iterations=800),
-        refine=StageConfig(iterations=800),
+        static=StageConfig(iterations=400),
+        coarse=StageConfig(iterations=1000),
+        refine=StageConfig(iterations=600),
         field=FieldConfig(control_points=64, neighbours=3, hyper_dim=2, width=64, depth=6),
         rates=LearningRates(means=2e-3, means_final=2e-4, network=1e-3, network_final=5e-5),
         weights=LossWeights(normal=0.3),  # on toys never evaluated, 0.2 dB better in new views than 1
-        points=3000,
+        points=4000,
         opacity=0.5,
         times_per_step=2,
     )
