@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
 
-from mvtokenflow.baselines.method import Method
+from mvtokenflow.baselines.method import Configurable, Method, Setup
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
 
 _KNOWN = "mvtokenflow.baselines.known_answer"
-METHODS: Mapping[str, str] = MappingProxyType(
+_NATIVE = "mvtokenflow.baselines.native"
+
+# Rows whose place in a table is known beforehand.
+KNOWN_ANSWERS: Mapping[str, str] = MappingProxyType(
     {
         "ground-truth": f"{_KNOWN}:GROUND_TRUTH",
         "copy-input": f"{_KNOWN}:COPY_INPUT",
@@ -21,14 +24,52 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "white": f"{_KNOWN}:WHITE",
     }
 )
+# The method, without its last stage, and without one part each. "no-flow" is the paper's "w/o flow".
+NATIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "mvtokenflow": f"{_NATIVE}:FULL",
+        "coarse": f"{_NATIVE}:COARSE",
+        "no-enlarged-attention": f"{_NATIVE}:NO_ENLARGED_ATTENTION",
+        "no-propagation": f"{_NATIVE}:NO_PROPAGATION",
+        "no-flow-loss": f"{_NATIVE}:NO_FLOW_LOSS",
+        "no-flow": f"{_NATIVE}:NO_FLOW",
+        "no-normal": f"{_NATIVE}:NO_NORMAL",
+        "no-regeneration": f"{_NATIVE}:NO_REGENERATION",
+    }
+)
+# The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
+BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
+METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **BOUNDS, **KNOWN_ANSWERS})
+
+_WITHOUT = "no-"
 
 
-def method_named(name: str) -> Method:
+def method_named(name: str, setup: Setup | None = None) -> Method:
     """The method `name`, or the object at "package.module:attribute" for a method of your own.
 
+    Names of several parts that are left out, "no-enlarged-attention+normal", need not be in the catalogue.
+
+    Args:
+        setup: for methods that mind it.
+
     Raises:
-        ConfigError: unknown name, or nothing to import there.
+        ConfigError: unknown name, part or preset, or nothing to import there.
     """
+    method = _several_left_out(name) or _imported(name)
+    if setup is not None and isinstance(method, Configurable):
+        return method.configured(setup)
+    return method
+
+
+def _several_left_out(name: str) -> Method | None:
+    if ":" in name or "+" not in name or not name.startswith(_WITHOUT):
+        return None
+    from mvtokenflow.baselines.native import ablation
+
+    return ablation(*name.removeprefix(_WITHOUT).split("+"))
+
+
+def _imported(name: str) -> Method:
     place = name if ":" in name else choose("method", name, METHODS)
     module, _, attribute = place.partition(":")
     try:

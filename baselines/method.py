@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.cost import Cost
 from mvtokenflow.datasets.scene import Scene
 
 Source = Literal["native", "upstream-run", "released-renderings", "oracle", "quoted"]
@@ -66,4 +67,41 @@ class Method(Protocol):
 
     def weights(self) -> Sequence[str]:
         """Names in the weights ledger that must be on the machine."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a command line says about how rows compute.
+
+    Attributes:
+        preset: of the method's settings; part of a row's `config`.
+        device: torch device of the networks.
+        store: folder in which rows share what several of them compute; None shares nothing.
+    """
+
+    preset: str = "mini"
+    device: str = "cpu"
+    store: Path | None = None
+
+
+@runtime_checkable
+class Configurable(Method, Protocol):
+    """A method that minds the command line's setup."""
+
+    def configured(self, setup: Setup) -> Method:
+        """The same row under `setup`.
+
+        Raises:
+            ConfigError: no such preset.
+        """
+        ...
+
+
+@runtime_checkable
+class Costed(Method, Protocol):
+    """A method that knows what its stages cost; of others the time of `render` is taken."""
+
+    def costs(self, workdir: Path) -> Sequence[Cost]:
+        """Of everything that led to the result in `workdir`, whenever it was computed, rendering included."""
         ...

@@ -1,8 +1,8 @@
 """The method itself and its ablations as rows of a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.baselines.method import Progress, Rendering, Source
+from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.config import MethodConfig, preset, without
+from mvtokenflow.config import SWITCHES, MethodConfig, preset, without
+from mvtokenflow.cost import Cost, measured, read_costs
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.pipeline import load_prior, prior_name, run
+from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
+from mvtokenflow.errors import DataError, WeightsMissingError
+from mvtokenflow.files import choose
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.small_prior import six_cameras
+from mvtokenflow.pipeline import COSTS_FILE, GivenViews, Input, load_prior, prior_name, run
 from mvtokenflow.placement import cameras_in_field
 from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.store import StageStore
 
 _RADIUS = 3.0  # of cameras a dataset does not publish; orthographic, so that it does not matter
+_FRAMING = "whole frames of the prior's own front camera, else cropped"
+_SOLID = 0.5  # alpha from which a pixel's flow is the object's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,49 +37,134 @@ class Native:
 
     Attributes:
         name: row label.
-        settings: everything the result depends on, but for the prior's weights.
-        device: torch device of the networks.
+        left_out: parts of the method that are, by their names in `config.SWITCHES`.
+        true_views: reconstruct the ground truth's views of toy4d instead of generated ones: what the method
+            would give with a perfect prior.
+        base: settings of the whole method; None takes the setup's preset.
+        setup: of the command line.
     """
 
     name: str
-    settings: MethodConfig
-    device: str = "cpu"
-    source: Source = "native"
-    uses_truth: bool = False
+    left_out: tuple[str, ...] = ()
+    true_views: bool = False
+    base: MethodConfig | None = None
+    setup: Setup = field(default_factory=Setup)
+
+    @property
+    def source(self) -> Source:
+        return "oracle" if self.true_views else "native"
+
+    @property
+    def uses_truth(self) -> bool:
+        return self.true_views
+
+    @property
+    def settings(self) -> MethodConfig:
+        """Of this row, before its clips are framed.
+
+        Raises:
+            ConfigError: no such preset or part.
+        """
+        whole = preset(self.setup.preset) if self.base is None else self.base
+        return without(whole, *self.left_out)
+
+    def configured(self, setup: Setup) -> "Native":
+        preset(setup.preset)  # a wrong name is told before the work
+        return replace(self, setup=setup)
 
     def config(self) -> Mapping[str, Any]:
-        return {"mvtokenflow": self.settings.to_dict(), "prior": prior_name(self.settings)}
+        settings = self.settings
+        if self.true_views:
+            views = _true_views_name()
+        else:
+            try:
+                views = prior_name(settings)
+            except WeightsMissingError:  # `render` says so; the other rows of a table stand
+                views = "missing"
+        return {"mvtokenflow": settings.to_dict(), "views": views, "framing": _FRAMING}
 
     def weights(self) -> Sequence[str]:
         return ()
 
+    def costs(self, workdir: Path) -> Sequence[Cost]:
+        return read_costs(workdir / COSTS_FILE)
+
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         clip = scene.clip()
-        prior = _loaded(self.settings, self.device)
-        result = run(clip, self.settings, workdir, seed, prior=prior, device=self.device, progress=progress)
         height, width = clip.rgb.shape[1:3]
         front = _cameras(scene.input, (height, width))
+        settings = framed(self.settings, scene.input)
+        device, store = self.setup.device, self.setup.store
+        result = run(
+            clip,
+            settings,
+            workdir,
+            seed,
+            prior=None if self.true_views else _loaded(settings.prior, device),
+            given=_true_views(scene) if self.true_views else None,
+            store=None if store is None else StageStore(store),
+            device=device,
+            progress=progress,
+        )
         views = (scene.input, *scene.views)
         renderings = {}
-        for done, view in enumerate(views):
-            cameras = cameras_in_field(_cameras(view, (height, width)), front, result.crop)
-            renderings[view.name] = rendering(result.field, cameras, len(clip))
-            progress("render views", done + 1, len(views))
+        with measured("render", workdir / COSTS_FILE, torch.device(device)):
+            for done, view in enumerate(views, 1):
+                cameras = cameras_in_field(_cameras(view, (height, width)), front, result.crop)
+                renderings[view.name] = rendering(result.field, cameras, len(clip))
+                progress("render views", done, len(views))
         return renderings
 
 
+def ablation(*parts: str) -> Native:
+    """The row without some parts of the method; "no-a+b", or "coarse" without the refinement alone.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    for part in parts:
+        choose("part of the method", part, SWITCHES)
+    ordered = tuple(part for part in SWITCHES if part in parts)
+    name = "coarse" if ordered == ("refinement",) else f"no-{'+'.join(ordered)}"
+    return Native(name=name, left_out=ordered)
+
+
+def framed(settings: MethodConfig, view: View) -> MethodConfig:
+    """The settings for clips of an input view.
+
+    A video taken by the prior's own front camera is in the prior's frame already and is taken as it is; any
+    other is cropped as the settings say.
+    """
+    if view.cameras is None or not is_front_camera(view.cameras):
+        return settings
+    return replace(settings, square=replace(settings.square, crop_size=-1))
+
+
+def is_front_camera(cameras: Cameras) -> bool:
+    """Whether one camera is the priors' front one: orthographic, half-width 1, level, at azimuth 0."""
+    if cameras.kind != "ortho" or cameras.width != cameras.height:
+        return False
+    prior = orbit((0.0,), size=cameras.width, kind="ortho", radius=_RADIUS)
+    pose, own = cameras.world_to_camera, prior.world_to_camera.to(cameras.world_to_camera)
+    return bool(
+        torch.allclose(pose[:, :3, :3], own[:, :3, :3], atol=1e-5)
+        and torch.allclose(pose[:, :2, 3], own[:, :2, 3], atol=1e-5)  # how far away it stands does not matter
+        and torch.allclose(cameras.intrinsics, prior.intrinsics.to(cameras.intrinsics), rtol=1e-5)
+    )
+
+
 @torch.no_grad()
-def rendering(field: DynamicField, cameras: Cameras, frames: int) -> Rendering:
+def rendering(result: DynamicField, cameras: Cameras, frames: int) -> Rendering:
     """One camera's pictures, normals and flow at `frames` evenly spaced times."""
     times = np.linspace(0, 1, frames) if frames > 1 else np.zeros(1)
     rgb, normal, flow = [], [], []
     for n, time in enumerate(times):
         later = float(times[n + 1]) if n + 1 < frames else None
-        picture = field.render(cameras, float(time), flow_to=later)
+        picture = result.render(cameras, float(time), flow_to=later)
         rgb.append(_numpy(picture.rgb.clamp(0, 1)))
         normal.append(_numpy(picture.normal))
         if picture.flow is not None:
-            flow.append(_numpy(torch.where(picture.alpha > 0.5, picture.flow, 0.0)))
+            flow.append(_numpy(torch.where(picture.alpha > _SOLID, picture.flow, 0.0)))
     pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
     moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
     return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)
@@ -91,12 +186,47 @@ def _cameras(view: View, size: tuple[int, int]) -> Cameras:
     return replace(cameras, intrinsics=lenses, width=width, height=height)
 
 
-@cache
-def _loaded(settings: MethodConfig, device: str) -> Any:
-    """A prior is loaded once per process."""
-    return load_prior(settings, device)
+@lru_cache(maxsize=1)
+def _loaded(prior: str, device: str) -> MultiviewPrior:
+    """A prior is loaded once per process; nothing else of the settings matters."""
+    return load_prior(MethodConfig(prior=prior), device)
 
 
-def variant(name: str, preset_name: str, *left_out: str) -> Native:
-    """The row of a preset without some parts."""
-    return Native(name=name, settings=without(preset(preset_name), *left_out))
+def _true_views_name() -> str:
+    return f"ground truth of toy4d-{generation_hash()}"
+
+
+def _true_views(scene: Scene) -> GivenViews:
+    """A scene of toy4d, rendered from the prior's six cameras.
+
+    Raises:
+        DataError: a scene of another dataset, which cannot be seen from there.
+    """
+    if scene.name not in SCENES or scene.input.truth is None:
+        raise DataError(
+            f"{scene.name}: not a scene of toy4d, so its views from the prior's cameras are not known; "
+            "leave this row out"
+        )
+
+    def make(given: Input) -> MultiviewVideo:
+        cameras = six_cameras(given.front.shape[1])
+        picture = render_scene(scene.name, cameras, given.times.double().numpy())
+        return MultiviewVideo(
+            rgb=torch.from_numpy(picture.rgb),
+            alpha=torch.from_numpy(picture.alpha),
+            normals=torch.from_numpy(picture.normal),
+            cameras=cameras,
+        )
+
+    return GivenViews(name=f"{_true_views_name()}, {scene.name}", make=make)
+
+
+FULL = Native(name="mvtokenflow")
+COARSE = ablation("refinement")
+NO_ENLARGED_ATTENTION = ablation("enlarged-attention")
+NO_PROPAGATION = ablation("propagation")
+NO_FLOW_LOSS = ablation("flow-loss")
+NO_FLOW = ablation("flow")
+NO_NORMAL = ablation("normal")
+NO_REGENERATION = ablation("regeneration")
+TRUE_VIEWS = Native(name="true-views", left_out=("regeneration",), true_views=True)

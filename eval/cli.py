@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 for _name in ("table1", "table2", "table3", "table4"):
     app.command(_name, help=tables.help_of(_name))(tables.table)
+app.command("ablate")(tables.ablate)
 app.command("report")(records.report)
 app.command("explain")(records.explain)
 app.command("regress")(records.regress)

@@ -142,7 +142,10 @@ def compare(baseline: Mapping[str, Any], current: Mapping[str, Any]) -> GateRepo
 
 
 def make_baseline(
-    repeats: Sequence[Mapping[str, Any]], floors: Mapping[str, float], default_floor: float | None = None
+    repeats: Sequence[Mapping[str, Any]],
+    floors: Mapping[str, float],
+    default_floor: float | None = None,
+    scales: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Build a baseline from repeated measurements of the same thing.
 
@@ -153,6 +156,7 @@ def make_baseline(
         repeats: two or more "measured" documents with the same cells and signatures.
         floors: metric -> smallest tolerance worth failing a build over, in the metric's unit.
         default_floor: for metrics not in `floors`; None refuses them.
+        scales: method -> factor on all floors of its cells; 1 for methods not in it.
 
     Raises:
         ConfigError: fewer than two repeats, or a metric without a floor.
@@ -178,7 +182,8 @@ def make_baseline(
             raise ConfigError(
                 f"the tolerance floor of '{name.metric}' must be finite and not negative, got {floor}"
             )
-        cells.append(_baseline_cell(name, [table[name] for table in tables], first, floor))
+        scale = (scales or {}).get(name.method, 1.0)
+        cells.append(_baseline_cell(name, [table[name] for table in tables], first, floor * scale))
     return {"schema": SCHEMA_VERSION, "kind": "baseline", "cells": cells}
 
 

@@ -80,11 +80,3 @@ def device_name(device: str) -> str:
 
     tf32 = "tf32" if torch.backends.cudnn.allow_tf32 else "no-tf32"
     return f"{torch.cuda.get_device_name(torch.device(device))} ({tf32})"
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 if sys.platform != "darwin" else peak / 1024**2

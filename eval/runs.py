@@ -1,17 +1,18 @@
 """Rendering: every method on every scene, each into its own run folder, never twice."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from mvtokenflow.baselines.method import Method, Progress, Rendering
+from mvtokenflow.baselines.method import Costed, Method, Progress, Rendering
+from mvtokenflow.cost import Cost, measured, read_costs
 from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval.pedigree import peak_mib, pedigree
+from mvtokenflow.eval.pedigree import pedigree
 from mvtokenflow.eval.records import Manifest, Stage, run_folder
 from mvtokenflow.files import atomic_path, digest, digest_json, sha256_file
 from mvtokenflow.video import write_png
@@ -37,6 +38,11 @@ class Job:
         )
 
 
+def stages_folder(root: Path) -> Path:
+    """Where the rows below a folder of runs share finished stages (`mvtokenflow.store`); may be deleted."""
+    return root / ".stages"
+
+
 def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path:
     """The run folder of `job`, rendered now unless it is finished.
 
@@ -49,9 +55,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
     if (folder / "manifest.json").is_file():
         return folder
     scene = job.dataset.scene(job.scene)
-    started = time.perf_counter()
-    renderings = job.method.render(scene, job.seed, folder / "work", progress)
-    wall = time.perf_counter() - started
+    renderings, costs = _rendered(job, scene, progress)
     for view, rendering in renderings.items():
         _check(job, view, rendering)
         _write(folder / "pred", view, rendering, _numbers(scene, view, len(rendering.rgb)))
@@ -70,9 +74,20 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         frames=max(len(rendering.rgb) for rendering in renderings.values()),
         prediction_digest=prediction_digest(folder / "pred"),
         pedigree=pedigree(job.device, weights_sha),
-        stages=(Stage(name="render", wall_s=round(wall, 3), peak_mib=round(peak_mib(), 1)),),
+        stages=[Stage(name=cost.stage, wall_s=cost.seconds, peak_mib=cost.peak_mib) for cost in costs],
     ).save(folder / "manifest.json")
     return folder
+
+
+def _rendered(job: Job, scene: Scene, progress: Progress) -> tuple[Mapping[str, Rendering], Sequence[Cost]]:
+    """What the method made, and what it cost by stages, the calls that were interrupted included."""
+    work, clock = job.folder() / "work", job.folder() / "stages.json"
+    if isinstance(job.method, Costed):
+        renderings = job.method.render(scene, job.seed, work, progress)
+        return renderings, job.method.costs(work)
+    with measured("render", clock, torch.device("cpu")):
+        renderings = job.method.render(scene, job.seed, work, progress)
+    return renderings, read_costs(clock)
 
 
 def _check(job: Job, view: str, rendering: Rendering) -> None:

@@ -26,12 +26,14 @@ class Options:
         jobs: worker processes.
         weights: explicit files or folders by name in the ledger.
         force: score in spite of what a strict pre-flight refuses; it is recorded.
+        threads: of each process that renders. Training amplifies their rounding into other results.
     """
 
     device: str = "cpu"
     jobs: int = 1
     weights: Mapping[str, Path] = field(default_factory=dict)
     force: bool = False
+    threads: int = 1
 
 
 def settings_for(

@@ -17,7 +17,7 @@ from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
 from mvtokenflow.eval.weights import fingerprint
-from mvtokenflow.eval.workers import start_worker, worker_pool
+from mvtokenflow.eval.workers import set_threads, start_worker, worker_pool
 
 Report = Callable[[str, int, int], None]
 
@@ -125,19 +125,26 @@ def _is_rendered(job: Job) -> bool:
 
 def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[Failure]:
     failures = []
-    for done, (job, reason) in enumerate(_render_each(jobs, request.options.jobs), 1):
+    for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options), 1):
         report("render", done, len(jobs))
         if reason is not None:
             failures.append(Failure(method=job.method.name, scene=job.scene, seed=job.seed, reason=reason))
     return failures
 
 
-def _render_each(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
-    if workers == 1 or len(jobs) <= 1:
+def _in_turn(jobs: Sequence[Job]) -> list[Job]:
+    """Method by method: rows of one scene share stages, so they should not be computed at the same time."""
+    methods = list(dict.fromkeys(job.method.name for job in jobs))
+    return sorted(jobs, key=lambda job: methods.index(job.method.name))
+
+
+def _render_each(jobs: Sequence[Job], options: Options) -> Iterator[tuple[Job, str | None]]:
+    if options.jobs == 1 or len(jobs) <= 1:
+        set_threads(options.threads)
         for job in jobs:
             yield job, _render_one(job)
         return
-    with worker_pool(min(workers, len(jobs)), start_worker) as pool:
+    with worker_pool(min(options.jobs, len(jobs)), start_worker, (options.threads,)) as pool:
         futures = {pool.submit(_render_one, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()

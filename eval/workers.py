@@ -27,11 +27,13 @@ def _start(settings: Settings, messages: "Queue[Message]") -> None:
     _scorer, _messages = UnitScorer(settings), messages
 
 
-def single_thread() -> None:
-    """One thread per process: a value must not depend on how many cores a machine has."""
+def set_threads(count: int = 1) -> None:
+    """Threads of this process. One unless noise is studied: a value must not depend on a machine's cores."""
+    import numba
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
+    numba.set_num_threads(min(count, vars(numba.config)["NUMBA_NUM_THREADS"]))
 
 
 def end_with_parent() -> None:
@@ -73,10 +75,10 @@ def worker_pool(
             raise
 
 
-def start_worker() -> None:
+def start_worker(threads: int = 1) -> None:
     """What every worker process does first."""
     end_with_parent()
-    single_thread()
+    set_threads(threads)
 
 
 def _measure(unit: Unit, done: Mapping[str, frozenset[str]]) -> dict[str, set[str]]:
@@ -136,7 +138,7 @@ def measure(
     labels = {label for unit in units for label in unit.views}
     done = {label: finished_keys(Path(label)) for label in sorted(labels)}
     if jobs == 1 or len(units) == 1:
-        single_thread()
+        set_threads()
         scorer = UnitScorer(settings)
         for unit in units:
             keys = scorer.score(unit, done, lambda label, records: write_records(Path(label), records), step)

@@ -42,6 +42,12 @@ def read_costs(path: Path) -> tuple[Cost, ...]:
     return tuple(Cost(**entry) for entry in json.loads(path.read_bytes()))
 
 
+def keep_cost(path: Path, cost: Cost) -> None:
+    """Put the cost of a stage that was computed elsewhere into a file of `measured`."""
+    known = {known.stage: known for known in read_costs(path)} | {cost.stage: cost}
+    write_json(path, [asdict(entry) for entry in known.values()])
+
+
 @contextmanager
 def measured(stage: str, path: Path, device: torch.device) -> Iterator[None]:
     """Add what happens inside to the cost of `stage` in the file `path`; reading a finished stage is free."""

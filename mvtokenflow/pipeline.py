@@ -7,17 +7,18 @@
 
 A run has a folder, and each stage a folder in it; a stage whose folder is complete is read, never redone:
 
-    method.json     what the run is of: settings, clip, prior, seed
+    run.json        what the run is of: settings, clip, prior, seed
     views/          the generated views of stage 1, a multiview folder (`splat.multiview_video`)
     coarse/         stage 2, a folder of `splat.trainer`
     regenerated/    the views of stage 3
     refined/        the field of stage 3
+    <stage>.key     in runs with a `store`: what the stage was computed from when it was begun
     stages.json     seconds and peak memory of each stage
 """
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -27,9 +28,9 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.config import SMALL_PRIOR, MethodConfig
-from mvtokenflow.cost import Cost, measured, read_costs
-from mvtokenflow.errors import WeightsMissingError
-from mvtokenflow.files import digest, sha256_file, write_json
+from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
+from mvtokenflow.errors import ConfigError, WeightsMissingError
+from mvtokenflow.files import canonical_json, digest, sha256_file, write_json, write_text
 from mvtokenflow.flow import visible
 from mvtokenflow.flow_estimate import FlowEstimator, estimate_flow, load_estimator
 from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
@@ -39,12 +40,13 @@ from mvtokenflow.multiview.preprocess import Crop, square_clip
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import WEIGHTS as SMALL_PRIOR_WEIGHTS
 from mvtokenflow.multiview.small_prior import load_small_prior
-from mvtokenflow.multiview.token_flow import TokenFlow
+from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.splat.run_folder import claim
 from mvtokenflow.splat.trainer import reconstruct, refine
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.store import StageStore
 from mvtokenflow.video import Clip
 
 Progress = Callable[[str, int, int], None]
@@ -72,6 +74,20 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenViews:
+    """Views that are not generated: filmed, or rendered from a scene that is known.
+
+    Attributes:
+        name: identifies them in records; other views have another name.
+        make: the views of the prepared clip at its times, seen by the cameras a prior would have. Optical flow
+            of the front view is estimated from the clip as ever.
+    """
+
+    name: str
+    make: Callable[[Input], MultiviewVideo]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """What a run made.
 
@@ -93,6 +109,8 @@ def run(
     seed: int,
     *,
     prior: MultiviewPrior | None = None,
+    given: GivenViews | None = None,
+    store: StageStore | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Result:
@@ -101,6 +119,8 @@ def run(
     Args:
         workdir: new, empty, or of the same run.
         prior: of `config.prior`, if it is loaded already.
+        given: views to take in place of generated ones; then no prior is used.
+        store: of stages that other runs may have finished; what is finished here is kept there.
         progress: called with (stage, done, total).
 
     Raises:
@@ -108,16 +128,30 @@ def run(
         DataError: no object in the clip, damaged files.
         WeightsMissingError: the prior or the flow network is not here; says how to get it.
     """
+    if given is not None and config.regeneration:
+        raise ConfigError(f"the views '{given.name}' are given and cannot be generated again; leave that out")
+    origin = prior_name(config) if given is None else given.name
     claim(
         workdir,
         {
             "config": config.to_dict(),
-            "prior": prior_name(config),
+            "prior": origin,
             "clip": digest((name, getattr(clip, name).numpy().tobytes()) for name in ("rgb", "alpha")),
             "seed": seed,
         },
     )
-    stages = _Stages(clip, config, workdir, seed, torch.device(device), prior, progress)
+    stages = _Stages(
+        given=prepare(clip, config),
+        config=config,
+        workdir=workdir,
+        seed=seed,
+        device=torch.device(device),
+        origin=origin,
+        views_given=given,
+        prior=prior,
+        store=store,
+        progress=progress,
+    )
     field = stages.coarse()
     if config.refinement:
         field = stages.refined(field)
@@ -198,23 +232,26 @@ def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> Key
         return keyframe_flow(between, alpha, keyframes(len(times), interval), range(video.views))
 
 
+@dataclass(kw_only=True)
 class _Stages:
-    """The stages of one run; each is computed or read, and its cost kept."""
+    """The stages of one run; each is computed, read, or taken from the store, and its cost kept.
 
-    def __init__(
-        self,
-        clip: Clip,
-        config: MethodConfig,
-        workdir: Path,
-        seed: int,
-        device: torch.device,
-        prior: MultiviewPrior | None,
-        progress: Progress | None,
-    ) -> None:
-        self.config, self.workdir, self.seed, self.device = config, workdir, seed, device
-        self.given = prepare(clip, config)
-        self._prior, self._progress = prior, progress
-        self._estimator: FlowEstimator | None = None
+    Attributes:
+        origin: what the views come from, as records name it.
+        prior, estimator: loaded when first needed.
+    """
+
+    given: Input
+    config: MethodConfig
+    workdir: Path
+    seed: int
+    device: torch.device
+    origin: str
+    views_given: GivenViews | None
+    prior: MultiviewPrior | None
+    store: StageStore | None
+    progress: Progress | None
+    estimator: FlowEstimator | None = None
 
     def views(self) -> MultiviewVideo:
         """Stage 1."""
@@ -224,89 +261,158 @@ class _Stages:
             solid = self.given.alpha[..., 0]
             return estimate_keyframe_flow(self.given.front, solid, keys, self._flow(), _FRONT)
 
-        return self._generated("views", flows, second_pass=False)
+        return self._generated("views", self.config.tokens(second_pass=False), flows, None)
 
     def coarse(self) -> DynamicField:
         """Stage 2."""
         video = self.views()
-        with self._stage("coarse"):
+        with self._stage("coarse", lambda: self._fitted_from(video, None)):
             return reconstruct(
-                video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self._progress
+                video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self.progress
             )
 
     def refined(self, coarse: DynamicField) -> DynamicField:
         """Stage 3: from new views, or without regeneration from those of stage 1."""
         video = self.views()
         if self.config.regeneration:
-            interval = self.config.token_flow.interval
-            video = self._generated(
-                "regenerated", lambda: field_flow(coarse, video, interval), second_pass=True
-            )
-        with self._stage("refined"):
+            first, interval = video, self.config.token_flow.interval
+            tokens = self.config.tokens(second_pass=True)
+            video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
+        with self._stage("refined", lambda: self._fitted_from(video, coarse)):
             return refine(
                 coarse,
                 video,
                 self.config.fitted(),
                 self.workdir / "refined",
                 self._draws("refined"),
-                self._progress,
+                self.progress,
             )
 
     def costs(self) -> tuple[Cost, ...]:
         """Of all stages done so far."""
         return read_costs(self.workdir / COSTS_FILE)
 
-    def _generated(self, name: str, flows: Callable[[], KeyframeFlow], *, second_pass: bool) -> MultiviewVideo:
+    def _generated(
+        self,
+        name: str,
+        tokens: TokenFlowConfig,
+        flows: Callable[[], KeyframeFlow],
+        coarse: DynamicField | None,
+    ) -> MultiviewVideo:
         """Views of a pass, read from their folder; what is used is always what the folder holds."""
         folder = self.workdir / name
-        if not (folder / CAMERAS_FILE).is_file():
-            with self._stage(name):
-                self._generate(folder, flows, second_pass=second_pass)
+        with self._stage(name, lambda: self._generated_from(tokens, coarse), report=f"{name}.json"):
+            if not (folder / CAMERAS_FILE).is_file():
+                self._generate(folder, tokens, flows)
         return replace(read_multiview(folder), clock=self.given.times).to(self.device)
 
-    def _generate(self, folder: Path, flows: Callable[[], KeyframeFlow], *, second_pass: bool) -> None:
-        prior, given = self._loaded(), self.given
-        tokens = self.config.tokens(second_pass)
-        front = given.front.to(self.device)
-        # Both passes start from the same noise: what flow cannot change stays as it was.
-        draws = torch.Generator().manual_seed(self.seed)
+    def _generate(self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]) -> None:
         report: dict[str, Any] = {}
-        if tokens.enlarged == "off" and tokens.propagation == "none":
-            made = generate(prior, front, self.config.sampling, draws, None, self._progress)
+        if self.views_given is not None:
+            video = self.views_given.make(self.given)
         else:
-            carried = flows() if tokens.propagation != "none" else None
-            with TokenFlow(prior.unet, tokens, carried) as controller:
-                made = generate(prior, front, self.config.sampling, draws, controller, self._progress)
-            report = asdict(controller.report())
-        video = MultiviewVideo(
-            rgb=made.rgb,
-            alpha=made.alpha,
-            normals=made.normal,
-            cameras=made.cameras,
-            flow=input_flow(given, self._flow()),
-            name=folder.name,
-        )
+            video, report = self._sample(tokens, flows)
+        video = replace(video, flow=input_flow(self.given, self._flow()), name=folder.name)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         write_multiview(partial, video)
         write_json(folder.with_name(f"{folder.name}.json"), {"token_flow": report})
         partial.replace(folder)
 
-    def _stage(self, name: str) -> AbstractContextManager[None]:
-        return measured(name, self.workdir / COSTS_FILE, self.device)
+    def _sample(
+        self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
+    ) -> tuple[MultiviewVideo, dict[str, Any]]:
+        """Views of the prior, and the report of the token flow."""
+        prior, front = self._loaded(), self.given.front.to(self.device)
+        # Both passes start from the same noise: what flow cannot change stays as it was.
+        draws = torch.Generator().manual_seed(self.seed)
+        report: dict[str, Any] = {}
+        if tokens.enlarged == "off" and tokens.propagation == "none":
+            made = generate(prior, front, self.config.sampling, draws, None, self.progress)
+        else:
+            carried = flows() if tokens.propagation != "none" else None
+            with TokenFlow(prior.unet, tokens, carried) as controller:
+                made = generate(prior, front, self.config.sampling, draws, controller, self.progress)
+            report = asdict(controller.report())
+        video = MultiviewVideo(rgb=made.rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+        return video, report
+
+    @contextmanager
+    def _stage(self, name: str, depends: Callable[[], Mapping[str, Any]], report: str = "") -> Iterator[None]:
+        """Around the computation of a stage, which must read what is there before it computes.
+
+        Args:
+            name: of the stage and its folder.
+            depends: everything its result depends on.
+            report: file beside the folder that belongs to it.
+        """
+        costs = self.workdir / COSTS_FILE
+        if self.store is None:
+            with measured(name, costs, self.device):
+                yield
+            return
+        inputs = {"device": self.device.type, **depends()}
+        note, key = self.workdir / f"{name}.key", self.store.key(name, inputs)
+        if not (self.workdir / name).exists():
+            found = self.store.find(name, inputs)
+            if found is not None:
+                keep_cost(costs, found.cost)
+                found.copy_to(self.workdir)
+            write_text(note, key)
+        with measured(name, costs, self.device):
+            yield
+        # A stage that was begun by other code, and finished now, is nobody else's.
+        if note.is_file() and note.read_text() == key:
+            cost = next(cost for cost in read_costs(costs) if cost.stage == name)
+            self.store.keep(name, inputs, self.workdir, [*filter(None, [report]), name], cost)
+
+    def _generated_from(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
+        """Everything that the views of a pass depend on."""
+        weights = self.config.flow_weights
+        inputs: dict[str, Any] = {
+            "origin": self.origin,
+            "front": digest(
+                (name, getattr(self.given, name).numpy().tobytes()) for name in ("front", "alpha", "times")
+            ),
+            "flow": [self.config.flow, None if weights is None else sha256_file(Path(weights))],
+        }
+        if self.views_given is not None:
+            return inputs
+        along = coarse is not None and tokens.propagation != "none"
+        return inputs | {
+            "sampling": asdict(self.config.sampling),
+            "tokens": asdict(tokens),
+            "field": _state_digest(coarse) if along and coarse is not None else None,
+            "seed": self.seed,
+        }
+
+    def _fitted_from(self, video: MultiviewVideo, start: DynamicField | None) -> dict[str, Any]:
+        """Everything that a reconstruction depends on."""
+        return {
+            "config": self.config.fitted().to_dict(),
+            "video": video.digest(),
+            "start": None if start is None else _state_digest(start),
+            "seed": self.seed,
+        }
 
     def _draws(self, stage: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 2 + (stage == "refined"))
 
     def _loaded(self) -> MultiviewPrior:
-        if self._prior is None:
-            self._prior = load_prior(self.config, self.device)
-        return self._prior
+        if self.prior is None:
+            self.prior = load_prior(self.config, self.device)
+        return self.prior
 
     def _flow(self) -> FlowEstimator:
-        if self._estimator is None:
+        if self.estimator is None:
             weights = self.config.flow_weights
-            self._estimator = load_estimator(
+            self.estimator = load_estimator(
                 self.config.flow, None if weights is None else Path(weights), self.device
             )
-        return self._estimator
+        return self.estimator
+
+
+def _state_digest(field: DynamicField) -> str:
+    """Hex sha256 of a field's parameters and settings."""
+    state = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
+    return digest([("config", canonical_json(field.config.to_dict()).encode()), *state.items()])

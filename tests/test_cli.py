@@ -24,7 +24,7 @@ from mvtokenflow.eval.protocols import PROTOCOLS
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 VERBS = (
     *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
-    *("protocols", "doctor"),
+    *("ablate", "protocols", "doctor"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
     *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
 )
@@ -120,6 +120,10 @@ def test_the_list_of_verbs_above_is_whole(cli: Any) -> None:
         (["table1", "--device", "cuda:99"], "--device cuda:99: not on this machine"),
         (["table1", "--device", "toaster"], "--device toaster: not on this machine"),
         (["table1", "--import", "theirs"], "write NAME=PATH"),
+        (["table1", "--preset", "minni"], "Did you mean 'mini'?"),
+        (["ablate", "--drop", "flw"], "no part of the method 'flw'. Did you mean 'flow'?"),
+        (["ablate", "--drop", "flow+"], "no part of the method ''"),
+        (["table3", "--methods", "no-flow+nrmal"], "Did you mean 'normal'?"),
         (["table1", "--import", "../../theirs=x"], "NAME becomes a folder"),
         (["table1", "--methods", "white", "--import", "white=x"], "two rows named white"),
         (["explain", "tabel1", "white", "lpips"], "Did you mean 'table1'?"),

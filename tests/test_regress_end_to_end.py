@@ -121,6 +121,7 @@ def test_a_baseline_holds_what_was_measured_and_its_recipe(baseline: Path) -> No
         "seeds": "0",
         "tables": "table1",
         "protocol": "toy4d-v2",
+        "preset": "mini",
     }
     metrics = {c["metric"] for c in document["cells"]}
     assert {"psnr", "ssim", "warp", "motion"} <= metrics

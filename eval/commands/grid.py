@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from mvtokenflow.baselines.method import Method
+    from mvtokenflow.baselines.method import Method, Setup
     from mvtokenflow.datasets.scene import Dataset
     from mvtokenflow.eval.protocols import Protocol
     from mvtokenflow.eval.scoring import Options
@@ -19,7 +19,9 @@ Methods = Annotated[
     str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
 ]
 Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, or 'all'.")]
-Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Seeds, separated by commas; 0, or 0,1,2 with --full, by default.")
+]
 ProtocolName = Annotated[str | None, typer.Option("--protocol", help="See `mvtf-eval protocols`.")]
 Import = Annotated[
     list[str] | None,
@@ -28,17 +30,13 @@ Import = Annotated[
 Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
 Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
 
-QUICK_SCENES = 8
-DEFAULT_METHODS = (
-    "ground-truth",
-    "copy-input",
-    "one-frame-lag",
-    "first-frame",
-    "shuffled-frames",
-    "blurred",
-    "mirrored",
-    "white",
-)
+Preset = Annotated[str, typer.Option(help="Settings of the method's own rows: mini or paper.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="All scenes instead of the quick selection, with three seeds.")
+]
+
+QUICK_SCENES = 4  # of toy4d: the first table ends within 15 minutes on two cores, from an empty cache
+FULL_SEEDS = "0,1,2"
 
 
 def request_of(
@@ -49,9 +47,10 @@ def request_of(
     root: Path | None,
     methods: str | None,
     scenes: str | None,
-    seeds: str,
+    seeds: str | None,
     protocol: str | None,
     runs: Path,
+    preset: str = "mini",
     imports: Sequence[str] | None = None,
     full: bool = False,
     shard: str = "0/1",
@@ -61,14 +60,18 @@ def request_of(
     Raises:
         ConfigError: an unknown name or a malformed option.
     """
+    from mvtokenflow.baselines.method import Setup
+    from mvtokenflow.eval.runs import stages_folder
     from mvtokenflow.eval.tabulate import Request
 
     data, chosen_scenes = _scenes(dataset, root, scenes, full)
+    setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
+    names = default_methods(table, data.name) if methods is None else [n for n in methods.split(",") if n]
     return Request(
         dataset=data,
-        methods=_methods(methods, imports),
+        methods=_methods(names, imports, setup),
         scenes=chosen_scenes,
-        seeds=_numbers(seeds),
+        seeds=_numbers(seeds if seeds is not None else FULL_SEEDS if full else "0"),
         root=runs,
         protocol=_protocol(table, data.name, protocol),
         shard=_shard(shard),
@@ -105,16 +108,23 @@ def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
     return protocol_named(name)
 
 
-def _names(names: str | None) -> Sequence[str]:
-    return DEFAULT_METHODS if names is None else [name for name in names.split(",") if name]
+def default_methods(table: str, dataset: str) -> Sequence[str]:
+    """The rows of a table: the method beside the known answers, its ablations, or their costs."""
+    from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
+
+    if table == "table4":
+        return tuple(NATIVES)
+    if table == "table3":
+        return (*NATIVES, *(BOUNDS if dataset == "toy4d" else ()))
+    return ("mvtokenflow", *KNOWN_ANSWERS)
 
 
-def _methods(names: str | None, imports: Sequence[str] | None) -> "list[Method]":
+def _methods(names: Sequence[str], imports: Sequence[str] | None, setup: "Setup") -> "list[Method]":
     from mvtokenflow.baselines.catalogue import method_named
     from mvtokenflow.baselines.imported import ImportedRenderings
     from mvtokenflow.errors import ConfigError
 
-    methods = [method_named(name) for name in _names(names)]
+    methods = [method_named(name, setup) for name in names]
     for pair in imports or ():
         label, separator, path = pair.partition("=")
         if not separator:

@@ -10,8 +10,10 @@ from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, option
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,
+    Full,
     Import,
     Methods,
+    Preset,
     ProtocolName,
     Scenes,
     Seeds,
@@ -32,8 +34,9 @@ def report(
     root: DatasetRoot = None,
     methods: Methods = None,
     scenes: Scenes = "all",
-    seeds: Seeds = "0",
+    seeds: Seeds = None,
     protocol: ProtocolName = None,
+    preset: Preset = "mini",
     imports: Import = None,
     tables: Annotated[
         str, typer.Option(help="Tables on the first page, separated by commas.")
@@ -62,6 +65,7 @@ def report(
                 seeds=seeds,
                 protocol=protocol,
                 runs=runs,
+                preset=preset,
                 imports=imports,
             )
         )
@@ -80,10 +84,11 @@ def explain(
     dataset: DatasetName = "toy4d",
     root: DatasetRoot = None,
     scenes: Scenes = None,
-    seeds: Seeds = "0",
+    seeds: Seeds = None,
     protocol: ProtocolName = None,
     runs: RunsRoot = Path("runs"),
-    full: Annotated[bool, typer.Option("--full", help="All scenes instead of the quick selection.")] = False,
+    preset: Preset = "mini",
+    full: Full = False,
     imports: Import = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +112,7 @@ def explain(
         seeds=seeds,
         protocol=protocol,
         runs=runs,
+        preset=preset,
         full=full,
     )
     document = explain_cell(request, table_named(table), metric)
@@ -127,10 +133,11 @@ def regress(
     dataset: DatasetName = "toy4d",
     methods: Methods = None,
     scenes: Scenes = None,
-    seeds: Seeds = "0",
+    seeds: Seeds = None,
     tables: Annotated[
         str, typer.Option(help="Tables whose cells are held, separated by commas.")
     ] = "table1,table2",
+    preset: Preset = "mini",
     markdown: Annotated[Path | None, typer.Option(help="Write a markdown summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     weights: WeightsPath = None,
@@ -153,7 +160,12 @@ def regress(
     with progress() as bars:
         if write:
             recipe = Recipe(
-                dataset=dataset, methods=methods or "", scenes=scenes or "", seeds=seeds, tables=tables
+                dataset=dataset,
+                methods=methods or "",
+                scenes=scenes or "",
+                seeds=seeds or "0",
+                tables=tables,
+                preset=preset,
             )
             write_baseline(against, recipe, runs, how, bars)
             say(f"{against}: written")

@@ -1,6 +1,8 @@
-"""`mvtf-eval table1` to `table4`: ensure the runs, then print the table from their records."""
+"""`mvtf-eval table1` to `table4` and `ablate`: ensure the runs, then print the table from their records."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +14,10 @@ from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,
     Form,
+    Full,
     Import,
     Methods,
+    Preset,
     ProtocolName,
     Scenes,
     Seeds,
@@ -23,7 +27,16 @@ from mvtokenflow.eval.commands.grid import (
 
 if TYPE_CHECKING:
     from mvtokenflow.eval.table import Table
+    from mvtokenflow.eval.tabulate import Request
 
+Site = Annotated[Path | None, typer.Option(help="Also build the report pages here.")]
+Intervals = Annotated[bool, typer.Option("--intervals/--no-intervals", help="Print 95 % intervals.")]
+Quoted = Annotated[bool, typer.Option("--quoted/--no-quoted", help="Append published numbers.")]
+Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow several signatures in a column.")]
+Fetch = Annotated[bool, typer.Option("--fetch-weights", help="Fetch missing weights first.")]
+Force = Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")]
+
+PAPER_ABLATIONS = ("enlarged-attention", "flow", "normal")
 FORMS = ("terminal", "md", "csv", "latex", "json", "html")
 
 
@@ -42,37 +55,32 @@ def table(
     root: DatasetRoot = None,
     methods: Methods = None,
     scenes: Scenes = None,
-    seeds: Seeds = "0",
+    seeds: Seeds = None,
     protocol: ProtocolName = None,
+    preset: Preset = "mini",
     imports: Import = None,
     runs: RunsRoot = Path("runs"),
-    site: Annotated[Path | None, typer.Option(help="Also build the report pages here.")] = None,
+    site: Site = None,
     form: Form = "terminal",
-    intervals: Annotated[
-        bool, typer.Option("--intervals/--no-intervals", help="Print 95 % intervals.")
-    ] = False,
-    quoted: Annotated[bool, typer.Option("--quoted/--no-quoted", help="Append published numbers.")] = True,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Allow several signatures in a column.")
-    ] = False,
-    fetch: Annotated[bool, typer.Option("--fetch-weights", help="Fetch missing weights first.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="All scenes instead of the quick selection.")] = False,
+    intervals: Intervals = False,
+    quoted: Quoted = True,
+    allow_mixed: Mixed = False,
+    fetch: Fetch = False,
+    full: Full = False,
     weights: WeightsPath = None,
-    force: Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")] = False,
+    force: Force = False,
     shard: Shard = "0/1",
     device: Device = "cpu",
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
     """Ensure the runs of the table named by the command, then print it from their records."""
-    from mvtokenflow.eval.table_specs import TABLES
-    from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
     from mvtokenflow.files import choose
 
     choose("table format", form, dict.fromkeys(FORMS))  # before the work, not after it
-    spec = TABLES[str(context.info_name)]
+    name = str(context.info_name)
     request = request_of(
-        spec.name,
+        name,
         options(device, jobs, weights, force),
         dataset=dataset,
         root=root,
@@ -81,24 +89,120 @@ def table(
         seeds=seeds,
         protocol=protocol,
         runs=runs,
+        preset=preset,
         imports=imports,
         full=full,
         shard=shard,
     )
+    show = _Show(
+        form="as_json" if as_json else form,
+        intervals=intervals,
+        quoted=quoted,
+        allow_mixed=allow_mixed,
+        site=site,
+    )
+    _run(name, request, show, fetch)
+
+
+def ablate(
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART[+PART][,...]",
+            help="A row without these parts of the method; rows are separated by commas or further --drop. "
+            "Parts: enlarged-attention, propagation, flow-loss, flow (both of these), normal, regeneration, "
+            "refinement. [default: the rows of the paper's table 3]",
+            show_default=False,
+        ),
+    ] = None,
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    scenes: Scenes = None,
+    seeds: Seeds = None,
+    protocol: ProtocolName = None,
+    preset: Preset = "mini",
+    runs: RunsRoot = Path("runs"),
+    site: Site = None,
+    form: Form = "terminal",
+    intervals: Intervals = False,
+    quoted: Quoted = True,
+    fetch: Fetch = False,
+    full: Full = False,
+    weights: WeightsPath = None,
+    force: Force = False,
+    shard: Shard = "0/1",
+    device: Device = "cpu",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Table 3 of the whole method and of it without the parts you name; what rows share is computed once.
+
+    Example: mvtf-eval ablate --drop enlarged-attention,flow,normal --drop flow+normal
+    """
+    from mvtokenflow.files import choose
+
+    choose("table format", form, dict.fromkeys(FORMS))
+    request = request_of(
+        "table3",
+        options(device, jobs, weights, force),
+        dataset=dataset,
+        root=root,
+        methods=",".join(ablated_rows(drop or PAPER_ABLATIONS)),
+        scenes=scenes,
+        seeds=seeds,
+        protocol=protocol,
+        runs=runs,
+        preset=preset,
+        full=full,
+        shard=shard,
+    )
+    show = _Show(form="as_json" if as_json else form, intervals=intervals, quoted=quoted, site=site)
+    _run("table3", request, show, fetch)
+
+
+def ablated_rows(drops: Sequence[str]) -> list[str]:
+    """Names of rows: the whole method, and one without the parts of each `--drop`, in the order given.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    from mvtokenflow.baselines.native import ablation
+
+    rows = [row for drop in drops for row in drop.split(",")]
+    return list(dict.fromkeys(("mvtokenflow", *(ablation(*row.split("+")).name for row in rows))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Show:
+    """How a table is shown: `form` is one of `FORMS`, or "as_json" for the whole document."""
+
+    form: str
+    intervals: bool
+    quoted: bool
+    allow_mixed: bool = False
+    site: Path | None = None
+
+
+def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
+    """Ensure the runs, print the table, and exit with 2 if one failed."""
+    from mvtokenflow.eval.table_specs import table_named
+    from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
+
+    spec = table_named(name)
     if fetch:
         fetch_weights([s.weights for s in specs_of(request.protocol, [spec]) if s.weights])
     with progress() as report:
         failures = ensure(request, [spec], report)
-    result = tabulate(request, spec, failures, allow_mixed=allow_mixed, quoted=quoted)
-    if as_json:
+    result = tabulate(request, spec, failures, allow_mixed=show.allow_mixed, quoted=show.quoted)
+    if show.form == "as_json":
         print_json(result.to_json())
     else:
-        _print(result, form, intervals)
-    if site is not None:
+        _print(result, show.form, show.intervals)
+    if show.site is not None:
         from mvtokenflow.reports.site import build_site
 
         with progress() as report:
-            page = build_site([result], scored_runs(request), site, report)
+            page = build_site([result], scored_runs(request), show.site, report)
         say(f"report: {page}")
     if failures:
         raise typer.Exit(2)

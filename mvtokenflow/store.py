@@ -1,0 +1,156 @@
+"""Finished stages shared between runs, each under a digest of everything it was computed from.
+
+The ablations of a scene agree in most of what they compute: what one run has finished, the others take.
+
+    ROOT/<stage>-<key>/key.json    what the key is the digest of
+    ROOT/<stage>-<key>/cost.json   what the stage took when it was computed
+    ROOT/<stage>-<key>/files/      what it wrote, under the names it has in the folder of a run
+
+The code of this package and the versions of what it computes with are part of every key, so that a changed
+method is never served what an older one made. An entry appears by one rename, whole or not at all; of two
+processes that compute the same stage the first one's stays. Entries are never changed, and may be deleted at
+any time.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.cost import Cost
+from mvtokenflow.files import digest, digest_json, write_json
+
+_PACKAGE = Path(__file__).resolve().parent
+# Other rooms, or words of command lines: no stage depends on them.
+_NOT_THE_METHOD = ("baselines", "commands", "datasets", "eval", "reports")
+_COMPUTED_WITH = (
+    "diffusers",
+    "gsplat",
+    "numba",
+    "numpy",
+    "open_clip_torch",
+    "opencv-python-headless",
+    "pillow",
+    "scipy",
+    "torch",
+    "torchvision",
+)
+_KEY_DIGITS = 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished stage in a store."""
+
+    folder: Path
+
+    @property
+    def cost(self) -> Cost:
+        """What the stage took when it was computed."""
+        return Cost(**json.loads((self.folder / "cost.json").read_bytes()))
+
+    def copy_to(self, workdir: Path) -> None:
+        """Put the stage's files into a run's folder; its folders come last, each by one rename."""
+        workdir.mkdir(parents=True, exist_ok=True)
+        for source in sorted((self.folder / "files").iterdir(), key=lambda path: (path.is_dir(), path.name)):
+            partial = workdir / f".{source.name}.shared"
+            _remove(partial)
+            _copy(source, partial)
+            partial.replace(workdir / source.name)
+
+
+@dataclass(frozen=True)
+class StageStore:
+    """Finished stages below a folder, which is made when the first one is kept."""
+
+    root: Path
+
+    def key(self, stage: str, depends: Mapping[str, Any]) -> str:
+        """The digest of a stage's name, the code, and what else the stage depends on (JSON-able)."""
+        return digest_json(self._identity(stage, depends))[:_KEY_DIGITS]
+
+    def find(self, stage: str, depends: Mapping[str, Any]) -> Entry | None:
+        """The stage, if some run has finished it."""
+        folder = self._folder(stage, depends)
+        return Entry(folder) if folder.is_dir() else None
+
+    def keep(
+        self, stage: str, depends: Mapping[str, Any], workdir: Path, names: Sequence[str], cost: Cost
+    ) -> None:
+        """Keep the files and folders `names` of a run's folder as the finished stage, unless it is here."""
+        folder = self._folder(stage, depends)
+        if folder.is_dir():
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=self.root))
+        try:
+            (partial / "files").mkdir()
+            for name in names:
+                _copy(workdir / name, partial / "files" / name)
+            write_json(partial / "cost.json", asdict(cost))
+            write_json(partial / "key.json", self._identity(stage, depends))
+            partial.chmod(0o755)  # mkdtemp makes 0700; results are meant to be shared
+            partial.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _folder(self, stage: str, depends: Mapping[str, Any]) -> Path:
+        return self.root / f"{stage}-{self.key(stage, depends)}"
+
+    def _identity(self, stage: str, depends: Mapping[str, Any]) -> dict[str, Any]:
+        # By way of JSON, so that tuples and lists are equal.
+        plain: dict[str, Any] = json.loads(json.dumps(dict(depends)))
+        return {"stage": stage, "code": code_digest(_PACKAGE), "packages": _versions(), "depends": plain}
+
+
+@cache
+def code_digest(package: Path) -> str:
+    """Hex sha256 over the names and contents of the Python files of the method in a package's folder."""
+    files = sorted(
+        path.relative_to(package)
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] not in _NOT_THE_METHOD
+    )
+    return digest((file.as_posix(), (package / file).read_bytes()) for file in files)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _COMPUTED_WITH:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link)
+    else:
+        _link(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """A second name for a finished file, which is only ever replaced; a copy where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""The method as rows: which rows there are, how clips are framed, what stages cost and who shares them."""
+
+import importlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES, method_named
+from mvtokenflow.baselines.method import Configurable, Costed, Setup
+from mvtokenflow.baselines.native import Native, framed, is_front_camera
+from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.config import SWITCHES, mini, paper
+from mvtokenflow.datasets.scene import View
+from mvtokenflow.datasets.toy4d.dataset import view_cameras
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.eval.commands.grid import default_methods
+from mvtokenflow.eval.commands.tables import ablated_rows
+from mvtokenflow.eval.records import Run, load_runs
+from mvtokenflow.multiview.small_prior import six_cameras
+
+DATA = Path(__file__).parent / "data" / "tables_tiny"
+
+
+# ---- which rows there are ----
+
+
+@pytest.mark.parametrize("name", [*NATIVES, *BOUNDS])
+def test_every_row_says_what_it_is(name: str) -> None:
+    row = method_named(name, Setup(preset="paper", device="cuda", store=Path("s")))
+    assert isinstance(row, Native)
+    assert isinstance(row, Configurable)
+    assert isinstance(row, Costed)
+    assert row.name == name
+    assert (row.source, row.uses_truth) == (("oracle", True) if name in BOUNDS else ("native", False))
+    assert (row.setup.device, row.setup.store) == ("cuda", Path("s"))
+    settings = row.settings
+    assert settings.prior == paper().prior
+    if name == "mvtokenflow":
+        assert settings == paper()
+    else:
+        assert settings != paper()
+    assert row.config()["mvtokenflow"] == settings.to_dict()
+
+
+def test_one_row_for_each_switch_of_the_method() -> None:
+    left_out = {method_named(name).left_out for name in NATIVES}  # type: ignore[attr-defined]  # all are Native
+    assert left_out == {(), *((part,) for part in SWITCHES)}
+
+
+def test_configurations_differ_between_rows_presets_and_priors_and_not_between_devices(
+    prior_file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "prior.safetensors"
+    other.write_bytes(prior_file.read_bytes() + b"more")
+    rows = [method_named(name).config() for name in NATIVES]
+    rows += [method_named("mvtokenflow", Setup(preset="paper")).config()]
+    rows += [Native(name="x", base=replace(mini(), prior=str(path))).config() for path in (prior_file, other)]
+    rows += [method_named("true-views").config()]
+    texts = {json.dumps(row, sort_keys=True) for row in rows}
+    assert len(texts) == len(rows)
+    on_gpu = method_named("mvtokenflow", Setup(device="cuda", store=tmp_path)).config()
+    assert json.dumps(on_gpu, sort_keys=True) in texts
+
+
+def test_default_rows_of_the_tables() -> None:
+    assert default_methods("table1", "toy4d") == default_methods("table2", "toy4d")
+    assert default_methods("table1", "toy4d") == ("mvtokenflow", *KNOWN_ANSWERS)
+    assert default_methods("table3", "toy4d") == (*NATIVES, "true-views")
+    assert default_methods("table3", "consistent4d") == tuple(NATIVES)
+    assert default_methods("table4", "toy4d") == tuple(NATIVES)
+
+
+def test_dropped_parts_become_rows() -> None:
+    assert ablated_rows(["enlarged-attention,flow", "normal"]) == [
+        "mvtokenflow",
+        "no-enlarged-attention",
+        "no-flow",
+        "no-normal",
+    ]
+    assert ablated_rows(["normal+flow", "flow+normal,refinement"]) == [
+        "mvtokenflow",
+        "no-flow+normal",
+        "coarse",
+    ]
+    combined = method_named("no-flow+normal")
+    assert isinstance(combined, Native)
+    assert (combined.settings.flow_loss, combined.settings.token_propagation) == (False, False)
+    assert combined.settings.normal_loss is False
+    with pytest.raises(ConfigError, match="Did you mean 'normal'"):
+        ablated_rows(["nrmal"])
+    with pytest.raises(ConfigError, match="no part of the method ''"):
+        ablated_rows(["normal,"])
+
+
+# ---- framing ----
+
+
+def _view(cameras: Cameras | None) -> View:
+    return View(name="input", azimuth_deg=0, elevation_deg=0, cameras=cameras, frames=[])
+
+
+def test_whole_frames_only_of_the_priors_own_front_camera() -> None:
+    own = view_cameras()[0]
+    assert is_front_camera(own)
+    assert is_front_camera(six_cameras(64)[0])
+    assert is_front_camera(orbit((0.0,), size=128, kind="ortho", radius=9.0)), "distance does not matter"
+    for other in (
+        view_cameras()[2],
+        orbit((0.0,), 5.0, size=128, kind="ortho", radius=3.0),
+        orbit((0.0,), size=128, kind="ortho", radius=3.0, half_width=1.1),
+        orbit((0.0,), size=128, kind="pinhole", radius=3.0),
+    ):
+        assert not is_front_camera(other)
+    shifted = own.world_to_camera.clone()
+    shifted[:, 0, 3] += 0.1
+    assert not is_front_camera(replace(own, world_to_camera=shifted))
+    assert framed(mini(), _view(own)).square.crop_size == -1
+    assert framed(paper(), _view(own)).square.crop_size == -1
+    assert framed(mini(), _view(None)) == mini()
+    assert mini().square.crop_size == 0.875 * mini().square.size
+    assert framed(mini(), _view(view_cameras()[2])) == mini()
+
+
+# ---- a table ----
+
+
+@pytest.fixture(scope="module")
+def tiny(prior_file: Path) -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DATA)
+        patch.setenv("TINY_PRIOR", str(prior_file))
+        importlib.import_module("tinynative")
+        yield importlib.import_module("tinyscenes")
+
+
+def _runs(root: Path) -> dict[str, Run]:
+    return {run.manifest.method: run for run in load_runs(root)}
+
+
+def test_rows_of_a_table_share_stages_and_tell_what_they_cost(
+    cli: Any, tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
+    place = ["--dataset", "tinyscenes:Tiny", "--root", tmp_path / "data", "--runs", tmp_path / "runs"]
+    how = ["--protocol", "toy4d-v1", "--scenes", "ant", "--jobs", 1, "--no-quoted", "--force", "--json"]
+    rows = ["--methods", "tinynative:FULL,tinynative:NO_FLOW_LOSS,white"]
+    outcome = cli("table1", *place, *rows, *how)
+    assert outcome.code == 0, outcome.err
+    table = json.loads(outcome.out)
+    keys = [column["key"] for column in table["columns"]]
+    psnr = {row["label"]: row["cells"][keys.index("psnr")] for row in table["rows"]}
+    assert all(psnr[name]["value"] is not None for name in ("tiny-full", "tiny-no-flow-loss", "white"))
+    runs = _runs(tmp_path / "runs")
+    full, ablated = runs["tiny-full"].manifest, runs["tiny-no-flow-loss"].manifest
+    stages = {stage.name: stage for stage in full.stages}
+    assert list(stages) == ["views", "coarse", "regenerated", "refined", "render"]
+    assert all(stage.wall_s > 0 and stage.peak_mib > 100 for stage in full.stages)
+    shared = {stage.name: stage for stage in ablated.stages}
+    assert shared["views"] == stages["views"], "taken from the other row, at its cost"
+    assert shared["coarse"] != stages["coarse"]
+    kept = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "runs" / ".stages").iterdir())
+    assert kept == ["coarse"] * 2 + ["refined"] * 2 + ["regenerated"] * 2 + ["views"]
+    identity = json.loads((runs["tiny-full"].folder / "work" / "run.json").read_text())
+    assert identity["config"]["square"]["crop_size"] == 56, "the tiny scenes publish no camera"
+    costs = json.loads(cli("table4", *place, *rows, *how).out)
+    (minutes,) = (row["cells"][0]["value"] for row in costs["rows"] if row["label"] == "tiny-full")
+    assert minutes == pytest.approx(sum(stage.wall_s for stage in full.stages) / 60)
+
+
+def test_the_bound_is_for_scenes_that_can_be_seen_from_anywhere(tiny: ModuleType, tmp_path: Path) -> None:
+    scene = tiny.Tiny(tmp_path).scene("ant")
+    with pytest.raises(DataError, match="ant: not a scene of toy4d"):
+        method_named("true-views").render(scene, 0, tmp_path / "work", lambda stage, done, total: None)

@@ -1,0 +1,122 @@
+"""Finished stages shared between runs: what changes a key, whole entries only, two writers, costs as spent."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvtokenflow import store as module
+from mvtokenflow.cost import Cost, keep_cost, read_costs
+from mvtokenflow.store import StageStore, code_digest
+
+COST = Cost(stage="views", seconds=12.5, peak_mib=700.0, finished=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with a finished stage: a folder and a report beside it."""
+    folder = tmp_path / "run"
+    (folder / "views" / "view_0").mkdir(parents=True)
+    (folder / "views" / "view_0" / "0.png").write_bytes(b"picture")
+    (folder / "views.json").write_text("{}")
+    return folder
+
+
+def keep(store: StageStore, depends: dict[str, Any], run: Path, cost: Cost = COST) -> None:
+    store.keep("views", depends, run, ["views.json", "views"], cost)
+
+
+def test_a_kept_stage_comes_back_with_its_files_and_cost(run: Path, tmp_path: Path) -> None:
+    store = StageStore(tmp_path / "stages")
+    assert store.find("views", {"seed": 0}) is None
+    assert not store.root.exists(), "looking makes nothing"
+    keep(store, {"seed": 0}, run)
+    shutil.rmtree(run)
+    entry = store.find("views", {"seed": 0})
+    assert entry is not None
+    assert entry.cost == COST
+    entry.copy_to(tmp_path / "other")
+    assert (tmp_path / "other" / "views" / "view_0" / "0.png").read_bytes() == b"picture"
+    assert (tmp_path / "other" / "views.json").read_text() == "{}"
+    assert not [path for path in (tmp_path / "other").iterdir() if path.name.startswith(".")]
+    assert json.loads((entry.folder / "key.json").read_text())["depends"] == {"seed": 0}
+
+
+def test_every_dependency_changes_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StageStore(tmp_path)
+    settings = {"sampling": {"timesteps": (999, 100)}, "seed": 0}
+    key = store.key("views", settings)
+    assert key == store.key("views", {"seed": 0, "sampling": {"timesteps": [999, 100]}})
+    others = {
+        store.key("coarse", settings),
+        store.key("views", settings | {"seed": 1}),
+        store.key("views", settings | {"more": None}),
+        store.key("views", {"sampling": {"timesteps": (999, 101)}, "seed": 0}),
+    }
+    monkeypatch.setattr(module, "code_digest", lambda package: "other code")
+    others.add(store.key("views", settings))
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "_versions", lambda: {"torch": "0"})
+    others.add(store.key("views", settings))
+    assert len(others | {key}) == 7
+
+
+def test_the_code_digest_is_of_the_method_and_of_nothing_else(tmp_path: Path) -> None:
+    package = tmp_path / "mvtokenflow"
+    for name in ("pipeline.py", "splat/losses.py", "eval/tables.py", "commands/run.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("x = 1\n")
+
+    def found() -> str:
+        code_digest.cache_clear()
+        return code_digest(package)
+
+    before = found()
+    (package / "eval" / "tables.py").write_text("x = 2\n")
+    (package / "commands" / "run.py").write_text("x = 2\n")
+    assert found() == before
+    (package / "splat" / "losses.py").write_text("x = 2\n")
+    changed = found()
+    assert changed != before
+    (package / "splat" / "losses.py").rename(package / "splat" / "loss.py")
+    assert found() not in (before, changed)
+
+
+def test_the_first_of_two_writers_stays_and_leaves_no_scraps(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second finds the folder only when it renames: both computed the stage at the same time."""
+    store = StageStore(tmp_path / "stages")
+    original = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", original)
+        keep(store, {"seed": 0}, run)
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    keep(store, {"seed": 0}, run, replace(COST, seconds=99.0))
+    entry = store.find("views", {"seed": 0})
+    assert entry is not None
+    assert entry.cost.seconds == COST.seconds
+    assert [path.name for path in store.root.iterdir()] == [entry.folder.name]
+
+
+def test_a_stage_that_cannot_be_kept_whole_is_not_kept(run: Path, tmp_path: Path) -> None:
+    store = StageStore(tmp_path / "stages")
+    (run / "views.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        keep(store, {"seed": 0}, run)
+    assert store.find("views", {"seed": 0}) is None
+    assert list(store.root.iterdir()) == []
+
+
+def test_costs_from_elsewhere_stand_beside_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "stages.json"
+    keep_cost(path, COST)
+    keep_cost(path, replace(COST, stage="coarse"))
+    keep_cost(path, replace(COST, seconds=1.0))
+    assert [(cost.stage, cost.seconds) for cost in read_costs(path)] == [("views", 1.0), ("coarse", 12.5)]
