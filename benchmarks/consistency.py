@@ -80,9 +80,12 @@ class Job:
 
 def cell_path(job: Job, name: str, seed: int) -> Path:
     """Where a row of a scene is kept, without suffix; equal settings have equal paths."""
-    variant = {key: value for key, value in asdict(find(name)).items() if key not in ("title", "against")}
-    study = asdict(job.study) | {"prior": _prior_hash(job.study.prior), "rays": SAMPLES}
-    hashed = digest_json({"variant": variant, "study": study, "reference": name in REFERENCES and name})
+    if name in ("truth", "frozen"):  # no prior has a part in them
+        used: dict[str, Any] = {"times": job.study.times, "size": _prior(job.study.prior).size}
+    else:
+        used = asdict(job.study) | {"prior": _prior_hash(job.study.prior)}
+        used["variant"] = {k: v for k, v in asdict(find(name)).items() if k not in ("title", "against")}
+    hashed = digest_json(used | {"rays": SAMPLES, "reference": name in REFERENCES and name})
     label = name.replace(":", "-").replace(",", "-")
     return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}"
 
