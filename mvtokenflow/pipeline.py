@@ -54,6 +54,7 @@ Progress = Callable[[str, int, int], None]
 COSTS_FILE = "stages.json"
 
 _FRONT = 0
+_ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
 _SOLID = 0.5  # alpha of a pixel that is more object than background
 
 
@@ -333,8 +334,11 @@ class _Stages:
             carried = flows() if tokens.propagation != "none" else None
             with TokenFlow(prior.unet, tokens, carried) as controller:
                 made = generate(prior, front, self.config.sampling, draws, controller, self.progress)
-            report = asdict(controller.report())
-        video = MultiviewVideo(rgb=made.rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+                report = asdict(controller.report())
+        # Generated pictures are on white; what is kept is straight, or edges would be whitened twice.
+        straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
+        rgb = torch.where(made.alpha > 0, straight, 1.0)
+        video = MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
         return video, report
 
     @contextmanager

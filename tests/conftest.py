@@ -126,9 +126,9 @@ def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
         means[0, view] = 0.5 + 0.5 * ball * normal
-    codec = PatchCodec(
-        means=means, scales=torch.full((2, 6), 0.01), places=place_planes(six_cameras(size), 4), patch=4
-    )
+    scales = torch.full((2, 6), 0.01)
+    scales[1, 0] = 0  # the front colour is the input itself
+    codec = PatchCodec(means=means, scales=scales, places=place_planes(six_cameras(size), 4), patch=4)
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
     save_small_prior(path, unet.state_dict(), unet_config, codec, {})
     return path

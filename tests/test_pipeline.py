@@ -62,6 +62,7 @@ def test_runs_all_stages_and_never_again(clip: Clip, config: MethodConfig, tmp_p
     assert {"denoise", "static", "coarse", "refine"} <= set(seen)
     assert result.field.is_dynamic
     report = json.loads((tmp_path / "a" / "views.json").read_text())["token_flow"]
+    assert report["own_share"]  # some token grid was propagated
     assert report["passes"].keys() == {"key", "fill", "own"}
     before, stamps = _state(tmp_path / "a"), (tmp_path / "a" / "stages.json").stat().st_mtime_ns
     seen.clear()
@@ -98,8 +99,11 @@ def test_the_prior_gives_the_input_in_the_front_view(clip: Clip, config: MethodC
     assert given.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
     assert prepare(clip, replace(config, stride=3)).times.tolist() == [0.0, 0.75, 1.0]
     shown = video.rgb[:, 0] * video.alpha[:, 0] + 1 - video.alpha[:, 0]
-    inside = video.alpha[:, 0, ..., 0] == 1
-    assert (shown - given.front).abs()[inside].max() < 2.5 / 255  # rounded twice, in float16 and to 8 bits
+    inside = video.alpha[:, 0, ..., 0] > 0.05
+    assert inside.sum() > 100
+    # Straight colours and alpha are rounded to 8 bits, and colours that no straight one gives are clamped.
+    assert (shown - given.front).abs()[inside & (given.front.min(-1).values < 1)].median() < 0.5 / 255
+    assert (shown - given.front).abs()[video.alpha[:, 0, ..., 0] == 1].max() < 1.01 / 255
 
 
 @pytest.mark.parametrize("part", sorted(SWITCHES))
