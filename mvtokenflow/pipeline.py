@@ -41,6 +41,7 @@ from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import WEIGHTS as SMALL_PRIOR_WEIGHTS
 from mvtokenflow.multiview.small_prior import load_small_prior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.progress import Progress
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.splat.run_folder import claim
@@ -48,8 +49,6 @@ from mvtokenflow.splat.trainer import reconstruct, refine
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 from mvtokenflow.store import StageStore
 from mvtokenflow.video import Clip
-
-Progress = Callable[[str, int, int], None]
 
 COSTS_FILE = "stages.json"
 

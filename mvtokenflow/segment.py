@@ -13,12 +13,12 @@ import torch
 
 from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
 from mvtokenflow.pictures import Pixels, read_mask, write_png
+from mvtokenflow.progress import Progress
 from mvtokenflow.video import LOSSY_ALPHA_SLACK, Clip
 
 MODEL = "isnet-general-use"
 
 Segmenter = Callable[[Pixels], Pixels]
-Progress = Callable[[str, int, int], None]
 
 _FILE = f"https://github.com/danielgatis/rembg/releases/download/v0.0.0/{MODEL}.onnx"
 

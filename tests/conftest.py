@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -65,8 +65,7 @@ def layout() -> Layout:
     return write
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a command printed and how it ended."""
 
     code: int
@@ -77,14 +76,11 @@ class Outcome:
 Cli = Callable[..., Outcome]
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Run `mvtf-eval` in this process."""
-
+def _in_process(
+    program: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, main: Callable[[], None]
+) -> Cli:
     def run(*arguments: object) -> Outcome:
-        from mvtokenflow.eval.cli import main
-
-        monkeypatch.setattr(sys, "argv", ["mvtf-eval", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         capsys.readouterr()
         code: object = 0
         try:
@@ -95,6 +91,36 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Outcome(code=code if isinstance(code, int) else 0, out=printed.out, err=printed.err)
 
     return run
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `mvtf-eval` in this process."""
+    from mvtokenflow.eval.cli import main
+
+    return _in_process("mvtf-eval", capsys, monkeypatch, main)
+
+
+@pytest.fixture
+def mvtf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `mvtf` in this process."""
+    from mvtokenflow.cli import main
+
+    return _in_process("mvtf", capsys, monkeypatch, main)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny work: threads would only wait for one another."""
+    import numba
+    import torch
+
+    threads = numba.get_num_threads(), torch.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads[0])
+    torch.set_num_threads(threads[1])
 
 
 @pytest.fixture(scope="session")

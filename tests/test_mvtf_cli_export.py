@@ -1,50 +1,22 @@
 """`mvtf export` and `mvtf render` end to end on a small field."""
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvtokenflow.cli import main
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import composite_white, read_rgb, read_rgba
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.io import load_field, read_ply, save_field
 from mvtokenflow.video import read_clip
 
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-Mvtf = Callable[..., Outcome]
-
-
-@pytest.fixture
-def mvtf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mvtf:
-    """Run `mvtf` in this process."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mvtf", *map(str, arguments)])
-        capsys.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        printed = capsys.readouterr()
-        return Outcome(code=code if isinstance(code, int) else 0, out=printed.out, err=printed.err)
-
-    return run
+Mvtf = Callable[..., Any]  # of tests/conftest.py
 
 
 @pytest.fixture(scope="session")

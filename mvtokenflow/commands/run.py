@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from mvtokenflow.config import MethodConfig
     from mvtokenflow.pipeline import Result
+    from mvtokenflow.progress import Progress
     from mvtokenflow.splat.export import ExportView
     from mvtokenflow.video import Clip, Pixels
-
-    Progress = Callable[[str, int, int], None]
 
 MAX_FRAMES = 64  # all frames attend to one another; memory and time grow with them
 FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the input's

@@ -5,7 +5,7 @@ The reference samples one picture; here frames share their noise, because eta 1 
 step and independent draws would make every frame another object.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,8 +18,7 @@ from mvtokenflow.cameras import Cameras
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.multiview.passes import Controller, Pass, Step, check_passes, plain_passes
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
-
-Progress = Callable[[str, int, int], None]
+from mvtokenflow.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,7 @@ from torch.nn import functional as F
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import atomic_path, digest_json
 from mvtokenflow.multiview.small_clip import SmallClip, SmallClipConfig
-
-Progress = Callable[[str, int, int], None]
+from mvtokenflow.progress import Progress
 
 UNSTATED = -1
 

@@ -31,9 +31,9 @@ from mvtokenflow.multiview.training_attention import MatrixProcessor
 from mvtokenflow.multiview.training_data import Source, batches
 from mvtokenflow.multiview.training_state import TrainingState
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.progress import Progress
 
 NOISE_LEVELS = 1000
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

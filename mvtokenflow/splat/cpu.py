@@ -21,7 +21,7 @@ from mvtokenflow.splat import project as compiled
 from mvtokenflow.splat.reference import Projection
 
 # Numba's simplest threading layer aborts the process when two Python threads enter it at once.
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -48,7 +48,7 @@ class _Project(torch.autograd.Function):
             conics=np.zeros((*pairs, 3), gaussians.means.dtype),
             opacities=np.zeros(pairs, gaussians.means.dtype),
         )
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             compiled.forward(gaussians, *cameras, out)
         results = tuple(torch.from_numpy(array) for array in out)
         ctx.mark_non_differentiable(results[0])
@@ -63,7 +63,7 @@ class _Project(torch.autograd.Function):
         gaussians, seen = compiled.Gaussians(*arrays[:4]), compiled.Projected(*arrays[4:])
         gradients = compiled.Projected(seen.radii, *map(_array, given[1:]))
         out = compiled.Gaussians(*(np.empty_like(array) for array in gaussians))
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             compiled.backward(gaussians, *ctx.cameras, seen, gradients, out)
         return *(torch.from_numpy(array) for array in out), None
 
@@ -133,7 +133,7 @@ class _Composite(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         splats = _splats(means2d, conics, opacities, colors)
         boxes, order = _array(radii.flatten(0, 1)), _array(depths.flatten())
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             ctx.tiles = cpu_tiles.bin_gaussians(splats, boxes, order, radii.shape[0], *size)
             ctx.schedule = _schedule(ctx.tiles.starts)
             render, alpha, ctx.clears, ctx.takens = cpu_blend.blend(
@@ -148,7 +148,7 @@ class _Composite(torch.autograd.Function):
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         given_render, given_alpha = given
         means2d, conics, opacities, colors, backgrounds, alphas = ctx.saved_tensors
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             slot_sums = cpu_blend.unblend(
                 ctx.tiles,
                 ctx.schedule,

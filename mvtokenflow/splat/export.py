@@ -9,7 +9,7 @@ Every file is written atomically; a file that is there is kept, so an interrupte
 stopped.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from mvtokenflow.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import digest_json
+from mvtokenflow.progress import Progress
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import write_ply
 from mvtokenflow.splat.run_folder import claim
@@ -29,8 +30,6 @@ from mvtokenflow.video import Pixels, composite_white, read_rgb, read_rgba, to_u
 RADIUS = 3.0  # of the camera's orbit in world units; the object lies within 1
 MAX_SIZE = 8192
 _INVISIBLE = 0.5 / 255  # alphas below round to 0
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

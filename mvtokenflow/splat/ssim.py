@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mvtokenflow.splat.cpu import _ONE_AT_A_TIME
+from mvtokenflow.splat.cpu import ONE_AT_A_TIME
 from mvtokenflow.splat.cpu_simd import LANES, fill, kernel, load, store, total
 
 _RADIUS, _SIGMA = 5, 1.5
@@ -139,7 +139,7 @@ def _compiled(image: Tensor, target: Tensor, with_gradient: bool) -> tuple[Tenso
     vectors, factors = _window(image.dtype == torch.float64)
     gradient = np.empty_like(x) if with_gradient else np.empty((0, 0, 0), x.dtype)
     sums = np.zeros(batch)
-    with _ONE_AT_A_TIME:
+    with ONE_AT_A_TIME:
         _sweep_all(x, y, channels, vectors, factors, gradient, sums)
     ssim = torch.tensor(sums.sum() / image.numel(), dtype=image.dtype)
     return ssim, torch.from_numpy(gradient).view(image.shape if with_gradient else (0,))

@@ -13,12 +13,13 @@ import torch
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import digest
+from mvtokenflow.progress import Progress
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import visual_hull
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.run_folder import claim, load_checkpoint, save_checkpoint
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
-from mvtokenflow.splat.training_log import Progress, TrainingLog, Watch
+from mvtokenflow.splat.training_log import TrainingLog, Watch
 from mvtokenflow.splat.training_step import Targets, Training
 from mvtokenflow.splat.views import MultiviewVideo
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mvtokenflow.pictures import write_png
+from mvtokenflow.progress import Progress
 from mvtokenflow.splat.previews import psnr, strip
 from mvtokenflow.splat.run_folder import LossLog
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
 from mvtokenflow.splat.training_step import Training
 
-Progress = Callable[[str, int, int], None]
 Watch = Callable[[Stage, Mapping[str, float]], None]
 
 LOG_EVERY = 20

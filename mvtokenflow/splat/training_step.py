@@ -153,7 +153,8 @@ class Training:
         targets, weights = self._targets, self._config.weights
         times = [targets.times[frame] for frame in chosen]
         degree = number // self._config.sh_every if self._stage == "static" else self._config.field.sh_degree
-        gaussians = [moment.truncated(degree) for moment in self.field.at_many(times)]
+        gaussians, path = self.field.moments(times)
+        gaussians = [moment.truncated(degree) for moment in gaussians]
         following = dict(adjacent_pairs(chosen)) if targets.flow is not None and weights.flow else {}
         flows: list[tuple[int, Tensor]] = []
         parts: list[Render] = []
@@ -176,8 +177,7 @@ class Training:
             terms["flow"] = self._flow_term(flows)
         if targets.normals is not None and weights.normal:
             terms["normal"] = self._normal_term(parts, chosen)
-        if self.field.is_dynamic and weights.arap and len(chosen) > 1:
-            path = self.field.control_positions(times)
+        if path is not None and weights.arap and len(chosen) > 1:
             terms["arap"] = losses.arap(path, losses.arap_edges(path[0].detach()))
         return terms, parts
 
