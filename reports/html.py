@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mvtokenflow.eval.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.layout import lay_out, number
@@ -30,6 +30,7 @@ def environment() -> Environment:
     )
     made.filters["plain"] = plain
     made.filters["branches"] = branches
+    made.filters["code_spans"] = code_spans
     made.tests["tree"] = is_tree
     return made
 
@@ -40,6 +41,25 @@ def script_json(value: Any) -> Markup:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
+
+
+def code_spans(text: str) -> Markup:
+    """Text whose parts between backticks are code; everything is escaped."""
+    parts = str(text).split("`")
+    made = [
+        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
+        for place, part in enumerate(parts)
+    ]
+    return Markup("").join(made)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "8.4 s", "3 min 05 s", "2 h 10 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def is_tree(value: Any) -> bool:

@@ -47,6 +47,18 @@ class PictureStore:
             DataError: not there, not a whole picture, or not 8 bits a channel.
         """
         pixels, source_size = self._read(source)
+        return self._keep(pixels, source_size)
+
+    def add_pixels(self, pixels: Bytes) -> Picture:
+        """Store (H, W, 3) uint8 as it is, whatever its size."""
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        return self._keep(picture, picture.size)
+
+    def pixels(self, source: Path) -> Bytes:
+        """(H, W, 3) of a picture at its own size, on white. Raises as `add`."""
+        return _on_white(self._opened(source))
+
+    def _keep(self, pixels: Image.Image, source_size: tuple[int, int]) -> Picture:
         header = f"{pixels.width}x{pixels.height} RGB ".encode()
         name = hashlib.sha256(header + pixels.tobytes()).hexdigest()[:20] + ".webp"
         target = self.folder / name
@@ -61,23 +73,26 @@ class PictureStore:
         return Picture(name=name, size=pixels.size, source_size=source_size)
 
     def _read(self, source: Path) -> tuple[Image.Image, tuple[int, int]]:
+        pixels = Image.fromarray(self.pixels(source))
+        size, longest = pixels.size, max(pixels.size)
+        if longest > self.max_size:
+            width, height = (max(1, round(side * self.max_size / longest)) for side in size)
+            pixels = pixels.resize((width, height), Image.Resampling.LANCZOS)
+        return pixels, size
+
+    def _opened(self, source: Path) -> Bytes:
+        """(H, W, 4), straight alpha."""
         try:
             with Image.open(source) as opened:
                 if opened.mode not in EIGHT_BIT:
                     raise DataError(
                         f"{source}: mode {opened.mode} is not 8 bits a channel; save it as RGB or RGBA"
                     )
-                layered = opened.convert("RGBA")
+                return np.asarray(opened.convert("RGBA"))
         except FileNotFoundError as error:
             raise DataError(f"{source}: no such file") from error
         except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
             raise DataError(f"{source}: not a readable picture ({type(error).__name__})") from error
-        pixels = Image.fromarray(_on_white(np.asarray(layered)))
-        longest = max(pixels.size)
-        if longest > self.max_size:
-            width, height = (max(1, round(side * self.max_size / longest)) for side in pixels.size)
-            pixels = pixels.resize((width, height), Image.Resampling.LANCZOS)
-        return pixels, layered.size
 
 
 def _on_white(rgba: Bytes) -> Bytes:

@@ -13,7 +13,6 @@ and refers to pictures and videos by relative paths; what is not there (yet) is 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import atan2, degrees
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,12 +20,13 @@ from urllib.parse import quote
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files, write_text
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
+from mvtokenflow.reports.generated import PASSES, azimuths_of
 from mvtokenflow.reports.html import asset, environment
+from mvtokenflow.reports.html import duration as duration  # also imported from here
+from mvtokenflow.reports.training import STAGES, last_preview, read_losses
 
 PAGE = "index.html"
-PASSES = {"views": "First pass", "regenerated": "Second pass"}
-STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
-_STYLES = ("base.css", "site.css", "run.css")
+_STYLES = ("base.css", "site.css", "run.css", "curves.css")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def run_page(folder: Path) -> str:
     settings = _json(folder / "run.json")
     if settings is None:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
-    rows = {stage: _rows(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
+    rows = {stage: read_losses(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
     costs = _json(folder / "method" / "stages.json") or []
     passes = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
     return (
@@ -86,15 +86,6 @@ def run_page(folder: Path) -> str:
     )
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: "8.4 s", "3 min 05 s", "2 h 10 min"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
 # ---- the run's files ----
 
 
@@ -105,17 +96,6 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}); delete it and run `mvtf run` again") from error
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    """Complete lines of a log: one that is being written may be cut."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); delete {path.parent} to redo the stage") from error
 
 
 def _link(folder: Path, name: str) -> str | None:
@@ -174,10 +154,8 @@ def _pass(folder: Path, name: str, title: str, settings: Mapping[str, Any]) -> P
     cameras = _json(root / "cameras.json")
     if cameras is None:
         return None
-    # The viewing direction is the third row of the rotation; (0, 1, 0) looks from the front.
-    ahead = [pose[2] for pose in cameras["world_to_camera"]]
-    azimuths = [f"{round(degrees(atan2(-d[0], d[1]))) % 360}°" for d in ahead]
-    views = [frame_files(root / f"view_{view}") for view in range(len(ahead))]
+    azimuths = [f"{azimuth}°" for azimuth in azimuths_of(cameras)]
+    views = [frame_files(root / f"view_{view}") for view in range(len(azimuths))]
     last = len(views[0]) - 1
     chosen = sorted({0, last // 2, last})
     stride, end = settings["config"]["stride"], settings["video"]["frames"] - 1  # the last frame is one of them
@@ -196,8 +174,8 @@ def _previews(folder: Path) -> list[tuple[str, str, int]]:
     """(stage, relative URL, step) of the last preview of every stage."""
     found = []
     for stage, place in STAGES.items():
-        pictures = sorted((folder / "method" / place).glob("preview_*.png"))
-        if pictures:
-            step = int(pictures[-1].stem.removeprefix("preview_"))
-            found.append((stage, quote(pictures[-1].relative_to(folder).as_posix()), step))
+        preview = last_preview(folder / "method" / place)
+        if preview is not None:
+            path, step = preview
+            found.append((stage, quote(path.relative_to(folder).as_posix()), step))
     return found

@@ -98,14 +98,11 @@ def scene_data(
     pictures: dict[str, dict[str, Any]] = {}
     frames = max(run.manifest.frames for run in page.runs)
     reduced: set[tuple[int, int]] = set()
-    roots = _reference_roots(page.runs)
     for view in page.views:
         name = view["name"]
         pictures[name] = {}
         for series in page.series:
-            folders = (
-                [root / name for root in roots] if series.run is None else [series.run.folder / "pred" / name]
-            )
+            folders = picture_folders(page, series, name)
             sequence, sources = _sequence(folders, store, _Namer(page.runs))
             pictures[name][series.id] = sequence
             reduced |= sources
@@ -127,6 +124,13 @@ def scene_data(
         "clips": clips,
         "reducedFrom": [f"{width} × {height}" for width, height in sorted(reduced)],
     }
+
+
+def picture_folders(page: ScenePage, series: Series, view: str) -> list[Path]:
+    """Where the frames of a view may lie: below the run, or for the ground truth below any reference root."""
+    if series.run is not None:
+        return [series.run.folder / "pred" / view]
+    return [root / view for root in _reference_roots(page.runs)]
 
 
 def _is_oracle(run: Run) -> bool:

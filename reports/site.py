@@ -20,13 +20,25 @@ from mvtokenflow.errors import DataError
 from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.table import Column, Table
 from mvtokenflow.files import canonical_json, digest, write_json, write_text
-from mvtokenflow.reports.html import TEMPLATES, environment, script_json, table_html
+from mvtokenflow.reports import figures, generated, training
+from mvtokenflow.reports.curves import HEIGHT, WIDTH
+from mvtokenflow.reports.figure import FULL, Album
+from mvtokenflow.reports.gallery import gallery
+from mvtokenflow.reports.html import TEMPLATES, duration, environment, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
 
 Progress = Callable[[str, int, int], None]
 MARKER = "site.json"
-ASSETS = ("base.css", "site.css", "scene.css", "table.js", "index.js", "viewer.js", "charts.js")
+ASSETS = (
+    *("base.css", "site.css", "scene.css", "figure.css", "curves.css"),
+    *("table.js", "index.js", "viewer.js", "charts.js"),
+)
+FIGURES = "figures"  # folder of the pictures that are made for figures
+_BUILDERS = (
+    *(figures.temporal_strip, figures.viewpoints, figures.ablation),
+    *(generated.propagation, figures.flow_maps, figures.more_viewpoints),
+)
 
 
 def build_site(
@@ -121,6 +133,7 @@ def _write(
     order = list(dict.fromkeys(row.label for table in tables for row in table.rows))
     pages = scene_pages(runs, order)
     store = PictureStore(root / "pictures", max_size, earlier / "pictures")
+    drawn = PictureStore(root / FIGURES, max_size, earlier / FIGURES)
     jinja = environment()
     records = records_digest(runs)
     total = sum(len(page.views) * len(page.series) for page in pages)
@@ -131,25 +144,33 @@ def _write(
         done += 1
         progress("pictures", done, total)
 
-    cards = []
+    cards, albums = [], []
     for place, page in enumerate(pages):
         data = scene_data(page, _columns(tables), store, step)
         write_text(root / "scenes" / f"{page.slug}.js", f"window.SCENE = {script_json(data)};\n")
+        album = Album(page, data, drawn, FIGURES)
         html = jinja.get_template("scene.html").render(
             page=page,
             data=data,
+            figures=[build(album) for build in _BUILDERS],
+            trainings=training.trainings(album),
+            costs=training.costs(album),
+            chart_size=(WIDTH, HEIGHT),
+            untrained=f"Needs a run of the method: {album.command(FULL)}.",
             title=title,
             before=pages[place - 1] if place else None,
             after=pages[place + 1] if place + 1 < len(pages) else None,
             runs=[_run_facts(series.label, series.run) for series in page.series if series.run],
         )
         write_text(root / "scenes" / f"{page.slug}.html", html)
+        albums.append(album)
         cards.append({"page": page, "thumbnail": _thumbnail(page, data), "frames": data["frames"]})
     html = jinja.get_template("index.html").render(
         title=title,
         tables=[table_html(table) for table in tables],
         names=tables,
         cards=cards,
+        gallery=gallery(albums),
         tags=sorted({tag for page in pages for tag in page.tags}),
         tag_counts=Counter(tag for page in pages for tag in page.tags),
         facts=_facts(tables, pages, runs, records),
@@ -244,9 +265,9 @@ def _run_facts(label: str, run: Run) -> dict[str, Any]:
         "config": manifest.config,
         "pedigree": manifest.pedigree,
         "stages": [
-            {"name": s.name, "wall": _duration(s.wall_s), "peak": f"{s.peak_mib:,.0f}"} for s in manifest.stages
+            {"name": s.name, "wall": duration(s.wall_s), "peak": f"{s.peak_mib:,.0f}"} for s in manifest.stages
         ],
-        "total": _duration(sum(stage.wall_s for stage in manifest.stages)),
+        "total": duration(sum(stage.wall_s for stage in manifest.stages)),
     }
 
 
@@ -264,16 +285,8 @@ def _method_facts(pages: Sequence[ScenePage]) -> list[dict[str, Any]]:
             "runs": len(runs),
             "configs": ", ".join(sorted({run.manifest.config_hash[:10] for run in runs})),
             "devices": ", ".join(sorted({str(run.manifest.pedigree.get("device", "—")) for run in runs})),
-            "wall": _duration(sum(s.wall_s for run in runs for s in run.manifest.stages)),
+            "wall": duration(sum(s.wall_s for run in runs for s in run.manifest.stages)),
             "peak": f"{max((s.peak_mib for run in runs for s in run.manifest.stages), default=0):,.0f}",
         }
         for (dataset, method), runs in by_method.items()
     ]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

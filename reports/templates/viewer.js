@@ -65,7 +65,9 @@ window.report = (() => {
   const on = (listener) => { listeners.push(listener); };
   const isShown = (id) => !state.hide.split(",").includes(id);
   const shown = () => scene.series.filter((series) => isShown(series.id));
-  addEventListener("hashchange", () => set(fromAddress()));
+  addEventListener("hashchange", () => { // an address of a section of the page changes nothing here
+    if (!location.hash || location.hash.includes("=")) set(fromAddress());
+  });
 
   // ---- pictures ----------------------------------------------------------------------------------
   const images = new Map(); // name -> HTMLImageElement; drawing needs no second request

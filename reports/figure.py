@@ -1,0 +1,285 @@
+"""Figures of scene pages as plain data, and the pictures they are made of.
+
+A figure is rows of tiles below column heads; where it has several sheets (views, say) one is open at a time.
+It works without scripts. `templates/figure.html` draws it.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.files import frame_files
+from mvtokenflow.pictures import Pixels
+from mvtokenflow.reports.pictures import Picture, PictureStore
+from mvtokenflow.reports.scene import TRUTH, ScenePage, Series, picture_folders
+
+INPUT = "input"
+FULL = "mvtokenflow"
+COARSE = "coarse"
+_WITHOUT = "no-"
+_PREFERRED = ("lpips", "psnr", "ssim")  # of the metrics that tiles and galleries show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """One picture of a figure, or why there is none.
+
+    Attributes:
+        file: path below the site's folder; None if there is no picture.
+        size: (w, h) pixels. alt: what it shows.
+        note: a value, printed below. why: printed in place of the picture.
+        mark: left, top, width, height in percent of the picture: a box drawn on it.
+    """
+
+    file: str | None
+    alt: str
+    size: tuple[int, int] | None = None
+    note: str = ""
+    why: str = ""
+    mark: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A row: its label and a tile per column. `note` stands below the label."""
+
+    label: str
+    tiles: Sequence[Tile]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows below column heads. `kind` is "strip", or "slices" for pictures over time, stretched to be seen."""
+
+    lines: Sequence[Line]
+    heads: Sequence[str] = ()
+    caption: str = ""
+    kind: str = "strip"
+
+    @property
+    def columns(self) -> int:
+        return max((len(line.tiles) for line in self.lines), default=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What is shown at a time."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Legend:
+    """A colour scale: `kind` is "ramp" (low on the left) or "wheel"."""
+
+    tile: Tile
+    kind: str
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A section of a page. `missing` says, a sentence each, what the runs do not hold and how to get it."""
+
+    id: str
+    title: str
+    caption: str
+    sheets: Sequence[Sheet] = ()
+    legends: Sequence[Legend] = ()
+    missing: Sequence[str] = field(default_factory=tuple)
+
+
+class Album:
+    """Pictures, arrays and values of one scene page.
+
+    Args:
+        page, data: of the scene (`scene.scene_data`); its pictures are those of the viewer.
+        store: of pictures that are made here. folder: its name in the site.
+    """
+
+    def __init__(self, page: ScenePage, data: Mapping[str, Any], store: PictureStore, folder: str) -> None:
+        self.page, self.data, self.store, self.folder = page, data, store, folder
+        self.metric = tile_metric(data)
+
+    @property
+    def frames(self) -> int:
+        """Of the runs; a reference may be longer."""
+        return max(run.manifest.frames for run in self.page.runs)
+
+    @property
+    def novel_views(self) -> list[str]:
+        return [view["name"] for view in self.page.views if view["name"] != INPUT]
+
+    def series(self, method: str) -> Series | None:
+        """The first run of a method."""
+        return next((one for one in self.page.series if one.run and one.run.manifest.method == method), None)
+
+    def tile(self, series: Series, view: str, frame: int, **extra: Any) -> Tile:
+        """A frame as the viewer shows it."""
+        found = self.data["pictures"][view][series.id]
+        alt = f"{series.label}, {view}, frame {frame}"
+        name = found["files"][frame] if frame < len(found["files"]) else None
+        if name is None:
+            why = found["broken"].get(str(frame)) or found["why"]
+            return Tile(file=None, alt=alt, why=f"no picture: {why}")
+        return Tile(file=f"pictures/{name}", size=tuple(found["size"]), alt=alt, **extra)
+
+    def made(self, pixels: Pixels, alt: str, **extra: Any) -> Tile:
+        """A picture that was made for a figure."""
+        return self._stored(self.store.add_pixels(pixels), alt, extra)
+
+    def copied(self, source: Path, alt: str, **extra: Any) -> Tile:
+        """A picture of a run's folder; a tile without one where it is missing or broken."""
+        try:
+            return self._stored(self.store.add(source), alt, extra)
+        except DataError as error:
+            return Tile(file=None, alt=alt, why=self.named(error))
+
+    def frame(self, series: Series, view: str, frame: int) -> Pixels | None:
+        """(H, W, 3) of one frame at its own size, on white; None if there is none that can be read."""
+        for folder in picture_folders(self.page, series, view):
+            try:
+                files = frame_files(folder)
+                return self.store.pixels(files[frame]) if frame < len(files) else None
+            except DataError:
+                continue
+        return None
+
+    def array(self, series: Series, view: str, kind: str) -> NDArray[np.float32] | None:
+        """Normals or flow of a view over time, of a run or of the reference; None where not offered."""
+        if series.run is not None:
+            path = series.run.folder / "pred" / f"{view}.{kind}.npz"
+            return read_array(path, kind)
+        for folder in picture_folders(self.page, series, view):
+            found = read_array(folder.parent / "truth" / f"{view}.npz", kind)
+            if found is not None:
+                return found
+        return None
+
+    def value(self, metric: Mapping[str, Any] | None, series: Series, view: str, frame: int) -> str:
+        """ "LPIPS 0.1234" of a frame as recorded, or ""."""
+        if metric is None:
+            return ""
+        line = self.data["values"].get(metric["id"], {}).get(series.id, {}).get(view, [])
+        value = line[frame] if frame < len(line) else None
+        return "" if value is None else f"{metric['title']} {printed(metric, value)}"
+
+    def mean(self, key: str, series: Series, views: Sequence[str]) -> str:
+        """ "Warp error 4.20": a metric as recorded, mean over views of the mean over frames, or ""."""
+        metric = next((one for one in self.data["metrics"] if one["id"] == key), None)
+        by_view = self.data["values"].get(key, {}).get(series.id, {})
+        means = [np.mean(kept) for view in views if (kept := finite(by_view.get(view, [])))]
+        if metric is None or not means:
+            return ""
+        return f"{metric['title']} {printed(metric, float(np.mean(means)))}"
+
+    def command(self, *methods: str) -> str:
+        """What makes runs of `methods` on this scene, and the page with them."""
+        names, data = ",".join(methods), self.page.dataset
+        root = "" if data == "toy4d" else f" --dataset {data}"
+        return (
+            f"`mvtf-eval table3{root} --methods {names} --scenes {self.page.name}`, then "
+            f"`mvtf-eval report{root} --methods {names}`"
+        )
+
+    def named(self, error: DataError) -> str:
+        """A message without this machine's folders."""
+        text = str(error)
+        for run in self.page.runs:
+            text = text.replace(str(run.folder), "/".join(run.folder.parts[-4:]))
+        return text
+
+    def _stored(self, picture: Picture, alt: str, extra: Mapping[str, Any]) -> Tile:
+        return Tile(file=f"{self.folder}/{picture.name}", size=picture.size, alt=alt, **extra)
+
+
+def rows_of(page: ScenePage) -> list[Series]:
+    """The series that figures compare: one run per method; no ablations and no known answers where there is
+    anything else. The viewer shows all."""
+    first: dict[str, Series] = {}
+    for one in page.series:
+        if one.run is not None:
+            first.setdefault(one.run.manifest.method, one)
+    every = list(first.values())
+    judged = [one for one in every if one.kind == "measured" or is_native(one)]
+    whole = [one for one in judged if not is_ablation(one)]
+    return whole or judged or every
+
+
+def ablations_of(page: ScenePage) -> list[Series]:
+    """The method and its ablations as far as there are runs, one each; those of the paper's figure first."""
+    first: dict[str, Series] = {}
+    for one in page.series:
+        if one.run is not None and is_native(one) and not one.run.manifest.uses_truth:
+            first.setdefault(one.run.manifest.method, one)
+    wanted = [FULL, COARSE, "no-flow-loss"]
+    order = [name for name in wanted if name in first] + [name for name in first if name not in wanted]
+    return [first[name] for name in order]
+
+
+def is_native(series: Series) -> bool:
+    """Whether a series is of the method of this repository, whole or not."""
+    return series.run is not None and "mvtokenflow" in series.run.manifest.config
+
+
+def is_ablation(series: Series) -> bool:
+    if series.run is None or not is_native(series):
+        return False
+    method = series.run.manifest.method
+    return method == COARSE or method.startswith(_WITHOUT)
+
+
+def truth_of(page: ScenePage) -> Series:
+    return next(one for one in page.series if one.id == TRUTH)
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` evenly spaced indices of `count`, both ends included."""
+    return sorted({round(float(place)) for place in np.linspace(0, count - 1, min(count, wanted))})
+
+
+def tile_metric(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The metric that tiles show: LPIPS if it was measured, else another one per frame that has a direction."""
+    able = [one for one in data["metrics"] if one["perFrame"] and one["better"] != "none"]
+    ranked = [one for key in _PREFERRED for one in able if one["id"].split("~")[0] == key]
+    return next(iter([*ranked, *able]), None)
+
+
+def printed(metric: Mapping[str, Any], value: float | str) -> str:
+    """A recorded value with the metric's digits."""
+    number = float(value)
+    if math.isinf(number):
+        return "∞" if number > 0 else "−∞"
+    return f"{number:.{metric['digits']}f}".replace("-", "−")
+
+
+def finite(values: Sequence[Any]) -> list[float]:
+    """The numbers of a line of recorded values."""
+    return [float(value) for value in values if value is not None and math.isfinite(float(value))]
+
+
+def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
+    """An array of an .npz file as float32, None without the file or the array.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as arrays:
+            return arrays[name].astype(np.float32) if name in arrays else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        where = "/".join(path.parts[-6:])
+        raise DataError(f"{where}: damaged ({error}); delete its run and run it again") from error

@@ -1,0 +1,387 @@
+"""The figures of a scene page that compare renderings: over time, between views, ablations, flow, more views.
+
+They follow figures 3 to 5 and 8 to 11 of the paper (figures 6 and 7 are in `reports.generated` and
+`reports.gallery`) for any scene and any methods, from nothing but what the runs hold.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mvtokenflow.files import frame_files
+from mvtokenflow.pictures import Pixels
+from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.figure import (
+    COARSE,
+    FULL,
+    INPUT,
+    Album,
+    Block,
+    Figure,
+    Legend,
+    Line,
+    Sheet,
+    Tile,
+    ablations_of,
+    evenly,
+    rows_of,
+    truth_of,
+)
+from mvtokenflow.reports.scene import Series
+
+STRIP = 6  # frames of a strip
+_TURNS = 8  # pictures of a turntable
+_TIMES = 4  # rows of the figure of more views
+_CROP = 0.3  # of a picture's shorter side
+_NO_FLOW_LOSS = "no-flow-loss"
+
+
+def temporal_strip(album: Album) -> Figure:
+    """Figure 3: every method over time at one view, and one column of pixels over all of time."""
+    everyone = [truth_of(album.page), *rows_of(album.page)]
+    sheets = []
+    for view in album.page.views:
+        name = view["name"]
+        column = _busiest_column(album, everyone, name)
+        mark = None if column is None else (100 * column, 0.0, 0.0, 100.0)
+        frames = evenly(album.frames, STRIP)
+        lines = [
+            Line(
+                label=one.label,
+                tiles=[album.tile(one, name, n, mark=mark if place == 0 else None) for n in frames],
+            )
+            for place, one in enumerate(everyone)
+        ]
+        blocks = [Block(lines=lines, heads=[f"frame {n}" for n in frames])]
+        if column is not None:
+            slices = [_slice(album, one, name, column) for one in everyone]
+            caption = (
+                "Space-time slices: the column of pixels marked above, over all frames from left to right. "
+                "Motion draws smooth lines; flicker draws vertical stripes."
+            )
+            lines = [
+                Line(label=one.label, tiles=[tile]) for one, tile in zip(everyone, slices, strict=True) if tile
+            ]
+            blocks.append(Block(lines=lines, caption=caption, kind="slices"))
+        sheets.append(Sheet(title=view_title(view), blocks=blocks))
+    return Figure(
+        id="strip",
+        title="Over time",
+        caption=f"{len(evenly(album.frames, STRIP))} evenly spaced frames of one view (paper, figure 3).",
+        sheets=sheets,
+        missing=_wanting_rivals(album),
+    )
+
+
+def viewpoints(album: Album) -> Figure:
+    """Figures 4 and 8: every method from all views at one time, and its normals."""
+    frame = album.frames // 2
+    views = by_azimuth(album.page.views)
+    heads = [view_title(view) for view in views]
+    rows, truth = rows_of(album.page), truth_of(album.page)
+    lines = [Line(label=truth.label, tiles=[album.tile(truth, view["name"], frame) for view in views])]
+    for one in rows:
+        tiles = [
+            album.tile(one, view["name"], frame, note=album.value(album.metric, one, view["name"], frame))
+            for view in views
+        ]
+        lines.append(Line(label=one.label, tiles=tiles))
+    blocks = [Block(lines=lines, heads=heads)]
+    normals = [(one, [_normal(album, one, view["name"], frame) for view in views]) for one in (truth, *rows)]
+    shown = [
+        Line(label=one.label, tiles=[tile or _absent("no normals of this view") for tile in tiles])
+        for one, tiles in normals
+        if any(tiles)
+    ]
+    missing = _wanting_rivals(album)
+    if shown:
+        blocks.append(Block(lines=shown, heads=heads, caption="Normals in the world frame."))
+    else:
+        missing.append(f"Normals: no run here holds any; the method's own do: {album.command(FULL)}.")
+    return Figure(
+        id="viewpoints",
+        title="Other viewpoints",
+        caption=f"All views at frame {frame}, by azimuth (paper, figures 4 and 8).",
+        sheets=[Sheet(title="", blocks=blocks)],
+        missing=missing,
+    )
+
+
+def ablation(album: Album) -> Figure:
+    """Figure 5: the input, the method and the method without its parts at the same view and time."""
+    rows = ablations_of(album.page)
+    held = [one.run.manifest.method for one in rows if one.run]
+    absent = [name for name in (FULL, COARSE, _NO_FLOW_LOSS) if name not in held]
+    missing = []
+    if absent:
+        names = ", ".join(f"`{name}`" for name in absent)
+        missing = [f"Needs runs of {names}: {album.command(FULL, COARSE, _NO_FLOW_LOSS)}."]
+    frame = album.frames // 2
+    views = [view for view in album.page.views if view["name"] in {*album.novel_views[:1], INPUT}]
+    sheets = [_ablation_sheet(album, rows, view, frame) for view in views] if rows else []
+    ramp = album.made(colormaps.heat_ramp(), "colours of differences")
+    top = f"{colormaps.FULL_HEAT:g} of the range or more"
+    return Figure(
+        id="ablation",
+        title="Ablation",
+        caption=f"The input, the method, and the method without one part, at frame {frame} (paper, figure 5). "
+        "The crop is where the renderings differ most from the truth.",
+        sheets=sheets,
+        legends=[Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)] if rows else [],
+        missing=missing,
+    )
+
+
+def flow_maps(album: Album) -> Figure:
+    """Figures 9 and 10: optical flow of the fields, beside the truth's."""
+    everyone = [truth_of(album.page), *rows_of(album.page)]
+    flows = {
+        (one.id, view["name"]): found
+        for one in everyone
+        for view in album.page.views
+        if (found := album.array(one, view["name"], "flow")) is not None and len(found)
+    }
+    title = "Flow"
+    if not flows:
+        reason = f"No run here holds flow; the method's own do: {album.command(FULL)}."
+        return Figure(id="flow", title=title, caption="", missing=[reason])
+    true = [flow for (series, _), flow in flows.items() if series == everyone[0].id]
+    rim = colormaps.flow_rim(true or list(flows.values()))
+    steps = min(len(flow) for flow in flows.values())
+    middle, views = steps // 2, by_azimuth(album.page.views)
+
+    def strip(places: Sequence[tuple[str, int]], heads: Sequence[str], name: str) -> Sheet:
+        pictured = next((one for one in everyone if one.run), everyone[0])
+        top = [album.tile(pictured, view, n) for view, n in places]
+        lines = [Line(label=pictured.label, tiles=top)]
+        for one in everyone:
+            if not any((one.id, view) in flows for view, _ in places):
+                continue
+            tiles = [_flow(album, one, view, n, flows.get((one.id, view)), rim) for view, n in places]
+            lines.append(Line(label=f"{one.label}, flow", tiles=tiles))
+        return Sheet(title=name, blocks=[Block(lines=lines, heads=heads)])
+
+    sheets = [
+        strip(
+            [(view["name"], middle) for view in views],
+            [view_title(view) for view in views],
+            f"All views, frame {middle} to {middle + 1}",
+        )
+    ]
+    for view in [*album.novel_views[:1], INPUT]:
+        frames = evenly(steps, STRIP)
+        sheets.append(strip([(view, n) for n in frames], [f"frame {n}" for n in frames], f"Over time, {view}"))
+    wheel = Legend(
+        tile=album.made(colormaps.flow_wheel(), "colour of every direction of motion"),
+        kind="wheel",
+        low="",
+        high=f"Direction of motion as seen from the centre; at the rim {rim:.2g} pixels a frame or more, white "
+        "where nothing moves.",
+    )
+    missing = [] if true else ["The reference has no exact flow, so none is shown beside the methods'."]
+    return Figure(
+        id="flow",
+        title=title,
+        caption="Motion to the next frame on the grid of the frame shown (paper, figures 9 and 10).",
+        sheets=sheets,
+        legends=[wheel],
+        missing=missing,
+    )
+
+
+def more_viewpoints(album: Album) -> Figure:
+    """Figure 11: one method from all around, from its turntable or from the views there are."""
+    rows = rows_of(album.page)
+    native = album.series(FULL) or rows[0]
+    run = native.run
+    assert run is not None  # rows_of gives runs
+    sheets, missing = [], []
+    folder = run.folder / "work" / "export" / "turntable" / "frames"
+    if folder.is_dir():
+        files = frame_files(folder)
+        chosen = [place * len(files) // _TURNS for place in range(min(_TURNS, len(files)))]
+        heads = [f"{360 * n / len(files):.0f}°" for n in chosen]
+        tiles = [
+            album.copied(files[n], f"{native.label} from {head}") for n, head in zip(chosen, heads, strict=True)
+        ]
+        block = Block(lines=[Line(label=native.label, tiles=tiles)], heads=heads)
+        sheets.append(Sheet(title="Turntable: the camera goes round once while time runs once", blocks=[block]))
+    else:
+        field = next(
+            (path for path in ("refined/refine", "coarse/coarse") if _has_field(run.folder, path)), None
+        )
+        place = "/".join(run.folder.parts[-4:])
+        missing.append(
+            f"Turntable: `mvtf export RUNS/{place}/work/{field}/field.safetensors -o RUNS/{place}/work/export "
+            "--turntable`, then this report again."
+            if field
+            else f"Turntable: no field in {place}/work; needs a run of the method: {album.command(FULL)}."
+        )
+    views = by_azimuth(album.page.views)
+    lines = [
+        Line(label=f"frame {n}", tiles=[album.tile(native, view["name"], n) for view in views])
+        for n in evenly(album.frames, _TIMES)
+    ]
+    block = Block(lines=lines, heads=[view_title(view) for view in views])
+    sheets.append(Sheet(title="Rendered views by azimuth", blocks=[block]))
+    return Figure(
+        id="around",
+        title="More viewpoints",
+        caption=f"{native.label} from all around (paper, figure 11).",
+        sheets=sheets,
+        missing=missing,
+    )
+
+
+# ---- parts ----
+
+
+def view_title(view: Mapping[str, Any]) -> str:
+    """ "eval_0, −75°"."""
+    angles = [] if view["azimuth"] is None else [f"{view['azimuth']:g}°"]
+    if view["elevation"]:
+        angles.append(f"elevation {view['elevation']:g}°")
+    return ", ".join([view["name"], *angles]).replace("-", "−")
+
+
+def by_azimuth(views: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Views in the order in which a camera that goes round meets them; unknown azimuths last."""
+    return sorted(views, key=lambda view: (view["azimuth"] is None, view["azimuth"] or 0.0))
+
+
+def _absent(why: str) -> Tile:
+    return Tile(file=None, alt="", why=why)
+
+
+def _wanting_rivals(album: Album) -> list[str]:
+    """A comparison of one method with nobody says how others come in."""
+    if len(rows_of(album.page)) > 1:
+        return []
+    return [
+        "Needs other methods to compare with: renderings of theirs come in with `--import NAME=PATH`, and "
+        f"reconstruction from true views with {album.command(FULL, 'true-views')}."
+    ]
+
+
+def _has_field(folder: Any, stage: str) -> bool:
+    return bool((folder / "work" / stage / "field.safetensors").is_file())
+
+
+def _busiest_column(album: Album, everyone: Sequence[Series], view: str) -> float | None:
+    """Where, as a share of the width, the first sequence that is there changes most over time."""
+    for one in everyone:
+        frames = [album.frame(one, view, n) for n in range(album.frames)]
+        pictures = [frame for frame in frames if frame is not None]
+        if len(pictures) > 1 and len({picture.shape for picture in pictures}) == 1:
+            grey = np.stack([picture.mean(axis=-1, dtype=np.float32) for picture in pictures])
+            spread = grey.std(axis=0).sum(axis=0)
+            return (int(spread.argmax()) + 0.5) / len(spread)
+    return None
+
+
+def _slice(album: Album, series: Series, view: str, column: float) -> Tile | None:
+    """Time to the right, the column's pixels downwards; a missing frame is grey."""
+    frames = [album.frame(series, view, n) for n in range(album.frames)]
+    whole = [frame for frame in frames if frame is not None]
+    if not whole:
+        return None
+    height = whole[0].shape[0]
+    strips = [
+        np.full((height, 3), 128, np.uint8)
+        if frame is None or frame.shape[0] != height
+        else frame[:, int(column * frame.shape[1])]
+        for frame in frames
+    ]
+    return album.made(np.stack(strips, axis=1), f"{series.label}, {view}, one column of pixels over time")
+
+
+def _normal(album: Album, series: Series, view: str, frame: int) -> Tile | None:
+    found = album.array(series, view, "normal")
+    if found is None or frame >= len(found):
+        return None
+    return album.made(
+        colormaps.normal_picture(found[frame]), f"normals of {series.label}, {view}, frame {frame}"
+    )
+
+
+def _flow(
+    album: Album, series: Series, view: str, frame: int, flow: NDArray[np.float32] | None, rim: float
+) -> Tile:
+    if flow is None or frame >= len(flow):
+        return _absent("no flow of this view")
+    error = next((one for one in album.data["metrics"] if one["id"] == "flow_epe"), None)
+    return album.made(
+        colormaps.flow_picture(flow[frame], rim),
+        f"flow of {series.label}, {view}, frame {frame}",
+        note=album.value(error, series, view, frame),
+    )
+
+
+def _ablation_sheet(album: Album, rows: Sequence[Series], view: Mapping[str, Any], frame: int) -> Sheet:
+    """Columns: input, truth, methods; rows: rendering, crop, difference, flow."""
+    name, truth = view["name"], truth_of(album.page)
+    columns = [(truth, INPUT), *([(truth, name)] if name != INPUT else []), *[(one, name) for one in rows]]
+    heads = ["Input", *(["Ground truth"] if name != INPUT else []), *[one.label for one in rows]]
+    pixels = [album.frame(one, at, frame) for one, at in columns]
+    true = album.frame(truth, name, frame)
+    box = _worst_box([p for p in pixels[-len(rows) :] if p is not None], true)
+    first = [
+        album.tile(
+            one,
+            at,
+            frame,
+            note=album.value(album.metric, one, at, frame),
+            mark=box if at == name else None,
+        )
+        for one, at in columns
+    ]
+    lines = [Line(label="Rendering", tiles=first)]
+    alts = [f"{head}, {name}, frame {frame}" for head in heads]
+    if box is not None:
+        crops = [
+            album.made(_cut(p, box), f"crop of {alt}") if p is not None and at == name else _absent("")
+            for p, alt, (_, at) in zip(pixels, alts, columns, strict=True)
+        ]
+        lines.append(Line(label="Crop", tiles=crops))
+    if true is not None:
+        maps = [
+            album.made(colormaps.heat(colormaps.difference(p, true)), f"difference of {alt} to the truth")
+            if p is not None and one.run
+            else _absent("")
+            for p, alt, (one, _) in zip(pixels, alts, columns, strict=True)
+        ]
+        lines.append(Line(label="|rendering − truth|", tiles=maps))
+    flows = [album.array(one, at, "flow") for one, at in columns]
+    known = [flow[frame] for flow in flows if flow is not None and frame < len(flow)]
+    if known:
+        rim = colormaps.flow_rim(known[:1])
+        tiles = [
+            _flow(album, one, at, frame, flow, rim) for flow, (one, at) in zip(flows, columns, strict=True)
+        ]
+        lines.append(Line(label=f"Flow, rim {rim:.2g} px", tiles=tiles))
+    return Sheet(title=view_title(view), blocks=[Block(lines=lines, heads=heads)])
+
+
+def _worst_box(pictures: Sequence[Pixels], truth: Pixels | None) -> tuple[float, float, float, float] | None:
+    """The square, in percent of the picture, in which the pictures together differ most from the truth."""
+    if truth is None or not pictures:
+        return None
+    error = np.sum([colormaps.difference(picture, truth) for picture in pictures], axis=0)
+    height, width = error.shape
+    side = max(4, round(_CROP * min(height, width)))
+    if side >= min(height, width):
+        return None
+    sums = cv2.boxFilter(error.astype(np.float32), -1, (side, side), normalize=False, anchor=(0, 0))
+    sums = sums[: height - side + 1, : width - side + 1]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return (100 * int(left) / width, 100 * int(top) / height, 100 * side / width, 100 * side / height)
+
+
+def _cut(picture: Pixels, box: tuple[float, float, float, float]) -> Pixels:
+    height, width = picture.shape[:2]
+    left, top = round(box[0] / 100 * width), round(box[1] / 100 * height)
+    right, bottom = left + round(box[2] / 100 * width), top + round(box[3] / 100 * height)
+    return np.ascontiguousarray(picture[top:bottom, left:right])

@@ -1,0 +1,173 @@
+"""The failure gallery of the index page (after figure 7 of the paper): where each method is worst.
+
+Cases are found from the recorded values alone, nobody picks them: by a metric over novel views where it was
+measured there, else over the input view. Every scene gives its worst frame first, so that one bad scene does
+not fill the gallery.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.figure import INPUT, Album, Legend, Tile, printed, rows_of, tile_metric, truth_of
+from mvtokenflow.reports.scene import Series
+
+COUNT = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """The worst frame of a view of a scene. `value` is as recorded; infinite ones sort as such."""
+
+    slug: str
+    series: Series
+    view: str
+    frame: int
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A case as shown: prediction, truth, difference; `link` is relative to the index page."""
+
+    scene: str
+    view: str
+    frame: int
+    value: str
+    link: str
+    tiles: Sequence[Tile]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wall:
+    """The worst cases of one method on one dataset; `on` says which views were looked at."""
+
+    method: str
+    dataset: str
+    metric: str
+    on: str
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gallery:
+    """All walls, and in sentences what could not be shown."""
+
+    walls: Sequence[Wall]
+    legend: Legend | None
+    missing: Sequence[str]
+
+
+def gallery(albums: Sequence[Album], count: int = COUNT) -> Gallery:
+    """The worst `count` cases of every method that figures compare (`figure.rows_of`), by dataset.
+
+    Args:
+        albums: of all scene pages, in the order of the site.
+    """
+    walls, missing = [], []
+    for dataset in dict.fromkeys(album.page.dataset for album in albums):
+        members = [album for album in albums if album.page.dataset == dataset]
+        methods = dict.fromkeys(
+            one.run.manifest.method for album in members for one in rows_of(album.page) if one.run
+        )
+        for method in methods:
+            wall = _wall(members, dataset, method, count)
+            if wall is None:
+                missing.append(
+                    f"{method} on {dataset} has no values frame by frame to find its worst by; score it: "
+                    f"`mvtf-eval table2 --dataset {dataset} --methods {method}`."
+                )
+            else:
+                walls.append(wall)
+    legend = None
+    if walls:
+        ramp = albums[0].made(colormaps.heat_ramp(), "colours of differences")
+        top = f"{colormaps.FULL_HEAT:g} of the range or more"
+        legend = Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
+    return Gallery(walls=walls, legend=legend, missing=missing)
+
+
+def _wall(albums: Sequence[Album], dataset: str, method: str, count: int) -> Wall | None:
+    for key in _keys(albums):
+        for on, novel in (("novel views", True), ("the input view", False)):
+            by_scene = {}
+            for album in albums:
+                metric = next((one for one in album.data["metrics"] if one["id"] == key), None)
+                one = next((s for s in rows_of(album.page) if s.run and s.run.manifest.method == method), None)
+                if metric is not None and one is not None:
+                    views = album.novel_views if novel else [INPUT]
+                    by_scene[album.page.slug] = worst_cases(album, one, metric, views)
+            metric = next(one for album in albums for one in album.data["metrics"] if one["id"] == key)
+            chosen = choose(list(by_scene.values()), metric["better"], count)
+            if chosen:
+                owners = {album.page.slug: album for album in albums}
+                cards = [_card(owners[case.slug], metric, case) for case in chosen]
+                return Wall(method=method, dataset=dataset, metric=metric["title"], on=on, cards=cards)
+    return None
+
+
+def _keys(albums: Sequence[Album]) -> list[str]:
+    """The metrics that tiles show, as far as they differ between scenes."""
+    return list(dict.fromkeys(found["id"] for album in albums if (found := tile_metric(album.data))))
+
+
+def worst_cases(album: Album, series: Series, metric: Mapping[str, Any], views: Sequence[str]) -> list[Case]:
+    """The worst frame of each view that has values, worst first; the earliest of equals."""
+    cases = []
+    for view in views:
+        line = album.data["values"].get(metric["id"], {}).get(series.id, {}).get(view, [])
+        values = [(float(value), frame) for frame, value in enumerate(line) if value is not None]
+        if values:
+            value, frame = min(values, key=lambda pair: (_badness(metric["better"])(pair[0]), pair[1]))
+            cases.append(Case(slug=album.page.slug, series=series, view=view, frame=frame, value=value))
+    return sorted(cases, key=lambda case: _badness(metric["better"])(case.value))
+
+
+def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[Case]:
+    """The worst of every scene, then, while there is room, the next worst of every scene; worst first.
+
+    Args:
+        by_scene: cases of each scene, worst first. better: "higher" or "lower".
+    """
+    badness = _badness(better)
+    rounds = max((len(cases) for cases in by_scene), default=0)
+    chosen: list[Case] = []
+    for place in range(rounds):
+        left = [cases[place] for cases in by_scene if place < len(cases)]
+        chosen += sorted(left, key=lambda case: badness(case.value))
+    return sorted(chosen[:count], key=lambda case: badness(case.value))
+
+
+def _badness(better: str) -> Callable[[float], float]:
+    """A key that sorts the worst value first; a value that is infinitely good comes last."""
+
+    def key(value: float) -> float:
+        signed = value if better == "higher" else -value
+        return math.inf if math.isnan(signed) else signed
+
+    return key
+
+
+def _card(album: Album, metric: Mapping[str, Any], case: Case) -> Card:
+    truth = truth_of(album.page)
+    seen, true = (album.frame(one, case.view, case.frame) for one in (case.series, truth))
+    alt = f"{case.series.label} on {album.page.name}, {case.view}, frame {case.frame}"
+    apart = Tile(file=None, alt="", why="no truth to compare with")
+    if seen is not None and true is not None:
+        apart = album.made(
+            colormaps.heat(colormaps.difference(seen, true)), f"difference of {alt} to the truth"
+        )
+    return Card(
+        scene=album.page.name,
+        view=case.view,
+        frame=case.frame,
+        value=printed(metric, case.value),
+        link=f"scenes/{album.page.slug}.html",
+        tiles=[
+            album.tile(case.series, case.view, case.frame),
+            album.tile(truth, case.view, case.frame),
+            apart,
+        ],
+    )

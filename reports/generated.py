@@ -1,0 +1,214 @@
+"""What lies in `work/` of the method's own runs: generated views of both passes, fields as they came along.
+
+work/views/, work/regenerated/    multiview folders (`splat.multiview_video`) of the first and second pass
+work/coarse/, work/refined/       losses.jsonl and preview_<step>.png of the training stages
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import atan2, degrees
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.eval.metrics.temporal import estimate_clip_flow
+from mvtokenflow.files import frame_files
+from mvtokenflow.pictures import Pixels, read_rgba
+from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.figure import FULL, INPUT, Album, Block, Figure, Legend, Line, Sheet, Tile
+from mvtokenflow.reports.scene import Series
+
+PASSES = {"views": "First pass", "regenerated": "Second pass"}
+NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
+_NEIGHBOURS = 4
+_FIRST_AZIMUTH = 90  # the sheet that is open: a view that the input shows nothing of
+_SOLID = 127  # alpha above is the object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Generated views of a run. `files` by view and frame; `azimuths` of the views in whole degrees."""
+
+    folder: Path
+    azimuths: Sequence[int]
+    files: Sequence[Sequence[Path]]
+
+    @property
+    def frames(self) -> int:
+        return min(len(view) for view in self.files)
+
+
+def read_pass(folder: Path) -> Pass | None:
+    """A finished pass; None where there is none.
+
+    Raises:
+        DataError: `cameras.json` or the folder of a view is damaged.
+    """
+    path = folder / "cameras.json"
+    if not path.is_file():
+        return None
+    try:
+        azimuths = azimuths_of(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete {folder} to generate the views again") from error
+    files = [frame_files(folder / f"view_{view}") for view in range(len(azimuths))]
+    return Pass(folder=folder, azimuths=azimuths, files=files)
+
+
+def azimuths_of(cameras: Mapping[str, Any]) -> list[int]:
+    """Azimuths of cameras as written in `cameras.json`, in whole degrees from 0 to 359."""
+    # The viewing direction is the third row of the rotation; (0, 1, 0) looks from the front.
+    ahead = [pose[2] for pose in cameras["world_to_camera"]]
+    return [round(degrees(atan2(-d[0], d[1]))) % 360 for d in ahead]
+
+
+def last_pass(series: Series | None) -> tuple[str, Pass] | None:
+    """The latest finished pass in the folder of a run, and its title."""
+    if series is None or series.run is None:
+        return None
+    for name in reversed(PASSES):
+        found = read_pass(series.run.folder / "work" / name)
+        if found is not None:
+            return PASSES[name], found
+    return None
+
+
+def propagation(album: Album) -> Figure:
+    """Figure 6: neighbouring frames of generated views with and without token propagation."""
+    figure = Figure(
+        id="propagation",
+        title="Token propagation",
+        caption="Generated views at neighbouring frames, and how much each differs from the next one warped "
+        "back to it: what motion does not explain (paper, figure 6).",
+    )
+    named = [(name, album.series(name)) for name in (FULL, NO_PROPAGATION)]
+    absent = [f"`{name}`" for name, one in named if one is None]
+    if absent:
+        command = album.command(FULL, NO_PROPAGATION)
+        return replace(figure, missing=[f"Needs a run of {' and '.join(absent)}: {command}."])
+    rows, missing = [], []
+    for name, one in named:
+        found = last_pass(one)
+        if one is None or found is None:
+            missing.append(
+                f"The run of `{name}` has no generated views in its folder work/ any more; delete the "
+                "run's folder and run it again."
+            )
+        else:
+            rows.append((one, *found))
+    if missing:
+        return replace(figure, missing=missing)
+    bound = last_pass(album.series(TRUE_VIEWS))
+    fits = bound is not None and _alike([bound[1], *(made for _, _, made in rows)])
+    if not fits:
+        missing.append(
+            "The motion is estimated on each row's own pictures, which hides flicker that looks like motion; "
+            f"from true views it is taken with: {album.command(FULL, NO_PROPAGATION, TRUE_VIEWS)}."
+        )
+    sheets = []
+    azimuths = rows[0][2].azimuths
+    if not _alike([made for _, _, made in rows]):
+        return replace(figure, missing=["The two runs generated other views or frames; run both again."])
+    order = sorted(range(len(azimuths)), key=lambda view: (azimuths[view] != _FIRST_AZIMUTH, view))
+    for view in order:
+        true = bound[1] if fits and bound is not None else None
+        sheets.append(_sheet(album, rows, view, true))
+    ramp = album.made(colormaps.heat_ramp(), "colours of differences")
+    top = f"{colormaps.FULL_HEAT:g} of the range or more"
+    legend = Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
+    return replace(figure, sheets=sheets, legends=[legend], missing=missing)
+
+
+def _alike(passes: Sequence[Pass]) -> bool:
+    return len({(tuple(one.azimuths), one.frames) for one in passes}) == 1
+
+
+def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, true: Pass | None) -> Sheet:
+    count = rows[0][2].frames
+    first = max(0, min(count // 2 - 1, count - _NEIGHBOURS))
+    frames = list(range(first, min(first + _NEIGHBOURS, count)))
+    motion = None if true is None else _motion(true, view, frames)
+    lines = []
+    if true is not None:
+        lines += _lines(album, "True views", "", true, view, frames, motion)
+    for series, title, made in rows:
+        values = [album.mean("warp", series, album.novel_views), album.mean("warp", series, [INPUT])]
+        kinds = [
+            f"{value} of {where}"
+            for value, where in zip(values, ("novel views", "the input view"), strict=True)
+            if value
+        ]
+        note = f"{title.lower()}; its field: {', '.join(kinds)}" if kinds else title.lower()
+        own = motion if motion is not None else _motion(made, view, frames)
+        lines += _lines(album, series.label, note, made, view, frames, own)
+    stride = int(_method_config(rows[0][0]).get("stride", 1))
+    heads = [f"frame {n * stride}" for n in frames]
+    return Sheet(title=f"Azimuth {rows[0][2].azimuths[view]}°", blocks=[Block(lines=lines, heads=heads)])
+
+
+_Motion = tuple[NDArray[Any], NDArray[Any]]
+
+
+def _pictures(made: Pass, view: int, frames: Sequence[int]) -> NDArray[Any]:
+    return np.stack([read_rgba(made.files[view][n]) for n in frames])
+
+
+def _motion(made: Pass, view: int, frames: Sequence[int]) -> _Motion | None:
+    """Flow to the next frame (P, H, W, 2) and where it may be trusted (P, H, W), estimated by DIS."""
+    rgba = _pictures(made, view, frames)
+    if len(frames) < 2 or min(rgba.shape[1:3]) < 12:  # too small for the estimator
+        return None
+    solid = rgba[..., 3] > _SOLID
+    flow, visible = estimate_clip_flow(_on_white(rgba).astype(np.float32) / 255, solid)
+    return flow, visible
+
+
+def _lines(
+    album: Album, label: str, note: str, made: Pass, view: int, frames: Sequence[int], motion: _Motion | None
+) -> list[Line]:
+    tiles = [
+        album.copied(made.files[view][n], f"{label}, azimuth {made.azimuths[view]}, frame {n}") for n in frames
+    ]
+    lines = [Line(label=label, tiles=tiles, note=note)]
+    if motion is not None:
+        pictures = _on_white(_pictures(made, view, frames))
+        maps: list[Tile] = [
+            album.made(
+                colormaps.heat(warped_difference(pictures[n], pictures[n + 1], motion[0][n], motion[1][n])),
+                f"{label}, warped difference of frames {frames[n]} and {frames[n + 1]}",
+            )
+            for n in range(len(frames) - 1)
+        ]
+        lines.append(Line(label="|next, warped − frame|", tiles=maps))
+    return lines
+
+
+def warped_difference(
+    frame: Pixels, following: Pixels, flow: NDArray[Any], visible: NDArray[Any]
+) -> NDArray[Any]:
+    """(H, W) in [0, 1]: |following(x + flow(x)) − frame(x)|, mean over the colours; 0 where not visible."""
+    height, width = frame.shape[:2]
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    warped = cv2.remap(
+        following,
+        x + flow[..., 0].astype(np.float32),
+        y + flow[..., 1].astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.where(visible, colormaps.difference(warped.astype(np.uint8), frame), 0.0)
+
+
+def _on_white(rgba: NDArray[Any]) -> Pixels:
+    rgb, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
+    return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _method_config(series: Series) -> Mapping[str, Any]:
+    found: Any = series.run.manifest.config.get("mvtokenflow", {}) if series.run else {}
+    return found if isinstance(found, Mapping) else {}

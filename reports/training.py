@@ -1,0 +1,177 @@
+"""How the method's own runs came along: losses, generated views, fields by stages, and what each stage cost."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvtokenflow.errors import DataError
+from mvtokenflow.reports.curves import Chart, charts
+from mvtokenflow.reports.figure import FULL, Album, Block, Line, Tile, is_native
+from mvtokenflow.reports.generated import PASSES, Pass, read_pass
+from mvtokenflow.reports.html import duration
+from mvtokenflow.reports.scene import Series
+
+STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
+_FIELDS = {"static": "Static field", "coarse": "Coarse field", "refine": "Refined field"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What one run shows of its making.
+
+    Attributes:
+        charts: of the loss terms. previews: generated views and fields, a column per view, or None.
+        missing: sentences.
+    """
+
+    label: str
+    charts: Sequence[Chart]
+    previews: Block | None
+    missing: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Seconds and memory: a column a run, a row a stage. Cells are (time, MiB) or None."""
+
+    runs: Sequence[str]
+    stages: Sequence[tuple[str, Sequence[tuple[str, str] | None]]]
+    totals: Sequence[str]
+
+
+def trainings(album: Album) -> list[Training]:
+    """One for every run of the method and its ablations on the page; the whole method first."""
+    native = [one for one in album.page.series if is_native(one)]
+    native.sort(key=lambda one: one.run is None or one.run.manifest.method != FULL)
+    return [_training(album, one) for one in native]
+
+
+def costs(album: Album) -> Costs | None:
+    """What the stages of the runs on the page took; None where no run tells its stages."""
+    told = [one for one in album.page.series if one.run and one.run.manifest.stages and is_native(one)]
+    if not told:
+        return None
+    runs = [one.run for one in told if one.run]
+    by_run = [{stage.name: stage for stage in run.manifest.stages} for run in runs]
+    names = dict.fromkeys(stage.name for run in runs for stage in run.manifest.stages)
+    return Costs(
+        runs=[one.label for one in told],
+        stages=[
+            (
+                name,
+                [
+                    (duration(stages[name].wall_s), f"{stages[name].peak_mib:,.0f}") if name in stages else None
+                    for stages in by_run
+                ],
+            )
+            for name in names
+        ],
+        totals=[duration(sum(stage.wall_s for stage in run.manifest.stages)) for run in runs],
+    )
+
+
+def read_losses(path: Path) -> list[dict[str, float]]:
+    """Complete lines of a stage's `losses.jsonl`: one that is being written may be cut; [] without the file.
+
+    Raises:
+        DataError: a line is no JSON.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete {path.parent} to redo the stage") from error
+
+
+def last_preview(folder: Path) -> tuple[Path, int] | None:
+    """The latest `preview_<step>.png` of a stage and its step."""
+    pictures = sorted(folder.glob("preview_*.png"))
+    return (pictures[-1], int(pictures[-1].stem.removeprefix("preview_"))) if pictures else None
+
+
+def _training(album: Album, series: Series) -> Training:
+    assert series.run is not None  # `is_native`
+    work = series.run.folder / "work"
+    if not work.is_dir():
+        why = (
+            "The run's folder work/ is gone, and with it losses and previews; delete the run's folder and "
+            f"run it again: {album.command(series.run.manifest.method)}."
+        )
+        return Training(label=series.label, charts=[], previews=None, missing=[why])
+    missing = []
+    losses: list[tuple[str, list[dict[str, float]]]] = []
+    for stage, place in STAGES.items():
+        try:
+            losses.append((stage, read_losses(work / place / "losses.jsonl")))
+        except DataError as error:
+            missing.append(album.named(error))
+    if not any(rows for _, rows in losses):
+        missing.append("No losses were logged in this run.")
+    block, broken = _previews(album, series, work)
+    return Training(label=series.label, charts=charts(losses), previews=block, missing=[*missing, *broken])
+
+
+def _previews(album: Album, series: Series, work: Path) -> tuple[Block | None, list[str]]:
+    """Rows of generated views and of fields, in the order in which they were made."""
+    passes: dict[str, Pass] = {}
+    broken = []
+    for name in PASSES:
+        try:
+            found = read_pass(work / name)
+        except DataError as error:
+            broken.append(album.named(error))
+            continue
+        if found is not None:
+            passes[name] = found
+    if not passes:
+        return None, [*broken, "The run's folder work/ holds no generated views."]
+    azimuths = next(iter(passes.values())).azimuths
+    lines: list[Line] = []
+    for name, stages in (("views", ("static", "coarse")), ("regenerated", ("refine",))):
+        if name in passes:
+            lines += _generated(album, series, name, passes[name])
+        for stage in stages:
+            found_line = _field(album, series, stage, work / STAGES[stage], len(azimuths))
+            lines += [found_line] if found_line else []
+    heads = [f"{azimuth}°" for azimuth in azimuths]
+    return Block(
+        lines=lines, heads=heads, caption="Views by azimuth, in the order in which they were made."
+    ), broken
+
+
+def _generated(album: Album, series: Series, name: str, made: Pass) -> list[Line]:
+    """Colour and normals of the middle frame, the one that previews show."""
+    middle, title = (made.frames - 1) // 2, PASSES[name]
+    colours = [view[middle] for view in made.files]
+    normals = [made.folder / "normals" / path.parent.name / path.name for path in colours]
+    lines = []
+    for kind, paths in (("colour", colours), ("normals", normals)):
+        if all(path.is_file() for path in paths):
+            alts = [f"{series.label}, {title.lower()}, {kind}, azimuth {azimuth}" for azimuth in made.azimuths]
+            tiles = [album.copied(path, alt) for path, alt in zip(paths, alts, strict=True)]
+            lines.append(Line(label=f"{title}, {kind}", tiles=tiles))
+    return lines
+
+
+def _field(album: Album, series: Series, stage: str, folder: Path, views: int) -> Line | None:
+    """The renderings of a stage's last preview: the lower half of a strip with a column per view."""
+    found = last_preview(folder)
+    if found is None:
+        return None
+    path, step = found
+    label, note = _FIELDS[stage], f"after {step} steps"
+    try:
+        strip = album.store.pixels(path)
+    except DataError as error:
+        return Line(label=label, tiles=[Tile(file=None, alt="", why=album.named(error))] * views, note=note)
+    height, width = strip.shape[0] // 2, strip.shape[1] // views
+    tiles = [
+        album.made(
+            strip[height:, view * width : (view + 1) * width], f"{series.label}, {label.lower()}, view {view}"
+        )
+        for view in range(views)
+    ]
+    return Line(label=label, tiles=tiles, note=note)
