@@ -1,6 +1,6 @@
 """The object of a clip, cut out by rembg where a clip comes without alpha and without masks.
 
-rembg is not among this package's requirements. Its network is downloaded by rembg itself, checked against the
+rembg comes with this package's extra `segment`. Its network is downloaded by rembg itself, checked against the
 digest it knows, and kept in its own folder.
 """
 
@@ -34,8 +34,8 @@ def load_segmenter() -> Segmenter:
         rembg = import_module("rembg")
     except (ImportError, SystemExit) as error:  # without onnxruntime rembg ends the process
         raise ConfigError(
-            "segmenting needs rembg, which is not installed; run `pip install 'rembg[cpu]'`, or give a mask "
-            "or a clip with alpha"
+            "segmenting needs rembg, which is not installed; run `pip install 'mvtokenflow[segment]'`, or give "
+            "a mask or a clip with alpha"
         ) from error
     try:
         session = rembg.new_session(MODEL)

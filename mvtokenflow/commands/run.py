@@ -76,7 +76,8 @@ def run(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
     mask: Mask = None,
     segment: Annotated[
-        bool, typer.Option("--segment", help="Cut the object out here; needs `pip install 'rembg[cpu]'`.")
+        bool,
+        typer.Option("--segment", help="Cut the object out here; needs `pip install 'mvtokenflow[segment]'`."),
     ] = False,
     preset: Annotated[str, typer.Option(help="mini (two CPU cores) or paper (GPU).")] = "mini",
     without: Parts = None,

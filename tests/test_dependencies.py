@@ -1,0 +1,51 @@
+"""What the package imports is what it asks for, and what a clean clone installs."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    """Distributions, in the spelling of the package index."""
+    return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", line)[0]).lower() for line in requirements}
+
+
+def imported() -> set[str]:
+    """Top-level modules that the shipped code imports, at its head or inside functions."""
+    found = set()
+    for top in ("mvtokenflow", "eval", "baselines", "datasets", "reports"):
+        for path in (ROOT / top).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"mvtokenflow"}
+
+
+def test_every_import_is_a_dependency_of_its_own() -> None:
+    """Not one that comes because another package happens to need it."""
+    distributions = packages_distributions()
+    asked = names(PROJECT["dependencies"])
+    for module in sorted(imported()):
+        assert names(distributions[module]) & asked, f"{module} is imported and not in pyproject.toml"
+
+
+@pytest.mark.parametrize("extra", [None, "dev"])
+def test_a_clean_clone_installs_pinned_versions(extra: str | None) -> None:
+    pinned = names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
+    wanted = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
+    assert names(wanted) <= pinned
+
+
+def test_the_extra_that_is_named_where_rembg_is_missing_is_there() -> None:
+    assert names(PROJECT["optional-dependencies"]["segment"]) == {"rembg"}
+    assert "mvtokenflow[segment]" in (ROOT / "mvtokenflow" / "segment.py").read_text()
