@@ -135,7 +135,7 @@ def test_visibility_of_exact_flow_agrees_with_exact_visibility() -> None:
             seen = ops.visible(there, back, mask, alpha[b] > 0.5)
             agree += int((seen == truth)[mask].sum())
             total += int(mask.sum())
-    assert agree / total > 0.95  # measured: 0.972
+    assert agree / total > 0.95  # measured: 0.9523, 388 of 8136 pixels differ
 
 
 @pytest.mark.parametrize(("size", "near", "far"), [(64, 0.3, 0.75), (128, 0.4, 1.4)])
