@@ -6,7 +6,7 @@ import typer
 
 from mvtokenflow import __version__
 from mvtokenflow.commands import talk
-from mvtokenflow.eval.commands import admin, records, score, tables
+from mvtokenflow.eval.commands import admin, claims, records, score, tables
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ for _name in ("table1", "table2", "table3", "table4"):
 app.command("ablate")(tables.ablate)
 app.command("report")(records.report)
 app.command("explain")(records.explain)
+app.command("claims")(claims.claims)
 app.command("regress")(records.regress)
 app.command("ambiguity")(score.ambiguity)
 app.command("align")(score.align)

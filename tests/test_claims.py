@@ -1,0 +1,298 @@
+"""The paper's claims on synthetic numbers: rulings, directions, pairing, missing numbers, sentences."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mvtokenflow.baselines.catalogue import NATIVES
+from mvtokenflow.baselines.published import PUBLISHED
+from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES, claim_named
+from mvtokenflow.eval.claims import SCENES_ASKED, Finding, Pair, Verdict, judge
+from mvtokenflow.eval.claims_text import p_text, sentence
+from mvtokenflow.eval.protocols import PROTOCOLS
+from mvtokenflow.eval.stats import minimum_p
+from mvtokenflow.eval.table_specs import TABLES
+
+PROTOCOL = PROTOCOLS["toy4d-v2"]
+
+
+def paired(gain: float, *, scenes: int = 24, noise: float = 0.1, base: float = 5.0, seed: int = 0) -> Pair:
+    """Two rows of which the first is `gain` lower on average."""
+    rng = np.random.default_rng(seed)
+    second = {f"s{n:02}": base + float(rng.normal()) for n in range(scenes)}
+    jitter = rng.normal(0, noise, scenes)
+    jitter -= jitter.mean()
+    first = {name: value - gain + float(j) for (name, value), j in zip(second.items(), jitter, strict=True)}
+    return Pair(first=first, second=second, signature="x")
+
+
+def swapped(pair: Pair) -> Pair:
+    return Pair(first=pair.second, second=pair.first, signature=pair.signature)
+
+
+def found(verdict: Verdict, key: str) -> Finding:
+    return next(finding for finding in verdict.findings if finding.measure.key == key)
+
+
+PROPAGATION = CLAIMS["propagation"]  # decided by the warp error alone
+BOTH = CLAIMS["normal-rendering"]  # decided by LPIPS and PSNR
+
+
+# ---- what is claimed ----
+
+
+def test_every_claim_names_rows_metrics_and_a_place_in_the_paper() -> None:
+    for key, claim in CLAIMS.items():
+        assert claim.key == key
+        assert {claim.row, claim.against} <= set(NATIVES)
+        assert claim.primary
+        assert set(claim.primary) <= set(MEASURES)
+        assert "section" in claim.where
+        if claim.printed is not None:
+            assert any(n.method == claim.printed and n.table == "table3" for n in PUBLISHED)
+    assert {claim.against for claim in CLAIMS.values()} == set(NATIVES) - {"mvtokenflow"}
+    assert claim_named("flow-loss").against == "no-flow-loss"
+    with pytest.raises(ConfigError, match="flow-loss"):
+        claim_named("flow-los")
+
+
+def test_the_metrics_of_the_comparison_are_all_there_and_measured_by_a_table() -> None:
+    metrics = {measure.column.metric for measure in MEASURES.values()}
+    asked = {
+        "lpips",
+        "psnr",
+        "fvd",
+        "fvd_c4d",
+        "warp",
+        "clip_views",
+        "clip_toy_views",
+        "flow_epe",
+        "normal_deg",
+    }
+    assert metrics == asked
+    for measure in MEASURES.values():
+        columns = [column for table in TABLES.values() for column in table.columns]
+        directions = {column.better for column in columns if column.metric == measure.column.metric}
+        assert directions == {measure.column.better}
+        assert measure.table in TABLES
+        spec = next(spec for spec in PROTOCOL.metrics if spec.key == measure.column.metric)
+        assert set(measure.views) <= set(PROTOCOL.places_of(spec))
+
+
+# ---- rulings ----
+
+
+def test_a_clear_gain_replicates_and_the_sentence_has_its_numbers() -> None:
+    verdict = judge(PROPAGATION, {"warp": paired(0.5)})
+    assert verdict.ruling == "replicates"
+    finding = found(verdict, "warp")
+    assert finding.difference is not None
+    assert finding.gain is not None
+    assert finding.difference.mean == pytest.approx(-0.5)
+    assert finding.gain.mean == pytest.approx(0.5)
+    assert finding.gain.low == -finding.difference.high  # type: ignore[operator]  # 24 scenes have bounds
+    assert (finding.comparison.wins, finding.scenes) == (24, 24)  # type: ignore[union-attr]  # it was compared
+    assert finding.relative == pytest.approx(-0.5 / finding.first)  # type: ignore[operator]  # it was measured
+    text = sentence(verdict)
+    assert text.startswith(
+        "Token propagation: temporal consistency: replicates. With token propagation, warp error"
+    )
+    assert "falls by 0.500 [0.4" in text
+    assert "(24 scenes, p = 0.00001)" in text
+    assert len(verdict.notes) == 1
+    assert verdict.notes[0].startswith("Not compared: LPIPS of the input view, ")
+
+
+def test_the_other_way_round_it_does_not_replicate() -> None:
+    verdict = judge(PROPAGATION, {"warp": swapped(paired(0.5))})
+    assert verdict.ruling == "contradicted"
+    assert "does not replicate" in sentence(verdict)
+    assert "rises by 0.500" in sentence(verdict)
+    assert "which is worse" in sentence(verdict)
+
+
+def test_where_more_is_better_a_rise_is_the_gain() -> None:
+    pairs = {"lpips_novel": paired(0.5), "psnr_novel": swapped(paired(0.5, base=30))}
+    verdict = judge(BOTH, pairs)
+    assert verdict.ruling == "replicates"
+    assert found(verdict, "psnr_novel").difference.mean == pytest.approx(0.5)  # type: ignore[union-attr]
+    assert "PSNR of novel views rises by 0.50" in sentence(verdict)
+    assert " dB [" in sentence(verdict)
+    assert judge(BOTH, {key: swapped(pair) for key, pair in pairs.items()}).ruling == "contradicted"
+
+
+def test_noise_is_undecided_and_says_what_it_excludes() -> None:
+    verdict = judge(PROPAGATION, {"warp": paired(0.002, noise=0.1)})
+    assert verdict.ruling == "undecided"
+    gain = found(verdict, "warp").gain
+    assert gain is not None
+    assert gain.low is not None
+    assert gain.high is not None
+    assert gain.low < 0 < gain.high
+    text = sentence(verdict)
+    assert f"the interval excludes an improvement of more than {gain.high:.3f}" in text
+    assert f"and a deterioration of more than {-gain.low:.3f}" in text
+
+
+def test_all_primary_metrics_must_agree() -> None:
+    gain, nothing, loss = paired(0.5), paired(0.0), swapped(paired(0.5))
+
+    def ruling(lpips: Pair, fall_of_psnr: Pair) -> str:
+        return judge(BOTH, {"lpips_novel": lpips, "psnr_novel": swapped(fall_of_psnr)}).ruling
+
+    assert ruling(gain, gain) == "replicates"
+    assert ruling(gain, nothing) == ruling(nothing, gain) == "undecided"
+    assert ruling(gain, loss) == ruling(loss, gain) == "undecided"
+    assert ruling(loss, nothing) == ruling(loss, loss) == "contradicted"
+    assert ruling(nothing, nothing) == "undecided"
+
+
+def test_metrics_a_claim_is_not_about_are_shown_and_do_not_decide() -> None:
+    verdict = judge(PROPAGATION, {"warp": paired(0.5), "lpips_novel": swapped(paired(0.5))})
+    assert verdict.ruling == "replicates"
+    assert found(verdict, "lpips_novel").outcome == "worse"
+    assert verdict.findings[0].measure.key == "warp", "primary first"
+    assert {f.measure.key for f in verdict.findings} == set(MEASURES)
+
+
+def test_ties_are_counted_and_equal_rows_have_p_one() -> None:
+    same = {f"s{n}": float(n) for n in range(24)}
+    verdict = judge(PROPAGATION, {"warp": Pair(first=same, second=same)})
+    finding = found(verdict, "warp")
+    assert finding.comparison is not None
+    assert (finding.comparison.wins, finding.comparison.ties, finding.comparison.losses) == (0, 24, 0)
+    assert finding.p == 1
+    assert verdict.ruling == "undecided"
+    assert "the same on every one of 24 scenes" in sentence(verdict)
+
+
+def test_holm_is_over_the_tested_metrics_of_the_claim() -> None:
+    ten = {key: paired(0.3, scenes=10, seed=n) for n, key in enumerate(MEASURES) if key != "fvd"}
+    alone = judge(PROPAGATION, {"warp": ten["warp"]})
+    among = judge(PROPAGATION, ten)
+    raw = found(alone, "warp").p
+    assert raw == found(among, "warp").comparison.test.p == minimum_p(10)  # type: ignore[union-attr]
+    assert found(among, "warp").p == pytest.approx(raw * len(ten))  # every p is the least there is
+    short = {key: paired(0.5, scenes=7, seed=n) for n, key in enumerate(ten)}
+    assert judge(PROPAGATION, {"warp": short["warp"]}).ruling == "replicates"
+    verdict = judge(PROPAGATION, short)
+    assert verdict.ruling == "undecided", "7 scenes and 10 metrics"
+    assert any("nothing can be decided" in note for note in verdict.notes)
+    assert "any deterioration" in sentence(verdict)
+    assert "p does not reach 0.05" in sentence(verdict)
+
+
+# ---- scenes ----
+
+
+@pytest.mark.parametrize("scenes", [1, 2, 5, 6, 23])
+def test_fewer_scenes_than_asked_are_counted_in_a_note(scenes: int) -> None:
+    verdict = judge(PROPAGATION, {"warp": paired(0.5, scenes=scenes)})
+    assert any(f"Scenes: {scenes}, fewer than the {SCENES_ASKED}" in note for note in verdict.notes)
+    assert verdict.ruling == ("replicates" if scenes >= 6 else "undecided")
+    if scenes < 6:
+        assert any("nothing can be decided" in note for note in verdict.notes)
+        assert "the interval excludes" not in sentence(verdict)
+    assert ("1 scene," in sentence(verdict)) == (scenes == 1)
+
+
+def test_scenes_of_one_row_only_are_left_out_and_told() -> None:
+    pair = paired(0.5)
+    more = Pair(first={**pair.first, "extra": 100.0}, second={**pair.second, "other": 0.0}, signature="x")
+    verdict = judge(PROPAGATION, {"warp": more})
+    assert found(verdict, "warp").comparison == found(judge(PROPAGATION, {"warp": pair}), "warp").comparison
+    assert any("left out (2)" in note for note in verdict.notes)
+    apart = Pair(first={"a": 1.0}, second={"b": 1.0})
+    assert "share no scene" in sentence(judge(PROPAGATION, {"warp": apart}))
+
+
+def test_missing_numbers_are_untested_with_their_reasons() -> None:
+    verdict = judge(PROPAGATION, {})
+    assert verdict.ruling == "untested"
+    assert "Nothing to compare (warp error of novel views: not measured)." in sentence(verdict)
+    lacking = Pair(reason="no weights, fetch them")
+    half = judge(BOTH, {"lpips_novel": paired(0.5), "psnr_novel": lacking})
+    assert half.ruling == "replicates"
+    assert "Not compared: PSNR of novel views (no weights, fetch them)." in half.notes
+    assert "The verdict is without PSNR of novel views." in half.notes
+    with pytest.raises(DataError, match="no such measure: lpips;"):
+        judge(BOTH, {"lpips": paired(0.5)})
+
+
+# ---- values that are not ordinary ----
+
+
+def test_infinite_psnr_of_both_rows_is_a_tie_and_of_one_a_win() -> None:
+    base = swapped(paired(0.5, base=30))
+    first, second = dict(base.first), dict(base.second)
+    first["s00"] = second["s00"] = math.inf
+    pairs = {"lpips_novel": paired(0.5), "psnr_novel": Pair(first=first, second=second)}
+    finding = found(judge(BOTH, pairs), "psnr_novel")
+    assert finding.comparison is not None
+    assert (finding.comparison.wins, finding.comparison.ties) == (23, 1)
+    assert (finding.first, finding.relative, finding.outcome) == (math.inf, None, "better")
+    second["s00"] = 30.0
+    finding = found(judge(BOTH, {**pairs, "psnr_novel": Pair(first=first, second=second)}), "psnr_novel")
+    assert finding.difference is not None
+    assert finding.difference.mean == math.inf
+    assert "PSNR of novel views rises by ∞ dB [" in sentence(
+        judge(BOTH, {**pairs, "psnr_novel": Pair(first=first, second=second)})
+    )
+
+
+def test_infinities_both_ways_have_no_mean_and_decide_nothing() -> None:
+    base = swapped(paired(0.5, base=30))
+    first, second = {**base.first, "s00": math.inf}, {**base.second, "s01": math.inf}
+    verdict = judge(BOTH, {"lpips_novel": paired(0.5), "psnr_novel": Pair(first=first, second=second)})
+    assert found(verdict, "psnr_novel").outcome == "undecided"
+    assert verdict.ruling == "undecided"
+    assert "infinitely better on some scenes and infinitely worse on others" in sentence(verdict)
+
+
+def test_a_number_of_the_set_has_no_test_and_decides_nothing() -> None:
+    verdict = judge(PROPAGATION, {"warp": paired(0.5), "fvd": Pair(totals=(10.0, 300.0))})
+    finding = found(verdict, "fvd")
+    assert (finding.first, finding.second, finding.p, finding.outcome) == (10.0, 300.0, None, "no test")
+    assert found(verdict, "warp").p == found(judge(PROPAGATION, {"warp": paired(0.5)}), "warp").p
+
+
+def test_below_the_reference_itself_lower_is_not_better() -> None:
+    pair = paired(0.5, base=5.0, noise=0.01)
+    under = Pair(first=pair.first, second=pair.second, floor=dict.fromkeys(pair.first, 20.0))
+    verdict = judge(PROPAGATION, {"warp": under})
+    assert verdict.ruling == "undecided"
+    assert any("in 24 scenes a value lies below the reference's own" in note for note in verdict.notes)
+    over = Pair(first=pair.first, second=pair.second, floor=dict.fromkeys(pair.first, 0.0))
+    assert judge(PROPAGATION, {"warp": over}).ruling == "replicates"
+
+
+def test_a_verdict_depends_on_its_arguments_alone() -> None:
+    pairs = {key: paired(0.1, seed=n) for n, key in enumerate(MEASURES) if key != "fvd"}
+    first = judge(BOTH, pairs)
+    np.random.seed(7)  # noqa: NPY002  # the global state, which must not matter
+    turned = {
+        key: Pair(
+            first=dict(sorted(pairs[key].first.items(), reverse=True)),
+            second=dict(sorted(pairs[key].second.items(), reverse=True)),
+        )
+        for key in reversed(pairs)
+    }
+    assert judge(BOTH, turned) == first
+    assert sentence(judge(BOTH, turned)) == sentence(first)
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [
+        (None, "–"),
+        (1.0, "1"),
+        (0.0412, "0.041"),
+        (0.00042, "0.00042"),
+        (1e-5, "0.00001"),
+        (1e-7, "less than 0.00001"),
+    ],
+)
+def test_p_values_are_printed_with_the_digits_they_have(p: float | None, text: str) -> None:
+    assert p_text(p) == text
