@@ -2,11 +2,18 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mvtokenflow.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or cuda.")]
@@ -23,17 +30,33 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A reporter (stage, done, total) that draws one bar per stage with its ETA on stderr."""
+def progress() -> Iterator[Progress]:
+    """A reporter (stage, done, total) on stderr.
+
+    A terminal gets one bar per stage with its ETA; a file or a pipe one line where a stage begins and one where
+    it ends, as soon as it does.
+    """
     from rich.console import Console
+
+    console = Console(stderr=True)
+    try:
+        with _bars(console) if console.is_terminal else nullcontext(_lines()) as report:
+            yield report
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to go on where it stopped")
+        raise
+
+
+@contextmanager
+def _bars(console: "Console") -> Iterator[Progress]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description}"),
@@ -43,7 +66,7 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Bars(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 
         def report(stage: str, done: int, total: int) -> None:
@@ -51,12 +74,26 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
-        try:
-            yield report
-        except KeyboardInterrupt:
-            bars.stop()
-            say("interrupted; run the same command again to go on where it stopped")
-            raise
+        yield report
+
+
+def _lines() -> Progress:
+    """Says "STAGE: 0/TOTAL" and "STAGE: TOTAL/TOTAL, H:MM:SS", which is the time since the last such end."""
+    reached: dict[str, int] = {}
+    ended = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal ended
+        before = reached.get(stage)
+        reached[stage] = done
+        if done < total and (before is None or before > done):  # the first time, or once more
+            say(f"{stage}: 0/{total}")
+        elif done >= total and before != done:
+            now = time.monotonic()
+            say(f"{stage}: {done}/{total}, {timedelta(seconds=round(now - ended))}")
+            ended = now
+
+    return report
 
 
 def check_device(device: str) -> None:

@@ -1,0 +1,77 @@
+"""Progress on stderr: bars on a terminal, lines in a file."""
+
+import io
+import re
+import sys
+
+import pytest
+
+from mvtokenflow.commands.talk import progress
+
+Calls = list[tuple[str, int, int]]
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(calls: Calls, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a pipe gets, without the times."""
+    with progress() as report:
+        for call in calls:
+            report(*call)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return [re.sub(r", \d:\d\d:\d\d$", ", TIME", line) for line in printed.err.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([("a", n, 3) for n in (1, 2, 3)], ["a: 0/3", "a: 3/3, TIME"]),
+        ([("a", 0, 2), ("a", 1, 2), ("b", 1, 1), ("a", 2, 2)], ["a: 0/2", "b: 1/1, TIME", "a: 2/2, TIME"]),
+        ([("a", 1, 1), ("a", 1, 1)], ["a: 1/1, TIME"]),
+        ([("a", n, 2) for n in (1, 2, 1, 2)], ["a: 0/2", "a: 2/2, TIME"] * 2),
+        ([("a", 1, 2)], ["a: 0/2"]),
+        ([], []),
+    ],
+    ids=["steps", "nested", "at once", "twice", "not finished", "nothing to do"],
+)
+def test_a_pipe_gets_a_line_where_a_stage_begins_and_one_where_it_ends(
+    calls: Calls, expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines(calls, capsys) == expected
+
+
+def test_a_pipe_gets_its_lines_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as report:
+        report("a", 1, 2)
+        assert capsys.readouterr().err == "a: 0/2\n"
+        report("a", 2, 2)
+        assert capsys.readouterr().err.startswith("a: 2/2, 0:00:0")
+
+
+def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress() as report:
+        report("coarse", 1, 4)
+        report("coarse", 4, 4)
+    assert "━" in terminal.getvalue()
+    assert "4/4" in terminal.getvalue()
+    assert "coarse: " not in terminal.getvalue()
+
+
+def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        with progress() as report:
+            report("a", 1, 2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted; run the same command again")
