@@ -17,7 +17,7 @@ FULL_HEAT = 0.5  # differences from this share of the range on have the last col
 _RAMP = (160, 8)  # of a legend, pixels
 _WHEEL = 65
 _LEAST_FLOW_PX = 0.5  # of the rim of a wheel: noise of a still clip must not fill it
-_RIM_QUANTILE = 0.99  # a few wild pixels must not make all others pale
+_RIM_QUANTILE = 0.95  # a few fast pixels must not make all others pale
 _UNIT_FLOOR = 0.5  # shorter normals are "no surface"
 
 

@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels
+from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.pictures import Picture, PictureStore
-from mvtokenflow.reports.scene import TRUTH, ScenePage, Series, picture_folders
+from mvtokenflow.reports.scene import TRUTH, Namer, ScenePage, Series, picture_folders
 
 INPUT = "input"
 FULL = "mvtokenflow"
 COARSE = "coarse"
 _WITHOUT = "no-"
-_PREFERRED = ("lpips", "psnr", "ssim")  # of the metrics that tiles and galleries show
+_DIRECTIONS = {"lpips": "lower", "psnr": "higher", "ssim": "higher"}  # in the order in which tiles prefer them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ class Album:
     def __init__(self, page: ScenePage, data: Mapping[str, Any], store: PictureStore, folder: str) -> None:
         self.page, self.data, self.store, self.folder = page, data, store, folder
         self.metric = tile_metric(data)
+        self._namer = Namer(page.runs)
 
     @property
     def frames(self) -> int:
@@ -157,7 +159,11 @@ class Album:
         return None
 
     def array(self, series: Series, view: str, kind: str) -> NDArray[np.float32] | None:
-        """Normals or flow of a view over time, of a run or of the reference; None where not offered."""
+        """Normals or flow of a view over time, of a run or of the reference; None where not offered.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         if series.run is not None:
             path = series.run.folder / "pred" / f"{view}.{kind}.npz"
             return read_array(path, kind)
@@ -195,13 +201,17 @@ class Album:
 
     def named(self, error: DataError) -> str:
         """A message without this machine's folders."""
-        text = str(error)
-        for run in self.page.runs:
-            text = text.replace(str(run.folder), "/".join(run.folder.parts[-4:]))
-        return text
+        return self._namer(str(error))
 
     def _stored(self, picture: Picture, alt: str, extra: Mapping[str, Any]) -> Tile:
         return Tile(file=f"{self.folder}/{picture.name}", size=picture.size, alt=alt, **extra)
+
+
+def heat_legend(album: Album) -> Legend:
+    """Of pictures made with `colormaps.heat`."""
+    ramp = album.made(colormaps.heat_ramp(), "colours of differences")
+    top = f"{colormaps.FULL_HEAT:g} of the range or more"
+    return Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
 
 
 def rows_of(page: ScenePage) -> list[Series]:
@@ -251,9 +261,20 @@ def evenly(count: int, wanted: int) -> list[int]:
 
 def tile_metric(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The metric that tiles show: LPIPS if it was measured, else another one per frame that has a direction."""
-    able = [one for one in data["metrics"] if one["perFrame"] and one["better"] != "none"]
-    ranked = [one for key in _PREFERRED for one in able if one["id"].split("~")[0] == key]
+    able = [one for one in data["metrics"] if one["perFrame"] and direction(one) != "none"]
+    ranked = [one for key in _DIRECTIONS for one in able if _key(one) == key]
     return next(iter([*ranked, *able]), None)
+
+
+def direction(metric: Mapping[str, Any]) -> str:
+    """ "higher" or "lower" is better, or "none": as the tables of the site say, else as is commonly known."""
+    better: str = metric["better"]
+    return _DIRECTIONS.get(_key(metric), "none") if better == "none" else better
+
+
+def _key(metric: Mapping[str, Any]) -> str:
+    """Without what tells two protocols apart."""
+    return str(metric["id"]).split("~")[0]
 
 
 def printed(metric: Mapping[str, Any], value: float | str) -> str:
@@ -281,5 +302,4 @@ def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
         with np.load(path) as arrays:
             return arrays[name].astype(np.float32) if name in arrays else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        where = "/".join(path.parts[-6:])
-        raise DataError(f"{where}: damaged ({error}); delete its run and run it again") from error
+        raise DataError(f"{path}: damaged ({error}); delete its run and run it again") from error

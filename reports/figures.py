@@ -27,6 +27,7 @@ from mvtokenflow.reports.figure import (
     Tile,
     ablations_of,
     evenly,
+    heat_legend,
     rows_of,
     truth_of,
 )
@@ -37,6 +38,7 @@ _TURNS = 8  # pictures of a turntable
 _TIMES = 4  # rows of the figure of more views
 _CROP = 0.3  # of a picture's shorter side
 _NO_FLOW_LOSS = "no-flow-loss"
+_FLOW = "Flow"
 
 
 def temporal_strip(album: Album) -> Figure:
@@ -122,15 +124,16 @@ def ablation(album: Album) -> Figure:
     frame = album.frames // 2
     views = [view for view in album.page.views if view["name"] in {*album.novel_views[:1], INPUT}]
     sheets = [_ablation_sheet(album, rows, view, frame) for view in views] if rows else []
-    ramp = album.made(colormaps.heat_ramp(), "colours of differences")
-    top = f"{colormaps.FULL_HEAT:g} of the range or more"
+    legends = [heat_legend(album)] if rows else []
+    if any(line.label.startswith(_FLOW) for sheet in sheets for line in sheet.blocks[0].lines):
+        legends.append(_wheel(album, "the length named"))
     return Figure(
         id="ablation",
         title="Ablation",
         caption=f"The input, the method, and the method without one part, at frame {frame} (paper, figure 5). "
         "The crop is where the renderings differ most from the truth.",
         sheets=sheets,
-        legends=[Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)] if rows else [],
+        legends=legends,
         missing=missing,
     )
 
@@ -144,10 +147,9 @@ def flow_maps(album: Album) -> Figure:
         for view in album.page.views
         if (found := album.array(one, view["name"], "flow")) is not None and len(found)
     }
-    title = "Flow"
     if not flows:
         reason = f"No run here holds flow; the method's own do: {album.command(FULL)}."
-        return Figure(id="flow", title=title, caption="", missing=[reason])
+        return Figure(id="flow", title="Flow", caption="", missing=[reason])
     true = [flow for (series, _), flow in flows.items() if series == everyone[0].id]
     rim = colormaps.flow_rim(true or list(flows.values()))
     steps = min(len(flow) for flow in flows.values())
@@ -174,20 +176,13 @@ def flow_maps(album: Album) -> Figure:
     for view in [*album.novel_views[:1], INPUT]:
         frames = evenly(steps, STRIP)
         sheets.append(strip([(view, n) for n in frames], [f"frame {n}" for n in frames], f"Over time, {view}"))
-    wheel = Legend(
-        tile=album.made(colormaps.flow_wheel(), "colour of every direction of motion"),
-        kind="wheel",
-        low="",
-        high=f"Direction of motion as seen from the centre; at the rim {rim:.2g} pixels a frame or more, white "
-        "where nothing moves.",
-    )
     missing = [] if true else ["The reference has no exact flow, so none is shown beside the methods'."]
     return Figure(
         id="flow",
-        title=title,
+        title="Flow",
         caption="Motion to the next frame on the grid of the frame shown (paper, figures 9 and 10).",
         sheets=sheets,
-        legends=[wheel],
+        legends=[_wheel(album, f"{rim:.2g} pixels")],
         missing=missing,
     )
 
@@ -250,6 +245,16 @@ def view_title(view: Mapping[str, Any]) -> str:
 def by_azimuth(views: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Views in the order in which a camera that goes round meets them; unknown azimuths last."""
     return sorted(views, key=lambda view: (view["azimuth"] is None, view["azimuth"] or 0.0))
+
+
+def _wheel(album: Album, rim: str) -> Legend:
+    return Legend(
+        tile=album.made(colormaps.flow_wheel(), "colour of every direction of motion"),
+        kind="wheel",
+        low="",
+        high=f"Direction of motion as seen from the centre; at the rim {rim} a frame or more, white where "
+        "nothing moves.",
+    )
 
 
 def _absent(why: str) -> Tile:
@@ -361,7 +366,7 @@ def _ablation_sheet(album: Album, rows: Sequence[Series], view: Mapping[str, Any
         tiles = [
             _flow(album, one, at, frame, flow, rim) for flow, (one, at) in zip(flows, columns, strict=True)
         ]
-        lines.append(Line(label=f"Flow, rim {rim:.2g} px", tiles=tiles))
+        lines.append(Line(label=f"{_FLOW}, rim {rim:.2g} px", tiles=tiles))
     return Sheet(title=view_title(view), blocks=[Block(lines=lines, heads=heads)])
 
 

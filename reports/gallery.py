@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from mvtokenflow.reports import colormaps
-from mvtokenflow.reports.figure import INPUT, Album, Legend, Tile, printed, rows_of, tile_metric, truth_of
+from mvtokenflow.reports.figure import (
+    INPUT,
+    Album,
+    Legend,
+    Tile,
+    direction,
+    heat_legend,
+    printed,
+    rows_of,
+    tile_metric,
+    truth_of,
+)
 from mvtokenflow.reports.scene import Series
 
 COUNT = 6
@@ -83,9 +94,7 @@ def gallery(albums: Sequence[Album], count: int = COUNT) -> Gallery:
                 walls.append(wall)
     legend = None
     if walls:
-        ramp = albums[0].made(colormaps.heat_ramp(), "colours of differences")
-        top = f"{colormaps.FULL_HEAT:g} of the range or more"
-        legend = Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
+        legend = heat_legend(albums[0])
     return Gallery(walls=walls, legend=legend, missing=missing)
 
 
@@ -100,7 +109,7 @@ def _wall(albums: Sequence[Album], dataset: str, method: str, count: int) -> Wal
                     views = album.novel_views if novel else [INPUT]
                     by_scene[album.page.slug] = worst_cases(album, one, metric, views)
             metric = next(one for album in albums for one in album.data["metrics"] if one["id"] == key)
-            chosen = choose(list(by_scene.values()), metric["better"], count)
+            chosen = choose(list(by_scene.values()), direction(metric), count)
             if chosen:
                 owners = {album.page.slug: album for album in albums}
                 cards = [_card(owners[case.slug], metric, case) for case in chosen]
@@ -120,9 +129,9 @@ def worst_cases(album: Album, series: Series, metric: Mapping[str, Any], views: 
         line = album.data["values"].get(metric["id"], {}).get(series.id, {}).get(view, [])
         values = [(float(value), frame) for frame, value in enumerate(line) if value is not None]
         if values:
-            value, frame = min(values, key=lambda pair: (_badness(metric["better"])(pair[0]), pair[1]))
+            value, frame = min(values, key=lambda pair: (_badness(direction(metric))(pair[0]), pair[1]))
             cases.append(Case(slug=album.page.slug, series=series, view=view, frame=frame, value=value))
-    return sorted(cases, key=lambda case: _badness(metric["better"])(case.value))
+    return sorted(cases, key=lambda case: _badness(direction(metric))(case.value))
 
 
 def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[Case]:

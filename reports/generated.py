@@ -20,7 +20,7 @@ from mvtokenflow.eval.metrics.temporal import estimate_clip_flow
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
-from mvtokenflow.reports.figure import FULL, INPUT, Album, Block, Figure, Legend, Line, Sheet, Tile
+from mvtokenflow.reports.figure import FULL, INPUT, Album, Block, Figure, Line, Sheet, Tile, heat_legend
 from mvtokenflow.reports.scene import Series
 
 PASSES = {"views": "First pass", "regenerated": "Second pass"}
@@ -118,9 +118,7 @@ def propagation(album: Album) -> Figure:
     for view in order:
         true = bound[1] if fits and bound is not None else None
         sheets.append(_sheet(album, rows, view, true))
-    ramp = album.made(colormaps.heat_ramp(), "colours of differences")
-    top = f"{colormaps.FULL_HEAT:g} of the range or more"
-    legend = Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
+    legend = heat_legend(album)
     return replace(figure, sheets=sheets, legends=[legend], missing=missing)
 
 

@@ -103,7 +103,7 @@ def scene_data(
         pictures[name] = {}
         for series in page.series:
             folders = picture_folders(page, series, name)
-            sequence, sources = _sequence(folders, store, _Namer(page.runs))
+            sequence, sources = _sequence(folders, store, Namer(page.runs))
             pictures[name][series.id] = sequence
             reduced |= sources
             frames = max(frames, len(sequence["files"]))
@@ -182,7 +182,7 @@ def _reference_roots(runs: Sequence[Run]) -> list[Path]:
     return list(dict.fromkeys(Path(run.manifest.reference_root) for run in runs))
 
 
-class _Namer:
+class Namer:
     """Takes this machine's folders out of messages, so that sites are equal wherever they are built."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
@@ -198,7 +198,7 @@ class _Namer:
 
 
 def _sequence(
-    folders: Sequence[Path], store: PictureStore, named: _Namer
+    folders: Sequence[Path], store: PictureStore, named: Namer
 ) -> tuple[dict[str, Any], set[tuple[int, int]]]:
     """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of the first
     folder that holds frames, and the sizes pictures had before they were reduced."""

@@ -22,7 +22,7 @@ from mvtokenflow.eval.table import Column, Table
 from mvtokenflow.files import canonical_json, digest, write_json, write_text
 from mvtokenflow.reports import figures, generated, training
 from mvtokenflow.reports.curves import HEIGHT, WIDTH
-from mvtokenflow.reports.figure import FULL, Album
+from mvtokenflow.reports.figure import FULL, Album, Figure
 from mvtokenflow.reports.gallery import gallery
 from mvtokenflow.reports.html import TEMPLATES, duration, environment, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
@@ -152,7 +152,7 @@ def _write(
         html = jinja.get_template("scene.html").render(
             page=page,
             data=data,
-            figures=[build(album) for build in _BUILDERS],
+            figures=[_figure(build, album) for build in _BUILDERS],
             trainings=training.trainings(album),
             costs=training.costs(album),
             chart_size=(WIDTH, HEIGHT),
@@ -181,6 +181,15 @@ def _write(
         write_text(root / "assets" / name, (TEMPLATES / name).read_text(encoding="utf-8"))
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     write_json(root / MARKER, {"generator": "mvtokenflow.reports", "records": records, "files": files})
+
+
+def _figure(build: Callable[[Album], Figure], album: Album) -> Figure:
+    """A figure whose files are damaged says so in its place."""
+    try:
+        return build(album)
+    except DataError as error:
+        title = build.__name__.replace("_", " ").capitalize()
+        return Figure(id=build.__name__, title=title, caption="", missing=[f"Not drawn: {album.named(error)}"])
 
 
 def records_digest(runs: Sequence[Run]) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.reports.colormaps import normal_picture
 from mvtokenflow.reports.curves import Chart, charts
-from mvtokenflow.reports.figure import FULL, Album, Block, Line, Tile, is_native
+from mvtokenflow.reports.figure import FULL, Album, Block, Line, is_native
 from mvtokenflow.reports.generated import PASSES, Pass, read_pass
 from mvtokenflow.reports.html import duration
 from mvtokenflow.reports.scene import Series
@@ -42,14 +43,12 @@ class Costs:
 
 def trainings(album: Album) -> list[Training]:
     """One for every run of the method and its ablations on the page; the whole method first."""
-    native = [one for one in album.page.series if is_native(one)]
-    native.sort(key=lambda one: one.run is None or one.run.manifest.method != FULL)
-    return [_training(album, one) for one in native]
+    return [_training(album, one) for one in _native(album)]
 
 
 def costs(album: Album) -> Costs | None:
     """What the stages of the runs on the page took; None where no run tells its stages."""
-    told = [one for one in album.page.series if one.run and one.run.manifest.stages and is_native(one)]
+    told = [one for one in _native(album) if one.run and one.run.manifest.stages]
     if not told:
         return None
     runs = [one.run for one in told if one.run]
@@ -92,6 +91,12 @@ def last_preview(folder: Path) -> tuple[Path, int] | None:
     return (pictures[-1], int(pictures[-1].stem.removeprefix("preview_"))) if pictures else None
 
 
+def _native(album: Album) -> list[Series]:
+    """The whole method first."""
+    found = [one for one in album.page.series if is_native(one)]
+    return sorted(found, key=lambda one: one.run is None or one.run.manifest.method != FULL)
+
+
 def _training(album: Album, series: Series) -> Training:
     assert series.run is not None  # `is_native`
     work = series.run.folder / "work"
@@ -107,53 +112,57 @@ def _training(album: Album, series: Series) -> Training:
         try:
             losses.append((stage, read_losses(work / place / "losses.jsonl")))
         except DataError as error:
-            missing.append(album.named(error))
+            missing.append(f"Not drawn: {album.named(error)}")
     if not any(rows for _, rows in losses):
         missing.append("No losses were logged in this run.")
-    block, broken = _previews(album, series, work)
-    return Training(label=series.label, charts=charts(losses), previews=block, missing=[*missing, *broken])
+    previews = None
+    try:
+        previews = _previews(album, series, work)
+        if previews is None:
+            missing.append("The run's folder work/ holds no generated views.")
+    except DataError as error:
+        missing.append(f"Not drawn: {album.named(error)}")
+    return Training(label=series.label, charts=charts(losses), previews=previews, missing=missing)
 
 
-def _previews(album: Album, series: Series, work: Path) -> tuple[Block | None, list[str]]:
-    """Rows of generated views and of fields, in the order in which they were made."""
-    passes: dict[str, Pass] = {}
-    broken = []
-    for name in PASSES:
-        try:
-            found = read_pass(work / name)
-        except DataError as error:
-            broken.append(album.named(error))
-            continue
-        if found is not None:
-            passes[name] = found
+def _previews(album: Album, series: Series, work: Path) -> Block | None:
+    """Rows of generated views and of the fields fitted to them; None without views."""
+    passes = {name: found for name in PASSES if (found := read_pass(work / name)) is not None}
     if not passes:
-        return None, [*broken, "The run's folder work/ holds no generated views."]
+        return None
     azimuths = next(iter(passes.values())).azimuths
-    lines: list[Line] = []
-    for name, stages in (("views", ("static", "coarse")), ("regenerated", ("refine",))):
-        if name in passes:
-            lines += _generated(album, series, name, passes[name])
-        for stage in stages:
-            found_line = _field(album, series, stage, work / STAGES[stage], len(azimuths))
-            lines += [found_line] if found_line else []
+    lines = [
+        line
+        for kind in ("colour", "normals")
+        for name in passes
+        for line in _generated(album, series, name, passes[name], kind)
+    ]
+    fields = (_field(album, series, stage, work / place, len(azimuths)) for stage, place in STAGES.items())
+    lines += [line for line in fields if line is not None]
     heads = [f"{azimuth}°" for azimuth in azimuths]
     return Block(
-        lines=lines, heads=heads, caption="Views by azimuth, in the order in which they were made."
-    ), broken
+        lines=lines,
+        heads=heads,
+        caption="Generated views by azimuth, and the fields fitted to them, at the middle frame.",
+    )
 
 
-def _generated(album: Album, series: Series, name: str, made: Pass) -> list[Line]:
-    """Colour and normals of the middle frame, the one that previews show."""
+def _generated(album: Album, series: Series, name: str, made: Pass, kind: str) -> list[Line]:
+    """Colour or normals of the middle frame, the one that previews show; nothing where a picture is missing."""
     middle, title = (made.frames - 1) // 2, PASSES[name]
-    colours = [view[middle] for view in made.files]
-    normals = [made.folder / "normals" / path.parent.name / path.name for path in colours]
-    lines = []
-    for kind, paths in (("colour", colours), ("normals", normals)):
-        if all(path.is_file() for path in paths):
-            alts = [f"{series.label}, {title.lower()}, {kind}, azimuth {azimuth}" for azimuth in made.azimuths]
-            tiles = [album.copied(path, alt) for path, alt in zip(paths, alts, strict=True)]
-            lines.append(Line(label=f"{title}, {kind}", tiles=tiles))
-    return lines
+    paths = [view[middle] for view in made.files]
+    if kind == "normals":
+        paths = [made.folder / "normals" / path.parent.name / path.name for path in paths]
+    if not all(path.is_file() for path in paths):
+        return []
+    tiles = []
+    for path, azimuth in zip(paths, made.azimuths, strict=True):
+        alt = f"{series.label}, {title.lower()}, {kind}, azimuth {azimuth}"
+        if kind == "colour":
+            tiles.append(album.copied(path, alt))
+        else:
+            tiles.append(album.made(normal_picture(album.store.pixels(path) / 127.5 - 1), alt))
+    return [Line(label=f"{title}, {kind}", tiles=tiles)]
 
 
 def _field(album: Album, series: Series, stage: str, folder: Path, views: int) -> Line | None:
@@ -163,10 +172,7 @@ def _field(album: Album, series: Series, stage: str, folder: Path, views: int) -
         return None
     path, step = found
     label, note = _FIELDS[stage], f"after {step} steps"
-    try:
-        strip = album.store.pixels(path)
-    except DataError as error:
-        return Line(label=label, tiles=[Tile(file=None, alt="", why=album.named(error))] * views, note=note)
+    strip = album.store.pixels(path)
     height, width = strip.shape[0] // 2, strip.shape[1] // views
     tiles = [
         album.made(
