@@ -73,6 +73,7 @@ def measured(stage: str, path: Path, device: torch.device) -> Iterator[None]:
 
 def _restart_peak(device: torch.device) -> None:
     if device.type == "cuda":
+        torch.cuda.synchronize(device)  # and start CUDA: no stage may have touched the device yet
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
         _CLEAR.write_text("5")  # Linux: peak resident size starts from the present one

@@ -38,17 +38,17 @@ class VaeCodec:
 
     def condition(self, front: Tensor) -> Tensor:
         """(2, F, V, c, h, w): the input's latents, the same for every domain and view."""
-        levels = to_levels(front).to(front.dtype) / 255
+        levels = to_levels(front).to(self.vae.dtype) / 255
         return self._encode(levels)[None, :, None].expand(2, -1, self.views, -1, -1, -1)
 
     def encode(self, pictures: Tensor, front: Tensor) -> Tensor:
         """(2, F, V, c, h, w) of pictures (2, F, V, 3, S, S) in [0, 1]."""
-        latents = self._encode(pictures.flatten(0, 2))
+        latents = self._encode(pictures.flatten(0, 2).to(self.vae.dtype))
         return latents.view(*pictures.shape[:3], *latents.shape[1:])
 
     def decode(self, latents: Tensor, front: Tensor) -> Tensor:
         """Pictures (2, F, V, 3, S, S) in [0, 1]."""
-        scaled = latents.flatten(0, 2) / self.vae.config.scaling_factor
+        scaled = latents.flatten(0, 2).to(self.vae.dtype) / self.vae.config.scaling_factor
         # One at a time: a 512 px picture needs about 2.5 GB of activations in float32.
         decoded = torch.cat([self.vae.decode(one[None]).sample for one in scaled])
         return (decoded / 2 + 0.5).clamp(0, 1).view(*latents.shape[:3], *decoded.shape[1:])
@@ -69,7 +69,8 @@ class UnclipEncoder:
 
     def embed(self, front: Tensor) -> Tensor:
         """(F, D) CLIP embeddings of the input (F, 3, S, S) in [0, 1]."""
-        seen = self.extractor(images=list(to_levels(front)), return_tensors="pt").pixel_values
+        # On the host: not every release of the extractor takes a GPU's tensors, and those that do round otherwise.
+        seen = self.extractor(images=list(to_levels(front).cpu()), return_tensors="pt").pixel_values
         weight = self.normalizer.mean
         return torch.cat([self.encoder(one[None]).image_embeds for one in seen.to(weight.device, weight.dtype)])
 

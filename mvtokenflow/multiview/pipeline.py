@@ -110,7 +110,9 @@ def generate(
     """
     _check_front(front, prior.size)
     network = next(prior.unet.parameters())
-    pictures = front.permute(0, 3, 1, 2).to(network.device, network.dtype)
+    # At least as exact as given: half precision would shift 8-bit levels by one. Codec and encoder convert.
+    exact = torch.promote_types(front.dtype, network.dtype)
+    pictures = front.permute(0, 3, 1, 2).to(network.device, exact)
     with torch.no_grad():
         labels = prior.image_encoder.class_labels(pictures, generator)
         starts = range(0, len(pictures), config.chunk)

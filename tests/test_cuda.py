@@ -1,0 +1,681 @@
+"""CUDA against the CPU: the same small inputs through every part that computes, and the method end to end.
+
+Nothing here is timed. TF32 is off, so that float32 is float32; what remains are orders of sums and, in the
+rasterizer, fast exponentials of gsplat's kernels.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from mvtokenflow.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.config import mini
+from mvtokenflow.cost import measured, read_costs
+from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.flow_keyframes import KeyframeFlow, keyframe_flow, keyframes
+from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
+from mvtokenflow.multiview.pipeline import MultiviewFrames, SamplingConfig, generate
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.small_prior import load_small_prior, six_cameras, small_unet_config
+from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.multiview.training import PriorTrainer, PriorTraining, clean_loss, noise_schedule
+from mvtokenflow.multiview.training_data import Views
+from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.pipeline import run
+from mvtokenflow.splat import losses
+from mvtokenflow.splat.density import DensityConfig
+from mvtokenflow.splat.field import DynamicField, FieldConfig, render_gaussians
+from mvtokenflow.splat.gaussians import GaussianModel
+from mvtokenflow.splat.io import load_field, save_field
+from mvtokenflow.splat.rasterize import RasterizeMode, RenderMode, rasterize
+from mvtokenflow.splat.trainer import reconstruct
+from mvtokenflow.splat.training_config import ReconstructionConfig, StageConfig
+from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.video import Clip
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.usefixtures("exact"),
+]
+DEVICE = "cuda"
+VIEWS = 6
+
+
+@pytest.fixture
+def exact() -> Iterator[None]:
+    """No TF32."""
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
+    matrices.allow_tf32 = convolutions.allow_tf32 = False
+    yield
+    matrices.allow_tf32, convolutions.allow_tf32 = before
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def relative(found: Tensor | None, wanted: Tensor | None) -> float:
+    """Error of the whole tensor: root mean square over that of `wanted`."""
+    assert found is not None
+    assert wanted is not None
+    assert found.shape == wanted.shape
+    found, wanted = found.detach().double().cpu(), wanted.detach().double().cpu()
+    return float((found - wanted).norm() / wanted.norm().clamp_min(1e-12))
+
+
+# ---- the multiview network ----
+
+
+def network(**changes: Any) -> MultiviewUNet:
+    """A small network with random weights everywhere, also where training starts from zero."""
+    torch.manual_seed(0)
+    unet = MultiviewUNet.from_config(
+        {
+            "in_channels": 6,
+            "out_channels": 3,
+            "block_out_channels": [16, 32],
+            "down_block_types": ["CrossAttnDownBlockMV2D"] * 2,
+            "up_block_types": ["CrossAttnUpBlockMV2D"] * 2,
+            "layers_per_block": 1,
+            "attention_head_dim": [2, 2],
+            "cross_attention_dim": 8,
+            "projection_class_embeddings_input_dim": 4,
+            "norm_num_groups": 4,
+            "regress_hidden_dim": 8,
+        }
+        | changes
+    )
+    for name, parameter in unet.named_parameters():
+        if name.endswith("attn_mv.to_out.0.weight"):
+            torch.nn.init.normal_(parameter, std=0.2)
+    return unet.eval().requires_grad_(False)
+
+
+# In half precision a number has 8 or 11 bits; a chain of about 30 layers keeps errors of some 1e-2.
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2), (torch.float16, 5e-2)]
+)
+@torch.no_grad()
+def test_network(dtype: torch.dtype, tolerance: float) -> None:
+    count = 2 * 2 * VIEWS
+    given = (
+        noise(count, 6, 8, 8),
+        torch.tensor(345),
+        noise(count, 5, 8, seed=1),
+        noise(count, 4, seed=2),
+    )
+    unet = network()
+    wanted = unet(*given)
+    moved = [part.to(DEVICE, dtype) if part.is_floating_point() else part.to(DEVICE) for part in given]
+    found = unet.to(DEVICE, dtype)(*moved)
+    assert found.sample.device.type == DEVICE
+    assert found.sample.dtype == dtype
+    assert found.sample.isfinite().all()
+    assert relative(found.sample, wanted.sample) < tolerance
+    assert relative(found.pose, wanted.pose) < tolerance
+
+
+# ---- the shipped prior and token flow ----
+
+FRAMES, SIZE = 3, 64
+# `generate` makes 2 of the toy's frames without a controller and 3, one between two keyframes, with one.
+SAMPLING = SamplingConfig(steps=3, eta=0.0, guidance=1.0, timesteps=(999, 400, 0), chunk=2)
+
+
+@pytest.fixture(scope="module")
+def toy() -> MultiviewVideo:
+    """Three frames of a toy in six views, with normals and a flow that says it stands still."""
+    times = [n / (FRAMES - 1) for n in range(FRAMES)]
+    seen = render_scene("fish-01", six_views(SIZE), times, samples=2)
+    alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
+    return MultiviewVideo(
+        rgb=torch.from_numpy(seen.rgb).float().clamp(0, 1),
+        alpha=alpha,
+        cameras=six_views(SIZE),
+        normals=torch.from_numpy(seen.normal).float(),
+        flow=ViewFlow(view=0, flow=torch.zeros(FRAMES - 1, SIZE, SIZE, 2), visible=alpha[:-1, 0, ..., 0] > 0.5),
+    )
+
+
+@pytest.fixture(scope="module")
+def priors() -> tuple[MultiviewPrior, MultiviewPrior]:
+    """The shipped prior on the CPU and on the device."""
+    return load_small_prior(), load_small_prior(device=DEVICE)
+
+
+def front(toy: MultiviewVideo) -> Tensor:
+    return toy.rgb[:, 0] * toy.alpha[:, 0] + 1 - toy.alpha[:, 0]
+
+
+def no_motion(toy: MultiviewVideo, views: tuple[int, ...], device: str) -> KeyframeFlow:
+    """The object stands still, and is seen where it is in both frames; a corner of it is hidden."""
+    alpha = toy.alpha[:, list(views), ..., 0].to(device)
+    hidden = torch.zeros(SIZE, SIZE, dtype=torch.bool, device=device)
+    hidden[: SIZE // 2, : SIZE // 2] = True
+
+    def between(n: int, key: int) -> tuple[Tensor, Tensor]:
+        seen = (alpha[n] > 0.5) & (alpha[key] > 0.5) & ~hidden
+        return torch.zeros(len(views), SIZE, SIZE, 2, device=device), seen
+
+    return keyframe_flow(between, alpha, keyframes(FRAMES, 2), views)
+
+
+def same_pictures(found: MultiviewFrames, wanted: MultiviewFrames) -> None:
+    """Of the device and of the CPU, to less than a level on average."""
+    assert found.rgb.device.type == DEVICE
+    assert found.rgb.dtype == torch.float32
+    for name in ("rgb", "alpha"):
+        difference = (getattr(found, name).cpu() - getattr(wanted, name)).abs().mean()
+        assert difference < 0.5 / 255, name
+    # A normal is a direction: near the edge of the object, where alpha is nearly 0, it may be any.
+    solid = wanted.alpha[..., 0] > 0.9
+    assert (found.normal.cpu() - wanted.normal)[solid].abs().mean() < 2 / 255
+
+
+def test_prior(priors: tuple[MultiviewPrior, MultiviewPrior], toy: MultiviewVideo) -> None:
+    pictures = [generate(prior, front(toy)[:2], SAMPLING, torch.Generator().manual_seed(0)) for prior in priors]
+    assert pictures[0].rgb.shape == (2, VIEWS, SIZE, SIZE, 3)
+    same_pictures(pictures[1], pictures[0])
+
+
+def test_noise_may_be_drawn_on_the_device(
+    priors: tuple[MultiviewPrior, MultiviewPrior], toy: MultiviewVideo
+) -> None:
+    config = replace(SAMPLING, eta=1.0)
+    draws = [torch.Generator(DEVICE).manual_seed(seed) for seed in (0, 0, 1)]
+    found = [generate(priors[1], front(toy)[:1].to(DEVICE), config, draw).rgb for draw in draws]
+    assert (found[0] - found[1]).abs().max() < 1e-3
+    assert (found[0] - found[2]).abs().mean() > 1e-4
+
+
+# Flow of the first pass is estimated on the CPU, that of the second is rendered on the device.
+@pytest.mark.parametrize(
+    ("propagation", "views", "flow_at"), [("front", (0,), "cpu"), ("all", range(6), DEVICE)]
+)
+@pytest.mark.parametrize("enlarged", ["keyframes+own", "all"])
+def test_token_flow(
+    priors: tuple[MultiviewPrior, MultiviewPrior],
+    toy: MultiviewVideo,
+    propagation: Any,
+    views: Any,
+    flow_at: str,
+    enlarged: Any,
+) -> None:
+    settings = TokenFlowConfig(interval=2, propagation=propagation, enlarged=enlarged, tau=0.7)
+    pictures = []
+    for prior, device in zip(priors, ("cpu", flow_at), strict=True):
+        before = {name: value.clone() for name, value in prior.unet.state_dict().items()}
+        processors = dict(prior.unet.attn_processors)
+        with TokenFlow(prior.unet, settings, no_motion(toy, tuple(views), device)) as controller:
+            made = generate(prior, front(toy), SAMPLING, torch.Generator().manual_seed(0), controller)
+            report = controller.report()
+        pictures.append(made)
+        assert dict(prior.unet.attn_processors) == processors
+        assert all(torch.equal(value, before[name]) for name, value in prior.unet.state_dict().items())
+        assert report.passes.keys() == ({"key", "fill", "own"} if enlarged == "keyframes+own" else {"all"})
+        assert all(0 < share < 1 for share in report.own_share.values())
+        assert report.own_share
+    same_pictures(pictures[1], pictures[0])
+    plain = generate(priors[1], front(toy), SAMPLING, torch.Generator().manual_seed(0))
+    assert (plain.rgb - pictures[1].rgb)[1].abs().mean() > 1e-4  # something was carried
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_token_flow_in_half_precision(toy: MultiviewVideo, dtype: torch.dtype) -> None:
+    exact_prior = load_small_prior(device=DEVICE)
+    wanted = generate(exact_prior, front(toy), SAMPLING, torch.Generator().manual_seed(0))
+    assert isinstance(exact_prior.codec, PatchCodec)
+    prior = replace(exact_prior, unet=exact_prior.unet.to(dtype), prompts=exact_prior.prompts.to(dtype))
+    settings = TokenFlowConfig(interval=2, propagation="all", tau=0.7)
+    with TokenFlow(prior.unet, settings, no_motion(toy, tuple(range(6)), DEVICE)) as controller:
+        made = generate(prior, front(toy), SAMPLING, torch.Generator().manual_seed(0), controller)
+    assert made.rgb.dtype == torch.float32
+    assert made.rgb.isfinite().all()
+    assert made.normal.isfinite().all()
+    # Keyframes are carried into one frame of three, so the pictures differ, by less than the object does.
+    assert (made.rgb - wanted.rgb).abs().mean() < 0.05
+
+
+# ---- the rasterizer ----
+
+WIDTH, HEIGHT = 45, 38  # no whole number of tiles
+COUNT = 80
+
+
+def cameras(kind: CameraKind) -> Cameras:
+    made = orbit((0.0, 70.0, 200.0), 15.0, size=64, kind=kind, radius=3.0)
+    scale = WIDTH / 64
+    intrinsics = made.intrinsics.clone()
+    intrinsics[:, :2] *= scale
+    intrinsics[:, 1, 2] = HEIGHT / 2
+    return replace(made, intrinsics=intrinsics, width=WIDTH, height=HEIGHT)
+
+
+def scene(channels: int) -> dict[str, Tensor]:
+    return {
+        "means": 0.35 * noise(COUNT, 3),
+        "quats": noise(COUNT, 4, seed=1),
+        "scales": torch.exp(0.4 * noise(COUNT, 3, seed=2) - 2.5),
+        "opacities": torch.sigmoid(1.5 * noise(COUNT, seed=3)),
+        "colors": torch.sigmoid(noise(COUNT, channels, seed=4)),
+        "backgrounds": torch.sigmoid(noise(3, channels, seed=5)),
+    }
+
+
+def close_pictures(found: Tensor, wanted: Tensor, scale: float = 1.0) -> None:
+    """Equal to rounding but in a few pixels.
+
+    gsplat's kernels take fast exponentials, with a relative error of about 1e-6. Where a contribution lies at
+    the threshold of 1/255, one side skips what the other adds: at most 1/255 of a colour or depth, in a pixel
+    that a Gaussian's contour crosses just there.
+    """
+    error = (found.detach().cpu() - wanted.detach()).abs() / scale
+    assert float((error > 1e-4).float().mean()) < 2e-3
+    assert float(error.max()) < 2 / 255
+
+
+# A flipped threshold adds or removes one pixel's part of a gradient; without one, errors are of some 1e-5.
+GRADIENT = 5e-3
+
+
+def rendered(
+    given: dict[str, Tensor], kind: CameraKind, device: str, backend: Any, **options: Any
+) -> dict[str, Tensor]:
+    """Outputs, and gradients of a fixed random weighting of them."""
+    leaves: dict[str, Any] = {name: value.to(device).detach().requires_grad_() for name, value in given.items()}
+    seen = cameras(kind)
+    picture, alpha, meta = rasterize(
+        viewmats=seen.world_to_camera.to(device),
+        Ks=seen.intrinsics.to(device),
+        width=WIDTH,
+        height=HEIGHT,
+        camera_model=kind,
+        backend=backend,
+        **leaves,
+        **options,
+    )
+    weights = noise(*picture.shape[1:], seed=6).to(device), noise(*alpha.shape[1:], seed=7).to(device)
+    torch.autograd.backward((picture * weights[0]).sum() + (alpha * weights[1]).sum())
+    found = {f"d_{name}": leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+    found |= {"d_means2d": meta["means2d"].grad, "absgrad": meta["means2d"].absgrad}
+    assert meta["radii"].shape == (3, COUNT, 2)
+    return found | {"picture": picture, "alpha": alpha, "seen": (meta["radii"] > 0).all(-1)}
+
+
+@pytest.mark.parametrize("kind", ["pinhole", "ortho"])
+@pytest.mark.parametrize(
+    ("mode", "smoothing", "channels"),
+    [("RGB", "antialiased", 3), ("RGB+ED", "classic", 3), ("RGB+ED", "classic", 6), ("RGB+D", "classic", 3)],
+)
+def test_rasterizer(kind: CameraKind, mode: RenderMode, smoothing: RasterizeMode, channels: int) -> None:
+    given = scene(channels)
+    options: dict[str, Any] = {"render_mode": mode, "rasterize_mode": smoothing}
+    wanted = rendered(given, kind, "cpu", "cpu", **options)
+    found = rendered(given, kind, DEVICE, "auto", **options)
+    assert torch.equal(found.pop("seen").cpu(), wanted.pop("seen"))
+    assert found.keys() == wanted.keys()
+    # Depths here are about 3. Expected depth divides by alpha: where that is small, so is what is known.
+    solid = wanted["alpha"][..., 0] > 0.05
+    close_pictures(found["alpha"], wanted["alpha"])
+    close_pictures(found["picture"][..., :channels], wanted["picture"][..., :channels])
+    if mode != "RGB":
+        depth = [side["picture"].cpu()[..., -1] * solid for side in (found, wanted)]
+        scale = 3.0 if mode == "RGB+D" else 60.0  # 3 / 0.05
+        close_pictures(depth[0], depth[1], scale)
+    for name in wanted:
+        if name.startswith(("d_", "abs")):
+            assert relative(found[name], wanted[name]) < GRADIENT, name
+
+
+def moving_field(device: str, sh_degree: int = 2) -> DynamicField:
+    """Ellipsoids that control points turn and shift, drawn on the CPU."""
+    config = FieldConfig(control_points=12, hyper_dim=2, width=16, depth=6, sh_degree=sh_degree)
+    model = GaussianModel(
+        means=0.3 * noise(COUNT, 3),
+        log_scales=0.3 * noise(COUNT, 3, seed=1) - 2.0,
+        quats=noise(COUNT, 4, seed=2),
+        logit_opacities=noise(COUNT, seed=3) + 1,
+        features_dc=noise(COUNT, 1, 3, seed=4),
+        features_rest=0.2 * noise(COUNT, (sh_degree + 1) ** 2 - 1, 3, seed=5),
+        hyper=0.01 * noise(COUNT, 2, seed=6),
+    )
+    field = DynamicField(config, model).with_control_points(generator=torch.Generator().manual_seed(0))
+    assert field.control is not None
+    network: Any = field.control.network
+    with torch.no_grad():
+        for index, head in enumerate((network.gaussian_warp, network.local_rotation)):
+            head.weight.copy_(0.1 * noise(*head.weight.shape, seed=10 + index))
+    return field.to(device)
+
+
+@pytest.mark.parametrize("kind", ["pinhole", "ortho"])
+def test_field(kind: CameraKind) -> None:
+    seen = cameras(kind)
+    fields = [moving_field(device) for device in ("cpu", DEVICE)]
+    renders = [field.render(seen, 0.2, flow_to=0.9) for field in fields]
+    wanted, found = renders
+    assert found.rgb.device.type == DEVICE
+    assert wanted.flow is not None
+    assert found.flow is not None
+    assert wanted.flow.abs().max() > 0.5
+    solid = wanted.alpha.detach() > 0.5
+    close_pictures(found.rgb, wanted.rgb)
+    close_pictures(found.alpha, wanted.alpha)
+    close_pictures(found.depth.cpu() * solid, wanted.depth * solid, 3.0 / 0.5)
+    pixels = float(wanted.flow.detach()[solid[..., 0]].abs().max())
+    close_pictures(found.flow.cpu() * solid, wanted.flow * solid, pixels / 0.5)
+    (normal, valid), (expected, known) = found.normals, wanted.normals
+    both = valid.cpu() & known
+    assert float((valid.cpu() != known).float().mean()) < 2e-3
+    assert (normal.detach().cpu() - expected.detach())[both].abs().mean() < 1e-3
+    flow, visible = fields[1].flow(seen, 0.2, 0.9)
+    other, agreed = fields[0].flow(seen, 0.2, 0.9)
+    assert flow.isfinite().all()
+    assert float((visible.cpu() != agreed).float().mean()) < 5e-3
+    assert agreed.any()
+    close_pictures(flow.detach().cpu() * solid, other.detach() * solid, pixels / 0.5)
+
+
+def test_gradients_of_a_field() -> None:
+    """Through skinning, the network, spherical harmonics, the rasterizer, and all losses at once."""
+    seen = cameras("ortho")
+    totals, gradients = [], []
+    for device in ("cpu", DEVICE):
+        field = moving_field(device)
+        moments, path = field.moments([0.1, 0.6])
+        assert path is not None
+        now = render_gaussians(moments[0], seen, flow_to=moments[1].means)
+        assert now.flow is not None
+        target = noise(*now.rgb.shape, seed=9).sigmoid().to(device)
+        normal, valid = now.normals
+        up = torch.zeros_like(normal)
+        up[..., 2] = 1
+        terms = [
+            losses.l1(now.rgb, target),
+            losses.d_ssim(now.rgb, target),
+            losses.mask_loss(now.alpha, target[..., :1]),
+            losses.flow_loss(now.flow, torch.zeros_like(now.flow), now.alpha[..., 0] > 0.5, WIDTH),
+            losses.normal_loss(normal, up, valid),
+            losses.arap(path, losses.arap_edges(path[0].detach())),
+        ]
+        torch.autograd.backward(sum(terms, torch.zeros(())))
+        totals.append(torch.stack([term.detach().cpu() for term in terms]))
+        gradients.append({name: value.grad for name, value in field.named_parameters()})
+    torch.testing.assert_close(totals[1], totals[0], rtol=2e-3, atol=1e-5)
+    wanted, found = gradients
+    for name, value in wanted.items():
+        if value is not None and value.norm() > 1e-6:
+            # Normals are differences of depths: rounding counts there several times over.
+            assert relative(found[name], value) < 2e-2, name
+
+
+def test_losses() -> None:
+    picture, target = noise(2, 40, 33, 3).sigmoid(), noise(2, 40, 33, 3, seed=1).sigmoid()
+    found = []
+    for device in ("cpu", DEVICE):
+        leaf = picture.to(device).requires_grad_()
+        loss = losses.d_ssim(leaf, target.to(device))
+        torch.autograd.backward(loss)
+        found.append((loss.detach(), leaf.grad))
+    assert abs(float(found[0][0]) - float(found[1][0])) < 1e-5
+    assert relative(found[1][1], found[0][1]) < 1e-4
+    with torch.no_grad():
+        halves = losses.d_ssim(picture.to(DEVICE, torch.float16), target.to(DEVICE, torch.float16))
+    assert abs(float(halves) - float(found[0][0])) < 1e-3
+
+
+def test_skinning() -> None:
+    """Means, rotations and scales at several times, and their gradients."""
+    times = [0.0, 0.4, 1.0]
+    gradients = []
+    moved = []
+    for device in ("cpu", DEVICE):
+        field = moving_field(device)
+        moments = field.at_many(times)
+        moved.append(torch.stack([torch.cat([m.means, m.quats, m.scales], -1) for m in moments]))
+        torch.autograd.backward((moved[-1] * noise(3, COUNT, 10, seed=8).to(device)).sum())
+        gradients.append({name: value.grad for name, value in field.named_parameters()})
+    torch.testing.assert_close(moved[1].cpu(), moved[0], rtol=1e-4, atol=1e-5)
+    for name, value in gradients[0].items():
+        if value is not None and value.norm() > 1e-6:
+            assert relative(gradients[1][name], value) < 1e-3, name
+
+
+# ---- reconstruction ----
+
+STEPS = 24
+
+
+def few(**changes: Any) -> ReconstructionConfig:
+    """A tiny reconstruction whose static stage densifies, prunes and resets opacities."""
+    density = DensityConfig(
+        start=4, stop=20, every=5, grow_gradient=1e-5, max_count=400, reset_every=12, reset_opacity=0.6
+    )
+    return ReconstructionConfig(
+        **{
+            "static": StageConfig(iterations=STEPS, density=density),
+            "coarse": StageConfig(iterations=STEPS),
+            "refine": StageConfig(iterations=STEPS),
+            "field": FieldConfig(control_points=16, hyper_dim=2, width=16, depth=6, sh_degree=1),
+            "points": 300,
+            "opacity": 0.4,
+            "times_per_step": 2,
+            "background": "random",
+            "sh_every": 10,
+            **changes,
+        }
+    )
+
+
+class StoppedError(Exception):
+    """Ends a run at a chosen step, as a kill would."""
+
+
+def test_reconstruction(toy: MultiviewVideo, tmp_path: Path) -> None:
+    """It learns, goes on after a kill, is read when finished, and its file shows the same on a CPU."""
+    video, folder = toy.to(DEVICE), tmp_path / "run"
+
+    def stop(name: str, done: int, total: int) -> None:
+        if (name, done) in (("static", 18), ("coarse", 11)) and not (tmp_path / f"{name} stopped").exists():
+            (tmp_path / f"{name} stopped").touch()
+            raise StoppedError
+
+    def once(progress: Any) -> DynamicField:
+        draws = torch.Generator().manual_seed(0)
+        return reconstruct(video, few(), folder, draws, progress, checkpoint_every=5)
+
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            once(stop)
+    field = once(stop)
+    rows = {
+        stage: [json.loads(line) for line in (folder / stage / "losses.jsonl").read_text().splitlines()]
+        for stage in ("static", "coarse")
+    }
+    assert all(np.isfinite(row["loss"]) for stage in rows.values() for row in stage)
+    assert rows["static"][-1]["image"] < rows["static"][0]["image"]
+    assert rows["static"][-1]["gaussians"] != 300
+    assert {"normal", "arap", "flow"} <= set().union(*rows["coarse"])
+    assert field.gaussians.means.is_cuda == (DEVICE == "cuda")
+    calls: list[str] = []
+    again = once(lambda stage, done, total: calls.append(stage))
+    assert not calls
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in field.state_dict().items())
+    save_field(tmp_path / "field.safetensors", field)
+    on_cpu = load_field(tmp_path / "field.safetensors")
+    with torch.no_grad():
+        close_pictures(field.render(toy.cameras, 0.5).rgb, on_cpu.render(toy.cameras, 0.5).rgb)
+    back = load_field(tmp_path / "field.safetensors", DEVICE)
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in field.state_dict().items())
+
+
+# ---- training of the prior ----
+
+
+class Discs:
+    """Batches of bright discs of 16 px; batch i depends on i alone."""
+
+    def __call__(self, index: int) -> Views:
+        draw = np.random.default_rng(index)
+        y, x = np.mgrid[:16, :16]
+        inside = np.stack(
+            [(x - draw.uniform(5, 11)) ** 2 + (y - draw.uniform(5, 11)) ** 2 < 16 for _ in range(2)]
+        )
+        alpha = np.repeat(inside[:, None, ..., None], VIEWS, 1).astype(np.uint8) * 255
+        rgb = np.where(alpha > 0, np.array([200, 60, 30], np.uint8), np.uint8(255)).astype(np.uint8)
+        normal = np.where(alpha > 0, np.array([0, -127, 0], np.int8), np.int8(0)).astype(np.int8)
+        return Views(rgb=rgb, alpha=alpha, normal=normal)
+
+
+class Pooled:
+    """A picture's mean colour, repeated: stands in for the image encoder."""
+
+    def class_labels(self, front: Tensor, generator: torch.Generator) -> Tensor:
+        return front.mean(dim=(2, 3)).repeat(1, 4)
+
+
+def trainer(device: str, dtype: torch.dtype = torch.float32, **changes: Any) -> PriorTrainer:
+    unet = small_unet_config((8, 16), (1, 2))
+    codec = PatchCodec(
+        means=torch.full((2, VIEWS, 3, 16, 16), 0.5),
+        scales=torch.full((2, VIEWS), 0.4),
+        places=place_planes(six_cameras(16), 4),
+        patch=4,
+    )
+    return PriorTrainer(
+        config=PriorTraining(batch=2, snap=2, warmup=0, rate=2e-3),
+        unet_config=unet | {"cross_attention_dim": 8, "projection_class_embeddings_input_dim": 12},
+        codec=codec.to(device),
+        encoder=Pooled(),
+        prompts=noise(2, VIEWS, 3, 8, seed=1).to(device),
+        source=Discs(),
+        device=torch.device(device),
+        dtype=dtype,
+        **changes,
+    )
+
+
+def test_training_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    """Two snaps of two steps in bfloat16, and one, saved and read, and another."""
+    whole = trainer(DEVICE, torch.bfloat16)
+    whole.run(8)
+    first = trainer(DEVICE, torch.bfloat16)
+    first.run(4)
+    first.save(tmp_path / "checkpoint.safetensors")
+    second = trainer(DEVICE, torch.bfloat16)
+    second.resume(tmp_path / "checkpoint.safetensors")
+    second.run(8)
+    assert (second.state.step, second.state.samples) == (4, 8)
+    assert [point["samples"] for point in whole.state.curve] == [4, 8]
+    assert all(np.isfinite([point["normal"], point["colour"]]).all() for point in whole.state.curve)
+    start = trainer(DEVICE).state.unet.state_dict()
+    for name, value in whole.state.unet.state_dict().items():
+        assert value.isfinite().all(), name
+        # Sums of gradients are atomic on a GPU, and Muon evens out even the smallest directions: steps agree
+        # to a share of their length, not to the bit.
+        step = (value - start[name]).norm()
+        assert (second.state.unet.state_dict()[name] - value).norm() <= 0.2 * step + 1e-6, name
+    held = {name: memory for name, (memory, _) in first.state.memories().items()}
+    read = trainer(DEVICE, torch.bfloat16)
+    read.resume(tmp_path / "checkpoint.safetensors")
+    for name, (memory, _) in read.state.memories().items():
+        assert torch.equal(memory, held[name]), name
+
+
+def test_training_loss_is_that_of_the_cpu() -> None:
+    """From equal weights and draws, and its gradients."""
+    pictures = torch.randint(0, 256, (2, 2, VIEWS, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+    levels, drawn = torch.tensor([999, 300]), noise(2, 2, VIEWS, 48, 4, 4)
+    found = []
+    for device in ("cpu", DEVICE):
+        side = trainer(device)
+        torch.nn.init.constant_(side.state.unet.conv_out.weight, 0.01)  # zero at the start
+        clean, condition, labels = side._prepare(pictures.to(torch.uint8), torch.Generator(device))
+        powers = noise_schedule().alphas_cumprod.to(device)
+        given = (clean, condition, labels, side.prompts, powers, levels.to(device), drawn.to(device))
+        loss = clean_loss(side.state.unet, *given, 5.0)
+        torch.autograd.backward(loss.sum())
+        found.append((loss, {name: value.grad for name, value in side.state.unet.named_parameters()}))
+    (wanted, expected), (loss, gradients) = found
+    assert relative(loss, wanted) < 1e-4
+    for name, value in expected.items():
+        gradient = gradients[name]
+        assert value is not None
+        assert gradient is not None
+        assert (gradient.cpu() - value).norm() < 1e-3 * value.norm() + 1e-4, name
+
+
+def test_compiled_training() -> None:
+    compiled, plain = trainer(DEVICE, torch.bfloat16, compile=True), trainer(DEVICE, torch.bfloat16)
+    compiled.run(4)
+    plain.run(4)
+    for name in ("normal", "colour"):
+        assert compiled.state.curve[0][name] == pytest.approx(plain.state.curve[0][name], rel=2e-2)
+
+
+# ---- the whole method ----
+
+
+def test_cost_is_counted_before_anything_is_on_the_device(tmp_path: Path) -> None:
+    with measured("one", tmp_path / "stages.json", torch.device(DEVICE)):
+        held = torch.zeros(2**20, device=DEVICE)
+    del held
+    (cost,) = read_costs(tmp_path / "stages.json")
+    assert cost.finished
+    assert cost.peak_mib >= 4
+
+
+def test_method_end_to_end(tmp_path: Path) -> None:
+    frames = 5
+    seen = render_scene(
+        "quadruped-01", six_views(SIZE)[:1], [n / (frames - 1) for n in range(frames)], samples=2
+    )
+    clip = Clip(
+        rgb=torch.from_numpy(seen.rgb[:, 0]).float().clamp(0, 1),
+        alpha=torch.from_numpy(seen.alpha[:, 0]).float().clamp(0, 1),
+        name="toy",
+    )
+    small = mini()
+    stage = StageConfig(iterations=5)
+    config = replace(
+        small,
+        stride=1,
+        sampling=replace(small.sampling, timesteps=(999, 400, 100)),
+        token_flow=replace(small.token_flow, interval=2),
+        reconstruction=replace(
+            small.reconstruction,
+            static=stage,
+            coarse=stage,
+            refine=stage,
+            points=400,
+            field=replace(small.reconstruction.field, control_points=16),
+        ),
+    )
+    result = run(clip, config, tmp_path / "run", 0, device=DEVICE)
+    assert [cost.stage for cost in result.costs] == ["views", "coarse", "regenerated", "refined"]
+    assert all(cost.finished and cost.peak_mib > 1 for cost in result.costs)
+    for name in ("views", "regenerated"):
+        report = json.loads((tmp_path / "run" / f"{name}.json").read_text())["token_flow"]
+        assert report["passes"].keys() == {"key", "fill", "own"}
+    calls: list[str] = []
+    again = run(
+        clip,
+        config,
+        tmp_path / "run",
+        0,
+        device=DEVICE,
+        progress=lambda stage, done, total: calls.append(stage),
+    )
+    assert not calls
+    assert again.costs == result.costs
+    with torch.no_grad():
+        assert result.field.render(six_cameras(SIZE), 0.3).rgb.isfinite().all()
