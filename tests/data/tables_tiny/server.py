@@ -7,7 +7,9 @@ child can be killed like any other process. The child's stdout and stderr are fi
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE, Popen
 from types import TracebackType
@@ -23,15 +25,18 @@ class Ended:
 
 
 class Server:
-    """Use as a context manager; one command at a time."""
+    """Use as a context manager; one command at a time.
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    `modules` are imported once as well, before the first command.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], modules: Sequence[str] = ()) -> None:
         here = str(Path(__file__).parent)
         paths = f"{here}{os.pathsep}{os.environ['PYTHONPATH']}" if os.environ.get("PYTHONPATH") else here
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._process = Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *modules],
             stdin=PIPE,
             stdout=PIPE,
             text=True,
@@ -79,6 +84,8 @@ def _serve() -> None:
     from mvtokenflow.eval.metrics.ssim import ssim
 
     ssim(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8))  # loads what is compiled
+    for name in sys.argv[1:]:
+        import_module(name)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
