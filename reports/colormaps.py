@@ -13,7 +13,9 @@ from mvtokenflow.pictures import Pixels
 
 Floats = NDArray[np.floating]
 
-FULL_HEAT = 0.5  # differences from this share of the range on have the last colour
+# Differences from this share of the range on have the last colour: of a rendering to the truth, and of a frame
+# to the next one, which is finer.
+FULL_HEAT, FULL_CHANGE = 0.5, 0.1
 _RAMP = (160, 8)  # of a legend, pixels
 _WHEEL = 65
 _LEAST_FLOW_PX = 0.5  # of the rim of a wheel: noise of a still clip must not fill it
@@ -21,9 +23,9 @@ _RIM_QUANTILE = 0.95  # a few fast pixels must not make all others pale
 _UNIT_FLOOR = 0.5  # shorter normals are "no surface"
 
 
-def heat(values: Floats) -> Pixels:
-    """(H, W) values as colours from black (0) over red to pale yellow (`FULL_HEAT` and above)."""
-    levels = np.rint(np.clip(values / FULL_HEAT, 0, 1) * 255).astype(np.uint8)
+def heat(values: Floats, full: float = FULL_HEAT) -> Pixels:
+    """(H, W) values as colours from black (0) over red to pale yellow (`full` and above)."""
+    levels = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
 
 

@@ -196,7 +196,7 @@ class Album:
         root = "" if data == "toy4d" else f" --dataset {data}"
         return (
             f"`mvtf-eval table3{root} --methods {names} --scenes {self.page.name}`, then "
-            f"`mvtf-eval report{root} --methods {names}`"
+            f"`mvtf-eval report{root} --tables table3 --methods {names}`"
         )
 
     def named(self, error: DataError) -> str:
@@ -207,10 +207,10 @@ class Album:
         return Tile(file=f"{self.folder}/{picture.name}", size=picture.size, alt=alt, **extra)
 
 
-def heat_legend(album: Album) -> Legend:
-    """Of pictures made with `colormaps.heat`."""
+def heat_legend(album: Album, full: float = colormaps.FULL_HEAT) -> Legend:
+    """Of pictures made with `colormaps.heat` up to `full`."""
     ramp = album.made(colormaps.heat_ramp(), "colours of differences")
-    top = f"{colormaps.FULL_HEAT:g} of the range or more"
+    top = f"{full:g} of the range or more"
     return Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
 
 

@@ -32,6 +32,7 @@ from mvtokenflow.reports.figure import (
     truth_of,
 )
 from mvtokenflow.reports.scene import Series
+from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
 
 STRIP = 6  # frames of a strip
 _TURNS = 8  # pictures of a turntable
@@ -47,7 +48,8 @@ def temporal_strip(album: Album) -> Figure:
     sheets = []
     for view in album.page.views:
         name = view["name"]
-        column = _busiest_column(album, everyone, name)
+        clips = [[album.frame(one, name, n) for n in range(album.frames)] for one in everyone]
+        column = next((found for clip in clips if (found := busiest_column(clip)) is not None), None)
         mark = None if column is None else (100 * column, 0.0, 0.0, 100.0)
         frames = evenly(album.frames, STRIP)
         lines = [
@@ -59,15 +61,12 @@ def temporal_strip(album: Album) -> Figure:
         ]
         blocks = [Block(lines=lines, heads=[f"frame {n}" for n in frames])]
         if column is not None:
-            slices = [_slice(album, one, name, column) for one in everyone]
-            caption = (
-                "Space-time slices: the column of pixels marked above, over all frames from left to right. "
-                "Motion draws smooth lines; flicker draws vertical stripes."
-            )
-            lines = [
-                Line(label=one.label, tiles=[tile]) for one, tile in zip(everyone, slices, strict=True) if tile
+            slices = [
+                Line(label=one.label, tiles=[album.made(drawn, f"{one.label}, {name}, one column over time")])
+                for one, clip in zip(everyone, clips, strict=True)
+                if (drawn := time_slice(clip, column)) is not None
             ]
-            blocks.append(Block(lines=lines, caption=caption, kind="slices"))
+            blocks.append(Block(lines=slices, caption=f"{CAPTION} The column is marked above.", kind="slices"))
         sheets.append(Sheet(title=view_title(view), blocks=blocks))
     return Figure(
         id="strip",
@@ -273,34 +272,6 @@ def _wanting_rivals(album: Album) -> list[str]:
 
 def _has_field(folder: Any, stage: str) -> bool:
     return bool((folder / "work" / stage / "field.safetensors").is_file())
-
-
-def _busiest_column(album: Album, everyone: Sequence[Series], view: str) -> float | None:
-    """Where, as a share of the width, the first sequence that is there changes most over time."""
-    for one in everyone:
-        frames = [album.frame(one, view, n) for n in range(album.frames)]
-        pictures = [frame for frame in frames if frame is not None]
-        if len(pictures) > 1 and len({picture.shape for picture in pictures}) == 1:
-            grey = np.stack([picture.mean(axis=-1, dtype=np.float32) for picture in pictures])
-            spread = grey.std(axis=0).sum(axis=0)
-            return (int(spread.argmax()) + 0.5) / len(spread)
-    return None
-
-
-def _slice(album: Album, series: Series, view: str, column: float) -> Tile | None:
-    """Time to the right, the column's pixels downwards; a missing frame is grey."""
-    frames = [album.frame(series, view, n) for n in range(album.frames)]
-    whole = [frame for frame in frames if frame is not None]
-    if not whole:
-        return None
-    height = whole[0].shape[0]
-    strips = [
-        np.full((height, 3), 128, np.uint8)
-        if frame is None or frame.shape[0] != height
-        else frame[:, int(column * frame.shape[1])]
-        for frame in frames
-    ]
-    return album.made(np.stack(strips, axis=1), f"{series.label}, {view}, one column of pixels over time")
 
 
 def _normal(album: Album, series: Series, view: str, frame: int) -> Tile | None:

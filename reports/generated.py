@@ -22,6 +22,7 @@ from mvtokenflow.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.figure import FULL, INPUT, Album, Block, Figure, Line, Sheet, Tile, heat_legend
 from mvtokenflow.reports.scene import Series
+from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
 
 PASSES = {"views": "First pass", "regenerated": "Second pass"}
 NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
@@ -118,7 +119,7 @@ def propagation(album: Album) -> Figure:
     for view in order:
         true = bound[1] if fits and bound is not None else None
         sheets.append(_sheet(album, rows, view, true))
-    legend = heat_legend(album)
+    legend = heat_legend(album, colormaps.FULL_CHANGE)
     return replace(figure, sheets=sheets, legends=[legend], missing=missing)
 
 
@@ -145,8 +146,26 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, tr
         own = motion if motion is not None else _motion(made, view, frames)
         lines += _lines(album, series.label, note, made, view, frames, own)
     stride = int(_method_config(rows[0][0]).get("stride", 1))
-    heads = [f"frame {n * stride}" for n in frames]
-    return Sheet(title=f"Azimuth {rows[0][2].azimuths[view]}°", blocks=[Block(lines=lines, heads=heads)])
+    heads = [f"frame {min(n * stride, album.frames - 1)}" for n in frames]
+    clips = [("True views", true)] if true is not None else []
+    clips += [(series.label, made) for series, _, made in rows]
+    blocks = [Block(lines=lines, heads=heads), *_slices(album, clips, view)]
+    return Sheet(title=f"Azimuth {rows[0][2].azimuths[view]}°", blocks=blocks)
+
+
+def _slices(album: Album, rows: Sequence[tuple[str, Pass]], view: int) -> list[Block]:
+    """The same column of all rows over all generated frames."""
+    clips = [(label, list(_on_white(_pictures(made, view, range(made.frames))))) for label, made in rows]
+    column = busiest_column(clips[0][1])
+    if column is None:
+        return []
+    lines = []
+    for label, clip in clips:
+        drawn = time_slice(clip, column)
+        if drawn is not None:
+            alt = f"{label}, azimuth {rows[0][1].azimuths[view]}, one column over time"
+            lines.append(Line(label=label, tiles=[album.made(drawn, alt)]))
+    return [Block(lines=lines, caption=CAPTION, kind="slices")]
 
 
 _Motion = tuple[NDArray[Any], NDArray[Any]]
@@ -177,7 +196,10 @@ def _lines(
         pictures = _on_white(_pictures(made, view, frames))
         maps: list[Tile] = [
             album.made(
-                colormaps.heat(warped_difference(pictures[n], pictures[n + 1], motion[0][n], motion[1][n])),
+                colormaps.heat(
+                    warped_difference(pictures[n], pictures[n + 1], motion[0][n], motion[1][n]),
+                    colormaps.FULL_CHANGE,
+                ),
                 f"{label}, warped difference of frames {frames[n]} and {frames[n + 1]}",
             )
             for n in range(len(frames) - 1)

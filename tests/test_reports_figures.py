@@ -20,6 +20,7 @@ from mvtokenflow.reports.figure import evenly
 from mvtokenflow.reports.generated import azimuths_of, warped_difference
 from mvtokenflow.reports.html import code_spans
 from mvtokenflow.reports.site import build_site
+from mvtokenflow.reports.slices import busiest_column, time_slice
 
 FRAMES, SIDE = 6, 24
 VIEWS = {"input": 0.0, "eval_0": -75.0, "eval_1": 105.0}
@@ -209,7 +210,7 @@ def test_a_slice_is_the_busiest_column_over_time(tmp_path: Path) -> None:
     add_run(tmp_path / "runs", "mvtokenflow", change=flash)
     strip = section(site := build(tmp_path), "strip")
     assert len(re.findall('<details class="sheet" name="strip"', strip)) == len(VIEWS)
-    slices = images(site, strip, "mvtokenflow, eval_0, one column")
+    slices = images(site, strip, "mvtokenflow, eval_0, one column over time")
     (drawn,) = slices
     assert drawn.shape == (SIDE, FRAMES, 3)
     # the truth chooses the column: the disc's edge moves most where it enters
@@ -285,6 +286,7 @@ def test_propagation_shows_what_motion_does_not_explain(tmp_path: Path, flicker:
     figure = section(site := build(tmp_path), "propagation")
     assert re.findall(r"<summary>(.*?)</summary>", figure) == ["Azimuth 90°", "Azimuth 0°"]
     assert "The motion is estimated on each row's own pictures" in text(figure)
+    assert len(images(site, figure, "no-propagation, azimuth 90, one column over time")) == 1
     mean = {
         name: np.mean([one.mean() for one in images(site, figure, f"{name}, warped difference")])
         for name in ("mvtokenflow", "no-propagation")
@@ -417,3 +419,15 @@ def test_frames_are_evenly_chosen_with_both_ends() -> None:
     assert evenly(32, 6) == [0, 6, 12, 19, 25, 31]
     assert evenly(3, 6) == [0, 1, 2]
     assert evenly(1, 6) == [0]
+
+
+def test_slices_have_gaps_where_frames_are_missing() -> None:
+    clip = [picture(0), None, picture(2), np.zeros((5, 5, 3), np.uint8)]
+    drawn = time_slice(clip, 0.5)
+    assert drawn is not None
+    assert np.array_equal(drawn[:, 0], picture(0)[:, SIDE // 2])
+    assert (drawn[:, 1] == 128).all()
+    assert (drawn[:, 3] == 128).all()
+    assert time_slice([None], 0.5) is None
+    assert busiest_column(clip) is None  # of two sizes
+    assert busiest_column([picture(0), None]) is None
