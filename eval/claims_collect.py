@@ -1,7 +1,7 @@
 """From finished runs to the paper's claims judged on them; nothing is rendered or measured."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,9 @@ def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool
     columns = tuple(m.column for m in MEASURES.values())
     spec = TableSpec(name="claims", title="", caption="", columns=columns)
     _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
-    reader = _Reader(request, runs, {entry.metric: entry.reason for entry in missing}, allow_mixed)
+    unmeasurable = {entry.metric for entry in missing}
+    lacking = {spec.weights for spec in request.protocol.metrics if spec.key in unmeasurable}
+    reader = _Reader(request, runs, lacking, allow_mixed)
     values = {
         rows: {key: reader.pair(*rows, measure) for key, measure in MEASURES.items()}
         for rows in dict.fromkeys((claim.row, claim.against) for claim in claims)
@@ -81,10 +83,10 @@ class _Reader:
     """Pairs of numbers from runs: of every measure, over the scenes and seeds that both rows have."""
 
     def __init__(
-        self, request: Request, runs: Sequence[Run], missing: Mapping[str, str], allow_mixed: bool
+        self, request: Request, runs: Sequence[Run], lacking_weights: Set[str | None], allow_mixed: bool
     ) -> None:
         self.request = request
-        self.missing = missing
+        self.lacking_weights = lacking_weights
         self.allow_mixed = allow_mixed
         self.runs: dict[str, dict[Where, Run]] = defaultdict(dict)
         self.places: dict[str, set[tuple[str, str]]] = {}  # what a run holds: metric and view
@@ -151,11 +153,13 @@ class _Reader:
 
     def _why_not(self, rows: Sequence[str], measure: Measure) -> str:
         metric = measure.column.metric
-        if metric in self.missing:
-            return self.missing[metric]
+        weights = {spec.weights for spec in self.request.protocol.metrics if spec.key == metric}
+        lacking = sorted(str(name) for name in weights & self.lacking_weights)
+        if lacking:  # in our words: the ledger's name a folder of this machine, and pages are published
+            return f"the weights {lacking[0]} are not here; `mvtf-eval weights fetch {lacking[0]}`"
         runs = [run for row in rows for run in self.runs[row].values()]
         told = sorted({run.missing[metric] for run in runs if metric in run.missing})
-        if told:
+        if told and weights == {None}:  # else the weights have come since
             return "; ".join(told)
         where = [set(self.runs[row]) for row in rows]
         if not where[0] & where[1]:

@@ -26,7 +26,7 @@ RULINGS: dict[Ruling, str] = {
     "undecided": "undecided",
     "untested": "untested",
 }
-HEADS = ("metric", "with", "without", "difference", "of it", "scenes + = −", "p (Holm)", "outcome", "paper")
+HEADS = ("metric", "with", "without", "difference", "relative", "scenes + = −", "p (Holm)", "outcome", "paper")
 LEGEND = (
     "Bold metrics decide. With and without the part: means over the scenes both rows have. "
     "Difference: with − without, its 95 % bootstrap interval over scenes, and its size relative to the value "
@@ -177,8 +177,14 @@ def _difference(finding: Finding) -> str:
     return f"{_signed(finding.first - finding.second, finding.measure.column.digits)}{finding.measure.unit}"
 
 
-def _notes(group: Sequence[Verdict]) -> list[str]:
-    return list(dict.fromkeys(note for verdict in group for note in verdict.notes))
+def _notes(report: Report) -> tuple[list[str], dict[str, list[str]]]:
+    """Notes of every comparison alike, and the others by the row that is compared with."""
+    by_row = {
+        group[0].claim.against: list(dict.fromkeys(note for verdict in group for note in verdict.notes))
+        for group in _comparisons(report)
+    }
+    common = [note for note in next(iter(by_row.values())) if all(note in notes for notes in by_row.values())]
+    return common, {row: [note for note in notes if note not in common] for row, notes in by_row.items()}
 
 
 def _origin(report: Report) -> list[str]:
@@ -201,6 +207,8 @@ def markdown_text(report: Report) -> str:
         claim = verdict.claim
         line = (claim.title, claim.where, f"**{RULINGS[verdict.ruling]}**", measured(verdict))
         parts[0] += f"\n| {' | '.join(map(_md, line))} |"
+    common, notes = _notes(report)
+    parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
     for group in _comparisons(report):
         claim = group[0].claim
         parts.append(f"### `{claim.row}` against `{claim.against}`")
@@ -212,7 +220,7 @@ def markdown_text(report: Report) -> str:
             name = f"**{_md(cells[0])}**" if decides else _md(cells[0])
             rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
         parts.append("\n".join(rows))
-        parts += ["\n".join(f"- {_md(note)}" for note in _notes(group))] if _notes(group) else []
+        parts += ["\n".join(f"- {_md(note)}" for note in notes[claim.against])] if notes[claim.against] else []
     parts.append(LEGEND)
     if report.todo:
         parts.append("### What is missing")
@@ -236,7 +244,9 @@ def terminal(report: Report) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    common, notes = _notes(report)
     parts: list[RenderableType] = [Text(sentence(verdict)) for verdict in report.verdicts]
+    parts += [Text(note, style="dim") for note in common]
     for group in _comparisons(report):
         claim = group[0].claim
         grid = Table(
@@ -250,7 +260,7 @@ def terminal(report: Report) -> "RenderableType":
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
         for decides, cells in _lines(group):
             grid.add_row(*(Text(cell, style="bold" if decides else "") for cell in cells))
-        parts += [grid, *(Text(note, style="dim") for note in _notes(group))]
+        parts += [grid, *(Text(note, style="dim") for note in notes[claim.against])]
     parts += [Text(f"\n{LEGEND}", style="dim"), Text("")]
     parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
     parts += [Text(line, style="dim") for line in _origin(report)]
