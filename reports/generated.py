@@ -11,12 +11,10 @@ from math import atan2, degrees
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval.metrics.temporal import estimate_clip_flow
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
@@ -29,6 +27,7 @@ NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
 _NEIGHBOURS = 4
 _FIRST_AZIMUTH = 90  # the sheet that is open: a view that the input shows nothing of
 _SOLID = 127  # alpha above is the object
+_LEAST_SIDE = 12  # of pictures whose flow can be estimated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +176,20 @@ def _pictures(made: Pass, view: int, frames: Sequence[int]) -> NDArray[Any]:
 
 def _motion(made: Pass, view: int, frames: Sequence[int]) -> _Motion | None:
     """Flow to the next frame (P, H, W, 2) and where it may be trusted (P, H, W), estimated by DIS."""
+    import torch  # here and below: only pages with this figure wait for it
+
+    from mvtokenflow.flow import visible
+    from mvtokenflow.flow_estimate import DisEstimator, estimate_flow
+
     rgba = _pictures(made, view, frames)
-    if len(frames) < 2 or min(rgba.shape[1:3]) < 12:  # too small for the estimator
+    if len(frames) < 2 or min(rgba.shape[1:3]) < _LEAST_SIDE:
         return None
-    solid = rgba[..., 3] > _SOLID
-    flow, visible = estimate_clip_flow(_on_white(rgba).astype(np.float32) / 255, solid)
-    return flow, visible
+    pictures = torch.from_numpy(_on_white(rgba)).float() / 255
+    steps = [(n, n + 1) for n in range(len(frames) - 1)]
+    there = estimate_flow(pictures, steps, DisEstimator())
+    back = estimate_flow(pictures, [(late, early) for early, late in steps], DisEstimator())
+    solid = torch.from_numpy(rgba[..., 3] > _SOLID)
+    return there.numpy(), visible(there, back, solid[:-1], solid[1:]).numpy()
 
 
 def _lines(
@@ -212,16 +219,13 @@ def warped_difference(
     frame: Pixels, following: Pixels, flow: NDArray[Any], visible: NDArray[Any]
 ) -> NDArray[Any]:
     """(H, W) in [0, 1]: |following(x + flow(x)) − frame(x)|, mean over the colours; 0 where not visible."""
-    height, width = frame.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    warped = cv2.remap(
-        following,
-        x + flow[..., 0].astype(np.float32),
-        y + flow[..., 1].astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.where(visible, colormaps.difference(warped.astype(np.uint8), frame), 0.0)
+    import torch
+
+    from mvtokenflow.flow import warp
+
+    warped = warp(torch.from_numpy(following).float(), torch.from_numpy(flow)).numpy()
+    apart: NDArray[Any] = np.abs(warped - frame).mean(axis=-1) / 255
+    return np.where(visible, apart, 0.0)
 
 
 def _on_white(rgba: NDArray[Any]) -> Pixels:

@@ -403,7 +403,7 @@ def test_warped_differences_are_what_motion_leaves() -> None:
     flow = np.zeros((SIDE, SIDE, 2), np.float32)
     flow[..., 0] = 1
     seen = np.ones((SIDE, SIDE), bool)
-    assert warped_difference(picture(0), picture(1), flow, seen).max() == 0
+    assert warped_difference(picture(0), picture(1), flow, seen).max() < 1e-5  # float32 sampling: 3e-7
     assert warped_difference(picture(0), picture(1), 0 * flow, seen).max() > 0.3
     assert warped_difference(picture(0), picture(1), 0 * flow, ~seen).max() == 0
 
