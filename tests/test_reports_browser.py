@@ -525,14 +525,13 @@ def test_numbers_open_their_provenance(browser: Browser, site: Path) -> None:
 
 
 def test_scenes_are_filtered_by_tag_and_the_filter_can_be_linked(browser: Browser, site: Path) -> None:
-    visible = (
-        "[...document.querySelectorAll('.cards > li:not([hidden]) strong')].map((name) => name.textContent)"
-    )
+    cards = "document.querySelectorAll('#scenes .cards > li:not([hidden]) strong')"
+    visible = f"[...{cards}].map((name) => name.textContent)"
     browser.open(site / "index.html", "#tag=held-out-plan")
     assert browser.js(visible) == ["fox <&>"]
     assert browser.js("document.querySelector('#tags [aria-pressed=true]').dataset.tag") == "held-out-plan"
     browser.js(
-        "document.querySelector('.cards li').dataset.tags = '[]';"
+        "document.querySelector('#scenes .cards li').dataset.tags = '[]';"
         " document.querySelector('#tags button').click()"
     )
     assert browser.js(visible) == ["fox <&>"]
@@ -588,3 +587,42 @@ def test_every_control_has_a_name(browser: Browser, scene: Path) -> None:
     controls = [n for n in tree if n.get("role", {}).get("value") in ("button", "slider", "combobox", "radio")]
     assert len(controls) >= 10
     assert [node for node in controls if not node.get("name", {}).get("value")] == []
+
+
+def test_the_gallery_opens_a_scene_at_its_worst_frame(browser: Browser, site: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(site / "index.html")
+    walls = "[...document.querySelectorAll('#failures details')]"
+    assert browser.js(f"{walls}.map((wall) => wall.open)") == [True, False]  # the oracle has no wall
+    link = browser.js(f"{walls}[1].querySelector('a').href")
+    assert link.endswith("#view=eval_1&frame=6")
+    browser.call("Page.navigate", url=link)
+    browser.wait("document.documentElement?.dataset.shown === 'eval_1/6'")
+    assert browser.complaints() == []
+
+
+def test_figures_need_no_script_and_no_wide_window(browser: Browser, scene: Path) -> None:
+    browser.size(390, 844)
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.events.clear()
+        browser.call("Page.navigate", url=scene.as_uri() + "#strip")
+        browser.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+        open_sheets = "[...document.querySelectorAll('#strip details')].map((sheet) => sheet.open)"
+        assert browser.js(open_sheets) == [True, False, False]
+        browser.js("document.querySelectorAll('#strip details')[2].open = true")
+        browser.wait(f"{open_sheets}.join() === 'false,false,true'")  # one at a time
+        drawn = "[...document.querySelectorAll('#strip details[open] img')]"
+        browser.wait(f"{drawn}.slice(0, 6).every((image) => image.complete && image.naturalWidth > 0)")
+        assert browser.js("document.documentElement.scrollWidth") == 390
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_an_address_of_a_section_leaves_the_viewer_alone(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene, "#view=eval_1&frame=3")
+    browser.js("document.querySelector('.contents a[href=\"#ablation\"]').click()")
+    browser.settle()
+    assert browser.js("location.hash") == "#ablation"
+    assert browser.js("document.documentElement.dataset.shown") == "eval_1/3"

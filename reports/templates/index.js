@@ -6,7 +6,7 @@
     const asked = new URLSearchParams(location.hash.slice(1)).get("tag") || "";
     const tag = buttons.some((button) => button.dataset.tag === asked) ? asked : "";
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.tag === tag));
-    for (const card of document.querySelectorAll(".cards > li")) {
+    for (const card of document.querySelectorAll("#scenes .cards > li")) {
       card.hidden = tag !== "" && !JSON.parse(card.dataset.tags).includes(tag);
     }
   };
