@@ -1,7 +1,7 @@
 """A checkpoint folder in Era3D's public layout with random weights, of the full size or any other.
 
 Random weights cost what trained ones do, but draw no object, and without one there is nothing to reconstruct.
-`show_input` therefore sets a few channels of the network and of the autoencoder such that the input picture
+`show_input_in_vae` and `show_input_in_unet` therefore set a few channels of the network and of the autoencoder such that the input picture
 comes out in all views, with more contrast; everything else stays random and is computed as ever.
 """
 
@@ -146,32 +146,36 @@ def write_folder(
     seed: int = 0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    show_input: bool = True,
 ) -> None:
     """Write all components; those of the full size take 5 GB in float16.
 
     Args:
         device: where the weights are drawn.
         dtype: of the files.
+        show_input: see the module; without it all weights are random.
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     _write_rest(folder, sizes)
-    makers: dict[str, Any] = {  # diffusers and transformers carry no types
-        "vae": lambda: AutoencoderKL(**sizes.vae),
+    autoencoder: Any = AutoencoderKL  # diffusers carries no types
+    makers: dict[str, Any] = {
+        "vae": lambda: autoencoder(**sizes.vae),
         "image_encoder": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.vision)),
         "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**sizes.text)),
     }
     for name, make in makers.items():
         with torch.device(device):
             component = make()
-        if name == "vae":
+        if name == "vae" and show_input:
             show_input_in_vae(component)
         component.to("cpu", dtype).save_pretrained(str(folder / name))
         del component
         gc.collect()
     with torch.device(device):
         unet = MultiviewUNet.from_config(sizes.unet)
-    show_input_in_unet(unet)
+    if show_input:
+        show_input_in_unet(unet)
     (folder / "unet").mkdir()
     (folder / "unet" / "config.json").write_text(json.dumps(sizes.unet))
     tensors = {name: value.to("cpu", dtype).contiguous() for name, value in unet.state_dict().items()}

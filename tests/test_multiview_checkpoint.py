@@ -1,25 +1,17 @@
 """Reading the released layout: the original's pictures from a folder, and all that can be wrong with one."""
 
+import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler
-from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import (
-    CLIPImageProcessor,
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG
 from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
@@ -33,7 +25,6 @@ from mvtokenflow.multiview.checkpoint import (
 )
 from mvtokenflow.multiview.era3d import VIEW_NAMES, UnclipEncoder, VaeCodec, prompt_texts
 from mvtokenflow.multiview.pipeline import Noise, SamplingConfig, denoise, generate
-from mvtokenflow.multiview.unet import MultiviewUNet
 
 VIEWS = 6
 SMALL_UNET: dict[str, Any] = {
@@ -73,64 +64,33 @@ SMALL_VISION: dict[str, Any] = {
     "patch_size": 8,
     "projection_dim": 10,
 }
+SMALL_TEXT: dict[str, Any] = {
+    "vocab_size": 200,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 77,
+}
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def write_tokenizer(folder: Path) -> None:
-    """A byte-level vocabulary without merges."""
-    folder.mkdir(parents=True)
-    letters = [chr(code) for code in range(33, 127)]
-    words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer: Any = CLIPTokenizer
-    made = tokenizer.from_pretrained(str(folder), model_max_length=77)
-    made.save_pretrained(str(folder))
-
-
-def write_folder(
-    folder: Path, unet: dict[str, Any], vae: dict[str, Any], vision: dict[str, Any], crop: int
-) -> dict[str, Any]:
-    """The released layout with random networks; returns the networks by component."""
-    torch.manual_seed(0)
-    make_vae: Any = AutoencoderKL  # diffusers carries no types
-    kinds: dict[str, Any] = {
-        "vae": make_vae(**vae),
-        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**vision)),
-        "image_normalizer": StableUnCLIPImageNormalizer(vision["projection_dim"]),
-        "feature_extractor": CLIPImageProcessor(
-            size={"shortest_edge": crop}, crop_size={"height": crop, "width": crop}
-        ),
-        "text_encoder": CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=200,
-                hidden_size=unet["cross_attention_dim"],
-                intermediate_size=16,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                max_position_embeddings=77,
-            )
-        ),
-    }
-    torch.nn.init.normal_(kinds["image_normalizer"].mean)
-    torch.nn.init.uniform_(kinds["image_normalizer"].std, 0.5, 1.5)
-    schedulers: Any = (DDIMScheduler, DDPMScheduler)
-    settings = {key: value for key, value in ERA3D_SCHEDULER.items() if key != "_class_name"}
-    kinds["scheduler"] = schedulers[0](**settings)
-    kinds["image_noising_scheduler"] = schedulers[1](beta_schedule="squaredcos_cap_v2")
-    for name, component in kinds.items():
-        component.save_pretrained(str(folder / name))
-    write_tokenizer(folder / "tokenizer")
-    kinds["unet"] = MultiviewUNet.from_config(unet)
-    (folder / "unet").mkdir()
-    (folder / "unet" / "config.json").write_text(json.dumps(unet))
-    save_file(kinds["unet"].state_dict(), folder / "unet" / "diffusion_pytorch_model.safetensors")
-    return kinds
+def write_folder(folder: Path, unet: dict[str, Any], vae: dict[str, Any], vision: dict[str, Any]) -> None:
+    """The released layout with random networks."""
+    spec = importlib.util.spec_from_file_location("era3d_folder", BENCHMARKS / "era3d_folder.py")
+    assert spec is not None
+    assert spec.loader is not None
+    writer: Any = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = writer  # dataclasses look their module up
+    spec.loader.exec_module(writer)
+    text = {**SMALL_TEXT, "hidden_size": unet["cross_attention_dim"]}
+    sizes = writer.Sizes(unet=unet, vae=vae, vision=vision, text=text)
+    writer.write_folder(folder, sizes, show_input=False)
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pristine") / "era3d"
-    write_folder(folder, SMALL_UNET, SMALL_VAE, SMALL_VISION, crop=16)
+    write_folder(folder, SMALL_UNET, SMALL_VAE, SMALL_VISION)
     return folder
 
 
@@ -379,7 +339,7 @@ def test_safetensors_are_fetched_and_older_files_where_there_are_none(
 
 def test_components_of_different_checkpoints(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    write_folder(other, SMALL_UNET, SMALL_VAE, SMALL_VISION | {"projection_dim": 14}, crop=16)
+    write_folder(other, SMALL_UNET, SMALL_VAE, SMALL_VISION | {"projection_dim": 14})
     shutil.rmtree(folder / "image_normalizer")
     shutil.copytree(other / "image_normalizer", folder / "image_normalizer")
     with pytest.raises(ConfigError, match=r"class labels have 28 channels where 20 are expected"):
@@ -405,7 +365,7 @@ def original(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
     network = json.loads((parity / "era3d_unet_tiny.json").read_text())
     unet = network["config"] | {"regress_hidden_dim": network["regress_hidden_dim"]}
     folder = tmp_path_factory.mktemp("original") / "era3d"
-    write_folder(folder, unet, notes["vae_config"], notes["clip_vision_config"], crop=32)
+    write_folder(folder, unet, notes["vae_config"], notes["clip_vision_config"])
     weights = load_file(parity / "era3d_unet_tiny.safetensors")
     target = folder / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name[11:]: x for name, x in weights.items() if name.startswith("state_dict.")}, target)
