@@ -132,7 +132,7 @@ CLAIMS: Mapping[str, Claim] = {
             says="Flow guidance as a whole improves temporal consistency; the ablation shows it as a lower "
             "FVD.",
             where="section 4.3; table 3 (FVD 341.50 without, 313.47 with)",
-            part="flow",
+            part="flow propagation and the flow loss",
             against="no-flow",
             primary=("fvd_c4d_input", "warp"),
             printed="MVTokenFlow w/o flow",

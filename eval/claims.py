@@ -201,8 +201,8 @@ def _notes(verdict: Verdict, pairs: Mapping[str, Pair]) -> list[str]:
     least = min(1.0, len(tests) * min((test.minimum_p for test in tests), default=0.0))
     if least > ALPHA:
         notes.append(
-            f"With at most {max(test.n for test in tests)} scenes and {len(tests)} tested metrics no p can "
-            f"fall below {least:.2g} after Holm: nothing can be decided."
+            f"Nothing can be decided: no p can fall below {least:.2g} after Holm "
+            f"(scenes: {max(test.n for test in tests)}; tested metrics: {len(tests)})."
         )
     for finding in verdict.findings:
         title = finding.measure.column.title[:1].upper() + finding.measure.column.title[1:]
@@ -210,6 +210,10 @@ def _notes(verdict: Verdict, pairs: Mapping[str, Pair]) -> list[str]:
         lone = len(pair.first.keys() ^ pair.second.keys())
         if lone and finding.scenes:
             notes.append(f"{title}: scenes that only one row has are left out ({lone}).")
+        if finding.measure.floor is not None and finding.comparison is not None and not pair.floor:
+            notes.append(
+                f"{title}: the reference's own was not measured; a value below it would pass for better."
+            )
         below = [
             scene
             for scene, floor in pair.floor.items()

@@ -99,14 +99,15 @@ def p_text(p: float | None) -> str:
 
 
 def _digits(finding: Finding) -> int:
-    """Decimals that leave two digits of the interval's width, and no fewer than the metric's own."""
+    """Decimals that leave two digits of the interval's width, or of a difference without an interval.
+
+    No fewer than the metric's own.
+    """
     own, raw = finding.measure.column.digits, finding.difference
-    if raw is None or raw.low is None or raw.high is None:
+    if raw is None:
         return own
-    width = raw.high - raw.low
-    if not 0 < width < math.inf:
-        return own
-    return min(6, max(own, 1 - math.floor(math.log10(width))))
+    size = abs(raw.mean) if raw.low is None or raw.high is None else raw.high - raw.low
+    return min(6, max(own, 1 - math.floor(math.log10(size)))) if 0 < size < math.inf else own
 
 
 def _plain(value: float, digits: int) -> str:
@@ -210,17 +211,7 @@ def markdown_text(report: Report) -> str:
     common, notes = _notes(report)
     parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
     for group in _comparisons(report):
-        claim = group[0].claim
-        parts.append(f"### `{claim.row}` against `{claim.against}`")
-        parts.append(
-            "\n".join(f"- {_md(v.claim.says)} ({_md(v.claim.where)}.) {_md(sentence(v))}" for v in group)
-        )
-        rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
-        for decides, cells in _lines(group):
-            name = f"**{_md(cells[0])}**" if decides else _md(cells[0])
-            rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
-        parts.append("\n".join(rows))
-        parts += ["\n".join(f"- {_md(note)}" for note in notes[claim.against])] if notes[claim.against] else []
+        parts += _section(group, notes[group[0].claim.against])
     parts.append(LEGEND)
     if report.todo:
         parts.append("### What is missing")
@@ -230,6 +221,25 @@ def markdown_text(report: Report) -> str:
     origin += [f"- {key}: `{signature}`" for key, signature in report.signatures.items()]
     parts.append("\n".join(origin))
     return "\n\n".join(parts) + "\n"
+
+
+def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
+    """The comparison of two rows in markdown; without a table where there is no number."""
+    claim = group[0].claim
+    parts = [f"### `{claim.row}` against `{claim.against}`"]
+    said = []
+    for verdict in group:
+        about = verdict.claim
+        title, says, where = _md(about.title), _md(about.says), _md(about.where)
+        said.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
+    parts.append("\n".join(said))
+    if any(finding.first is not None for finding in group[0].findings):
+        rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
+        for decides, cells in _lines(group):
+            name = f"**{_md(cells[0])}**" if decides else _md(cells[0])
+            rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
+        parts.append("\n".join(rows))
+    return [*parts, "\n".join(f"- {_md(note)}" for note in notes)] if notes else parts
 
 
 def _md(text: str) -> str:
@@ -256,6 +266,10 @@ def terminal(report: Report) -> "RenderableType":
             box=box.SIMPLE_HEAD,
             pad_edge=False,
         )
+        if all(finding.first is None for finding in group[0].findings):
+            parts += [Text(f"\n{claim.row} against {claim.against}", style="bold")]
+            parts += [Text(note, style="dim") for note in notes[claim.against]]
+            continue
         for head in HEADS:
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
         for decides, cells in _lines(group):

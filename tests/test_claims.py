@@ -101,8 +101,9 @@ def test_a_clear_gain_replicates_and_the_sentence_has_its_numbers() -> None:
     )
     assert "falls by 0.500 [0.4" in text
     assert "(24 scenes, p = 0.00001)" in text
-    assert len(verdict.notes) == 1
-    assert verdict.notes[0].startswith("Not compared: LPIPS of the input view, ")
+    unfloored, absent = verdict.notes
+    assert "the reference's own was not measured" in unfloored
+    assert absent.startswith("Not compared: LPIPS of the input view, ")
 
 
 def test_the_other_way_round_it_does_not_replicate() -> None:
@@ -179,7 +180,7 @@ def test_holm_is_over_the_tested_metrics_of_the_claim() -> None:
     assert judge(PROPAGATION, {"warp": short["warp"]}).ruling == "replicates"
     verdict = judge(PROPAGATION, short)
     assert verdict.ruling == "undecided", "7 scenes and 10 metrics"
-    assert any("nothing can be decided" in note for note in verdict.notes)
+    assert any("Nothing can be decided" in note for note in verdict.notes)
     assert "any deterioration" in sentence(verdict)
     assert "p does not reach 0.05" in sentence(verdict)
 
@@ -193,7 +194,7 @@ def test_fewer_scenes_than_asked_are_counted_in_a_note(scenes: int) -> None:
     assert any(f"Scenes: {scenes}, fewer than the {SCENES_ASKED}" in note for note in verdict.notes)
     assert verdict.ruling == ("replicates" if scenes >= 6 else "undecided")
     if scenes < 6:
-        assert any("nothing can be decided" in note for note in verdict.notes)
+        assert any("Nothing can be decided" in note for note in verdict.notes)
         assert "the interval excludes" not in sentence(verdict)
     assert ("1 scene," in sentence(verdict)) == (scenes == 1)
 
@@ -264,6 +265,7 @@ def test_below_the_reference_itself_lower_is_not_better() -> None:
     verdict = judge(PROPAGATION, {"warp": under})
     assert verdict.ruling == "undecided"
     assert any("in 24 scenes a value lies below the reference's own" in note for note in verdict.notes)
+    assert not any("was not measured" in note for note in verdict.notes)
     over = Pair(first=pair.first, second=pair.second, floor=dict.fromkeys(pair.first, 0.0))
     assert judge(PROPAGATION, {"warp": over}).ruling == "replicates"
 
@@ -296,3 +298,12 @@ def test_a_verdict_depends_on_its_arguments_alone() -> None:
 )
 def test_p_values_are_printed_with_the_digits_they_have(p: float | None, text: str) -> None:
     assert p_text(p) == text
+
+
+def test_a_difference_is_printed_with_digits_that_show_it() -> None:
+    pair = Pair(first={"s": 0.94600}, second={"s": 0.94567})
+    assert "CLIP-toy between views changes by +0.00033 (1 scene, p = 1)" in sentence(
+        judge(CLAIMS["normal-consistency"], {"clip_toy_views": pair})
+    )
+    fine = judge(PROPAGATION, {"warp": paired(0.0031, noise=0.001)})
+    assert "falls by 0.00310 [0.00" in sentence(fine)

@@ -242,12 +242,14 @@ def test_equal_records_give_equal_bytes_and_nothing_is_written(cli: Cli, whole: 
 
 
 def test_terminal_and_markdown_say_the_same_sentences(cli: Cli, whole: Path) -> None:
-    sentences = [entry["sentence"] for entry in document(cli, whole)["claims"]]
+    found = document(cli, whole)
     shown = " ".join(cli("claims", "--runs", whole).out.split())
-    text = " ".join(cli("claims", "--runs", whole, "--format", "md").out.split())
-    for words in sentences:
-        assert words in shown
-        assert words in text.replace("\\", "")
+    text = " ".join(cli("claims", "--runs", whole, "--format", "md").out.split()).replace("\\", "")
+    for entry in found["claims"]:
+        assert entry["sentence"] in shown
+        assert f"| **{entry['verdict']}** | With " in text
+        assert entry["sentence"].removeprefix(f"{entry['title']}: {entry['verdict']}. ") in text
+        assert f"**{entry['title']}: {entry['verdict']}.** {entry['says']}" in text
     assert "`mvtokenflow` against `coarse`" in text
     assert "313.47 / 341.50" in text, "the paper's own numbers of table 3"
 
@@ -281,6 +283,8 @@ def test_rows_and_scenes_that_lack_runs_are_told_with_their_command(cli: Cli, tm
     assert claim(found, "refinement")["verdict"] == "untested"
     assert "no scored run of coarse" in claim(found, "refinement")["sentence"]
     commands = {entry["what"]: entry["command"] for entry in found["missing"]}
+    text = cli("claims", "--runs", tmp_path, "--scenes", ",".join(SCENES[:8]), "--format", "md").out
+    assert len(re.findall(r"^\| metric ", text, re.M)) == 1, "no tables without numbers"
     alone = commands["1 of 8 scenes lack scored runs of mvtokenflow."]
     assert f"table3 --methods mvtokenflow --scenes {SCENES[7]} " in alone
     others = next(text for what, text in commands.items() if what.startswith("8 of 8 scenes"))
