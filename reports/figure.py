@@ -173,22 +173,29 @@ class Album:
                 return found
         return None
 
-    def value(self, metric: Mapping[str, Any] | None, series: Series, view: str, frame: int) -> str:
+    def values(self, key: str, series: Series, view: str) -> tuple[Mapping[str, Any] | None, Sequence[Any]]:
+        """A metric and its values frame by frame as recorded; (None, []) where it was not measured on the view.
+
+        Views may be measured under signatures of their own (the input is composited, say).
+        """
+        for metric in self.data["metrics"]:
+            line = self.data["values"].get(metric["id"], {}).get(series.id, {}).get(view)
+            if metric["key"] == key and line:
+                return metric, line
+        return None, []
+
+    def value(self, key: str, series: Series, view: str, frame: int) -> str:
         """ "LPIPS 0.1234" of a frame as recorded, or ""."""
-        if metric is None:
-            return ""
-        line = self.data["values"].get(metric["id"], {}).get(series.id, {}).get(view, [])
+        metric, line = self.values(key, series, view)
         value = line[frame] if frame < len(line) else None
-        return "" if value is None else f"{metric['title']} {printed(metric, value)}"
+        return "" if metric is None or value is None else f"{metric['name']} {printed(metric, value)}"
 
     def mean(self, key: str, series: Series, views: Sequence[str]) -> str:
-        """ "Warp error 4.20": a metric as recorded, mean over views of the mean over frames, or ""."""
-        metric = next((one for one in self.data["metrics"] if one["id"] == key), None)
-        by_view = self.data["values"].get(key, {}).get(series.id, {})
-        means = [np.mean(kept) for view in views if (kept := finite(by_view.get(view, [])))]
-        if metric is None or not means:
-            return ""
-        return f"{metric['title']} {printed(metric, float(np.mean(means)))}"
+        """ "4.20": a metric as recorded, mean over views of the mean over frames, or ""."""
+        found = [self.values(key, series, view) for view in views]
+        metric = next((metric for metric, _ in found if metric is not None), None)
+        means = [np.mean(kept) for _, line in found if (kept := finite(line))]
+        return "" if metric is None or not means else printed(metric, float(np.mean(means)))
 
     def command(self, *methods: str) -> str:
         """What makes runs of `methods` on this scene, and the page with them."""
@@ -259,22 +266,20 @@ def evenly(count: int, wanted: int) -> list[int]:
     return sorted({round(float(place)) for place in np.linspace(0, count - 1, min(count, wanted))})
 
 
-def tile_metric(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The metric that tiles show: LPIPS if it was measured, else another one per frame that has a direction."""
+def tile_metric(data: Mapping[str, Any]) -> str:
+    """Key of the metric that tiles show: LPIPS if it was measured, else another per frame that has a direction.
+
+    "" if there is none.
+    """
     able = [one for one in data["metrics"] if one["perFrame"] and direction(one) != "none"]
-    ranked = [one for key in _DIRECTIONS for one in able if _key(one) == key]
-    return next(iter([*ranked, *able]), None)
+    keys = {one["key"]: None for one in able}
+    return next(iter([*(key for key in _DIRECTIONS if key in keys), *keys]), "")
 
 
 def direction(metric: Mapping[str, Any]) -> str:
     """ "higher" or "lower" is better, or "none": as the tables of the site say, else as is commonly known."""
     better: str = metric["better"]
-    return _DIRECTIONS.get(_key(metric), "none") if better == "none" else better
-
-
-def _key(metric: Mapping[str, Any]) -> str:
-    """Without what tells two protocols apart."""
-    return str(metric["id"]).split("~")[0]
+    return _DIRECTIONS.get(metric["key"], "none") if better == "none" else better
 
 
 def printed(metric: Mapping[str, Any], value: float | str) -> str:

@@ -5,6 +5,7 @@ They follow figures 3 to 5 and 8 to 11 of the paper (figures 6 and 7 are in `rep
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -31,6 +32,7 @@ from mvtokenflow.reports.figure import (
     rows_of,
     truth_of,
 )
+from mvtokenflow.reports.generated import estimated_flow
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
 
@@ -125,7 +127,7 @@ def ablation(album: Album) -> Figure:
     sheets = [_ablation_sheet(album, rows, view, frame) for view in views] if rows else []
     legends = [heat_legend(album)] if rows else []
     if any(line.label.startswith(_FLOW) for sheet in sheets for line in sheet.blocks[0].lines):
-        legends.append(_wheel(album, "the length named"))
+        legends.append(_wheel(album, "the length named in the row"))
     return Figure(
         id="ablation",
         title="Ablation",
@@ -165,16 +167,20 @@ def flow_maps(album: Album) -> Figure:
             lines.append(Line(label=f"{one.label}, flow", tiles=tiles))
         return Sheet(title=name, blocks=[Block(lines=lines, heads=heads)])
 
+    heads = [view_title(view) for view in views]
     sheets = [
-        strip(
-            [(view["name"], middle) for view in views],
-            [view_title(view) for view in views],
-            f"All views, frame {middle} to {middle + 1}",
-        )
+        strip([(view["name"], middle) for view in views], heads, f"All views, frame {middle} to {middle + 1}")
     ]
-    for view in [*album.novel_views[:1], INPUT]:
-        frames = evenly(steps, STRIP)
-        sheets.append(strip([(view, n) for n in frames], [f"frame {n}" for n in frames], f"Over time, {view}"))
+    frames = evenly(steps, STRIP)
+    heads = [f"frame {n}" for n in frames]
+    sheets += [
+        strip([(view, n) for n in frames], heads, f"Over time, {view}")
+        for view in [*album.novel_views[:1], INPUT]
+    ]
+    estimated = _estimated(album, frames)
+    if estimated is not None:
+        (block,) = sheets[-1].blocks
+        sheets[-1] = replace(sheets[-1], blocks=[replace(block, lines=[*block.lines, estimated])])
     missing = [] if true else ["The reference has no exact flow, so none is shown beside the methods'."]
     return Figure(
         id="flow",
@@ -288,12 +294,30 @@ def _flow(
 ) -> Tile:
     if flow is None or frame >= len(flow):
         return _absent("no flow of this view")
-    error = next((one for one in album.data["metrics"] if one["id"] == "flow_epe"), None)
     return album.made(
         colormaps.flow_picture(flow[frame], rim),
         f"flow of {series.label}, {view}, frame {frame}",
-        note=album.value(error, series, view, frame),
+        note=album.value("flow_epe", series, view, frame),
     )
+
+
+def _estimated(album: Album, frames: Sequence[int]) -> Line | None:
+    """The optical flow of the input that the method's flow loss follows, at the steps nearest to `frames`."""
+    for one in album.page.series:
+        found = estimated_flow(one)
+        if found is None:
+            continue
+        flow, stride = found
+        rim = colormaps.flow_rim([flow])
+        steps = [min(n // stride, len(flow) - 1) for n in frames]
+        tiles = [
+            album.made(colormaps.flow_picture(flow[n], rim), f"flow estimated on the input, frame {n * stride}")
+            for n in steps
+        ]
+        over = "a frame" if stride == 1 else f"over {stride} frames"
+        note = f"as the prior frames it, {rim:.2g} of its pixels {over} at the rim"
+        return Line(label="Estimated on the input", tiles=tiles, note=note)
+    return None
 
 
 def _ablation_sheet(album: Album, rows: Sequence[Series], view: Mapping[str, Any], frame: int) -> Sheet:

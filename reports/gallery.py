@@ -5,7 +5,6 @@ measured there, else over the input view. Every scene gives its worst frame firs
 not fill the gallery.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,6 @@ from mvtokenflow.reports.figure import (
     heat_legend,
     printed,
     rows_of,
-    tile_metric,
     truth_of,
 )
 from mvtokenflow.reports.scene import Series
@@ -99,39 +97,40 @@ def gallery(albums: Sequence[Album], count: int = COUNT) -> Gallery:
 
 
 def _wall(albums: Sequence[Album], dataset: str, method: str, count: int) -> Wall | None:
-    for key in _keys(albums):
-        for on, novel in (("novel views", True), ("the input view", False)):
-            by_scene = {}
-            for album in albums:
-                metric = next((one for one in album.data["metrics"] if one["id"] == key), None)
-                one = next((s for s in rows_of(album.page) if s.run and s.run.manifest.method == method), None)
-                if metric is not None and one is not None:
-                    views = album.novel_views if novel else [INPUT]
-                    by_scene[album.page.slug] = worst_cases(album, one, metric, views)
-            metric = next(one for album in albums for one in album.data["metrics"] if one["id"] == key)
-            chosen = choose(list(by_scene.values()), direction(metric), count)
+    owners = {album.page.slug: album for album in albums}
+    compared = [
+        (album, one)
+        for album in albums
+        for one in rows_of(album.page)
+        if one.run and one.run.manifest.method == method
+    ]
+    for key in dict.fromkeys(album.metric for album in albums if album.metric):
+        metric = next(one for album in albums for one in album.data["metrics"] if one["key"] == key)
+        for on in ("novel views", "the input view"):
+            scenes = [
+                worst_cases(album, one, key, [INPUT] if on == "the input view" else album.novel_views)
+                for album, one in compared
+            ]
+            chosen = choose(scenes, direction(metric), count)
             if chosen:
-                owners = {album.page.slug: album for album in albums}
                 cards = [_card(owners[case.slug], metric, case) for case in chosen]
-                return Wall(method=method, dataset=dataset, metric=metric["title"], on=on, cards=cards)
+                return Wall(method=method, dataset=dataset, metric=metric["name"], on=on, cards=cards)
     return None
 
 
-def _keys(albums: Sequence[Album]) -> list[str]:
-    """The metrics that tiles show, as far as they differ between scenes."""
-    return list(dict.fromkeys(found["id"] for album in albums if (found := tile_metric(album.data))))
-
-
-def worst_cases(album: Album, series: Series, metric: Mapping[str, Any], views: Sequence[str]) -> list[Case]:
-    """The worst frame of each view that has values, worst first; the earliest of equals."""
-    cases = []
+def worst_cases(album: Album, series: Series, key: str, views: Sequence[str]) -> list[Case]:
+    """The worst frame, the earliest of equals, of each view on which the metric was measured; worst first."""
+    cases: list[tuple[float, Case]] = []
     for view in views:
-        line = album.data["values"].get(metric["id"], {}).get(series.id, {}).get(view, [])
+        metric, line = album.values(key, series, view)
         values = [(float(value), frame) for frame, value in enumerate(line) if value is not None]
-        if values:
-            value, frame = min(values, key=lambda pair: (_badness(direction(metric))(pair[0]), pair[1]))
-            cases.append(Case(slug=album.page.slug, series=series, view=view, frame=frame, value=value))
-    return sorted(cases, key=lambda case: _badness(direction(metric))(case.value))
+        if metric is None or not values:
+            continue
+        badness = _badness(direction(metric))
+        value, frame = min(values, key=lambda pair: (badness(pair[0]), pair[1]))
+        case = Case(slug=album.page.slug, series=series, view=view, frame=frame, value=value)
+        cases.append((badness(value), case))
+    return [case for _, case in sorted(cases, key=lambda pair: pair[0])]
 
 
 def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[Case]:
@@ -150,13 +149,8 @@ def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[
 
 
 def _badness(better: str) -> Callable[[float], float]:
-    """A key that sorts the worst value first; a value that is infinitely good comes last."""
-
-    def key(value: float) -> float:
-        signed = value if better == "higher" else -value
-        return math.inf if math.isnan(signed) else signed
-
-    return key
+    """A key that sorts the worst value first."""
+    return (lambda value: value) if better == "higher" else (lambda value: -value)
 
 
 def _card(album: Album, metric: Mapping[str, Any], case: Case) -> Card:

@@ -18,9 +18,20 @@ from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
-from mvtokenflow.reports.figure import FULL, INPUT, Album, Block, Figure, Line, Sheet, Tile, heat_legend
+from mvtokenflow.reports.figure import (
+    FULL,
+    INPUT,
+    Album,
+    Block,
+    Figure,
+    Line,
+    Sheet,
+    Tile,
+    heat_legend,
+    read_array,
+)
 from mvtokenflow.reports.scene import Series
-from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
+from mvtokenflow.reports.slices import CAPTION, time_slice
 
 PASSES = {"views": "First pass", "regenerated": "Second pass"}
 NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
@@ -78,6 +89,19 @@ def last_pass(series: Series | None) -> tuple[str, Pass] | None:
     return None
 
 
+def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
+    """Flow of the input (T − 1, S, S, 2) that a run estimated, in pixels of the prior's pictures, and how many
+    frames of the clip a step spans.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if series.run is None:
+        return None
+    found = read_array(series.run.folder / "work" / "views" / "flow.npz", "flow")
+    return None if found is None or not len(found) else (found, _stride(series))
+
+
 def propagation(album: Album) -> Figure:
     """Figure 6: neighbouring frames of generated views with and without token propagation."""
     figure = Figure(
@@ -133,18 +157,16 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, tr
     motion = None if true is None else _motion(true, view, frames)
     lines = []
     if true is not None:
-        lines += _lines(album, "True views", "", true, view, frames, motion)
+        lines += _lines(album, "True views", "what no method can go below", true, view, frames, motion)
     for series, title, made in rows:
-        values = [album.mean("warp", series, album.novel_views), album.mean("warp", series, [INPUT])]
+        places = (("novel views", album.novel_views), ("the input view", [INPUT]))
         kinds = [
-            f"{value} of {where}"
-            for value, where in zip(values, ("novel views", "the input view"), strict=True)
-            if value
+            f"{value} on {where}" for where, views in places if (value := album.mean("warp", series, views))
         ]
-        note = f"{title.lower()}; its field: {', '.join(kinds)}" if kinds else title.lower()
+        note = f"{title.lower()}; warp error of its field {', '.join(kinds)}" if kinds else title.lower()
         own = motion if motion is not None else _motion(made, view, frames)
         lines += _lines(album, series.label, note, made, view, frames, own)
-    stride = int(_method_config(rows[0][0]).get("stride", 1))
+    stride = _stride(rows[0][0])
     heads = [f"frame {min(n * stride, album.frames - 1)}" for n in frames]
     clips = [("True views", true)] if true is not None else []
     clips += [(series.label, made) for series, _, made in rows]
@@ -153,11 +175,11 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, tr
 
 
 def _slices(album: Album, rows: Sequence[tuple[str, Pass]], view: int) -> list[Block]:
-    """The same column of all rows over all generated frames."""
-    clips = [(label, list(_on_white(_pictures(made, view, range(made.frames))))) for label, made in rows]
-    column = busiest_column(clips[0][1])
-    if column is None:
-        return []
+    """The column that shows most of the object, of all rows over all generated frames."""
+    videos = [(label, _pictures(made, view, range(made.frames))) for label, made in rows]
+    shown = (videos[0][1][..., 3] > _SOLID).sum(axis=(0, 1))
+    column = (int(shown.argmax()) + 0.5) / len(shown)
+    clips = [(label, list(_on_white(rgba))) for label, rgba in videos]
     lines = []
     for label, clip in clips:
         drawn = time_slice(clip, column)
@@ -233,6 +255,7 @@ def _on_white(rgba: NDArray[Any]) -> Pixels:
     return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _method_config(series: Series) -> Mapping[str, Any]:
-    found: Any = series.run.manifest.config.get("mvtokenflow", {}) if series.run else {}
-    return found if isinstance(found, Mapping) else {}
+def _stride(series: Series) -> int:
+    """How many frames of the clip lie between generated ones."""
+    config: Any = series.run.manifest.config.get("mvtokenflow") if series.run else None
+    return int(config.get("stride", 1)) if isinstance(config, Mapping) else 1

@@ -252,6 +252,8 @@ def _values(
         metrics.append(
             {
                 "id": identity,
+                "key": key,
+                "name": title,  # without what tells its signatures apart
                 "title": title + _difference(signature, [other for metric, other in pairs if metric == key]),
                 "better": column.better if column else "none",
                 "digits": column.digits if column else 3,

@@ -268,6 +268,38 @@ def test_flow_maps_share_one_scale(tmp_path: Path) -> None:
     assert images(site, flow, "colour of every direction")
 
 
+def test_estimated_flow_of_the_input_stands_below_the_fields(tmp_path: Path) -> None:
+    folder = add_run(tmp_path / "runs", "mvtokenflow", work=True, geometry=True)
+    flow = np.zeros((FRAMES - 1, SIDE, SIDE, 2), np.float32)
+    flow[..., 1] = 2
+    np.savez(folder / "work" / "views" / "flow.npz", flow=flow, view=0)
+    figure = section(site := build(tmp_path), "flow")
+    drawn = images(site, figure, "flow estimated on the input")
+    assert len(drawn) == FRAMES - 1
+    assert np.array_equal(drawn[0], colormaps.flow_picture(flow[0], 2.0))
+    assert "2 of its pixels a frame at the rim" in text(figure)
+
+
+def test_views_may_be_measured_under_signatures_of_their_own(tmp_path: Path) -> None:
+    folder = add_run(tmp_path / "runs", "mvtokenflow", values=lambda view, n: None if view == "input" else 0.25)
+    row_log(folder).append(
+        [
+            Row(
+                key=f"i{n}",
+                object="fox",
+                view="input",
+                frame=n,
+                metric="lpips",
+                value=0.75,
+                signature="l|on-white",
+            )
+            for n in range(FRAMES)
+        ]
+    )
+    views = text(section(build(tmp_path), "viewpoints"))
+    assert (views.count("lpips 0.250"), views.count("lpips 0.750")) == (2, 1)
+
+
 def test_a_turntable_is_taken_from_where_export_puts_it(tmp_path: Path) -> None:
     folder = add_run(tmp_path / "runs", "mvtokenflow")
     for n in range(16):
