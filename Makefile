@@ -43,6 +43,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/score.py
 	$(BIN)/python benchmarks/toy4d.py
+	$(BIN)/python benchmarks/raster.py
 
 table1: $(STAMP)
 	$(BIN)/mvtf-eval table1 --fetch-weights --site site $(TABLE_FLAGS)
