@@ -125,6 +125,8 @@ def _is_rendered(job: Job) -> bool:
 
 def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[Failure]:
     failures = []
+    if jobs:
+        report("render", 0, len(jobs))  # the first run may take minutes
     for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options), 1):
         report("render", done, len(jobs))
         if reason is not None:

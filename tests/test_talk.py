@@ -3,10 +3,14 @@
 import io
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mvtokenflow.commands.talk import progress
+
+DATA = Path(__file__).parent / "data" / "tables_tiny"
 
 Calls = list[tuple[str, int, int]]
 
@@ -52,6 +56,19 @@ def test_a_pipe_gets_its_lines_at_once(capsys: pytest.CaptureFixture[str]) -> No
         assert capsys.readouterr().err == "a: 0/2\n"
         report("a", 2, 2)
         assert capsys.readouterr().err.startswith("a: 2/2, 0:00:0")
+
+
+def test_a_table_says_what_it_begins_before_the_first_run_is_done(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(DATA)
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
+    place = ["--dataset", "tinyscenes:Tiny", "--root", tmp_path / "data", "--runs", tmp_path / "runs"]
+    rows = ["--methods", "white,tinyscenes:NATIVE", "--scenes", "ant", "--jobs", 1, "--protocol", "toy4d-v1"]
+    first = cli("table2", *place, *rows)
+    stages = [re.sub(r"(, .*)?$", "", line) for line in first.err.splitlines()]
+    assert stages == ["render: 0/2", "render: 2/2", "score: 0/32", "score: 32/32"]
+    assert cli("table2", *place, *rows).err == "", "nothing was left to do"
 
 
 def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
