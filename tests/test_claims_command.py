@@ -1,6 +1,7 @@
 """`mvtf-eval claims` over records on disk: pairing by scene and seed, what is missing, forms, the page."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -352,6 +353,16 @@ def test_a_file_instead_of_stdout(cli: Cli, whole: Path, tmp_path: Path) -> None
         assert (done.code, done.out) == (0, "")
         assert (tmp_path / form).read_text() == printed
     assert cli("claims", "--runs", whole, "--format", "xml").code == 2
+
+
+def test_what_is_no_regular_file_is_not_replaced(cli: Cli, whole: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        refused = cli("claims", "--runs", whole, "-o", place)
+        assert refused.code == 2
+        assert "not a regular file" in refused.err
+    assert pipe.is_fifo()
 
 
 def test_the_page_keeps_what_is_outside_the_markers(cli: Cli, whole: Path, tmp_path: Path) -> None:
