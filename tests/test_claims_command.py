@@ -389,4 +389,6 @@ def test_the_page_of_the_claims_has_a_place_for_every_why() -> None:
     why = page.split("\n## Why\n")[1]
     for found in CLAIMS.values():
         assert f"\n### {found.title}\n" in why
-        assert found.title in page.split(BEGIN)[0], "what is claimed is said before what was measured"
+        line = next(line for line in page.split(BEGIN)[0].splitlines() if line.startswith(f"| {found.title} |"))
+        assert f"`{found.row}`, `{found.against}`" in line
+        assert {f"`{MEASURES[key].column.metric}`" in line for key in found.primary} == {True}
