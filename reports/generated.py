@@ -90,16 +90,21 @@ def last_pass(series: Series | None) -> tuple[str, Pass] | None:
 
 
 def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
-    """Flow of the input (T − 1, S, S, 2) that a run estimated, in pixels of the prior's pictures, and how many
-    frames of the clip a step spans.
+    """Flow of the input (T − 1, S, S, 2) as a run estimated it, and how many frames of the clip a step spans.
+
+    Lengths are in pixels of the prior's pictures, 0 outside the object. None where the views are gone.
 
     Raises:
         DataError: the file is damaged.
     """
     if series.run is None:
         return None
-    found = read_array(series.run.folder / "work" / "views" / "flow.npz", "flow")
-    return None if found is None or not len(found) else (found, _stride(series))
+    views = series.run.folder / "work" / "views"
+    found, made = read_array(views / "flow.npz", "flow"), read_pass(views)
+    if found is None or made is None or not len(found):
+        return None
+    solid = _pictures(made, made.azimuths.index(0), range(len(found)))[..., 3:] > _SOLID
+    return np.where(solid, found, np.float32(0)), _stride(series)
 
 
 def propagation(album: Album) -> Figure:
@@ -157,7 +162,9 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, tr
     motion = None if true is None else _motion(true, view, frames)
     lines = []
     if true is not None:
-        lines += _lines(album, "True views", "what no method can go below", true, view, frames, motion)
+        lines += _lines(
+            album, "True views", "what estimated motion leaves of the truth", true, view, frames, motion
+        )
     for series, title, made in rows:
         places = (("novel views", album.novel_views), ("the input view", [INPUT]))
         kinds = [
