@@ -23,8 +23,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     The file is fsynced before the rename, so a crash leaves either the old file or the new one.
 
     Raises:
+        ConfigError: `target` is a folder or a device such as /dev/null, which a rename would destroy.
         OSError: if the folder cannot be written (disk full, no permission); `target` is untouched.
     """
+    if target.exists() and not target.is_file():
+        raise ConfigError(f"{target}: not a regular file; name a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     os.close(handle)

@@ -1,0 +1,29 @@
+"""Atomic writes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.files import write_text
+
+
+def test_a_target_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """A rename onto /dev/null or a pipe would replace it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path):
+        with pytest.raises(ConfigError, match="not a regular file"):
+            write_text(place, "text")
+    assert pipe.is_fifo()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path: Path) -> None:
+    for name, target in (("file", tmp_path / "kept"), ("nothing", tmp_path / "absent")):
+        (tmp_path / "kept").write_text("old")
+        link = tmp_path / name
+        link.symlink_to(target)
+        write_text(link, "new")
+        assert link.read_text() == "new"
