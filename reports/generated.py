@@ -100,10 +100,11 @@ def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
     if series.run is None:
         return None
     views = series.run.folder / "work" / "views"
-    found, made = read_array(views / "flow.npz", "flow"), read_pass(views)
-    if found is None or made is None or not len(found):
+    found, view = (read_array(views / "flow.npz", name) for name in ("flow", "view"))
+    made = read_pass(views)
+    if found is None or view is None or made is None or not len(found):
         return None
-    solid = _pictures(made, made.azimuths.index(0), range(len(found)))[..., 3:] > _SOLID
+    solid = _pictures(made, int(view), range(len(found)))[..., 3:] > _SOLID
     return np.where(solid, found, np.float32(0)), _stride(series)
 
 

@@ -1,4 +1,4 @@
-"""The static site of a set of runs: tables, scenes frame by frame, and where everything came from.
+"""The static site of a set of runs: tables, failures, scenes frame by frame and as figures, provenance.
 
 It opens from the file system: pages load their style sheet, scripts, data (`scenes/*.js`) and pictures by
 relative paths, and nothing else. The same records give the same bytes; nothing reads the clock.
