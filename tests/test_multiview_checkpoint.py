@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mvtokenflow.multiview.checkpoint import (
     find_checkpoint,
     load_era3d,
 )
-from mvtokenflow.multiview.era3d import VIEW_NAMES, UnclipEncoder, VaeCodec, prompt_texts
+from mvtokenflow.multiview.era3d import VIEW_NAMES, UnclipEncoder, VaeCodec, prompt_texts, to_levels
 from mvtokenflow.multiview.pipeline import Noise, SamplingConfig, denoise, generate
 
 VIEWS = 6
@@ -143,6 +144,30 @@ def test_half_precision_bin_files(folder: Path) -> None:
     kinds = {half.prompts.dtype, half.unet.conv_in.weight.dtype, codec.vae.dtype, encoder.encoder.dtype}
     assert kinds == {torch.bfloat16}
     assert encoder.normalizer.mean.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_generates_from_the_same_levels(folder: Path, dtype: torch.dtype) -> None:
+    """Weights in half precision; the input's 8 bits reach codec and encoder unchanged, as numbers k / 255."""
+    levels = torch.arange(256).repeat(3).view(1, 16, 16, 3)
+    seen: list[Tensor] = []
+
+    class Watched(VaeCodec):
+        def condition(self, front: Tensor) -> Tensor:
+            seen.append(to_levels(front))
+            return super().condition(front)
+
+    pictures = []
+    for kind in (torch.float32, dtype):
+        prior = load_era3d(folder, strict=False, dtype=kind)
+        codec: Any = prior.codec
+        watched = replace(prior, codec=Watched(codec.vae, codec.views))
+        run = generate(watched, levels / 255, SamplingConfig(steps=3), torch.Generator().manual_seed(0))
+        assert run.rgb.dtype == run.normal.dtype == torch.float32
+        pictures.append(run.rgb)
+    assert all(torch.equal(got.permute(0, 2, 3, 1), levels.to(torch.uint8)) for got in seen)
+    assert len(seen) == 2
+    assert (pictures[1] - pictures[0]).abs().mean() < 0.01  # measured 0.0004 and 0.003
 
 
 def test_half_precision_variant_names(folder: Path) -> None:

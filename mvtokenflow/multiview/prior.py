@@ -53,7 +53,8 @@ class MultiviewPrior:
         unet: the denoiser. Where it was trained with guidance, its unconditional input is zero class labels
             and a zero condition with the same prompts.
         scheduler: a diffusers scheduler; the sampler takes its configuration, never its state.
-        codec, image_encoder: see the protocols; on the device and of the type of `unet`.
+        codec, image_encoder: see the protocols; on the device and of the type of `unet`. Pictures come to them
+            in float32 at least, and they convert.
         prompts: (2, V, L, D) text or learned embedding of each domain and view.
         cameras: the V views, picture size S.
         size: S, the side of the pictures in pixels.
