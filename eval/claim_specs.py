@@ -69,7 +69,24 @@ MEASURES: Mapping[str, Measure] = {
         _measure("warp", "warp error of novel views", "lower", 2, NOVEL_VIEWS, floor=_FLOOR),
         _measure("clip_views", "CLIP between views", "higher", 3, _BETWEEN),
         _measure("clip_toy_views", "CLIP-toy between views", "higher", 3, _BETWEEN),
-        _measure("flow_epe", "flow end-point error", "lower", 2, NOVEL_VIEWS, " px"),
+        _measure(
+            "flow_epe_input",
+            "flow end-point error of the input view",
+            "lower",
+            2,
+            _INPUT,
+            " px",
+            metric="flow_epe",
+        ),
+        _measure(
+            "flow_epe_novel",
+            "flow end-point error of novel views",
+            "lower",
+            2,
+            NOVEL_VIEWS,
+            " px",
+            metric="flow_epe",
+        ),
         _measure("normal_deg", "normal error", "lower", 1, NOVEL_VIEWS, "°"),
     )
 }
@@ -144,7 +161,7 @@ CLAIMS: Mapping[str, Claim] = {
             where="section 4.3; figure 5 (b) against (d)",
             part="the flow loss",
             against="no-flow-loss",
-            primary=("flow_epe",),
+            primary=("flow_epe_input", "flow_epe_novel"),
         ),
         Claim(
             key="normal-consistency",

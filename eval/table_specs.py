@@ -91,6 +91,7 @@ TABLES: Mapping[str, TableSpec] = {
                 _novel("lpips", "LPIPS novel", "lower", 4),
                 _novel("psnr", "PSNR novel", "higher", 2),
                 _novel("warp", "Warp novel", "lower", 2),
+                _input("flow_epe", "Flow EPE input px", "lower", 2),
                 _novel("flow_epe", "Flow EPE px", "lower", 2),
                 _novel("normal_deg", "Normal °", "lower", 1),
             ),
