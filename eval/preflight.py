@@ -196,11 +196,14 @@ def _sizes(sizes: set[tuple[int, int]]) -> str:
     return ", ".join(f"{w}x{h}" for w, h in sorted(sizes)[:3])
 
 
-def check_silhouettes(pairs: Sequence[ViewPair]) -> list[Finding]:
+def check_silhouettes(pairs: Sequence[ViewPair], rendered_here: bool = False) -> list[Finding]:
     """Whether each predicted view looks most like its own reference view, and what its background is.
 
     Args:
         pairs: the novel views of one object; one alone has nothing to be confused with.
+        rendered_here: by a method that was told the cameras. Then two views that look like one and the same
+            reference are no reason to refuse: wrong azimuths and mirrors exchange views, while a poor result
+            has sides that look like its front.
     """
     findings: list[Finding] = []
     if not pairs:
@@ -224,11 +227,14 @@ def check_silhouettes(pairs: Sequence[ViewPair]) -> list[Finding]:
         masks.append(silhouettes(clip))
     if len(pairs) < 2:
         return findings
-    for mix in misplaced_views(view_confusion(masks, theirs), margin=SILHOUETTE_MARGIN):
+    mixed = misplaced_views(view_confusion(masks, theirs), margin=SILHOUETTE_MARGIN)
+    looks = dict(enumerate(range(len(pairs)))) | {mix.view: mix.looks_like for mix in mixed}
+    exchanged = len(set(looks.values())) == len(looks)
+    for mix in mixed:
         own, other = pairs[mix.view], pairs[mix.looks_like]
         findings.append(
             Finding(
-                severity="refuse",
+                severity="note" if rendered_here and not exchanged else "refuse",
                 where=str(own.prediction[0].parent),
                 problem=f"silhouettes match reference {other.view} (IoU {mix.other_iou:.2f}) better than "
                 f"{own.view} ({mix.own_iou:.2f})",
@@ -324,10 +330,13 @@ def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: boo
     raise ProtocolError(f"{shown}{more} ({protocol.name} is strict; --force scores anyway and records this)")
 
 
-def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol) -> Plan:
+def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol, rendered_here: bool = False) -> Plan:
     """Pair the renderings of one run, `<folder>/<view>/<n>.png`, with a scene's reference pictures.
 
     A view that was not rendered, or has no reference, is left out and noted: its metrics will be missing.
+
+    Args:
+        rendered_here: see `check_silhouettes`.
 
     Raises:
         DataError, ProtocolError: as for a folder.
@@ -359,5 +368,6 @@ def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol) -> Pl
                     composite=False,
                 )
             )
-    findings.extend(check_silhouettes([p for p in pairs if p.view != INPUT_VIEW and p.reference]))
+    novel = [pair for pair in pairs if pair.view != INPUT_VIEW and pair.reference]
+    findings.extend(check_silhouettes(novel, rendered_here))
     return Plan(pairs={name: pairs}, findings=findings, absent=())

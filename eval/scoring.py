@@ -149,7 +149,11 @@ def score_runs(
     for run in runs:
         try:
             plan = plan_run(
-                run.folder / "pred", run.manifest.scene, Path(run.manifest.reference_root), settings.protocol
+                run.folder / "pred",
+                run.manifest.scene,
+                Path(run.manifest.reference_root),
+                settings.protocol,
+                rendered_here=run.manifest.source == "native",
             )
             refuse_if_strict(plan.findings, settings.protocol, options.force or run.manifest.source == "oracle")
             plans[str(run.folder)] = plan
