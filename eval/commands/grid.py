@@ -35,7 +35,7 @@ Full = Annotated[
     bool, typer.Option("--full", help="All scenes instead of the quick selection, with three seeds.")
 ]
 
-QUICK_SCENES = 4  # of toy4d: about 14 minutes on two cores from an empty cache, reckoned from stages
+QUICK_SCENES = 4  # of toy4d: 8 minutes on two free cores from an empty cache
 FULL_SEEDS = "0,1,2"
 
 
