@@ -121,7 +121,7 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     out: a baseline holds what it has seen.
     """
     repeats = []
-    for jobs, threads in ((1, 1), (max(2, options.jobs), 2)):
+    for jobs, threads in ((max(2, options.jobs), 1), (1, 2)):  # as many threads in all
         with tempfile.TemporaryDirectory(dir=_made(runs)) as scratch:
             how = Options(device=options.device, jobs=jobs, weights=options.weights, threads=threads)
             repeats.append(measure_recipe(recipe, Path(scratch), how, report))
