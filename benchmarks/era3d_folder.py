@@ -1,8 +1,9 @@
 """A checkpoint folder in Era3D's public layout with random weights, of the full size or any other.
 
 Random weights cost what trained ones do, but draw no object, and without one there is nothing to reconstruct.
-`show_input_in_vae` and `show_input_in_unet` therefore set a few channels of the network and of the autoencoder such that the input picture
-comes out in all views, with more contrast; everything else stays random and is computed as ever.
+`show_input_in_vae` and `show_input_in_unet` therefore set a few channels of the network and of the autoencoder
+such that the input picture comes out in all views, with more contrast; everything else stays random and is
+computed as ever.
 """
 
 import gc
