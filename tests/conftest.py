@@ -123,6 +123,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads[1])
 
 
+@pytest.fixture
+def no_tf32() -> Iterator[None]:
+    """On a GPU, float32 is float32."""
+    import torch
+
+    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matrices.allow_tf32, convolutions.allow_tf32
+    matrices.allow_tf32 = convolutions.allow_tf32 = False
+    yield
+    matrices.allow_tf32, convolutions.allow_tf32 = before
+
+
 @pytest.fixture(scope="session")
 def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prior of the shipped structure, narrow and untrained: it gives its mean pictures, a grey ball."""

@@ -5,7 +5,6 @@ exponentials of gsplat's kernels.
 """
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,9 @@ from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.usefixtures("exact"),
+    pytest.mark.usefixtures("no_tf32"),
 ]
 DEVICE = "cuda"
-
-
-@pytest.fixture
-def exact() -> Iterator[None]:
-    """No TF32."""
-    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matrices.allow_tf32, convolutions.allow_tf32
-    matrices.allow_tf32 = convolutions.allow_tf32 = False
-    yield
-    matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
