@@ -136,7 +136,8 @@ GAINS = {
     "fvd_c4d_input": 0.2,
     "warp": 0.2,
     "clip_toy_views": 0.0,
-    "flow_epe": 0.2,
+    "flow_epe_input": 0.2,
+    "flow_epe_novel": 0.2,
     "normal_deg": 0.2,
 }
 

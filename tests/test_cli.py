@@ -24,7 +24,7 @@ from mvtokenflow.eval.protocols import PROTOCOLS
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 VERBS = (
     *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
-    *("ablate", "protocols", "doctor"),
+    *("ablate", "claims", "protocols", "doctor"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
     *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
 )
