@@ -228,7 +228,7 @@ def check_silhouettes(pairs: Sequence[ViewPair], rendered_here: bool = False) ->
     if len(pairs) < 2:
         return findings
     mixed = misplaced_views(view_confusion(masks, theirs), margin=SILHOUETTE_MARGIN)
-    looks = dict(enumerate(range(len(pairs)))) | {mix.view: mix.looks_like for mix in mixed}
+    looks = {view: view for view in range(len(pairs))} | {mix.view: mix.looks_like for mix in mixed}
     exchanged = len(set(looks.values())) == len(looks)
     for mix in mixed:
         own, other = pairs[mix.view], pairs[mix.looks_like]

@@ -4,12 +4,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from mvtokenflow.splat.views import MultiviewVideo
 
 ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the checkout on sys.path, where our `datasets/` would shadow Hugging Face's.
@@ -133,6 +136,27 @@ def no_tf32() -> Iterator[None]:
     matrices.allow_tf32 = convolutions.allow_tf32 = False
     yield
     matrices.allow_tf32, convolutions.allow_tf32 = before
+
+
+@pytest.fixture(scope="session")
+def toy() -> "MultiviewVideo":
+    """Three frames of a toy at 64 px in six views, with normals and a flow that says it stands still."""
+    import torch
+
+    from mvtokenflow.datasets.toy4d.dataset import render_scene
+    from mvtokenflow.datasets.toy4d.stream import six_views
+    from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+
+    frames, size = 3, 64
+    seen = render_scene("fish-01", six_views(size), [n / (frames - 1) for n in range(frames)], samples=2)
+    alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
+    return MultiviewVideo(
+        rgb=torch.from_numpy(seen.rgb).float().clamp(0, 1),
+        alpha=alpha,
+        cameras=six_views(size),
+        normals=torch.from_numpy(seen.normal).float(),
+        flow=ViewFlow(view=0, flow=torch.zeros(frames - 1, size, size, 2), visible=alpha[:-1, 0, ..., 0] > 0.5),
+    )
 
 
 @pytest.fixture(scope="session")

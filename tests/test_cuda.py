@@ -29,7 +29,7 @@ from mvtokenflow.multiview.training_data import Views
 from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.pipeline import run
 from mvtokenflow.splat.training_config import StageConfig
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.video import Clip
 
 pytestmark = [
@@ -110,21 +110,6 @@ def test_network(dtype: torch.dtype, tolerance: float) -> None:
 FRAMES, SIZE = 3, 64
 # `generate` makes 2 of the toy's frames without a controller and 3, one between two keyframes, with one.
 SAMPLING = SamplingConfig(steps=3, eta=0.0, guidance=1.0, timesteps=(999, 400, 0), chunk=2)
-
-
-@pytest.fixture(scope="module")
-def toy() -> MultiviewVideo:
-    """Three frames of a toy in six views, with normals and a flow that says it stands still."""
-    times = [n / (FRAMES - 1) for n in range(FRAMES)]
-    seen = render_scene("fish-01", six_views(SIZE), times, samples=2)
-    alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
-    return MultiviewVideo(
-        rgb=torch.from_numpy(seen.rgb).float().clamp(0, 1),
-        alpha=alpha,
-        cameras=six_views(SIZE),
-        normals=torch.from_numpy(seen.normal).float(),
-        flow=ViewFlow(view=0, flow=torch.zeros(FRAMES - 1, SIZE, SIZE, 2), visible=alpha[:-1, 0, ..., 0] > 0.5),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.datasets.toy4d.dataset import render_scene
-from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat import losses
 from mvtokenflow.splat.density import DensityConfig
 from mvtokenflow.splat.field import DynamicField, FieldConfig, render_gaussians
@@ -25,7 +23,7 @@ from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.rasterize import RasterizeMode, RenderMode, rasterize
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.splat.training_config import ReconstructionConfig, StageConfig
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.splat.views import MultiviewVideo
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -253,23 +251,6 @@ def test_skinning() -> None:
 
 
 # ---- reconstruction ----
-
-FRAMES, SIZE = 3, 64
-
-
-@pytest.fixture(scope="module")
-def toy() -> MultiviewVideo:
-    """Three frames of a toy in six views, with normals and a flow that says it stands still."""
-    times = [n / (FRAMES - 1) for n in range(FRAMES)]
-    seen = render_scene("fish-01", six_views(SIZE), times, samples=2)
-    alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
-    return MultiviewVideo(
-        rgb=torch.from_numpy(seen.rgb).float().clamp(0, 1),
-        alpha=alpha,
-        cameras=six_views(SIZE),
-        normals=torch.from_numpy(seen.normal).float(),
-        flow=ViewFlow(view=0, flow=torch.zeros(FRAMES - 1, SIZE, SIZE, 2), visible=alpha[:-1, 0, ..., 0] > 0.5),
-    )
 
 
 STEPS = 24
