@@ -109,8 +109,8 @@ def mini() -> MethodConfig:
         square=SquareConfig(size=64, crop_size=56),  # the size of its objects, 7/8 of the picture
         stride=2,
         sampling=replace(small_sampling(6), chunk=4),  # more steps change its pictures by less than 0.1 dB
-        # Attention outputs of the six steps after the first differ between poses by up to a half: carried there,
-        # a keyframe's tokens say its pose (docs/prior.md).
+        # The first step alone: attention outputs of the later ones differ between poses by up to a half, and
+        # a keyframe's tokens would say its pose (docs/prior.md).
         token_flow=TokenFlowConfig(interval=4, tau=1 / 6),
         flow="dis",
         # Generated views disagree: twice the steps fit them better and the object 0.15 dB worse.
