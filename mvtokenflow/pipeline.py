@@ -274,9 +274,10 @@ class _Stages:
     def refined(self, coarse: DynamicField) -> DynamicField:
         """Stage 3: from new views, or without regeneration from those of stage 1."""
         video = self.views()
-        if self.config.regeneration:
+        tokens = self.config.tokens(second_pass=True)
+        # Without propagation the second pass, from the same noise, would draw the first one's views again.
+        if self.config.regeneration and tokens != self.config.tokens(second_pass=False):
             first, interval = video, self.config.token_flow.interval
-            tokens = self.config.tokens(second_pass=True)
             video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
         with self._stage("refined", lambda: self._fitted_from(video, coarse)):
             return refine(

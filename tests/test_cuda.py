@@ -344,7 +344,7 @@ def test_method_end_to_end(tmp_path: Path) -> None:
         small,
         stride=1,
         sampling=replace(small.sampling, timesteps=(999, 400, 100)),
-        token_flow=replace(small.token_flow, interval=2),
+        token_flow=replace(small.token_flow, interval=2, tau=0.5),
         reconstruction=replace(
             small.reconstruction,
             static=stage,

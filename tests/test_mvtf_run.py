@@ -54,6 +54,7 @@ def few(prior_file: Path) -> list[str]:
         "stride=1",
         "sampling.timesteps=999,100",
         "token_flow.interval=2",
+        "token_flow.tau=0.5",
         "reconstruction.static.iterations=3",
         "reconstruction.coarse.iterations=3",
         "reconstruction.refine.iterations=3",

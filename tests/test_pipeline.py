@@ -39,7 +39,7 @@ def config(prior_file: Path) -> MethodConfig:
         prior=str(prior_file),
         sampling=replace(small.sampling, timesteps=(999, 100)),
         stride=1,
-        token_flow=replace(small.token_flow, interval=2),
+        token_flow=replace(small.token_flow, interval=2, tau=0.5),
         reconstruction=replace(
             small.reconstruction, static=few, coarse=few, refine=few, points=200, field=field
         ),
@@ -117,6 +117,18 @@ def test_every_switch_changes_the_settings_and_names_another_run(part: str, conf
         tokens = changed.tokens(second)
         assert tokens.propagation == ("none" if part in ("flow", "propagation") else propagated)
         assert (tokens.enlarged == "off") == (part == "enlarged-attention")
+
+
+def test_what_flow_does_not_change_is_not_generated_twice(
+    clip: Clip, config: MethodConfig, tmp_path: Path
+) -> None:
+    """Without propagation both passes draw the same views from the same noise."""
+    bare = without(config, "propagation")
+    assert bare.tokens(second_pass=True) == bare.tokens(second_pass=False)
+    result = run(clip, bare, tmp_path / "a", 0)
+    assert [cost.stage for cost in result.costs] == ["views", "coarse", "refined"]
+    run(clip, without(bare, "regeneration"), tmp_path / "b", 0)
+    assert _state(tmp_path / "a") == _state(tmp_path / "b")
 
 
 def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
