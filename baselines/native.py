@@ -20,8 +20,9 @@ from mvtokenflow.errors import DataError, WeightsMissingError
 from mvtokenflow.files import choose
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import six_cameras
-from mvtokenflow.pipeline import COSTS_FILE, GivenViews, Input, load_prior, prior_name, run
+from mvtokenflow.pipeline import COSTS_FILE, GivenViews, Input, run
 from mvtokenflow.placement import cameras_in_field
+from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.store import StageStore

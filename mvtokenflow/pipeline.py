@@ -20,27 +20,24 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mvtokenflow.config import SMALL_PRIOR, MethodConfig
+from mvtokenflow.config import MethodConfig
 from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
-from mvtokenflow.errors import ConfigError, WeightsMissingError
+from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import canonical_json, digest, sha256_file, write_json, write_text
 from mvtokenflow.flow import visible
 from mvtokenflow.flow_estimate import FlowEstimator, estimate_flow, load_estimator
 from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
-from mvtokenflow.multiview.checkpoint import find_checkpoint, load_era3d
 from mvtokenflow.multiview.pipeline import generate
 from mvtokenflow.multiview.preprocess import Crop, square_clip
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.small_prior import WEIGHTS as SMALL_PRIOR_WEIGHTS
-from mvtokenflow.multiview.small_prior import load_small_prior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.progress import Progress
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
@@ -169,46 +166,6 @@ def prepare(clip: Clip, config: MethodConfig) -> Input:
         times=torch.tensor(kept, dtype=torch.float32) / last,
         crop=squares.crops[0],
     )
-
-
-def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
-    """The prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
-
-    Raises:
-        WeightsMissingError: it is not here; says how to get it.
-    """
-    file = small_prior_file(config.prior)
-    if file is not None:
-        return load_small_prior(file, device=device)
-    kind = torch.float16 if torch.device(device).type == "cuda" else torch.float32
-    return load_era3d(find_checkpoint(config.prior), dtype=kind, device=device)
-
-
-def prior_name(config: MethodConfig) -> str:
-    """What identifies the prior in records: the sha256 of a small prior's file, or the name of the others.
-
-    Raises:
-        WeightsMissingError: no such file.
-    """
-    file = small_prior_file(config.prior)
-    if file is None:
-        return config.prior
-    if not file.is_file():
-        raise WeightsMissingError(f"{file}: no prior there; reinstall, or train one: `mvtf train-prior -o DIR`")
-    return _sha256(file, file.stat().st_mtime_ns)
-
-
-def small_prior_file(prior: str) -> Path | None:
-    """The weights file that `MethodConfig.prior` names, None if it names a checkpoint of Era3D's layout."""
-    if prior == SMALL_PRIOR:
-        return SMALL_PRIOR_WEIGHTS
-    return Path(prior) if prior.endswith(".safetensors") else None
-
-
-@cache
-def _sha256(file: Path, changed: int) -> str:
-    """Tables ask for the prior's name once per cell."""
-    return sha256_file(file)
 
 
 def input_flow(given: Input, estimator: FlowEstimator) -> ViewFlow:

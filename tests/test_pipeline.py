@@ -13,7 +13,8 @@ from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.errors import ConfigError, WeightsMissingError
 from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.pipeline import input_flow, prepare, prior_name, run
+from mvtokenflow.pipeline import input_flow, prepare, run
+from mvtokenflow.priors import prior_name
 from mvtokenflow.splat.training_config import StageConfig
 from mvtokenflow.video import Clip
 

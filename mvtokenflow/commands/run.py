@@ -105,8 +105,8 @@ def run(
     """
     check_device(device)
     from mvtokenflow.errors import ConfigError
-    from mvtokenflow.pipeline import prior_name
     from mvtokenflow.pipeline import run as run_method
+    from mvtokenflow.priors import prior_name
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.splat.export import ExportView, check_video
     from mvtokenflow.splat.io import save_field

@@ -1,0 +1,53 @@
+"""The multiview prior that a configuration names: where its weights are, what identifies them, loading."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from mvtokenflow.config import SMALL_PRIOR, MethodConfig
+from mvtokenflow.errors import WeightsMissingError
+from mvtokenflow.files import sha256_file
+from mvtokenflow.multiview.checkpoint import find_checkpoint, load_era3d
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.small_prior import WEIGHTS, load_small_prior
+
+
+def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
+    """The prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
+
+    Raises:
+        WeightsMissingError: it is not here; says how to get it.
+    """
+    file = small_prior_file(config.prior)
+    if file is not None:
+        return load_small_prior(file, device=device)
+    kind = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+    return load_era3d(find_checkpoint(config.prior), dtype=kind, device=device)
+
+
+def prior_name(config: MethodConfig) -> str:
+    """What identifies the prior in records: the sha256 of a small prior's file, or the name of the others.
+
+    Raises:
+        WeightsMissingError: no such file.
+    """
+    file = small_prior_file(config.prior)
+    if file is None:
+        return config.prior
+    if not file.is_file():
+        raise WeightsMissingError(f"{file}: no prior there; reinstall, or train one: `mvtf train-prior -o DIR`")
+    return _sha256(file, file.stat().st_mtime_ns)
+
+
+def small_prior_file(prior: str) -> Path | None:
+    """The weights file that `MethodConfig.prior` names, None if it names a checkpoint of Era3D's layout."""
+    if prior == SMALL_PRIOR:
+        return WEIGHTS
+    return Path(prior) if prior.endswith(".safetensors") else None
+
+
+@cache
+def _sha256(file: Path, changed: int) -> str:
+    """Tables ask for the prior's name once per cell."""
+    return sha256_file(file)
