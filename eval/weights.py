@@ -62,6 +62,12 @@ def _missing(weights: Weights, where: str) -> WeightsMissingError:
     )
 
 
+def _shown(path: Path) -> str:
+    """A path as pages may print it: not naming the home folder of whoever made them."""
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
 def _model_in(folder: Path) -> Path:
     """The weights file of a local model folder."""
     present = [folder / name for name in _FOLDER_MODELS if (folder / name).is_file()]
@@ -98,7 +104,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
             return folder / file.filename
     if weights.shipped is not None and (PACKAGE / weights.shipped).is_file():
         return PACKAGE / weights.shipped
-    raise _missing(weights, f"{folder / weights.files[0].filename} is not there")
+    raise _missing(weights, f"{_shown(folder / weights.files[0].filename)} is not there")
 
 
 def _identify(weights: Weights, path: Path) -> PinnedFile:

@@ -113,6 +113,16 @@ def test_missing_weights_say_what_where_and_how(name: str, folder: Path, offline
     assert not folder.exists()  # looking creates nothing
 
 
+def test_reasons_that_pages_print_do_not_name_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "somebody"))
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "somebody" / "w"))
+    with pytest.raises(WeightsMissingError, match=r"^lpips-vgg: ~/w/\S+ is not there") as caught:
+        weights.resolve("lpips-vgg")
+    assert "somebody" not in str(caught.value)
+
+
 def test_status_of_an_empty_machine(folder: Path, offline: None) -> None:
     states = weights.status()
     assert [state.weights.name for state in states] == list(WEIGHTS)
