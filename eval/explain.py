@@ -13,22 +13,19 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 
-def explain_cell(request: Request, spec: TableSpec, metric: str) -> dict[str, Any]:
-    """Everything behind the cell of the request's only method in the column of `metric`.
+def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]:
+    """Everything behind the cell of the request's only method in the column that `column_named` finds.
 
     Raises:
-        ConfigError: the table has no such column.
+        ConfigError: the table has no such column, or several.
         DataError: the prediction changed since it was scored.
     """
-    column = next((column for column in spec.columns if column.metric == metric), None)
-    if column is None:
-        raise ConfigError(
-            f"{spec.name} has no column {metric}; it has {', '.join(c.metric for c in spec.columns)}"
-        )
+    column = column_named(spec, name)
     table = tabulate(request, spec, [], quoted=False)
-    index = [c.key for c in table.columns].index(metric) if metric in {c.key for c in table.columns} else None
-    if index is None:
-        raise ConfigError(f"protocol {request.protocol.name} does not measure {metric}")
+    titles = [(shown.key, shown.title) for shown in table.columns]
+    if (column.metric, column.title) not in titles:
+        raise ConfigError(f"protocol {request.protocol.name} does not measure {column.title}")
+    index = titles.index((column.metric, column.title))
     cell = table.rows[0].cells[index]
     return {
         "value": None if cell.value is None else plain(cell.value),
@@ -38,6 +35,23 @@ def explain_cell(request: Request, spec: TableSpec, metric: str) -> dict[str, An
         "signature": list(table.columns[index].signatures),
         "runs": [_run(run, column, request) for run in scored_runs(request)],
     }
+
+
+def column_named(spec: TableSpec, name: str) -> ColumnSpec:
+    """A column by its title, in any case, or by the key of its metric where only one column shows that.
+
+    Raises:
+        ConfigError: there is none, or several.
+    """
+    titled = [column for column in spec.columns if column.title.lower() == name.lower()]
+    found = titled or [column for column in spec.columns if column.metric == name]
+    if not found:
+        known = ", ".join(f"{column.metric} ({column.title})" for column in spec.columns)
+        raise ConfigError(f"{spec.name} has no column {name}; it has {known}")
+    if len(found) > 1:
+        several = " and ".join(f"'{column.title}'" for column in found)
+        raise ConfigError(f"{spec.name} shows {name} in several columns; name one: {several}")
+    return found[0]
 
 
 def _run(run: Run, column: ColumnSpec, request: Request) -> dict[str, Any]:

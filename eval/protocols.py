@@ -271,7 +271,7 @@ _CLIP_TOY: tuple[MetricSpec, ...] = (
 _ALL = (
     Protocol(
         name="c4d-v1",
-        summary="what the Consistent4D scripts gave when they were published, to their last digits",
+        summary="what the Consistent4D scripts gave when they were published, but for SSIM in float64",
         source="yanqinJiang/Consistent4D evaluation/ at e6d3e258 with torchmetrics 1.3, numpy < 2.2",
         size=512,
         strict=False,

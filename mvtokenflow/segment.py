@@ -34,7 +34,7 @@ def load_segmenter() -> Segmenter:
         rembg = import_module("rembg")
     except (ImportError, SystemExit) as error:  # without onnxruntime rembg ends the process
         raise ConfigError(
-            "segmenting needs rembg, which is not installed; run `pip install 'mvtokenflow[segment]'`, or give "
+            "segmenting needs rembg, which is not installed; run `pip install 'rembg[cpu]'`, or give "
             "a mask or a clip with alpha"
         ) from error
     try:

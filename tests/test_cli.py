@@ -19,7 +19,10 @@ import mvtokenflow
 from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
+from mvtokenflow.eval.commands.common import options
+from mvtokenflow.eval.commands.grid import request_of
 from mvtokenflow.eval.protocols import PROTOCOLS
+from mvtokenflow.eval.table_specs import TABLES
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 VERBS = (
@@ -128,6 +131,7 @@ def test_the_list_of_verbs_above_is_whole(cli: Any) -> None:
         (["table1", "--methods", "white", "--import", "white=x"], "two rows named white"),
         (["explain", "tabel1", "white", "lpips"], "Did you mean 'table1'?"),
         (["explain", "table1", "white", "lpipss"], "table1 has no column lpipss"),
+        (["explain", "table3", "white", "flow_epe"], "name one: 'Flow EPE input px' and 'Flow EPE px'"),
         (["align", "x"], "align needs either --gt FOLDER or --dataset toy4d"),
         (["align", "x", "--dataset", "consistent4d"], "only toy4d can be rendered from anywhere"),
         (["datasets", "list", "nowhere"], "no dataset 'nowhere'"),
@@ -235,6 +239,28 @@ def test_explain_takes_a_cell_apart_and_notices_a_changed_prediction(
     assert outcome.code == 2
     assert "changed since it was rendered" in outcome.err
     assert "delete the run folder" in outcome.err
+
+
+def test_columns_are_named_by_title_or_by_a_metric_that_one_column_shows() -> None:
+    from mvtokenflow.eval.explain import column_named
+
+    table3 = TABLES["table3"]
+    assert column_named(table3, "lpips").views == ("input",), "a title in another case comes first"
+    assert column_named(table3, "lpips NOVEL").views == column_named(table3, "warp").views
+    assert column_named(table3, "Flow EPE px").metric == "flow_epe"
+
+
+def test_without_scenes_toy4d_is_quick_and_any_other_dataset_whole(layout: Any, tmp_path: Path) -> None:
+    def scenes(dataset: str, full: bool) -> list[str]:
+        grid = {"dataset": dataset, "root": None, "scenes": None, "full": full, "runs": tmp_path}
+        asked: Any = grid | {"methods": "white", "seeds": None, "protocol": None}
+        return list(request_of("table1", options("cpu", 1, None), **asked).scenes)
+
+    mine = layout(tmp_path / "mine", objects=tuple("abcdefg"), views=("",), frames=1)
+    assert scenes(str(mine), full=False) == scenes(str(mine), full=True)
+    assert len(scenes(str(mine), full=False)) == 7
+    assert len(scenes("toy4d", full=False)) == 4
+    assert len(scenes("toy4d", full=True)) == 24
 
 
 def test_report_needs_runs_and_builds_from_records_alone(cli: Any, grid: list[object], tmp_path: Path) -> None:

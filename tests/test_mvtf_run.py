@@ -215,7 +215,7 @@ def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
     monkeypatch.setitem(sys.modules, "rembg", None)
     code, _, talk = mvtf(*given, "--segment")
     assert code == 2
-    assert "pip install 'mvtokenflow[segment]'" in talk
+    assert "pip install 'rembg[cpu]'" in talk
     assert not (tmp_path / "out").exists()
 
 

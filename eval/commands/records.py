@@ -80,7 +80,7 @@ def report(
 def explain(
     table: TableName,
     method: Annotated[str, typer.Argument(help="Row.")],
-    metric: Annotated[str, typer.Argument(help="Metric key of the column, e.g. lpips.")],
+    column: Annotated[str, typer.Argument(help="Its title, e.g. 'LPIPS novel', or its metric, e.g. lpips.")],
     dataset: DatasetName = "toy4d",
     root: DatasetRoot = None,
     scenes: Scenes = None,
@@ -115,13 +115,13 @@ def explain(
         preset=preset,
         full=full,
     )
-    document = explain_cell(request, table_named(table), metric)
+    document = explain_cell(request, table_named(table), column)
     if as_json:
         print_json(document)
         return
     from rich.console import Console
 
-    Console().print(tree(f"{table} / {method} / {metric}", document))
+    Console().print(tree(f"{table} / {method} / {column}", document))
 
 
 def regress(

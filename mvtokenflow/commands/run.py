@@ -77,7 +77,7 @@ def run(
     mask: Mask = None,
     segment: Annotated[
         bool,
-        typer.Option("--segment", help="Cut the object out here; needs `pip install 'mvtokenflow[segment]'`."),
+        typer.Option("--segment", help="Cut the object out here; needs `pip install 'rembg[cpu]'`."),
     ] = False,
     preset: Annotated[str, typer.Option(help="mini (two CPU cores) or paper (GPU).")] = "mini",
     without: Parts = None,
