@@ -113,23 +113,23 @@ R = TypeVar("R", bound=_Record)
 
 
 class Log(Generic[R]):
-    """An append-only file of records, one JSON line each; a torn last line (kill −9) is dropped on reading."""
+    """An append-only file of records, one JSON line each, with one writer at a time.
+
+    A last line without its end is either torn (kill −9) or being written right now. Reading leaves it out and
+    leaves it alone; the next writer removes it.
+    """
 
     def __init__(self, path: Path, parse: Callable[[str], R]) -> None:
         self.path = path
         self._parse = parse
 
     def read(self) -> list[R]:
-        """All whole records in the order written; truncates a torn last line in the file."""
+        """All whole records in the order written; the file stays as it is."""
         if not self.path.is_file():  # a device has no end to read to
             return []
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            with self.path.open("r+b") as stream:
-                stream.truncate(whole)
         records = []
-        for number, line in enumerate(data[:whole].splitlines(), 1):
+        for number, line in enumerate(data[: _whole(data)].splitlines(), 1):
             try:
                 records.append(self._parse(line.decode()))
             except (ValueError, TypeError, AttributeError) as error:
@@ -139,12 +139,27 @@ class Log(Generic[R]):
         return records
 
     def append(self, records: Sequence[R]) -> None:
-        """Write whole lines and fsync before returning."""
+        """Write whole lines and fsync before returning; a torn last line of an earlier writer is removed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._mend()
         with self.path.open("ab") as stream:
             stream.write("".join(record.to_json() + "\n" for record in records).encode())
             stream.flush()
             os.fsync(stream.fileno())
+
+    def _mend(self) -> None:
+        if not self.path.is_file() or not self.path.stat().st_size:
+            return
+        with self.path.open("r+b") as stream:
+            stream.seek(-1, os.SEEK_END)  # nearly always whole: then nothing else is read
+            if stream.read() != b"\n":
+                stream.seek(0)
+                stream.truncate(_whole(stream.read()))
+
+
+def _whole(data: bytes) -> int:
+    """Bytes up to the end of the last whole line."""
+    return data.rfind(b"\n") + 1
 
 
 def row_log(folder: Path) -> Log[Row]:
