@@ -61,6 +61,7 @@ def request_of(
     from mvtokenflow.baselines.method import Setup
     from mvtokenflow.eval.runs import stages_folder
     from mvtokenflow.eval.tabulate import Request
+    from mvtokenflow.eval.words import seeds_named
 
     data, chosen_scenes = _scenes(dataset, root, scenes, full)
     setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
@@ -69,7 +70,7 @@ def request_of(
         dataset=data,
         methods=_methods(names, imports, setup),
         scenes=chosen_scenes,
-        seeds=_numbers(seeds if seeds is not None else FULL_SEEDS if full else "0"),
+        seeds=seeds_named(seeds if seeds is not None else FULL_SEEDS if full else "0"),
         root=runs,
         protocol=_protocol(table, data.name, protocol),
         shard=_shard(shard),
@@ -79,18 +80,14 @@ def request_of(
 
 def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":
     from mvtokenflow.datasets.catalogue import open_dataset
-    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.eval.words import scenes_named
 
     data = open_dataset(dataset, root)
-    known = list(data.scene_names())
     if scenes is None:
+        known = list(data.scene_names())
         quick = data.name == "toy4d" and not full
         return data, _spread(known, QUICK_SCENES) if quick else known
-    wanted = known if scenes == "all" else list(dict.fromkeys(scenes.split(",")))
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise ConfigError(f"{data.name} has no scene {', '.join(unknown)}. Known: {', '.join(known)}")
-    return data, wanted
+    return data, scenes_named(data, scenes)
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
@@ -135,15 +132,6 @@ def _methods(names: Sequence[str], imports: Sequence[str] | None, setup: "Setup"
     if twice:
         raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
     return methods
-
-
-def _numbers(text: str) -> list[int]:
-    from mvtokenflow.errors import ConfigError
-
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ConfigError(f"--seeds {text}: write whole numbers from 0 on, for example 0,1,2")
-    return list(dict.fromkeys(map(int, parts)))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -115,18 +115,20 @@ def run(app: Callable[[], None]) -> None:
     """Run a command line: what the user can fix is one sentence on stderr and exit code 2."""
     try:
         app()
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        _fail(f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again")
     except Exception as error:
-        from mvtokenflow.errors import UserError
-
-        if not isinstance(error, UserError):
+        sentence = sentence_of(error)
+        if sentence is None:
             raise
-        _fail(str(error))
+        say(f"error: {sentence}")
+        sys.exit(2)
 
 
-def _fail(sentence: str) -> None:
-    typer.echo(f"error: {sentence}", err=True)
-    sys.exit(2)
+def sentence_of(error: Exception) -> str | None:
+    """What an error tells the user to fix; None for those that are nobody's fault but the program's."""
+    from mvtokenflow.errors import UserError
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
+        return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again"
+    return None
