@@ -28,7 +28,7 @@ from typing import Any
 from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose, digest, frame_files, sha256_file, write_json
+from mvtokenflow.files import cache_root, choose, digest, digest_json, frame_files, sha256_file, write_json
 from mvtokenflow.pictures import check_file
 from mvtokenflow.video import read_clip, read_on_white, write_png
 
@@ -81,7 +81,7 @@ class FolderDataset:
         """
         source = choose("scene", name, _find(self.path))
         angles = _read_angles(source)
-        folder = _materialise(name, source, self.cache or cache_root())
+        folder, sources = _materialise(name, source, self.cache or cache_root())
         views = [
             View(name=view, frames=frame_files(folder / view), **angles[view])
             for view in ("input", *source.views)
@@ -92,7 +92,12 @@ class FolderDataset:
             input=views[0],
             views=views[1:] or _standard_views(),
             root=folder,
+            content=digest_json({"sources": sources, "cameras": _stated_cameras(views)}),
         )
+
+
+def _stated_cameras(views: Sequence[View]) -> dict[str, Any]:
+    return {view.name: view.cameras.to_dict() for view in views if view.cameras is not None}
 
 
 def _standard_views() -> list[View]:
@@ -226,8 +231,11 @@ def _view_fields(fields: Any, name: str) -> dict[str, Any]:
     return {**{key: float(fields[key]) for key in needed}, "cameras": cameras}
 
 
-def _materialise(name: str, source: _Source, cache: Path) -> Path:
-    """The folder with the scene's pictures on white, `input/<n>.png` and `eval_<i>/<n>.png`, made if needed."""
+def _materialise(name: str, source: _Source, cache: Path) -> tuple[Path, str]:
+    """The folder with the scene's pictures on white, `input/<n>.png` and `eval_<i>/<n>.png`, made if needed.
+
+    With it the digest of all source files.
+    """
     inputs = {"clip": source.clip, **({"mask": source.mask} if source.mask else {}), **source.views}
     files = [
         (f"{role}/{file.name}", file)
@@ -239,7 +247,7 @@ def _materialise(name: str, source: _Source, cache: Path) -> Path:
     key = digest((role, sha256_file(file).encode()) for role, file in files)
     folder = cache / "folder" / f"{name}-{key[:16]}"
     if _is_whole(folder):
-        return folder
+        return folder, key
     clip = read_clip(source.clip, source.mask, name=name)
     try:
         with _new_folder(folder) as building:
@@ -257,7 +265,7 @@ def _materialise(name: str, source: _Source, cache: Path) -> Path:
             f"{folder}: cannot be written ({error.strerror}); free some space or set MVTF_CACHE to another "
             "folder"
         ) from error
-    return folder
+    return folder, key
 
 
 def _is_whole(folder: Path) -> bool:

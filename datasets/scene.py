@@ -62,6 +62,8 @@ class Scene:
         views: the held-out evaluation views.
         root: folder holding `eval_<i>/<n>.png` (and `input/<n>.png`), the ground truth for scoring.
         tags: facts a table may group by, e.g. "held-out-plan".
+        content: digest of all pictures, where the dataset has one that is the same on every machine; where it
+            is None, the bytes of the views' frames tell one content from another.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Scene:
     views: Sequence[View]
     root: Path
     tags: frozenset[str] = field(default_factory=frozenset)
+    content: str | None = None
 
 
 class Dataset(Protocol):

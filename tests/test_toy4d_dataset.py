@@ -53,8 +53,19 @@ def test_names_and_tags(generated: Path) -> None:
 def test_the_held_out_plan_is_tagged(tmp_path: Path) -> None:
     folder = Toy4D(tmp_path).root / "crab-02"
     folder.mkdir(parents=True)
-    (folder / "scene.json").write_text("{}")  # presence is all that `scene` checks
+    digests = {"pixels": "0" * 64, "truth": "0" * 64}
+    (folder / "scene.json").write_text(json.dumps(digests))  # all that `scene` reads
     assert Toy4D(tmp_path).scene("crab-02").tags == {"crab", "held-out-plan"}
+
+
+def test_a_scene_names_its_pictures_and_a_damaged_record_of_them_is_refused(tmp_path: Path) -> None:
+    folder = Toy4D(tmp_path).root / "crab-02"
+    folder.mkdir(parents=True)
+    (folder / "scene.json").write_text(json.dumps({"pixels": "1" * 64, "truth": "0" * 64}))
+    assert Toy4D(tmp_path).scene("crab-02").content == "1" * 64
+    (folder / "scene.json").write_text("{}")
+    with pytest.raises(DataError, match="cannot be read .*delete the folder"):
+        Toy4D(tmp_path).scene("crab-02")
 
 
 def test_listing_scenes_touches_nothing(tmp_path: Path) -> None:

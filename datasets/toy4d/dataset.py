@@ -187,6 +187,7 @@ class Toy4D:
 
         Raises:
             ConfigError: no such scene.
+            DataError: `scene.json` is damaged.
             OSError: the cache cannot be written.
         """
         plan, _ = choose("toy4d scene", name, SCENES)
@@ -213,6 +214,7 @@ class Toy4D:
             views=views[1:],
             root=folder,
             tags=frozenset(tags),
+            content=_written(folder)["pixels"],
         )
 
     def verify(self, name: str) -> None:
@@ -224,16 +226,13 @@ class Toy4D:
         """
         choose("toy4d scene", name, SCENES)
         folder = self.root / name
-        advice = f"delete the folder {folder} and use the scene again to generate it anew"
-        try:
-            written = json.loads((folder / "scene.json").read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{folder / 'scene.json'}: cannot be read ({error}); {advice}") from error
+        advice = _advice(folder)
+        written = _written(folder)
         pixels = {view: _read_frames(folder / view) for view in VIEWS}
         truth = {view: _TruthFile(folder / "truth" / f"{view}.npz")() for view in VIEWS}
         found = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
         for kind, value in found.items():
-            if value != written.get(kind):
+            if value != written[kind]:
                 raise DataError(f"{folder}: the {kind} on disk are not what was generated; {advice}")
         if found != EXPECTED[name]:
             raise DataError(
@@ -268,6 +267,20 @@ def _generate(name: str, folder: Path) -> None:
         )
     record = {"scene": name, "plan": toy.plan, "seed": toy.seed, "caption": toy.caption, "yaw_deg": toy.yaw_deg}
     write_json(folder / "scene.json", {**record, **found})
+
+
+def _advice(folder: Path) -> str:
+    return f"delete the folder {folder} and use the scene again to generate it anew"
+
+
+def _written(folder: Path) -> dict[str, str]:
+    """The digests of a generated scene, `pixels` and `truth`, as its `scene.json` states them."""
+    path = folder / "scene.json"
+    try:
+        record = json.loads(path.read_text())
+        return {kind: str(record[kind]) for kind in ("pixels", "truth")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); {_advice(folder)}") from error
 
 
 def _read_frames(folder: Path) -> NDArray[np.uint8]:
