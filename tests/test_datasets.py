@@ -111,7 +111,8 @@ def test_reference_pictures_are_made_once_per_content(tmp_path: Path) -> None:
     write_png(folder / "0.png", RGBA[1])
     second = FolderDataset(folder).scene("cat")
     assert second.root != first.root
-    assert second.content != first.content == FolderDataset(folder, tmp_path / "elsewhere").scene("cat").content
+    assert second.content != first.content
+    assert second.content == FolderDataset(folder, tmp_path / "elsewhere").scene("cat").content
     assert (read_rgb(first.input.frames[0]) == composite_white(RGBA[0])).all()
     assert (read_rgb(second.input.frames[0]) == composite_white(RGBA[1])).all()
 

@@ -64,7 +64,7 @@ def test_a_scene_names_its_pictures_and_a_damaged_record_of_them_is_refused(tmp_
     (folder / "scene.json").write_text(json.dumps({"pixels": "1" * 64, "truth": "0" * 64}))
     assert Toy4D(tmp_path).scene("crab-02").content == "1" * 64
     (folder / "scene.json").write_text("{}")
-    with pytest.raises(DataError, match="cannot be read .*delete the folder"):
+    with pytest.raises(DataError, match=r"cannot be read .*delete the folder"):
         Toy4D(tmp_path).scene("crab-02")
 
 
