@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mvtokenflow
+from mvtokenflow.files import digest
 
 PACKAGES = (
     "numpy",
@@ -26,6 +27,39 @@ PACKAGES = (
     "numba",
     "opencv-python-headless",
 )
+_ROOMS = (".", "baselines", "datasets", "eval")  # folders of the package that numbers come from
+_ELSEWHERE = {"baselines", "commands", "datasets", "eval", "reports"}  # rooms of their own, or without numbers
+_SOURCES = ("*.py", "weights/*")
+
+
+def code_digest(package: Path | None = None) -> str:
+    """Hex sha256 over the code and the shipped weights that a number may depend on.
+
+    Command lines and reports do not count.
+
+    Args:
+        package: folder of the package; the one that runs by default.
+    """
+    root = Path(mvtokenflow.__file__).parent if package is None else package
+    files = {
+        path.relative_to(root).as_posix(): path
+        for room in _ROOMS  # one by one: in a checkout they are links, which a search does not follow
+        for pattern in _SOURCES
+        for path in (root / room).rglob(pattern)
+        if path.is_file() and path.relative_to(root / room).parts[0] not in _ELSEWHERE
+    }
+    return digest((name, files[name].read_bytes()) for name in sorted(files))
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that numbers come from; "absent" for those that are not installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
 
 
 def _git(*arguments: str) -> str | None:
@@ -49,12 +83,6 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
         weights: sha256 by name in the weights ledger.
     """
     status = _git("status", "--porcelain")
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
     return {
         "code": {
             "version": mvtokenflow.__version__,
@@ -63,7 +91,7 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
         },
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": versions(),
         "weights": dict(weights),
         "device": device_name(device),
         "platform": f"{platform.system()} {platform.machine()}",

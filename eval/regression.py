@@ -1,8 +1,10 @@
 """The regression gate's runs: a recipe of what to measure, and the cells it gives."""
 
+import inspect
+import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,15 @@ from mvtokenflow.baselines.method import Costed, Method, Setup
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import gate
+from mvtokenflow.eval.pedigree import code_digest, device_name, versions
 from mvtokenflow.eval.protocols import protocol_named
 from mvtokenflow.eval.runs import stages_folder
 from mvtokenflow.eval.scoring import Options
 from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import table_named
-from mvtokenflow.eval.tabulate import Request, ensure, tabulate
+from mvtokenflow.eval.tabulate import Failure, Request, ensure, tabulate
+from mvtokenflow.eval.words import scenes_named, seeds_named
+from mvtokenflow.files import digest_json, sha256_file
 
 Report = Callable[[str, int, int], None]
 
@@ -40,6 +45,8 @@ FLOORS: Mapping[str, float] = {
     "flow_epe": 1e-3,
     "normal_deg": 1e-2,
 }
+_PLACE_DIGITS = 16
+_REASONS = 3  # of failures that are told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,24 +66,60 @@ class Recipe:
         """The recipe stored in a baseline file.
 
         Raises:
-            DataError: it holds none.
+            DataError: it holds none, or one that lacks something.
         """
+        anew = "write it anew with `mvtf-eval regress --write`"
         recipe = baseline.get("recipe")
+        if not isinstance(recipe, dict):
+            raise DataError(f"{path}: has no recipe to measure again; {anew}")
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        if lacking := sorted(needed - recipe.keys()):
+            raise DataError(f"{path}: the recipe lacks {', '.join(lacking)}; {anew}")
         known = {field.name for field in fields(cls)}
-        if not isinstance(recipe, dict) or not set(recipe) <= known:
-            raise DataError(
-                f"{path}: has no recipe to measure again; write it with `mvtf-eval regress --write`"
-            )
+        for key, value in recipe.items():
+            if key not in known:
+                raise DataError(f"{path}: the recipe holds '{key}', which this version does not know; {anew}")
+            if not isinstance(value, str):
+                raise DataError(f"{path}: '{key}' of the recipe must be text, got {value!r}; {anew}")
         return cls(**recipe)
 
 
-def measure_recipe(recipe: Recipe, runs: Path, options: Options, report: Report) -> dict[str, Any]:
-    """The "measured" document of a recipe, rendering and scoring what is not finished below `runs`."""
+def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
+    """The folder below `runs` in which this code measures a recipe.
+
+    Runs are kept, and what is finished is not done twice: right for the same code, which goes on where it
+    stopped, and wrong for any other, whose pictures nobody would see. So the folder is named by the digest of
+    the code, of the packages it computes with, and of the device.
+    """
+    named = [open_dataset(recipe.dataset), *(method_named(name) for name in recipe.methods.split(","))]
+    makers = {type(one) for one in named}  # of somebody's own they are not in the package
+    identity = {
+        "code": code_digest(),
+        "makers": sorted(sha256_file(Path(inspect.getfile(maker))) for maker in makers),
+        "packages": versions(),
+        "python": platform.python_version(),
+        "device": device_name(device),
+    }
+    return runs / digest_json(identity)[:_PLACE_DIGITS]
+
+
+def measure_recipe(
+    recipe: Recipe, runs: Path, options: Options, report: Report
+) -> tuple[dict[str, Any], list[Failure]]:
+    """The "measured" document of a recipe, rendering and scoring what is not finished below `runs`.
+
+    Returns:
+        The document, and the runs that failed: it rests on the others.
+
+    Raises:
+        ConfigError: the recipe names what is not there.
+    """
+    dataset = open_dataset(recipe.dataset)
     request = Request(
-        dataset=open_dataset(recipe.dataset),
+        dataset=dataset,
         methods=_methods(recipe, runs, options),
-        scenes=recipe.scenes.split(","),
-        seeds=[int(seed) for seed in recipe.seeds.split(",")],
+        scenes=scenes_named(dataset, recipe.scenes),
+        seeds=seeds_named(recipe.seeds),
         root=runs,
         protocol=protocol_named(recipe.protocol),
         options=options,
@@ -86,7 +129,7 @@ def measure_recipe(recipe: Recipe, runs: Path, options: Options, report: Report)
     cells: list[Mapping[str, Any]] = []
     for table in tables:
         cells += _cells(tabulate(request, table, failures, quoted=False))
-    return gate.measured_document(cells)
+    return gate.measured_document(cells), failures
 
 
 def _methods(recipe: Recipe, runs: Path, options: Options) -> list[Method]:
@@ -119,12 +162,19 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
 
     Other threads round in another order, as another processor does. Cells that cannot be measured here are left
     out: a baseline holds what it has seen.
+
+    Raises:
+        DataError: a run failed; `path` is untouched.
+        ConfigError: the recipe names what is not there.
     """
     repeats = []
     for jobs, threads in ((max(2, options.jobs), 1), (1, 2)):  # as many threads in all
         with tempfile.TemporaryDirectory(dir=_made(runs)) as scratch:
             how = Options(device=options.device, jobs=jobs, weights=options.weights, threads=threads)
-            repeats.append(measure_recipe(recipe, Path(scratch), how, report))
+            document, failures = measure_recipe(recipe, Path(scratch), how, report)
+        if failures:
+            raise DataError(f"{path}: not written, since runs failed: {'; '.join(told(failures))}")
+        repeats.append(document)
     for document in repeats:
         document["cells"] = [cell for cell in document["cells"] if cell["value"] is not None]
     metrics = {str(cell["metric"]) for document in repeats for cell in document["cells"]}
@@ -132,6 +182,13 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     trained = {m.name: TRAINED for m in _methods(recipe, runs, options) if is_trained(m)}
     baseline = gate.make_baseline(repeats, known, scales=trained)
     gate.save_document(path, {**baseline, "recipe": asdict(recipe)})
+
+
+def told(failures: Sequence[Failure]) -> list[str]:
+    """The first failures in words, and how many more there are."""
+    words = [f"{f.method} on {f.scene} (seed {f.seed}): {f.reason}" for f in failures[:_REASONS]]
+    more = len(failures) - _REASONS
+    return [*words, f"and {more} more"] if more > 0 else words
 
 
 def is_trained(method: Method) -> bool:

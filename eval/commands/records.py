@@ -1,11 +1,12 @@
 """`mvtf-eval report|explain|regress`: what can be done with records."""
 
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say, sentence_of
 from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
@@ -21,7 +22,10 @@ from mvtokenflow.eval.commands.grid import (
 )
 
 if TYPE_CHECKING:
+    from mvtokenflow.eval.gate import GateReport
     from mvtokenflow.eval.records import Run
+    from mvtokenflow.eval.regression import Recipe
+    from mvtokenflow.eval.scoring import Options
     from mvtokenflow.eval.table import Table
 
 TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
@@ -147,44 +151,76 @@ def regress(
 ) -> None:
     """Run what a baseline names again and compare.
 
-    Exit codes: 0 ok, 1 regressed, 2 improved (update the baseline), 3 incomparable, 4 missing.
+    Exit codes: 0 ok, 1 regressed, 2 improved (update the baseline), 3 incomparable, 4 missing or any error.
 
     Example: mvtf-eval regress --against eval/regression/toy4d-known.json
     """
-    from mvtokenflow.errors import UserError
-    from mvtokenflow.eval import gate
-    from mvtokenflow.eval.regression import Recipe, measure_recipe, write_baseline
-    from mvtokenflow.files import write_text
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.eval.gate import EXIT_CODES
+    from mvtokenflow.eval.regression import Recipe
 
-    how = options(device, jobs, weights)
-    with progress() as bars:
+    code = 0
+    try:
+        how = options(device, jobs, weights)
         if write:
+            if not (methods and scenes):
+                raise ConfigError("--write needs --methods and --scenes: say what the baseline is to hold")
             recipe = Recipe(
                 dataset=dataset,
-                methods=methods or "",
-                scenes=scenes or "",
+                methods=methods,
+                scenes=scenes,
                 seeds=seeds or "0",
                 tables=tables,
                 preset=preset,
             )
-            write_baseline(against, recipe, runs, how, bars)
-            say(f"{against}: written")
-            return
-        try:
-            baseline = gate.load_document(against, "baseline")
-            current = measure_recipe(Recipe.of(baseline, against), runs, how, bars)
-        except UserError as error:  # 2 means "improved" here, so what cannot be measured must not exit with it
-            say(f"error: {error}")
-            raise typer.Exit(gate.EXIT_CODES["missing"]) from error
-    result = gate.compare(baseline, current)
-    summary: str = gate.to_markdown(result)
+            _write(against, recipe, runs, how)
+        else:
+            result = _compare(against, runs, how)
+            _tell(result, markdown, junit, as_json)
+            code = result.exit_code
+    except Exception as error:  # 1 and 2 are verdicts here, so nothing that went wrong may exit with them
+        sentence = sentence_of(error)
+        say(traceback.format_exc() if sentence is None else f"error: {sentence}")
+        raise typer.Exit(EXIT_CODES["missing"]) from error
+    raise typer.Exit(code)
+
+
+def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
+    """Measure a baseline and write it."""
+    from mvtokenflow.eval.regression import write_baseline
+
+    with progress() as bars:
+        write_baseline(against, recipe, runs, how, bars)
+    say(f"{against}: written")
+
+
+def _compare(against: Path, runs: Path, how: "Options") -> "GateReport":
+    """Measure again what a baseline names, and judge it."""
+    from mvtokenflow.eval import gate
+    from mvtokenflow.eval.regression import Recipe, measure_recipe, place_of, told
+
+    baseline = gate.load_document(against, "baseline")
+    recipe = Recipe.of(baseline, against)
+    place = place_of(recipe, runs, how.device)
+    say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
+    with progress() as bars:
+        current, failures = measure_recipe(recipe, place, how, bars)
+    for reason in told(failures):
+        say(f"failed: {reason}")
+    return gate.compare(baseline, current)
+
+
+def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_json: bool) -> None:
+    """Print the verdict, then write it where it was asked for."""
+    from mvtokenflow.eval import gate
+    from mvtokenflow.files import write_text
+
+    summary = gate.to_markdown(result)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        typer.echo(summary)
     if markdown is not None:
         write_text(markdown, summary)
     if junit is not None:
         write_text(junit, gate.to_junit_xml(result))
-    if as_json:
-        document: dict[str, Any] = result.to_json()
-        print_json(document)
-    else:
-        typer.echo(summary)
-    raise typer.Exit(result.exit_code)

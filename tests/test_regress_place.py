@@ -1,0 +1,201 @@
+"""Where `mvtf-eval regress` measures, what it refuses to write, and that only verdicts exit with 1 and 2."""
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from mvtokenflow.eval import gate, pedigree, regression
+from mvtokenflow.eval.pedigree import code_digest
+from mvtokenflow.eval.scoring import Options
+
+DATA = Path(__file__).parent / "data" / "tables_tiny"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DATA)
+        yield importlib.import_module("tinyscenes")
+
+
+@pytest.fixture(autouse=True)
+def _small(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny scenes, one process, no weights."""
+    monkeypatch.setattr(regression, "open_dataset", lambda name: tiny.Tiny(tmp_path / "data"))
+    monkeypatch.setattr(regression, "Options", lambda jobs, **options: Options(jobs=1, **options))
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "no-weights"))
+
+
+@pytest.fixture
+def baseline(tmp_path: Path) -> Path:
+    """Of one row on one scene, with a single cell."""
+    runs, path = tmp_path / "first", tmp_path / "baseline.json"
+    recipe = regression.Recipe(dataset="tiny", methods="tinyscenes:NATIVE", scenes="ant", tables="table1")
+    document, failures = regression.measure_recipe(recipe, runs, Options(), lambda *progress: None)
+    assert not failures
+    document["cells"] = [cell for cell in document["cells"] if cell["metric"] == "psnr"]
+    made = gate.make_baseline([document, document], {"psnr": 1e-3})
+    gate.save_document(path, {**made, "recipe": asdict(recipe)})
+    return path
+
+
+def regress(cli: Any, baseline: Path, tmp_path: Path, *arguments: object) -> Any:
+    return cli("regress", "--against", baseline, "--runs", tmp_path / "runs", "--jobs", 1, *arguments)
+
+
+# ---- where it measures ----
+
+
+def test_other_code_is_measured_anew_and_the_same_code_goes_on(
+    tiny: ModuleType, baseline: Path, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The method breaks without a change of its settings, as it does when somebody edits a loss."""
+    runs = tmp_path / "runs"
+    monkeypatch.setattr(regression, "code_digest", lambda: "of this code")
+    first = regress(cli, baseline, tmp_path)
+    assert first.code == 0, first.err
+    (place,) = runs.iterdir()
+    assert f"measures in {place}" in first.err
+    right = tiny.Native.render
+    broken = tiny.Native(step=50)
+    monkeypatch.setattr(tiny.Native, "render", lambda self, *arguments: right(broken, *arguments))
+    same = regress(cli, baseline, tmp_path)
+    assert same.code == 0, "the digest is that of the same code, so what is finished is not done twice"
+    assert f"goes on in {place}" in same.err
+    monkeypatch.setattr(regression, "code_digest", lambda: "of edited code")
+    other = regress(cli, baseline, tmp_path)
+    assert other.code == 1, other.err
+    (new,) = set(runs.iterdir()) - {place}
+    assert f"measures in {new}" in other.err
+
+
+def test_the_place_follows_whatever_may_move_a_number(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = regression.Recipe(dataset="tiny", methods="tinyscenes:NATIVE,white", scenes="ant")
+
+    def place() -> Path:
+        return regression.place_of(recipe, tmp_path, "cpu")
+
+    places = [place()]
+    assert place() == places[0]
+    own = tmp_path / "edited.py"
+    own.write_text(Path(str(tiny.__file__)).read_text() + "\n# edited\n")
+    for name, changed in (
+        ("code_digest", lambda: "other"),
+        ("versions", lambda: {"torch": "0"}),
+        ("device_name", lambda device: "another"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(regression, name, changed)
+            places.append(place())
+    get = inspect.getfile
+    monkeypatch.setattr(inspect, "getfile", lambda one: str(own) if one is tiny.Native else get(one))
+    places.append(place())  # somebody's own row
+    assert len(set(places)) == len(places)
+
+
+def test_the_code_digest_is_of_every_room_that_makes_numbers(tmp_path: Path) -> None:
+    package = tmp_path / "mvtokenflow"
+    counted = ["pipeline.py", "splat/losses.py", "baselines/native.py", "datasets/toy4d/kernels.py"]
+    counted += ["eval/metrics/ssim.py", "multiview/weights/prior.safetensors"]
+    not_counted = ("commands/run.py", "eval/commands/grid.py", "reports/site.py", "eval/regression/mini.json")
+    for name in (*counted, *not_counted):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(name)
+    for room in ("baselines", "datasets", "eval", "reports"):  # as in a checkout
+        (package / room).rename(tmp_path / room)
+        (package / room).symlink_to(tmp_path / room)
+    before = code_digest(package)
+    for name in counted:
+        (package / name).write_text("edited")
+        assert code_digest(package) != before, name
+        (package / name).write_text(name)
+    for name in not_counted:
+        (package / name).write_text("edited")
+    assert code_digest(package) == before
+    (package / "splat" / "losses.py").rename(package / "splat" / "renamed.py")
+    assert code_digest(package) != before
+
+
+def test_the_code_digest_knows_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def names_of(parts: Iterable[tuple[str, bytes]]) -> str:
+        hashed.extend(name for name, _ in parts)
+        return ""
+
+    monkeypatch.setattr(pedigree, "digest", names_of)
+    code_digest()
+    assert {"splat/losses.py", "eval/metrics/lpips.py", "baselines/native.py", "datasets/scene.py"} <= set(
+        hashed
+    )
+    assert not any(name.startswith(("reports/", "commands/")) for name in hashed)
+
+
+# ---- what is not written ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--methods", "white", "--scenes", "ant,moth"], "tiny has no scene moth"),
+        (["--methods", "white,tinyscenes:FICKLE", "--scenes", "ant,bee"], "bee: diverged at step 7"),
+        (["--methods", "white", "--scenes", "ant", "--seeds", "x"], "--seeds x: write whole numbers"),
+        (["--methods", "white"], "--write needs --methods and --scenes"),
+    ],
+    ids=["unknown scene", "a run fails", "seeds", "nothing named"],
+)
+def test_a_baseline_is_written_whole_or_not_at_all(
+    arguments: list[str], says: str, cli: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.json"
+    ended = regress(cli, path, tmp_path, "--write", "--dataset", "tiny", *arguments)
+    assert ended.code == 4
+    assert says in ended.err
+    assert "Traceback" not in ended.err
+    assert not path.exists()
+
+
+def test_failed_runs_are_told_when_comparing(baseline: Path, cli: Any, tmp_path: Path) -> None:
+    document = json.loads(baseline.read_text())
+    document["recipe"].update(methods="tinyscenes:NATIVE,tinyscenes:FICKLE", scenes="bee")
+    baseline.write_text(json.dumps(document))
+    ended = regress(cli, baseline, tmp_path)
+    assert "failed: fickle on bee (seed 0): bee: diverged at step 7" in ended.err
+
+
+# ---- exit codes ----
+
+
+@pytest.mark.parametrize("option", ["--runs", "--markdown", "--junit"])
+def test_what_cannot_be_written_is_not_an_improvement(
+    option: str, baseline: Path, cli: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ended = regress(cli, baseline, tmp_path, option, tmp_path / "file" / "below")
+    assert ended.code == 4
+    assert "error: " in ended.err
+    assert f"{tmp_path / 'file'}" in ended.err
+    assert "Traceback" not in ended.err
+    assert (ended.out != "") == (option != "--runs"), "the verdict is printed before it is written"
+
+
+def test_a_crash_is_not_a_regression(
+    baseline: Path, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object) -> None:
+        raise ZeroDivisionError("of the program")
+
+    monkeypatch.setattr(regression, "ensure", crash)
+    ended = regress(cli, baseline, tmp_path)
+    assert ended.code == 4
+    assert "Traceback" in ended.err
+    assert "ZeroDivisionError: of the program" in ended.err
