@@ -1,6 +1,7 @@
-"""Settings by name: `dotted.name=value` on nested frozen dataclasses."""
+"""Settings by name, `dotted.name=value` on nested frozen dataclasses, and the types of settings from files."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
         config: a frozen dataclass; its parts may be dataclasses too. Their own checks see the new values.
 
     Raises:
-        ConfigError: not an assignment, an unknown setting, a value of another type or out of range.
+        ConfigError: not an assignment, an unknown setting, a value of another type, infinite or out of range.
     """
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -70,13 +71,41 @@ def _parsed(kind: Any, text: str, name: str) -> Any:
             return text == "true"
         if option in (int, float):
             try:
-                return option(text)
+                number = option(text)
             except ValueError:
                 continue
+            if math.isfinite(number):
+                return number
         if option is str and text:
             return text
-    expected = " or ".join(_described(option) for option in _options(kind))
-    raise ConfigError(f"{name} is '{text}'; expected {expected}")
+    raise ConfigError(f"{name} is '{text}'; expected {_expected(kind)}")
+
+
+def check_types(config: Any, group: str) -> None:
+    """Refuse settings of another type than their dataclass says, which come from JSON or TOML files.
+
+    Raises:
+        ConfigError: names the first such setting, of `group`. Infinite and undefined numbers are none.
+    """
+    for name, kind in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if not any(_is_a(value, option) for option in _options(kind)):
+            raise ConfigError(f"{group}: {name} is {value!r}; expected {_expected(kind)}")
+
+
+def _is_a(value: Any, option: Any) -> bool:
+    if typing.get_origin(option) is tuple:
+        part = typing.get_args(option)[0]
+        return isinstance(value, tuple) and all(_is_a(entry, part) for entry in value)
+    if option in (int, float) and isinstance(value, bool):
+        return False
+    if option is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, option)
+
+
+def _expected(kind: Any) -> str:
+    return " or ".join(_described(option) for option in _options(kind))
 
 
 def _described(option: Any) -> str:
@@ -84,5 +113,6 @@ def _described(option: Any) -> str:
         return "none"
     if typing.get_origin(option) is Literal:
         return " or ".join(typing.get_args(option))
-    known = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return known.get(option, "numbers with commas")
+    if typing.get_origin(option) is tuple:
+        return "texts" if str in typing.get_args(option) else "numbers with commas"
+    return {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}[option]

@@ -33,12 +33,14 @@ from mvtokenflow.files import canonical_json, digest, sha256_file, write_json, w
 from mvtokenflow.flow import visible
 from mvtokenflow.flow_estimate import FlowEstimator, estimate_flow, load_estimator
 from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.lock import working_in
 from mvtokenflow.multiview.pipeline import generate
 from mvtokenflow.multiview.preprocess import Crop, square_clip
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
 from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.progress import Progress
+from mvtokenflow.seeds import check_seed
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.splat.run_folder import claim
@@ -114,7 +116,8 @@ def run(
     """All stages, or what is missing of them.
 
     Args:
-        workdir: new, empty, or of the same run.
+        workdir: new, empty, or of the same run; held against other processes meanwhile (`lock.working_in`).
+        seed: 0 to `seeds.MAX_SEED`.
         prior: of `config.prior`, if it is loaded already.
         given: views to take in place of generated ones; then no prior is used.
         store: of stages that other runs may have finished; what is finished here is kept there.
@@ -122,37 +125,37 @@ def run(
 
     Raises:
         ConfigError: the folder belongs to another run; settings that do not fit together.
-        DataError: no object in the clip, damaged files.
+        DataError: no object in the clip, damaged files, another process at work in the folder.
         WeightsMissingError: the prior or the flow network is not here; says how to get it.
     """
+    check_seed(seed)
     if given is not None and config.regeneration:
         raise ConfigError(f"the views '{given.name}' are given and cannot be generated again; leave that out")
     origin = prior_name(config) if given is None else given.name
-    claim(
-        workdir,
-        {
-            "config": config.to_dict(),
-            "prior": origin,
-            "clip": digest((name, getattr(clip, name).numpy().tobytes()) for name in ("rgb", "alpha")),
-            "seed": seed,
-        },
-    )
-    stages = _Stages(
-        given=prepare(clip, config),
-        config=config,
-        workdir=workdir,
-        seed=seed,
-        device=torch.device(device),
-        origin=origin,
-        views_given=given,
-        prior=prior,
-        store=store,
-        progress=progress,
-    )
-    field = stages.coarse()
-    if config.refinement:
-        field = stages.refined(field)
-    return Result(field=field, crop=stages.given.crop, costs=stages.costs())
+    identity = {
+        "config": config.to_dict(),
+        "prior": origin,
+        "clip": digest((name, getattr(clip, name).numpy().tobytes()) for name in ("rgb", "alpha")),
+        "seed": seed,
+    }
+    with working_in(workdir):
+        claim(workdir, identity)
+        stages = _Stages(
+            given=prepare(clip, config),
+            config=config,
+            workdir=workdir,
+            seed=seed,
+            device=torch.device(device),
+            origin=origin,
+            views_given=given,
+            prior=prior,
+            store=store,
+            progress=progress,
+        )
+        field = stages.coarse()
+        if config.refinement:
+            field = stages.refined(field)
+        return Result(field=field, crop=stages.given.crop, costs=stages.costs())
 
 
 def prepare(clip: Clip, config: MethodConfig) -> Input:

@@ -11,6 +11,7 @@ from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat.io import load_field
 from mvtokenflow.splat.multiview_video import MultiviewVideo, write_multiview
+from mvtokenflow.splat.run_folder import claim
 
 SMALL = [
     *("--size", "24", "--frames", "3", "--set", "static.iterations=12", "--set", "coarse.iterations=8"),
@@ -53,6 +54,23 @@ def test_a_folder_becomes_a_field_and_a_second_call_changes_nothing(
     code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--set", "points=201")
     assert code == 2
     assert "config.points is 200 there, 201 here" in talk
+    code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--no-refine")
+    assert code == 2
+    assert "refine is true there, false here" in talk
+    assert (out / "field.safetensors").read_bytes() == first
+
+
+def test_the_result_of_another_verb_is_not_replaced(mvtf: Run, folder: Path, tmp_path: Path) -> None:
+    claim(tmp_path / "run", {"config": {"stride": 2}, "prior": "small", "seed": 0})
+    (tmp_path / "run" / "field.safetensors").write_bytes(b"made by mvtf run")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "field.safetensors").write_bytes(b"made by somebody")
+    for name, reason in (("run", "belongs to another run"), ("mine", "give a new or empty folder")):
+        before = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+        code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", tmp_path / name, *SMALL)
+        assert code == 2
+        assert reason in talk
+        assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == before
 
 
 @pytest.mark.parametrize(
@@ -76,6 +94,7 @@ def test_what_the_user_can_mend_ends_with_2(
     assert message in talk
     assert "Traceback" not in talk
     assert not printed
+    assert not (tmp_path / "out").exists()  # so that the mended call is not another run
 
 
 def test_a_missing_folder_is_named_and_help_has_an_example(mvtf: Run, tmp_path: Path) -> None:

@@ -138,6 +138,15 @@ def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp
         run(clip, without(config, "refinement"), tmp_path, 1)
 
 
+def test_a_seed_that_a_later_stage_would_not_take_is_refused_at_once(
+    clip: Clip, config: MethodConfig, tmp_path: Path
+) -> None:
+    for seed in (-1, 2**63):
+        with pytest.raises(ConfigError, match=f"the seed is {seed}"):
+            run(clip, config, tmp_path / "out", seed)
+    assert not (tmp_path / "out").exists()
+
+
 def test_presets_and_bad_settings(tmp_path: Path) -> None:
     assert preset("paper") == paper()
     assert paper().reconstruction.field.control_points == 512
@@ -149,6 +158,10 @@ def test_presets_and_bad_settings(tmp_path: Path) -> None:
         replace(mini(), token_flow=replace(mini().token_flow, enlarged="off"))
     with pytest.raises(ConfigError, match="flow"):
         without(mini(), "flows")
+    with pytest.raises(ConfigError, match="guidance is inf"):
+        replace(mini().sampling, guidance=float("inf"))
+    with pytest.raises(ConfigError, match="depth_tolerance is inf"):
+        replace(mini().reconstruction.field, depth_tolerance=float("inf"))
     with pytest.raises(WeightsMissingError, match="train-prior"):
         prior_name(replace(mini(), prior=str(tmp_path / "none.safetensors")))
 

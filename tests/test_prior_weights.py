@@ -118,7 +118,16 @@ def test_prior_config_is_read_strictly(tmp_path: Path) -> None:
     assert unet["in_channels"] == 102
     assert training.batch == 3
     for text, message in (
-        ("[trainings]", "tables"),
+        ("[trainings]", "'trainings' at the top"),
+        ("unet = 3", r"prior.toml: .*'unet' at the top"),
+        ("[training]\nrate = '3e-3'", r"prior.toml: training: rate is '3e-3'; expected a finite number"),
+        ("[training]\nrate = inf", "rate is inf"),
+        ("[training]\nwarmup = 2.5", "warmup is 2.5; expected a whole number"),
+        ("[training]\nseed = -1", "seed is -1"),
+        ("[training]\nsnap = true", "snap is True"),
+        ("[unet]\nblock_out_channels = 8", "block_out_channels is 8"),
+        ("[unet]\nattention_head_dim = [0, 2]", "block_out_channels is 64"),
+        ("[unet]\nnorm_num_groups = '8'", r"prior.toml: unet config: norm_num_groups is '8'"),
         ("[training]\nbatchs = 3", "Did you mean 'batch'"),
         ("[training]\nbatch = 0", "batch"),
         ("[unet]\nact_fn = 'relu'", "act_fn"),
@@ -141,6 +150,9 @@ def test_prior_config_is_read_strictly(tmp_path: Path) -> None:
         (["train-prior", "-o", "OUT", "--cooldown", "100"], "no checkpoint to cool down from"),
         (["gate-prior", "OUT/none.safetensors", "-o", "OUT"], "none.safetensors"),
         (["gate-prior", "--toys", "1"], "--toys"),
+        (["gate-prior", "--seed", "-1"], "the seed is -1; choose a whole number from 0"),
+        (["train-clip", "-o", "OUT", "--seed", str(2**63)], "the seed is 9223372036854775808"),
+        (["reconstruct", "OUT", "-o", "OUT/out", "--seed", str(2**64)], "the seed is 18446744073709551616"),
     ],
 )
 def test_mistakes_on_the_command_line_are_one_sentence(

@@ -24,6 +24,7 @@ from mvtokenflow.multiview.small_clip_training import (
     nearest_share,
     text_loss,
 )
+from mvtokenflow.seeds import MAX_SEED
 
 
 def _config() -> SmallClipConfig:
@@ -207,6 +208,12 @@ def test_rate_warms_up_and_falls_to_nothing() -> None:
     assert rates[-1] < 1e-3
 
 
+def test_every_seed_that_is_taken_can_be_trained_with(tmp_path: Path) -> None:
+    batch = ClipBatches(seed=0, toys=2, size=32)(0)
+    settings = SmallClipTraining(seed=MAX_SEED, steps=1, warmup=0)
+    SmallClipTrainer(_config(), settings, lambda step: batch, tmp_path).run(None, _quiet)
+
+
 def test_nearest_share_counts_own_rows() -> None:
     rows = np.eye(4)
     assert nearest_share(rows, rows) == 1
@@ -231,6 +238,8 @@ def test_command_trains_scores_and_does_nothing_twice(
             return int(end.code or 0)
         return 0
 
+    assert run("--json", "--minutes", "1e-9") == 0
+    assert json.loads(capsys.readouterr().out) == {"step": 0, "steps": 2}
     assert run("--json") == 0
     scores = json.loads(capsys.readouterr().out)
     assert 0 <= scores["unseen_seeds"]["color"]["clip"] <= 1

@@ -313,7 +313,8 @@ def test_settings_are_overridden_by_name() -> None:
         ("field=3", "field is a group"),
         ("points.x=3", "single value"),
         ("weights.flow=-1", "weight flow"),
-        ("rates.means=nan", "rate means"),
+        ("rates.means=nan", "rates.means is 'nan'; expected a finite"),
+        ("field.depth_tolerance=inf", "expected a finite number"),
         ("field.time_network=maybe", "true or false"),
     ],
 )

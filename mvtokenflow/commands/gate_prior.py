@@ -40,6 +40,40 @@ def unseen(plans: tuple[str, ...], count: int, size: int, seed: int) -> "Tensor"
     return training_pictures(views)
 
 
+def keep_weights(source: Path, target: Path) -> None:
+    """Write the weights of a prior or a training checkpoint to `target`, unless it has them already.
+
+    Raises:
+        ConfigError: it has other weights.
+    """
+    from tempfile import TemporaryDirectory
+
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.multiview import small_prior
+
+    if not target.exists():
+        small_prior.export(source, target)
+        return
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        small_prior.export(source, made)
+        if not _same_tensors(made, target):
+            raise ConfigError(f"{target}: holds other weights than {source}; give another folder")
+
+
+def _same_tensors(a: Path, b: Path) -> bool:
+    """Files are not compared by their bytes: the order of their metadata is not fixed."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        one, other = load_file(a), load_file(b)
+    except SafetensorError:  # a damaged file is another one
+        return False
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
 def gate_prior(
     weights: Annotated[
         Path | None,
@@ -68,15 +102,16 @@ def gate_prior(
     from mvtokenflow.files import sha256_file, write_json
     from mvtokenflow.multiview import gate, small_prior
     from mvtokenflow.pictures import write_png
+    from mvtokenflow.seeds import check_seed
 
     talk.check_device(device)
+    check_seed(seed)
     if toys < 2 or steps < 1:
         raise ConfigError("--toys must be at least 2 and --steps at least 1")
     file = small_prior.WEIGHTS if weights is None else weights
     if out is not None:
-        target = out / "prior.safetensors"
-        small_prior.export(file, target)
-        file = target
+        keep_weights(file, out / "prior.safetensors")
+        file = out / "prior.safetensors"
     prior = small_prior.load_small_prior(file, device)
     sampling = {
         "mean": small_prior.small_sampling(1),

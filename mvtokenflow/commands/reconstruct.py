@@ -54,26 +54,40 @@ def reconstruct(
     import torch
 
     from mvtokenflow.files import write_bytes
+    from mvtokenflow.lock import working_in
     from mvtokenflow.overrides import overridden
+    from mvtokenflow.seeds import check_seed
     from mvtokenflow.splat.multiview_video import read_multiview
     from mvtokenflow.splat.previews import write_comparison
+    from mvtokenflow.splat.run_folder import claim
     from mvtokenflow.splat.trainer import FIELD_FILE
     from mvtokenflow.splat.trainer import reconstruct as train
     from mvtokenflow.splat.trainer import refine as train_on
     from mvtokenflow.splat.training_config import preset as preset_named
 
+    check_seed(seed)
     config = overridden(preset_named(preset), settings or [])
     video = read_multiview(folder, cameras, binary_alpha=binary_alpha)
     video = video if frames is None else video.head(frames)
     video = (video if size is None else video.resized(size)).to(device)
-    generator = torch.Generator().manual_seed(seed)
-    with progress() as report:
-        field = train(video, config, out / "coarse", generator, report, watch=_say_terms)
-        if refine:
-            field = train_on(field, video, config, out / "refined", generator, report, watch=_say_terms)
-    last = out / ("refined/refine" if refine else "coarse/coarse") / FIELD_FILE
-    write_bytes(out / FIELD_FILE, last.read_bytes())
-    agreement = write_comparison(out / "comparison.png", field, video)
+    config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
+    identity = {
+        "what": "reconstruction of pictures",
+        "config": config.to_dict(),
+        "video": video.digest(),
+        "seed": seed,
+        "refine": refine,
+    }
+    with working_in(out):
+        claim(out, identity)
+        generator = torch.Generator().manual_seed(seed)
+        with progress() as report:
+            field = train(video, config, out / "coarse", generator, report, watch=_say_terms)
+            if refine:
+                field = train_on(field, video, config, out / "refined", generator, report, watch=_say_terms)
+        last = out / ("refined/refine" if refine else "coarse/coarse") / FIELD_FILE
+        write_bytes(out / FIELD_FILE, last.read_bytes())
+        agreement = write_comparison(out / "comparison.png", field, video)
     result: dict[str, Any] = {
         "field": str(out / FIELD_FILE),
         "comparison": str(out / "comparison.png"),

@@ -105,14 +105,17 @@ def run(
     """
     check_device(device)
     from mvtokenflow.errors import ConfigError
+    from mvtokenflow.lock import working_in
     from mvtokenflow.pipeline import run as run_method
     from mvtokenflow.priors import prior_name
     from mvtokenflow.reports.run_page import write_page
+    from mvtokenflow.seeds import check_seed
     from mvtokenflow.splat.export import ExportView, check_video
     from mvtokenflow.splat.io import save_field
     from mvtokenflow.splat.run_folder import claim
     from mvtokenflow.splat.trainer import FIELD_FILE
 
+    check_seed(seed)
     if mask is not None and segment:
         raise ConfigError("--mask and --segment both say where the object is; give one of them")
     config = _config(preset, whole_frame, settings or [], without or [])
@@ -127,18 +130,19 @@ def run(
         "video": {"pictures": given.digest, "cut_out_by": given.cut_out_by, "frames": len(given)},
         "export": {"size": export_size, "fps": fps},
     }
-    claim(output, identity)
-    _note_environment(output / ENVIRONMENT_FILE, device)
-    with progress() as bars:
-        report = _showing(bars, output)
-        clip = _cut_out(given, output, segmenter, report)
-        say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
-        result = run_method(clip, config, output / "method", seed, device=device, progress=report)
-        if not (output / FIELD_FILE).exists():
-            save_field(output / FIELD_FILE, result.field)
-        made = _export(result, len(clip), view, output, fps, ply, report)
-        made["comparison"] = str(_compare(clip, config, view, output, fps))
-    made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
+    with working_in(output):
+        claim(output, identity)
+        _note_environment(output / ENVIRONMENT_FILE, device)
+        with progress() as bars:
+            report = _showing(bars, output)
+            clip = _cut_out(given, output, segmenter, report)
+            say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
+            result = run_method(clip, config, output / "method", seed, device=device, progress=report)
+            if not (output / FIELD_FILE).exists():
+                save_field(output / FIELD_FILE, result.field)
+            made = _export(result, len(clip), view, output, fps, ply, report)
+            made["comparison"] = str(_compare(clip, config, view, output, fps))
+        made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
     _tell(result, len(clip), made, as_json)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mvtokenflow.datasets.toy4d.toys import Toy
     from mvtokenflow.multiview.small_clip import SmallClip
-    from mvtokenflow.multiview.small_clip_training import PictureTextBatch
+    from mvtokenflow.multiview.small_clip_training import PictureTextBatch, SmallClipTrainer
 
 NORMAL_SHARE = 0.15  # toys shown as normal maps
 NAMED_VIEW_SHARE = 0.6  # pictures from one of Era3D's six views; the others from any azimuth
@@ -298,11 +298,13 @@ def train_clip(
     Example: mvtf train-clip -o runs/clip --minutes 30
     """
     from mvtokenflow.errors import ConfigError
-    from mvtokenflow.files import write_json
-    from mvtokenflow.multiview.small_clip import SmallClipConfig, load_small_clip, save_small_clip
-    from mvtokenflow.multiview.small_clip_training import SmallClipTrainer, SmallClipTraining, set_class_moments
+    from mvtokenflow.lock import working_in
+    from mvtokenflow.multiview.small_clip import SmallClipConfig
+    from mvtokenflow.multiview.small_clip_training import SmallClipTrainer, SmallClipTraining
+    from mvtokenflow.seeds import check_seed
 
     talk.check_device(device)
+    check_seed(seed)
     if minutes is not None and minutes <= 0:
         raise ConfigError(f"--minutes {minutes}: must be positive")
     if toys < 2:
@@ -311,26 +313,40 @@ def train_clip(
     settings = SmallClipTraining(seed=seed, steps=steps, warmup=min(40, steps // 2))
     batches = ClipBatches(seed=seed, toys=toys, size=config.image_size)
     weights, scores = out / "clip.safetensors", out / "scores.json"
-    trainer = SmallClipTrainer(config, settings, batches, out, device)
-    with talk.progress() as report:
-        trainer.run(None if minutes is None else 60 * minutes, report)
+    with working_in(out):
+        trainer = SmallClipTrainer(config, settings, batches, out, device)
+        with talk.progress() as report:
+            trainer.run(None if minutes is None else 60 * minutes, report)
+        if trainer.finished:
+            _finish(trainer, batches, weights, scores)
     if not trainer.finished:
+        if as_json:
+            talk.print_json({"step": trainer.step, "steps": steps})
         talk.say(f"{trainer.step} of {steps} steps; run the same command again to go on")
         return
+    if as_json:
+        talk.print_json(json.loads(scores.read_text()))
+    talk.say(f"wrote {weights} and {scores}")
+
+
+def _finish(trainer: "SmallClipTrainer", batches: ClipBatches, weights: Path, scores: Path) -> None:
+    """Write what is missing of the weights and their scores."""
+    from mvtokenflow.files import write_json
+    from mvtokenflow.multiview.small_clip import load_small_clip, save_small_clip
+    from mvtokenflow.multiview.small_clip_training import set_class_moments
+
+    settings = trainer.settings
     if not weights.exists():
-        set_class_moments(trainer.model, training_fronts(seed, config.image_size))
-        facts = {"steps": str(steps), "toys": str(toys), "seed": str(seed), "data": "toy4d training split"}
-        save_small_clip(weights, trainer.model, facts)
+        set_class_moments(trainer.model, training_fronts(settings.seed, batches.size))
+        counts = {"steps": str(settings.steps), "toys": str(batches.toys), "seed": str(settings.seed)}
+        save_small_clip(weights, trainer.model, counts | {"data": "toy4d training split"})
     if not scores.exists():
         began = time.monotonic()
         found = {
             "curve": trainer.curve,
             "training_seconds": round(trainer.seconds),
             **score(load_small_clip(weights)),
-            "settings": {**asdict(settings), "toys": toys},
+            "settings": {**asdict(settings), "toys": batches.toys},
         }
         write_json(scores, found)
         talk.say(f"scored in {time.monotonic() - began:.0f} s")
-    if as_json:
-        talk.print_json(json.loads(scores.read_text()))
-    talk.say(f"wrote {weights} and {scores}")

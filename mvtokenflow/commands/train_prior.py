@@ -103,6 +103,22 @@ def build_trainer(run: Run) -> "PriorTrainer":
     return trainer
 
 
+def check_cooldown(run: Run) -> None:
+    """Refuse (ConfigError) to go on with a cooldown over another number of toys: its rate fell for that one."""
+    from mvtokenflow.errors import ConfigError
+    from mvtokenflow.multiview import training_state
+
+    if run.cooldown is None or not run.checkpoint.exists():
+        return
+    _, counters, _ = training_state.read(run.checkpoint)
+    _, length = counters["cooldown"]
+    if length != run.cooldown:
+        raise ConfigError(
+            f"{run.folder}: holds a cooldown over {length} toys, {run.cooldown} were asked for; give "
+            f"--cooldown {length} to go on with it, or move the folder away to branch off anew"
+        )
+
+
 def _codec(run: Run) -> "PatchCodec":
     """From the checkpoint, or measured on other toys than those trained on."""
     from mvtokenflow.multiview import training_state
@@ -275,6 +291,7 @@ def train_prior(
     from dataclasses import asdict, replace
 
     from mvtokenflow.errors import ConfigError
+    from mvtokenflow.lock import working_in
     from mvtokenflow.multiview import small_prior
 
     talk.check_device(device)
@@ -311,10 +328,12 @@ def train_prior(
     )
     if cooldown is not None and run.started_from is None:
         raise ConfigError(f"{out}: no checkpoint to cool down from; train first, without --cooldown")
-    trainer = train(run, processes)
     weights = run.folder / "prior.safetensors"
+    with working_in(run.out):  # a cooldown too: all its processes start from the trunk's checkpoint
+        check_cooldown(run)
+        trainer = train(run, processes)
+        small_prior.export(run.checkpoint, weights)
     state = trainer.state
-    small_prior.export(run.checkpoint, weights)
     last = state.curve[-1] if state.curve else {}
     if as_json:
         talk.print_json({"samples": state.samples, "last": last, "training": asdict(training)})

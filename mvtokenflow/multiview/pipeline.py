@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from math import sqrt
+from math import inf, sqrt
 
 import torch
 from torch import Tensor
@@ -46,7 +46,7 @@ class SamplingConfig:
             raise ConfigError(f"steps is {self.steps}, chunk is {self.chunk}; both must be at least 1")
         if not 0 <= self.eta <= 1:
             raise ConfigError(f"eta is {self.eta}; expected 0 (deterministic) to 1")
-        if not self.guidance >= 0:
+        if not 0 <= self.guidance < inf:
             raise ConfigError(f"guidance is {self.guidance}; expected 0 or more, 1 is none")
         if self.timesteps is not None:
             falling = all(later < earlier for earlier, later in pairwise(self.timesteps))

@@ -194,7 +194,7 @@ class SmallClipTrainer:
 
     def _advance(self) -> tuple[float, float]:
         batch = self.batches(self.step)
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed((self.settings.seed * 1_000_003 + self.step) % 2**63)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
         pictures = augment(batch.pictures.to(self.model.device).float() / 255, self.settings, generator)

@@ -76,14 +76,19 @@ def read_prior_config(path: Path | None) -> tuple[dict[str, Any], PriorTraining]
         raise ConfigError(
             f"{path}: not a readable TOML file ({error}); check the path and its syntax"
         ) from error
-    if set(tables) - {"unet", "training"}:
-        raise ConfigError(f"{path}: has the tables {', '.join(sorted(tables))}; known are unet and training")
-    known = {field.name for field in fields(PriorTraining)}
-    for name in tables.get("training", {}):
-        choose("training setting", name, dict.fromkeys(known))
-    unet = small_unet_config() | tables.get("unet", {})
-    UNetConfig.from_mapping(unet)
-    return unet, PriorTraining(**tables.get("training", {}))
+    for name, table in tables.items():
+        if name not in ("unet", "training") or not isinstance(table, dict):
+            raise ConfigError(
+                f"{path}: no table [unet] or [training] but '{name}' at the top; rename or remove it"
+            )
+    unet, training = small_unet_config() | tables.get("unet", {}), tables.get("training", {})
+    try:
+        for name in training:
+            choose("training setting", name, {field.name: None for field in fields(PriorTraining)})
+        UNetConfig.from_mapping(unet)
+        return unet, PriorTraining(**training)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def six_cameras(size: int) -> Cameras:

@@ -31,7 +31,9 @@ from mvtokenflow.multiview.training_attention import MatrixProcessor
 from mvtokenflow.multiview.training_data import Source, batches
 from mvtokenflow.multiview.training_state import TrainingState
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.overrides import check_types
 from mvtokenflow.progress import Progress
+from mvtokenflow.seeds import check_seed
 
 NOISE_LEVELS = 1000
 
@@ -71,20 +73,22 @@ class PriorTraining:
     measured: int = 1536
 
     def __post_init__(self) -> None:
+        check_types(self, "training")
         counts = {name: getattr(self, name) for name in ("batch", "snap", "measured")}
         positive = {name: getattr(self, name) for name in ("rate", "clip", "snr_cap")}
         shares = {name: getattr(self, name) for name in ("momentum", "average", "terminal", "front_weight")}
         for name, value in counts.items():
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"training: {name} is {value!r}; give a whole number of at least 1")
+            if value < 1:
+                raise ConfigError(f"training: {name} is {value}; it must be at least 1")
         for name, value in positive.items():
             if not value > 0:
                 raise ConfigError(f"training: {name} is {value!r}; it must be positive")
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise ConfigError(f"training: {name} is {value!r}; expected 0 to 1")
-        if min(self.warmup, self.weight_decay, self.seed) < 0:
-            raise ConfigError("training: warmup, weight_decay and seed must not be negative")
+        if min(self.warmup, self.weight_decay) < 0:
+            raise ConfigError("training: warmup and weight_decay must not be negative")
+        check_seed(self.seed)
 
 
 def noise_schedule() -> Any:

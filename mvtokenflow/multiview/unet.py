@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.multiview.attention import MultiviewTransformer, PoseRegressor, pair_domains
+from mvtokenflow.overrides import check_types
 
 # Keys of Era3D's unet/config.json of which this network is one case; another value is another network.
 _FIXED: dict[str, Any] = {
@@ -118,6 +119,7 @@ class UNetConfig:
     regress_hidden_dim: int = 1280
 
     def __post_init__(self) -> None:
+        check_types(self, "unet config")
         levels = len(self.block_out_channels)
         for name in ("down_block_types", "up_block_types", "layers_per_block"):
             _check(len(getattr(self, name)) == levels, name, getattr(self, name), f"{levels} of them")
@@ -137,7 +139,8 @@ class UNetConfig:
             "both or neither",
         )
         for channels, heads in zip(self.block_out_channels, self.attention_head_dim, strict=True):
-            divides = channels % heads == 0 and channels % self.norm_num_groups == 0
+            positive = min(channels, heads, self.norm_num_groups) > 0
+            divides = positive and channels % heads == 0 and channels % self.norm_num_groups == 0
             _check(divides, "block_out_channels", channels, "multiples of the heads and of norm_num_groups")
 
     @property
@@ -153,7 +156,8 @@ class UNetConfig:
             ConfigError: an unknown key, or a value this network does not have.
         """
         known = {field.name for field in fields(cls)}
-        levels = len(mapping.get("block_out_channels", cls.block_out_channels))
+        channels = mapping.get("block_out_channels", cls.block_out_channels)
+        levels = len(channels) if isinstance(channels, Sequence) else 0  # the wrong type is told in the end
         chosen: dict[str, Any] = {"layers_per_block": 2, "transformer_layers_per_block": 1}
         for key, value in mapping.items():
             if key in _FIXED:
@@ -166,7 +170,7 @@ class UNetConfig:
                 raise ConfigError(f"unet config: unknown key '{key}' ({value!r}); remove it")
         if mapping.get("num_attention_heads") is not None:
             heads = mapping["num_attention_heads"]
-            chosen["attention_head_dim"] = heads if isinstance(heads, int) else tuple(heads)
+            chosen["attention_head_dim"] = tuple(heads) if isinstance(heads, Sequence) else heads
         for key in ("layers_per_block", "transformer_layers_per_block", "attention_head_dim"):
             if isinstance(chosen.get(key), int):
                 chosen[key] = (chosen[key],) * levels

@@ -3,6 +3,7 @@
 Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control points is a static one.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -75,7 +76,7 @@ class FieldConfig:
             raise ConfigError(f"field.rotation is {self.rotation!r}; expected 'frame' or 'residual'")
         if len(self.background) != 3 or not all(0 <= part <= 1 for part in self.background):
             raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
-        if not self.depth_tolerance > 0:
+        if not 0 < self.depth_tolerance < math.inf:
             raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
 
     def to_dict(self) -> dict[str, Any]:

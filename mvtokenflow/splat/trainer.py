@@ -69,10 +69,7 @@ def reconstruct(
         ConfigError: the folder belongs to another run, or there is no such keyframe.
         DataError: the masks have no hull, damaged files.
     """
-    if config.keyframe is not None and config.keyframe >= len(video):
-        raise ConfigError(
-            f"keyframe is {config.keyframe}, the video has frames 0 to {len(video) - 1}; choose one"
-        )
+    config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
     seed = _claim(video, config, workdir, generator, "reconstruct")
     run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
     static = _stage(run, "static", None)

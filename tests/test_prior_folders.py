@@ -1,0 +1,56 @@
+"""What `mvtf train-prior` and `gate-prior` find in a folder is gone on with, or left alone."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvtokenflow.commands.gate_prior import keep_weights
+from mvtokenflow.errors import ConfigError
+from mvtokenflow.multiview import training_state
+from mvtokenflow.multiview.small_prior import SIZE, small_unet_config
+from mvtokenflow.multiview.training_state import TrainingState
+from mvtokenflow.multiview.unet import MultiviewUNet
+
+Mvtf = Callable[..., tuple[int, str, str]]
+
+
+def checkpoint(path: Path, seed: int, cooldown: tuple[int, int] | None = None) -> Path:
+    """Of a training that has just begun."""
+    config = small_unet_config((8, 16), (1, 2))
+    torch.manual_seed(seed)
+    state = TrainingState(MultiviewUNet.from_config(config), 0.9, 0.0)
+    state.cooldown = cooldown
+    codec = {"means": torch.zeros(2, 6, 3, SIZE, SIZE), "scales": torch.ones(2, 6)}
+    training_state.save(path, state, {"unet": config}, codec)
+    return path
+
+
+def test_a_cooldown_is_gone_on_with_at_its_own_length_only(mvtf: Mvtf, tmp_path: Path) -> None:
+    checkpoint(tmp_path / "checkpoint.safetensors", 0)
+    cooled = checkpoint(tmp_path / "cooldown" / "checkpoint.safetensors", 0, (100, 5000))
+    before = cooled.read_bytes()
+    code, printed, talk = mvtf("train-prior", "-o", tmp_path, "--cooldown", 20000)
+    assert (code, printed) == (2, "")
+    assert f"{tmp_path / 'cooldown'}: holds a cooldown over 5000 toys, 20000 were asked for" in talk
+    assert "--cooldown 5000" in talk
+    assert cooled.read_bytes() == before
+
+
+def test_a_gate_does_not_replace_the_weights_of_another_training(mvtf: Mvtf, tmp_path: Path) -> None:
+    first, second = (checkpoint(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
+    kept = tmp_path / "gate" / "prior.safetensors"
+    keep_weights(first, kept)
+    before = kept.read_bytes()
+    keep_weights(first, kept)
+    keep_weights(kept, kept)
+    code, _, talk = mvtf("gate-prior", second, "-o", tmp_path / "gate")
+    assert code == 2
+    assert f"{kept}: holds other weights than {second}; give another folder" in talk
+    assert kept.read_bytes() == before
+    kept.write_bytes(b"cut off")
+    with pytest.raises(ConfigError, match="holds other weights"):
+        keep_weights(first, kept)
+    assert kept.read_bytes() == b"cut off"
+    assert list((tmp_path / "gate").iterdir()) == [kept]
