@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.video import read_on_white
+from mvtokenflow.pictures import read_all_on_white
 
 Frames = NDArray[np.uint8]
 Distortion = Callable[[Frames, np.random.Generator], Frames]
@@ -45,7 +45,7 @@ class KnownAnswer:
         for done, view in enumerate(views):
             progress("render", done, len(views))
             generator = np.random.default_rng([seed, *view.name.encode(), *scene.name.encode()])
-            frames = np.stack([read_on_white(path) for path in view.frames])
+            frames = read_all_on_white(view.frames)
             renderings[view.name] = Rendering(rgb=self.distort(frames, generator), **self._geometry(view))
         return renderings
 

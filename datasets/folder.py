@@ -29,8 +29,8 @@ from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import cache_root, choose, digest, digest_json, frame_files, sha256_file, write_json
-from mvtokenflow.pictures import check_file
-from mvtokenflow.video import read_clip, read_on_white, write_png
+from mvtokenflow.pictures import check_file, read_all_on_white
+from mvtokenflow.video import read_clip, write_png
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 
@@ -255,10 +255,10 @@ def _materialise(name: str, source: _Source, cache: Path) -> tuple[Path, str]:
                 write_png(building / "input" / f"{n}.png", frame.numpy())
             counts = {"input": len(clip)}
             for view, path in source.views.items():
-                frames = frame_files(path)
+                frames = read_all_on_white(frame_files(path))
                 counts[view] = len(frames)
-                for n, file in enumerate(frames):
-                    write_png(building / view / f"{n}.png", read_on_white(file))
+                for n, picture in enumerate(frames):
+                    write_png(building / view / f"{n}.png", picture)
             write_json(building / "scene.json", {"frames": counts, "sources": key})
     except OSError as error:
         raise DataError(

@@ -49,6 +49,20 @@ def read_on_white(path: Path) -> Pixels:
     return composite_white(picture) if picture.shape[-1] == 4 else picture
 
 
+def read_all_on_white(paths: Sequence[Path]) -> Pixels:
+    """(T, H, W, 3) uint8 of the frames of a view, each as by `read_on_white`.
+
+    Raises:
+        DataError: also, one has another size than the first.
+    """
+    pictures = [read_on_white(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            here, first = (f"{p.shape[1]}x{p.shape[0]}" for p in (picture, pictures[0]))
+            raise DataError(f"{path}: {here} pixels, but {paths[0]} has {first}; make all frames one size")
+    return np.stack(pictures)
+
+
 def read_mask(path: Path) -> Pixels:
     """(H, W) uint8, 255 on the object, of a grey PNG of 8 or 1 bits, or of an RGB one with equal channels."""
     picture = read_png(path, ("8-bit grey", "1-bit grey", "8-bit RGB"))

@@ -155,6 +155,14 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
     assert not list((cache / "folder").iterdir())
 
 
+def test_views_of_mixed_sizes_are_refused_by_name(tmp_path: Path, cache: Path) -> None:
+    folder = scene_folder(tmp_path)
+    write_png(folder / "eval_1" / "2.png", np.zeros((9, 10, 3), np.uint8))
+    with pytest.raises(DataError, match=r"eval_1/2.png: 10x9 pixels, but .*eval_1/0.png has 10x8; make all"):
+        FolderDataset(folder).scene("cat")
+    assert not any((cache / "folder").iterdir())
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path) -> None:
     cache.write_text("in the way")
     with pytest.raises(DataError, match=r"cache/folder/cat-\w+: cannot be written .* set MVTF_CACHE"):

@@ -76,6 +76,13 @@ def motion(frames: Frames) -> float:
     return float(np.mean(temporal.motion_magnitude(flow, visible)))
 
 
+def test_reference_pictures_of_mixed_sizes_are_refused_by_name(scene: Scene, tmp_path: Path) -> None:
+    odd = scene.views[0].frames[1]
+    Image.new("RGB", (5, 7)).save(odd)
+    with pytest.raises(DataError, match=rf"{odd}: 5x7 pixels, but .*; make all frames one size"):
+        rendered("ground-truth", scene, tmp_path)
+
+
 @pytest.mark.parametrize("name", KNOWN_ANSWERS)
 def test_every_row_keeps_the_contract(name: str, scene: Scene, tmp_path: Path) -> None:
     method = method_named(name)
