@@ -2,12 +2,14 @@
 
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mvtokenflow.commands import talk
 from mvtokenflow.commands.talk import progress
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
@@ -92,3 +94,33 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted; run the same command again")
+
+
+def test_too_little_memory_is_one_sentence_that_helps(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    def full() -> None:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which "
+            "1.2 GiB is free. Process 1 has 5 GiB in use. See documentation for Memory Management"
+        )
+
+    with pytest.raises(SystemExit) as ended:
+        talk.run(full)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: the device has too little memory (CUDA out of memory. Tried to allocate 2.00 GiB);"
+    )
+    assert "--set sampling.chunk=1" in said
+    assert said.count("\n") == 1
+
+
+def test_torch_is_not_imported_to_explain_an_error() -> None:
+    program = (
+        "import sys\n"
+        "from mvtokenflow.commands.talk import sentence_of\n"
+        "assert sentence_of(ValueError()) is None\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

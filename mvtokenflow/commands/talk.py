@@ -131,4 +131,11 @@ def sentence_of(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
         return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again"
+    torch = sys.modules.get("torch")  # not imported for this: without it, its memory cannot have run out
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        reason = ". ".join(str(error).split(". ")[:2])  # of a page on the allocator
+        return (
+            f"the device has too little memory ({reason}); run again on a larger one, or in a new folder with "
+            "smaller pictures, fewer frames or `mvtf run --set sampling.chunk=1`"
+        )
     return None

@@ -79,6 +79,8 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
         if not zipfile.is_zipfile(path):  # torch would take it for an older format and fail in any way
             raise EOFError("cut off or not a checkpoint")
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:  # a RuntimeError, but no fault of the file
+        raise
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: damaged checkpoint ({reason}); delete it to redo the stage") from error
