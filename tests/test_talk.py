@@ -116,6 +116,22 @@ def test_too_little_memory_is_one_sentence_that_helps(capsys: pytest.CaptureFixt
     assert said.count("\n") == 1
 
 
+def test_a_checkpoint_that_does_not_fit_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from mvtokenflow.splat.run_folder import load_checkpoint, save_checkpoint
+
+    def full(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    save_checkpoint(tmp_path / "checkpoint.pt", {"step": 1})
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        load_checkpoint(tmp_path / "checkpoint.pt", torch.device("cpu"))
+
+
 def test_torch_is_not_imported_to_explain_an_error() -> None:
     program = (
         "import sys\n"
