@@ -3,14 +3,14 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval.claim_specs import Claim
-from mvtokenflow.eval.claims import ALPHA, Finding, Ruling, Verdict
+from mvtokenflow.eval.claims import ALPHA, ROLES, Finding, Role, Ruling, Verdict
 from mvtokenflow.eval.claims_collect import Report
 from mvtokenflow.eval.stats import Interval
 from mvtokenflow.eval.summary import plain
@@ -28,26 +28,36 @@ RULINGS: dict[Ruling, str] = {
 }
 HEADS = ("metric", "with", "without", "difference", "relative", "scenes + = −", "p (Holm)", "outcome", "paper")
 LEGEND = (
-    "Bold metrics decide. With and without the part: means over the scenes both rows have. "
+    "Bold metrics decide, italic ones guard. With and without the part: means over the scenes both rows have. "
     "Difference: with − without, its 95 % bootstrap interval over scenes, and its size relative to the value "
     "with the part. Scenes: on how many the part is better, equal, worse. p: paired sign-flip test, after Holm "
-    "over the metrics of the comparison. Better or worse needs both an interval without 0 and p ≤ 0.05. "
-    "Paper: what it prints for both."
+    "over the metrics that decide a claim, over those that guard it, and over the others; where claims share "
+    "a table, as in the claim that the metric decides, else guards, else the first. Better or worse needs both "
+    "an interval without 0 and p ≤ 0.05. Paper: what it prints for both."
 )
+STYLES: Mapping[Role, str] = {"primary": "bold", "guard": "italic", "secondary": ""}
+MARKS: Mapping[Role, str] = {"primary": "**", "guard": "*", "secondary": ""}
 
 
 def sentence(verdict: Verdict) -> str:
-    """The claim's verdict and the numbers it rests on, in one or two plain sentences."""
+    """The claim's verdict and the numbers it rests on, in a few plain sentences."""
     return f"{verdict.claim.title}: {RULINGS[verdict.ruling]}. {measured(verdict)}"
 
 
 def measured(verdict: Verdict) -> str:
-    """The primary numbers of a verdict as a sentence."""
+    """The primary numbers of a verdict as a sentence, and what else decided it."""
     clauses = [_clause(finding) for finding in verdict.primary if finding.first is not None]
+    absent = [f"{f.measure.column.title}: {f.reason}" for f in verdict.primary if f.reason is not None]
     if not clauses:
-        reasons = dict.fromkeys(f"{f.measure.column.title}: {f.reason}" for f in verdict.primary)
-        return f"Nothing to compare ({'; '.join(reasons)})."
-    return f"With {verdict.claim.part}, {'; '.join(clauses)}."
+        return f"Nothing to compare ({'; '.join(absent)})."
+    where = "In renderings of the field, with" if verdict.claim.videos else "With"
+    text = f"{where} {verdict.claim.part}, {'; '.join(clauses)}."
+    if verdict.only_proxies:
+        text += f" A proxy decides nothing alone; what decides is missing ({'; '.join(absent)})."
+    worse = [_clause(guard) for guard in verdict.guards if guard.outcome == "worse"]
+    if worse and verdict.ruling == "undecided":
+        text += f" But {'; '.join(worse)}; it guards the claim."
+    return text
 
 
 def _clause(finding: Finding) -> str:
@@ -60,7 +70,7 @@ def _clause(finding: Finding) -> str:
     if raw is None:
         return f"{title} is infinitely better on some scenes and infinitely worse on others ({count})"
     if comparison.wins == comparison.losses == 0:
-        return f"{title} is the same on every one of {finding.scenes} scenes"
+        return f"{title} is {_equal(finding)}"
     digits = _digits(finding)
     if finding.outcome == "undecided":
         bounds = f" {_bounds(raw, digits, signed=True)}" if raw.low is not None else ""
@@ -71,12 +81,22 @@ def _clause(finding: Finding) -> str:
     return f"{title} {verb} by {_plain(abs(raw.mean), digits)}{unit} {_bounds(raw, digits)} ({count}){worse}"
 
 
+def _equal(finding: Finding) -> str:
+    """In what way two rows are equal on every scene."""
+    under = "at or below the reference's own in both rows, where lower is not better,"
+    if not finding.at_floor:
+        return f"the same on every one of {finding.scenes} scenes"
+    if finding.at_floor == finding.scenes:
+        return f"{under} on every one of {finding.scenes} scenes"
+    return f"{under} on {finding.at_floor} of {finding.scenes} scenes and the same on the others"
+
+
 def _excluded(finding: Finding) -> str:
     """What the interval of an undecided difference leaves out."""
-    gain, comparison = finding.gain, finding.comparison
-    if gain is None or gain.low is None or gain.high is None or comparison is None:
+    gain = finding.gain
+    if gain is None or gain.low is None or gain.high is None:
         return ""
-    if comparison.test.minimum_p > ALPHA:
+    if finding.hopeless:
         return ", too few scenes to exclude anything"
     digits, unit = _digits(finding), finding.measure.unit
     parts = []
@@ -135,7 +155,7 @@ def _comparisons(report: Report) -> list[list[Verdict]]:
     """Claims that compare the same two rows share a table."""
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in report.verdicts:
-        groups.setdefault((verdict.claim.row, verdict.claim.against), []).append(verdict)
+        groups.setdefault(_rows([verdict]), []).append(verdict)
     return list(groups.values())
 
 
@@ -148,11 +168,16 @@ def _printed(claim: Claim, finding: Finding) -> str:
     return f"{numbers['MVTokenFlow']} / {numbers[claim.printed]}"
 
 
-def _lines(group: Sequence[Verdict]) -> list[tuple[bool, list[str]]]:
-    """The comparison of two rows: of each metric, whether it decides a claim, and its cells."""
-    deciding = {key for verdict in group for key in verdict.claim.primary}
+def _lines(group: Sequence[Verdict]) -> list[tuple[Role, list[str]]]:
+    """The comparison of two rows: of each metric, its role and its cells.
+
+    A metric is shown as the claim sees it that it decides, else guards, else the first of them.
+    """
+    found: dict[str, Finding] = {}
+    for finding in sorted((f for v in group for f in v.findings), key=lambda f: ROLES.index(f.role)):  # stable
+        found.setdefault(finding.measure.key, finding)
     lines = []
-    for finding in sorted(group[0].findings, key=lambda f: f.measure.key not in deciding):
+    for finding in found.values():
         column, comparison = finding.measure.column, finding.comparison
         arrow = "↑" if column.better == "higher" else "↓"
         cells = [f"{column.title[:1].upper()}{column.title[1:]} {arrow}"]
@@ -163,7 +188,7 @@ def _lines(group: Sequence[Verdict]) -> list[tuple[bool, list[str]]]:
         cells.append(" ".join(map(str, counts)))
         p = "" if comparison is None else p_text(finding.p)
         cells += [p, finding.outcome, _printed(group[0].claim, finding)]
-        lines.append((finding.measure.key in deciding, cells))
+        lines.append((finding.role, cells))
     return lines
 
 
@@ -178,14 +203,18 @@ def _difference(finding: Finding) -> str:
     return f"{_signed(finding.first - finding.second, finding.measure.column.digits)}{finding.measure.unit}"
 
 
-def _notes(report: Report) -> tuple[list[str], dict[str, list[str]]]:
-    """Notes of every comparison alike, and the others by the row that is compared with."""
-    by_row = {
-        group[0].claim.against: list(dict.fromkeys(note for verdict in group for note in verdict.notes))
+def _notes(report: Report) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
+    """Notes of every comparison alike, and the others by the two rows that are compared."""
+    by_rows = {
+        _rows(group): list(dict.fromkeys(note for verdict in group for note in verdict.notes))
         for group in _comparisons(report)
     }
-    common = [note for note in next(iter(by_row.values())) if all(note in notes for notes in by_row.values())]
-    return common, {row: [note for note in notes if note not in common] for row, notes in by_row.items()}
+    common = [note for note in next(iter(by_rows.values())) if all(note in notes for notes in by_rows.values())]
+    return common, {rows: [note for note in notes if note not in common] for rows, notes in by_rows.items()}
+
+
+def _rows(group: Sequence[Verdict]) -> tuple[str, str]:
+    return group[0].claim.row, group[0].claim.against
 
 
 def _origin(report: Report) -> list[str]:
@@ -211,7 +240,7 @@ def markdown_text(report: Report) -> str:
     common, notes = _notes(report)
     parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
     for group in _comparisons(report):
-        parts += _section(group, notes[group[0].claim.against])
+        parts += _section(group, notes[_rows(group)])
     parts.append(LEGEND)
     if report.todo:
         parts.append("### What is missing")
@@ -235,8 +264,8 @@ def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
     parts.append("\n".join(said))
     if any(finding.first is not None for finding in group[0].findings):
         rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
-        for decides, cells in _lines(group):
-            name = f"**{_md(cells[0])}**" if decides else _md(cells[0])
+        for role, cells in _lines(group):
+            name = f"{MARKS[role]}{_md(cells[0])}{MARKS[role]}"
             rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
         parts.append("\n".join(rows))
     return [*parts, "\n".join(f"- {_md(note)}" for note in notes)] if notes else parts
@@ -268,13 +297,13 @@ def terminal(report: Report) -> "RenderableType":
         )
         if all(finding.first is None for finding in group[0].findings):
             parts += [Text(f"\n{claim.row} against {claim.against}", style="bold")]
-            parts += [Text(note, style="dim") for note in notes[claim.against]]
+            parts += [Text(note, style="dim") for note in notes[_rows(group)]]
             continue
         for head in HEADS:
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
-        for decides, cells in _lines(group):
-            grid.add_row(*(Text(cell, style="bold" if decides else "") for cell in cells))
-        parts += [grid, *(Text(note, style="dim") for note in notes[claim.against])]
+        for role, cells in _lines(group):
+            grid.add_row(*(Text(cell, style=STYLES[role]) for cell in cells))
+        parts += [grid, *(Text(note, style="dim") for note in notes[_rows(group)])]
     parts += [Text(f"\n{LEGEND}", style="dim"), Text("")]
     parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
     parts += [Text(line, style="dim") for line in _origin(report)]
@@ -322,7 +351,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "metric": finding.measure.column.metric,
         "views": list(finding.measure.views),
         "better": finding.measure.column.better,
-        "primary": finding.primary,
+        "role": finding.role,
         "with": number(finding.first),
         "without": number(finding.second),
         "difference": None if raw is None else number(raw.mean),

@@ -36,7 +36,8 @@ def found(verdict: Verdict, key: str) -> Finding:
     return next(finding for finding in verdict.findings if finding.measure.key == key)
 
 
-PROPAGATION = CLAIMS["propagation"]  # decided by the warp error alone
+PROPAGATION = CLAIMS["propagation"]  # decided by the warp error alone, guarded by LPIPS
+NORMALS = CLAIMS["normal-consistency"]  # decided by CLIP, and by the small CLIP beside it
 BOTH = CLAIMS["normal-rendering"]  # decided by LPIPS and PSNR
 
 
@@ -48,12 +49,20 @@ def test_every_claim_names_rows_metrics_and_a_place_in_the_paper() -> None:
         assert claim.key == key
         assert {claim.row, claim.against} <= set(NATIVES)
         assert claim.primary
-        assert set(claim.primary) <= set(MEASURES)
+        assert set(claim.primary) | set(claim.guards) <= set(MEASURES)
+        assert not set(claim.primary) & set(claim.guards)
+        if {"warp", "normal_deg"} & set(claim.primary):
+            assert "lpips_novel" in claim.guards, "blur and thin rims look better to them"
         assert "section" in claim.where
         if claim.printed is not None:
             assert any(n.method == claim.printed and n.table == "table3" for n in PUBLISHED)
     assert {claim.against for claim in CLAIMS.values()} == set(NATIVES) - {"mvtokenflow"}
     assert claim_named("flow-loss").against == "no-flow-loss"
+    front = claim_named("front-propagation")
+    assert (front.row, front.against, front.primary) == ("no-regeneration", "no-propagation", ("warp",))
+    for key in ("enlarged-attention", "flow"):  # the small prior copies the input view in every row
+        assert CLAIMS[key].primary == ("fvd_c4d_novel", "warp")
+    assert {key for key, measure in MEASURES.items() if measure.proxy} == {"clip_toy_views"}
     with pytest.raises(ConfigError, match="flow-loss"):
         claim_named("flow-los")
 
@@ -97,13 +106,18 @@ def test_a_clear_gain_replicates_and_the_sentence_has_its_numbers() -> None:
     assert finding.relative == pytest.approx(-0.5 / finding.first)  # type: ignore[operator]  # it was measured
     text = sentence(verdict)
     assert text.startswith(
-        "Token propagation: temporal consistency: replicates. With token propagation, warp error"
+        "Token propagation: temporal consistency: replicates. In renderings of the field, with token "
+        "propagation in both passes, warp error"
     )
     assert "falls by 0.500 [0.4" in text
     assert "(24 scenes, p = 0.00001)" in text
-    unfloored, absent = verdict.notes
+    unfloored, absent, unguarded = verdict.notes
     assert "the reference's own was not measured" in unfloored
-    assert absent.startswith("Not compared: LPIPS of the input view, ")
+    assert absent.startswith("Not compared: LPIPS of novel views, LPIPS of the input view, ")
+    assert unguarded == (
+        "The verdict on “Token propagation: temporal consistency” is without its guard: nothing could show "
+        "that LPIPS of novel views got worse."
+    )
 
 
 def test_the_other_way_round_it_does_not_replicate() -> None:
@@ -150,12 +164,63 @@ def test_all_primary_metrics_must_agree() -> None:
     assert ruling(nothing, nothing) == "undecided"
 
 
+def test_a_gain_whose_guard_got_worse_is_undecided_and_says_so() -> None:
+    gain, loss = paired(0.5), swapped(paired(0.5))
+    verdict = judge(PROPAGATION, {"warp": gain, "lpips_novel": loss})
+    assert verdict.ruling == "undecided"
+    assert "warp error of novel views falls by 0.500" in sentence(verdict)
+    guarded = sentence(verdict).split(". But ")[1]
+    assert guarded.startswith("LPIPS of novel views rises by 0.5000 [0.4")
+    assert guarded.endswith("(24 scenes, p = 0.00001), which is worse; it guards the claim.")
+    assert [finding.role for finding in verdict.findings[:3]] == ["primary", "guard", "secondary"]
+    thinner = judge(CLAIMS["normal-geometry"], {"normal_deg": gain, "lpips_novel": loss})
+    assert thinner.ruling == "undecided"
+    for guard in (gain, paired(0.0), swapped(paired(0.5, scenes=5))):  # 5 scenes cannot show that it got worse
+        verdict = judge(PROPAGATION, {"warp": gain, "lpips_novel": guard})
+        assert verdict.ruling == "replicates"
+        assert "guards" not in sentence(verdict)
+        assert any("is without its guard" in note for note in verdict.notes) == (len(guard.first) == 5)
+    verdict = judge(PROPAGATION, {"warp": loss, "lpips_novel": loss})
+    assert verdict.ruling == "contradicted"
+    assert "guards" not in sentence(verdict)
+
+
 def test_metrics_a_claim_is_not_about_are_shown_and_do_not_decide() -> None:
-    verdict = judge(PROPAGATION, {"warp": paired(0.5), "lpips_novel": swapped(paired(0.5))})
+    verdict = judge(PROPAGATION, {"warp": paired(0.5), "psnr_novel": paired(0.5)})
     assert verdict.ruling == "replicates"
-    assert found(verdict, "lpips_novel").outcome == "worse"
+    assert found(verdict, "psnr_novel").outcome == "worse"
     assert verdict.findings[0].measure.key == "warp", "primary first"
     assert {f.measure.key for f in verdict.findings} == set(MEASURES)
+
+
+def test_a_proxy_decides_nothing_alone() -> None:
+    gain, nothing, loss = swapped(paired(0.5)), paired(0.0), paired(0.5)
+    away = Pair(reason="no weights, `fetch them`")
+    for proxy in (gain, nothing, loss):
+        verdict = judge(NORMALS, {"clip_views": away, "clip_toy_views": proxy})
+        assert verdict.ruling == "undecided"
+        assert sentence(verdict).endswith(
+            "A proxy decides nothing alone; what decides is missing "
+            "(CLIP between views: no weights, `fetch them`)."
+        )
+    assert found(verdict, "clip_toy_views").outcome == "worse"
+
+    def ruling(clip: Pair, small: Pair) -> str:
+        return judge(NORMALS, {"clip_views": clip, "clip_toy_views": small}).ruling
+
+    assert ruling(gain, gain) == "replicates"
+    assert ruling(gain, nothing) == ruling(nothing, gain) == "undecided"
+    assert ruling(nothing, loss) == "undecided", "worse by the proxy alone"
+    assert ruling(loss, nothing) == "contradicted"
+    assert judge(NORMALS, {"clip_views": gain}).ruling == "replicates"
+    assert "proxy" not in sentence(judge(NORMALS, {"clip_views": gain}))
+
+
+def test_what_the_paper_says_of_videos_is_measured_on_renderings() -> None:
+    for key, claim in CLAIMS.items():
+        text = sentence(judge(claim, {name: paired(0.5) for name in claim.primary}))
+        assert ("In renderings of the field, with" in text) == claim.videos
+        assert claim.videos == ("generated videos" in claim.says or key == "regeneration")
 
 
 def test_ties_are_counted_and_equal_rows_have_p_one() -> None:
@@ -169,20 +234,41 @@ def test_ties_are_counted_and_equal_rows_have_p_one() -> None:
     assert "the same on every one of 24 scenes" in sentence(verdict)
 
 
-def test_holm_is_over_the_tested_metrics_of_the_claim() -> None:
+def test_holm_is_over_the_tested_metrics_of_one_role() -> None:
     ten = {key: paired(0.3, scenes=10, seed=n) for n, key in enumerate(MEASURES) if key != "fvd"}
     alone = judge(PROPAGATION, {"warp": ten["warp"]})
     among = judge(PROPAGATION, ten)
-    raw = found(alone, "warp").p
-    assert raw == found(among, "warp").comparison.test.p == minimum_p(10)  # type: ignore[union-attr]
-    assert found(among, "warp").p == pytest.approx(raw * len(ten))  # every p is the least there is
-    short = {key: paired(0.5, scenes=7, seed=n) for n, key in enumerate(ten)}
-    assert judge(PROPAGATION, {"warp": short["warp"]}).ruling == "replicates"
-    verdict = judge(PROPAGATION, short)
-    assert verdict.ruling == "undecided", "7 scenes and 10 metrics"
-    assert any("Nothing can be decided" in note for note in verdict.notes)
+    assert found(alone, "warp").p == found(among, "warp").p == minimum_p(10), "other tables change no verdict"
+    assert found(among, "lpips_novel").p == minimum_p(10), "the guard is a family of its own"
+    assert found(among, "psnr_novel").p == pytest.approx(minimum_p(10) * (len(ten) - 2))
+    both = judge(BOTH, ten)
+    assert found(both, "psnr_novel").p == 2 * minimum_p(10)
+    assert found(judge(BOTH, {"psnr_novel": ten["psnr_novel"]}), "psnr_novel").p == minimum_p(10)
+
+
+def test_where_nothing_can_be_decided_nothing_is_excluded() -> None:
+    lpips, fall = paired(0.5, scenes=6, seed=1), paired(0.5, scenes=6, seed=2)
+    assert judge(BOTH, {"lpips_novel": lpips}).ruling == "replicates", "one metric can be decided by 6 scenes"
+    verdict = judge(BOTH, {"lpips_novel": lpips, "psnr_novel": swapped(fall)})
+    assert verdict.ruling == "undecided"
+    assert (
+        "Nothing can be decided by 2 metrics: no p can fall below 0.062 after Holm (scenes that differ: 6)."
+        in verdict.notes
+    )
+    assert "the interval excludes" not in sentence(verdict)
+    assert sentence(verdict).count("too few scenes to exclude anything") == 2
+
+
+def test_an_interval_without_zero_is_not_enough() -> None:
+    fall = paired(0.045, noise=0.1, seed=3)
+    verdict = judge(BOTH, {"lpips_novel": fall, "psnr_novel": swapped(fall)})
+    finding = found(verdict, "lpips_novel")
+    assert finding.comparison is not None
+    assert finding.comparison.test.p < 0.05 < finding.p  # type: ignore[operator]  # it was tested
+    assert verdict.ruling == "undecided"
+    assert "the interval excludes an improvement of more than" in sentence(verdict)
     assert "any deterioration" in sentence(verdict)
-    assert "p does not reach 0.05" in sentence(verdict)
+    assert "but p does not reach 0.05" in sentence(verdict)
 
 
 # ---- scenes ----
@@ -217,7 +303,7 @@ def test_missing_numbers_are_untested_with_their_reasons() -> None:
     half = judge(BOTH, {"lpips_novel": paired(0.5), "psnr_novel": lacking})
     assert half.ruling == "replicates"
     assert "Not compared: PSNR of novel views (no weights, fetch them)." in half.notes
-    assert "The verdict is without PSNR of novel views." in half.notes
+    assert "The verdict on “Normal loss: rendering” is without PSNR of novel views." in half.notes
     with pytest.raises(DataError, match="no such measure: lpips;"):
         judge(BOTH, {"lpips": paired(0.5)})
 
@@ -266,8 +352,60 @@ def test_below_the_reference_itself_lower_is_not_better() -> None:
     assert verdict.ruling == "undecided"
     assert any("in 24 scenes a value lies below the reference's own" in note for note in verdict.notes)
     assert not any("was not measured" in note for note in verdict.notes)
+    assert (
+        "warp error of novel views is at or below the reference's own in both rows, where lower is not better, "
+        "on every one of 24 scenes." in sentence(verdict)
+    )
     over = Pair(first=pair.first, second=pair.second, floor=dict.fromkeys(pair.first, 0.0))
     assert judge(PROPAGATION, {"warp": over}).ruling == "replicates"
+
+
+def test_what_is_printed_beside_a_floored_difference_is_floored_too() -> None:
+    pair = paired(1.0, base=5.0, noise=0.1)
+    floor = {scene: value - 0.4 for scene, value in pair.second.items()}  # the first row is below everywhere
+    finding = found(
+        judge(PROPAGATION, {"warp": Pair(first=pair.first, second=pair.second, floor=floor)}), "warp"
+    )
+    assert finding.difference is not None
+    assert finding.difference.mean == pytest.approx(-0.4)
+    assert finding.first == pytest.approx(np.mean(list(floor.values())))
+    assert finding.second == pytest.approx(np.mean(list(pair.second.values())))
+    assert finding.relative == pytest.approx(-0.4 / finding.first)  # type: ignore[operator]  # it was measured
+
+
+def test_scenes_on_which_both_rows_reach_the_floor_show_nothing() -> None:
+    pair = paired(0.5, scenes=8, base=5.0, noise=0.01)
+    floor = {scene: 20.0 if n < 3 else 0.0 for n, scene in enumerate(sorted(pair.first))}
+    verdict = judge(PROPAGATION, {"warp": Pair(first=pair.first, second=pair.second, floor=floor)})
+    finding = found(verdict, "warp")
+    assert (finding.at_floor, finding.least_p) == (3, minimum_p(5))
+    assert verdict.ruling == "undecided"
+    assert (
+        "Nothing can be decided by 1 metric: no p can fall below 0.062 after Holm (scenes that differ: 5)."
+        in verdict.notes
+    )
+    assert "too few scenes to exclude anything" in sentence(verdict)
+    same = dict.fromkeys(pair.first, 5.0)
+    verdict = judge(PROPAGATION, {"warp": Pair(first=same, second=same, floor=floor)})
+    assert "in both rows, where lower is not better, on 3 of 8 scenes and the same on the others" in sentence(
+        verdict
+    )
+
+
+def test_where_some_floors_are_known_those_scenes_alone_are_compared() -> None:
+    pair = paired(0.5, base=5.0)
+    floor = dict.fromkeys(sorted(pair.first)[:10], 0.0)
+    verdict = judge(PROPAGATION, {"warp": Pair(first=pair.first, second=pair.second, floor=floor)})
+    known = Pair(first={s: pair.first[s] for s in floor}, second={s: pair.second[s] for s in floor})
+    assert found(verdict, "warp").comparison == found(judge(PROPAGATION, {"warp": known}), "warp").comparison
+    assert verdict.scenes == 10
+    assert any(
+        "compared on the 10 of 24 scenes where the reference's own was measured" in n for n in verdict.notes
+    )
+    elsewhere = Pair(first=pair.first, second=pair.second, floor={"other": 1.0})
+    verdict = judge(PROPAGATION, {"warp": elsewhere})
+    assert verdict.scenes == 24
+    assert any("the reference's own was not measured" in note for note in verdict.notes)
 
 
 def test_a_verdict_depends_on_its_arguments_alone() -> None:
