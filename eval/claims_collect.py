@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES, Claim, Measure
+from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES, Claim, Measure, table_of
 from mvtokenflow.eval.claims import Pair, Verdict, judge
 from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.scoring import settings_for
@@ -16,6 +16,7 @@ from mvtokenflow.eval.tables import build_table, run_weights
 from mvtokenflow.eval.tabulate import Request, scored_runs, specs_of
 
 Where = tuple[str, int]  # scene, seed
+_NOT_PACKAGES = ("code", "device")
 _PACKAGES = ("torch", "numpy", "numba", "gsplat")
 
 
@@ -71,8 +72,12 @@ def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool
         rows: {key: reader.pair(*rows, measure) for key, measure in MEASURES.items()}
         for rows in dict.fromkeys((claim.row, claim.against) for claim in claims)
     }
+    unlike = {rows: _unlike(*(reader.runs[row] for row in rows)) for rows in values}
     return Report(
-        verdicts=[judge(claim, values[claim.row, claim.against]) for claim in claims],
+        verdicts=[
+            replace(verdict, notes=[*verdict.notes, *unlike[verdict.claim.row, verdict.claim.against]])
+            for verdict in (judge(claim, values[claim.row, claim.against]) for claim in claims)
+        ],
         signatures=_signatures(values),
         todo=[*_lacking_runs(request, runs, claims, command), *reader.lacking_measures(command)],
         pedigree=_pedigree(request, runs),
@@ -100,12 +105,8 @@ class _Reader:
     def pair(self, first_row: str, second_row: str, measure: Measure) -> Pair:
         """One measure of two rows."""
         column, rows = measure.column, (first_row, second_row)
-        protocol = self.request.protocol
-        if not any(
-            spec.key == column.metric and set(protocol.places_of(spec)) & set(measure.views)
-            for spec in protocol.metrics
-        ):
-            return Pair(reason=f"protocol {protocol.name} does not measure it")
+        if not self._in_protocol(column):
+            return Pair(reason=f"protocol {self.request.protocol.name} does not measure it")
         absent = [row for row in rows if not self.runs[row]]
         if absent:
             return Pair(reason=f"no scored run of {' or '.join(absent)}")
@@ -115,16 +116,33 @@ class _Reader:
         first, second = self._cells(rows, column, shared)
         if first.value is None or second.value is None:  # too few clips for a number of the set
             return Pair(reason=first.reason or second.reason)
-        floors = self._shared(rows, measure.floor) & shared if measure.floor else set()
-        floor = self._cells(rows, measure.floor, floors)[0] if measure.floor and floors else None
+        floor = self._floor(rows, measure.floor, shared) if measure.floor else {}
         per_scene = [(cell.provenance or {}).get("per scene", {}) for cell in (first, second)]
         return Pair(
             first=per_scene[0],
             second=per_scene[1],
             totals=None if per_scene[0] else (first.value, second.value),
-            floor={} if floor is None else (floor.provenance or {})["per scene"],
+            floor=floor,
             signature=str((first.provenance or {})["signature"]),
         )
+
+    def _in_protocol(self, column: ColumnSpec) -> bool:
+        protocol = self.request.protocol
+        return any(
+            spec.key == column.metric and set(protocol.places_of(spec)) & set(column.views or ())
+            for spec in protocol.metrics
+        )
+
+    def _floor(self, rows: Sequence[str], column: ColumnSpec, shared: Set[Where]) -> Mapping[str, float]:
+        """By scene, the reference's own value; of scenes that lack it, the table that measures it is noted."""
+        known = self._shared(rows, column) & shared
+        if self._in_protocol(column):
+            lacking = {(row, scene) for row in rows for scene, _ in shared - known}
+            self.unmeasured[table_of(column)] |= lacking
+        if not known:
+            return {}
+        found: Mapping[str, float] = (self._cells(rows, column, known)[0].provenance or {})["per scene"]
+        return found
 
     def _shared(self, rows: Sequence[str], column: ColumnSpec) -> set[Where]:
         """Scenes and seeds of which both rows hold the column's numbers."""
@@ -181,6 +199,7 @@ class _Reader:
                 ),
             )
             for table, found in sorted(self.unmeasured.items())
+            if found
         ]
 
 
@@ -243,6 +262,34 @@ def _pedigree(request: Request, runs: Sequence[Run]) -> dict[str, Any]:
         "prior": sorted({str(m.config["views"]) for m in manifests if "views" in m.config}),
         "weights": run_weights(runs),
     }
+
+
+def _unlike(first: Mapping[Where, Run], second: Mapping[Where, Run]) -> list[str]:
+    """A note of what differs between the runs that are compared, beside the row; empty where nothing does."""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    scenes = set()
+    for where in first.keys() & second.keys():
+        here, there = _made_with(first[where]), _made_with(second[where])
+        for name in here.keys() | there.keys():
+            values = here.get(name, "unknown"), there.get(name, "unknown")
+            if values[0] != values[1]:
+                scenes.add(where[0])
+                for side, value in zip(found.setdefault(name, (set(), set())), values, strict=True):
+                    side.add(value)
+    if not found:
+        return []
+    told = [
+        f"{name} {', '.join(sorted(found[name][0]))} against {', '.join(sorted(found[name][1]))}"
+        for name in sorted(found, key=lambda name: (name not in _NOT_PACKAGES, name))
+    ]
+    return [f"The two rows were not computed alike (scenes: {len(scenes)}): {'; '.join(told)}."]
+
+
+def _made_with(run: Run) -> dict[str, str]:
+    """What may move a run's numbers beside its configuration: code, device, package versions."""
+    pedigree = run.manifest.pedigree
+    made = {"code": _code(pedigree.get("code") or {}), "device": str(pedigree.get("device", "unknown"))}
+    return made | {name: str(version) for name, version in pedigree.get("packages", {}).items()}
 
 
 def _code(code: Mapping[str, Any]) -> str:

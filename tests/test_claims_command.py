@@ -16,7 +16,7 @@ from mvtokenflow.baselines.method import Setup
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES
 from mvtokenflow.eval.claims_collect import rows_of
-from mvtokenflow.eval.claims_text import BEGIN, END
+from mvtokenflow.eval.claims_text import BEGIN, END, p_text
 from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
 from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.runs import Job, stages_folder
@@ -47,6 +47,7 @@ class Rows:
         clips: float | None = None,
         missing: Mapping[str, str] | None = None,
         signature: str = "v:1",
+        pedigree: Mapping[str, Any] | None = None,
     ) -> Path:
         """One run; `values` by key of measure, `clips` the offset of its logits from the reference's."""
         native = method_named(method, Setup(store=stages_folder(self.root)))
@@ -97,6 +98,7 @@ class Rows:
                 "device": "a GPU",
                 "code": {"version": "9.9", "commit": "d" * 40},
                 "packages": {"torch": "2"},
+                **(pedigree or {}),
             },
             stages=(Stage(name="render", wall_s=1.0, peak_mib=1.0),),
         ).save(folder / "manifest.json")
@@ -118,14 +120,15 @@ class Rows:
 
 
 def numbers(scene: str, row: str, gains: Mapping[str, float]) -> dict[str, float]:
-    """Numbers of a row on a scene; the whole method is better by `gains` and some noise."""
+    """Numbers of a row on a scene; the whole method is better by `gains` and some noise, one pass by half."""
     found = {}
+    share = {"mvtokenflow": 1.0, "no-regeneration": 0.5}.get(row, 0.0)
     for key in gains:
         rng = np.random.default_rng([*f"{scene}/{key}".encode()])
         value = BASE[key] + float(rng.normal())
         better = gains[key] + 0.02 * float(rng.normal())
         sign = 1 if MEASURES[key].column.better == "higher" else -1
-        found[key] = value + (sign * better if row == "mvtokenflow" else 0.0)
+        found[key] = value + sign * better * share
     return found
 
 
@@ -134,6 +137,7 @@ GAINS = {
     "lpips_novel": 0.2,
     "psnr_novel": -0.2,
     "fvd_c4d_input": 0.2,
+    "fvd_c4d_novel": 0.2,
     "warp": 0.2,
     "clip_toy_views": 0.0,
     "flow_epe_input": 0.2,
@@ -149,7 +153,7 @@ def fill(root: Path, scenes: Sequence[str] = TEN, rows: Sequence[str] = tuple(NA
             made.write(
                 row,
                 scene,
-                numbers(scene, row, GAINS),
+                {**numbers(scene, row, GAINS), "warp_floor": 0.0},
                 clips=0.5 if row == "mvtokenflow" else 1.0,
                 missing={
                     "clip_views": "weights clip are not here; run `mvtf-eval weights fetch clip-vit-b32-openai`"
@@ -199,7 +203,7 @@ def test_all_claims_are_judged_on_the_scenes_there_are(cli: Cli, whole: Path) ->
     verdicts = {entry["claim"]: entry["verdict"] for entry in found["claims"]}
     assert verdicts == {
         **dict.fromkeys(CLAIMS, "replicates"),
-        "normal-consistency": "undecided",  # CLIP-toy does not move, CLIP has no weights
+        "normal-consistency": "undecided",  # CLIP has no weights, and CLIP-toy is a proxy
         "normal-rendering": "undecided",  # LPIPS better, PSNR worse
     }
     assert [entry["what"] for entry in found["missing"]] == [
@@ -209,11 +213,19 @@ def test_all_claims_are_judged_on_the_scenes_there_are(cli: Cli, whole: Path) ->
         assert entry["scenes"] == 10
         by_key = {m["measure"]: m for m in entry["metrics"]}
         assert set(by_key) == set(MEASURES)
-        assert by_key["warp"]["difference"] == pytest.approx(-0.2, abs=0.02)
-        assert by_key["psnr_novel"]["difference"] == pytest.approx(-0.2, abs=0.02)
+        gain = 0.1 if "no-regeneration" in (entry["row"], entry["against"]) else 0.2
+        assert by_key["warp"]["difference"] == pytest.approx(-gain, abs=0.02)
+        assert by_key["psnr_novel"]["difference"] == pytest.approx(-gain, abs=0.02)
         assert (by_key["psnr_novel"]["outcome"], by_key["warp"]["outcome"]) == ("worse", "better")
         assert "`mvtf-eval weights fetch clip-vit-b32-openai`" in by_key["clip_views"]["reason"]
         assert any(note.startswith("Not compared: ") for note in entry["notes"])
+        roles = {
+            role: {m["measure"] for m in entry["metrics"] if m["role"] == role} for role in ("primary", "guard")
+        }
+        assert roles == {
+            "primary": {*CLAIMS[entry["claim"]].primary},
+            "guard": {*CLAIMS[entry["claim"]].guards},
+        }
 
 
 def test_the_set_distance_stands_side_by_side_without_a_test(cli: Cli, whole: Path) -> None:
@@ -249,7 +261,7 @@ def test_terminal_and_markdown_say_the_same_sentences(cli: Cli, whole: Path) -> 
     text = " ".join(cli("claims", "--runs", whole, "--format", "md").out.split()).replace("\\", "")
     for entry in found["claims"]:
         assert entry["sentence"] in shown
-        assert f"| **{entry['verdict']}** | With " in text
+        assert re.search(rf"\| \*\*{entry['verdict']}\*\* \| (In renderings of the field, w|W)ith ", text)
         assert entry["sentence"].removeprefix(f"{entry['title']}: {entry['verdict']}. ") in text
         assert f"**{entry['title']}: {entry['verdict']}.** {entry['says']}" in text
     assert "`mvtokenflow` against `coarse`" in text
@@ -259,10 +271,29 @@ def test_terminal_and_markdown_say_the_same_sentences(cli: Cli, whole: Path) -> 
 def test_markdown_tables_are_whole(cli: Cli, whole: Path) -> None:
     text = cli("claims", "--runs", whole, "--format", "md").out
     blocks = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
-    assert len(blocks) == 1 + len({c.against for c in CLAIMS.values()})
+    assert len(blocks) == 1 + len({(c.row, c.against) for c in CLAIMS.values()})
     for block in blocks:
         cells = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
         assert len(cells) == 1
+
+
+def test_a_table_of_several_claims_shows_each_metric_as_its_own_claim_sees_it(cli: Cli, whole: Path) -> None:
+    text = cli("claims", "--runs", whole, "--format", "md").out.replace("\\", "")
+    table = text.split("### `mvtokenflow` against `no-normal`")[1].split("###")[0]
+    cells = {
+        line.split(" | ")[0][2:-2]: line.split(" | ") for line in table.splitlines() if line.startswith("| ")
+    }
+    found = document(cli, whole)
+    for name, key, measure in (
+        ("**Normal error", "normal-geometry", "normal_deg"),
+        ("**LPIPS of novel views", "normal-rendering", "lpips_novel"),  # and the guard of another
+        ("**CLIP-toy between views", "normal-consistency", "clip_toy_views"),
+    ):
+        line = next(cells for head, cells in cells.items() if head.startswith(name))
+        assert line[6] == p_text(metric(found, key, measure)["p_holm"])
+    guarded = text.split("### `no-regeneration` against `no-propagation`")[1].split("###")[0]
+    assert "\n| *LPIPS of novel views ↓* | " in guarded
+    assert "\n| **Warp error of novel views ↓** | " in guarded
 
 
 # ---- parts of grids ----
@@ -290,7 +321,10 @@ def test_rows_and_scenes_that_lack_runs_are_told_with_their_command(cli: Cli, tm
     alone = commands["1 of 8 scenes lack scored runs of mvtokenflow."]
     assert f"table3 --methods mvtokenflow --scenes {SCENES[7]} " in alone
     others = next(text for what, text in commands.items() if what.startswith("8 of 8 scenes"))
-    assert "--methods no-enlarged-attention,no-propagation,no-flow-loss,no-normal," in others
+    assert (
+        "--methods no-enlarged-attention,no-regeneration,no-propagation,no-flow-loss,no-normal,coarse "
+        in others
+    )
 
 
 def test_metrics_that_no_table_measured_yet_are_told_with_their_command(cli: Cli, tmp_path: Path) -> None:
@@ -303,6 +337,18 @@ def test_metrics_that_no_table_measured_yet_are_told_with_their_command(cli: Cli
     assert any(
         c.startswith(f"mvtf-eval table3 --methods mvtokenflow,coarse --scenes {SCENES[0]} ") for c in commands
     )
+
+
+def test_rows_that_are_not_the_whole_method_are_compared_too(cli: Cli, tmp_path: Path) -> None:
+    fill(tmp_path, SCENES[:8], ["no-regeneration", "no-propagation"])
+    found = document(cli, tmp_path, "--scenes", ",".join(SCENES[:8]))
+    front = claim(found, "front-propagation")
+    assert (front["row"], front["against"]) == ("no-regeneration", "no-propagation")
+    assert (front["verdict"], front["scenes"]) == ("replicates", 8)
+    assert metric(found, "front-propagation", "warp")["difference"] == pytest.approx(-0.1, abs=0.02)
+    for key in ("propagation", "regeneration"):
+        assert claim(found, key)["verdict"] == "untested"
+        assert "no scored run of mvtokenflow" in claim(found, key)["sentence"]
 
 
 def test_only_seeds_that_both_rows_have_are_compared(cli: Cli, tmp_path: Path) -> None:
@@ -342,6 +388,38 @@ def test_a_measured_floor_counts(cli: Cli, tmp_path: Path) -> None:
     entry = claim(document(cli, tmp_path), "propagation")
     assert entry["verdict"] == "undecided"
     assert any("in 8 scenes a value lies below the reference's own" in note for note in entry["notes"])
+
+
+def test_floors_that_are_not_measured_are_told_with_their_command(cli: Cli, tmp_path: Path) -> None:
+    made = Rows(root=tmp_path)
+    for n, scene in enumerate(SCENES[:8]):
+        floor = {"warp_floor": 0.5} if n < 6 else {}
+        made.write("mvtokenflow", scene, {"warp": 1.0 + 0.01 * n, **floor})
+        made.write("no-propagation", scene, {"warp": 1.5, **floor})
+    found = document(cli, tmp_path)
+    assert (metric(found, "propagation", "warp")["scenes"], claim(found, "propagation")["scenes"]) == (6, 6)
+    assert any("compared on the 6 of 8 scenes" in note for note in claim(found, "propagation")["notes"])
+    command = next(e["command"] for e in found["missing"] if e["command"].startswith("mvtf-eval table2"))
+    assert f"--methods mvtokenflow,no-propagation --scenes {SCENES[6]},{SCENES[7]} " in command
+
+
+def test_rows_that_were_not_computed_alike_are_told_once(cli: Cli, tmp_path: Path) -> None:
+    made = Rows(root=tmp_path)
+    for n, scene in enumerate(SCENES[:3]):
+        made.write("mvtokenflow", scene, {"warp": 1.0})
+        made.write("no-propagation", scene, {"warp": 2.0})
+        later = {"code": {"version": "9.9", "commit": "e" * 40}, "packages": {"torch": "2", "gsplat": "1.5"}}
+        made.write("no-normal", scene, {"warp": 2.0}, pedigree={**later, "device": "cpu"} if n else None)
+    told = (
+        "The two rows were not computed alike (scenes: 2): code 9.9 (dddddddddddd) against 9.9 (eeeeeeeeeeee); "
+        "device a GPU against cpu; gsplat unknown against 1.5."
+    )
+    found = document(cli, tmp_path)
+    for entry in found["claims"]:
+        assert entry["notes"].count(told) == (entry["against"] == "no-normal")
+        assert ("not computed alike" in str(entry["notes"])) == (entry["against"] == "no-normal")
+    text = cli("claims", "--runs", tmp_path, "--format", "md").out
+    assert text.count(told) == 1, "three claims, one comparison"
 
 
 # ---- files ----
@@ -392,4 +470,6 @@ def test_the_page_of_the_claims_has_a_place_for_every_why() -> None:
         assert f"\n### {found.title}\n" in why
         line = next(line for line in page.split(BEGIN)[0].splitlines() if line.startswith(f"| {found.title} |"))
         assert f"`{found.row}`, `{found.against}`" in line
-        assert {f"`{MEASURES[key].column.metric}`" in line for key in found.primary} == {True}
+        named = {*found.primary, *found.guards}
+        assert {f"`{MEASURES[key].column.metric}`" in line for key in named} == {True}
+    assert re.findall(r"^### (.*)$", why, re.M) == [found.title for found in CLAIMS.values()]
