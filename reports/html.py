@@ -5,8 +5,10 @@
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,6 +18,8 @@ from mvtokenflow.eval.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.layout import lay_out, number
 
 TEMPLATES = Path(__file__).parent / "templates"
+_PATH = re.compile(r"([^\s/]+=)?(/.*)")  # of a value: absolute, alone or after "NAME="
+_FOLDERS = re.compile(r"""(?<![\w.~…/])/(?:[^\s/:;,'"`()]+/)+(?=[^\s/:;,'"`()])""")  # of paths in a sentence
 
 
 def environment() -> Environment:
@@ -41,6 +45,23 @@ def script_json(value: Any) -> Markup:
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return Markup(text)
+
+
+def public(value: Any) -> Any:
+    """A provenance tree without the folders of whoever made it: "/home/me/runs" becomes "…/runs".
+
+    Absolute paths are cut in values, after "NAME=", and within sentences; mappings and lists are copied.
+    """
+    if isinstance(value, Mapping):
+        return {name: public(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [public(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    path = _PATH.fullmatch(value)
+    if path and ": " not in value:
+        return f"{path[1] or ''}…/{PurePosixPath(path[2]).name}"
+    return _FOLDERS.sub("…/", value)
 
 
 def code_spans(text: str) -> Markup:
@@ -92,6 +113,7 @@ def table_html(table: Table, *, intervals: bool = True) -> Markup:
     Raises:
         DataError: the table is malformed (see `layout.lay_out`).
     """
+    table = _public_table(table)
     laid = lay_out(table, intervals=intervals)
     tips = {
         (place, across): _tip(row, column, cell)
@@ -111,6 +133,20 @@ def table_html(table: Table, *, intervals: bool = True) -> Markup:
     }
     template = environment().get_template("table.html")
     return Markup(template.render(table=table, laid=laid, tips=tips, details=script_json(details)))
+
+
+def _public_table(table: Table) -> Table:
+    rows = [
+        replace(
+            row,
+            cells=[
+                replace(cell, reason=public(cell.reason), provenance=public(cell.provenance))
+                for cell in row.cells
+            ],
+        )
+        for row in table.rows
+    ]
+    return replace(table, rows=rows, footnotes=public(table.footnotes))
 
 
 def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True) -> str:

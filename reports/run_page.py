@@ -21,7 +21,7 @@ from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files, write_text
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.generated import PASSES, azimuths_of
-from mvtokenflow.reports.html import asset, environment
+from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
 from mvtokenflow.reports.training import STAGES, last_preview, read_losses
 
@@ -56,7 +56,7 @@ def write_page(folder: Path) -> Path:
 
 def run_page(folder: Path) -> str:
     """The page of the run in `folder`. Raises as `write_page`."""
-    settings = _json(folder / "run.json")
+    settings = public(_json(folder / "run.json"))
     if settings is None:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
     rows = {stage: read_losses(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
@@ -81,7 +81,7 @@ def run_page(folder: Path) -> str:
             costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
             total=duration(sum(cost["seconds"] for cost in costs)),
             settings=settings,
-            environments=_json(folder / "environment.json") or [],
+            environments=public(_json(folder / "environment.json") or []),
         )
     )
 

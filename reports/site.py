@@ -3,8 +3,9 @@
 It opens from the file system: pages load their style sheet, scripts, data (`scenes/*.js`) and pictures by
 relative paths, and nothing else. The same records give the same bytes; nothing reads the clock.
 
-A manifest's `pedigree` is shown as the tree it is, whatever it holds. Where they are there, the index also
-reads `code` ({"version", "commit", "dirty"}), `device`, and `finished` (an ISO date).
+A manifest's `pedigree` is shown as the tree it is, whatever it holds, but of absolute paths only the last part.
+Where they are there, the index also reads `code` ({"version", "commit", "dirty"}), `device`, and `finished` (an
+ISO date).
 """
 
 import json
@@ -24,7 +25,7 @@ from mvtokenflow.reports import figures, generated, training
 from mvtokenflow.reports.curves import HEIGHT, WIDTH
 from mvtokenflow.reports.figure import FULL, Album, Figure
 from mvtokenflow.reports.gallery import gallery
-from mvtokenflow.reports.html import TEMPLATES, duration, environment, script_json, table_html
+from mvtokenflow.reports.html import TEMPLATES, duration, environment, public, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
 
@@ -270,9 +271,9 @@ def _run_facts(label: str, run: Run) -> dict[str, Any]:
             "config hash": manifest.config_hash,
             "uses the ground truth": manifest.uses_truth,
         },
-        "missing": run.missing,
-        "config": manifest.config,
-        "pedigree": manifest.pedigree,
+        "missing": public(run.missing),
+        "config": public(manifest.config),
+        "pedigree": public(manifest.pedigree),
         "stages": [
             {"name": s.name, "wall": duration(s.wall_s), "peak": f"{s.peak_mib:,.0f}"} for s in manifest.stages
         ],

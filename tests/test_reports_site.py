@@ -332,6 +332,49 @@ def test_provenance_of_every_run_is_on_its_page(tmp_path: Path) -> None:
     assert f"sha256 {records_digest(list(load_runs(tmp_path / 'runs')))[:16]}" in index
 
 
+def test_pages_name_no_folder_of_the_machine_that_made_them(tmp_path: Path) -> None:
+    home = "/home/some body"
+    why = "needs /srv/somebody/w.safetensors (or `/srv/somebody/clip/`); write `mvtf-eval weights fetch`"
+    add_run(
+        tmp_path / "runs",
+        "ours",
+        "fox",
+        1,
+        config={"prior": f"{home}/prior.safetensors", "steps": [{"at": f"{home}/x"}]},
+        pedigree={
+            "command": [
+                "mvtf-eval",
+                "table1",
+                "--runs",
+                f"{home}/runs",
+                f"--import=mine={home}/r",
+                f"a={home}/b",
+            ],
+            "weights": {"lpips": "ab/cd"},
+        },
+    )
+    runs = [replace(run, missing={"fvd": why}) for run in load_runs(tmp_path / "runs")]
+    (table,) = make_tables()
+    cell = Cell(
+        value=None, reason=f"no frames in {tmp_path}/gt/fox", provenance={"config": {"at": f"{home}/c"}}
+    )
+    rows = [replace(row, cells=[cell]) for row in table.rows]
+    noted = replace(table, rows=rows, footnotes=["ours on fox: /srv/somebody/fox: no such folder"])
+    site = build_site([noted], runs, tmp_path / "site").parent
+    texts = [path.read_text() for path in site.rglob("*") if path.suffix in (".html", ".js", ".json")]
+    for text in texts:
+        assert not re.search(r"some ?body|/home|/srv", text)
+        assert str(tmp_path) not in text
+    page = (site / "scenes" / "toy4d--fox.html").read_text()
+    assert "<dd>mvtf-eval table1 --runs …/runs --import=mine=…/r a=…/b</dd>" in page
+    assert "<dd>needs …/w.safetensors (or `…/clip/`); write `mvtf-eval weights fetch`</dd>" in page
+    assert "<dd>…/prior.safetensors</dd>" in page
+    assert "<dd>ab/cd</dd>" in page
+    index = (site / "index.html").read_text()
+    assert "ours on fox: …/fox: no such folder" in index
+    assert "no frames in …/fox" in index
+
+
 def test_tables_alone_make_a_site(tmp_path: Path) -> None:
     index = build_site(make_tables(), [], tmp_path / "site")
     assert index == tmp_path / "site" / "index.html"
