@@ -34,6 +34,8 @@ from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.slices import CAPTION, time_slice
 
 PASSES = {"views": "First pass", "regenerated": "Second pass"}
+# What is said of a run that is whole without it.
+NO_SECOND_PASS = "has no second pass: without token propagation it would draw the first one's views again."
 NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
 _NEIGHBOURS = 4
 _FIRST_AZIMUTH = 90  # the sheet that is open: a view that the input shows nothing of
@@ -89,6 +91,18 @@ def last_pass(series: Series | None) -> tuple[str, Pass] | None:
     return None
 
 
+def skips_second_pass(config: Mapping[str, Any]) -> bool:
+    """Whether the settings of the method leave the second pass out because it would repeat the first one."""
+    wanted = config.get("refinement", True) and config.get("regeneration", True)
+    return bool(wanted) and not config.get("token_propagation", True)
+
+
+def settings_of(series: Series) -> Mapping[str, Any]:
+    """The settings of the method that a run was made with; empty for runs of anything else."""
+    config: Any = series.run.manifest.config.get("mvtokenflow") if series.run else None
+    return config if isinstance(config, Mapping) else {}
+
+
 def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
     """Flow of the input (T − 1, S, S, 2) as a run estimated it, and how many frames of the clip a step spans.
 
@@ -133,6 +147,11 @@ def propagation(album: Album) -> Figure:
             rows.append((one, *found))
     if missing:
         return replace(figure, missing=missing)
+    missing += [
+        f"`{one.label}` {NO_SECOND_PASS}"
+        for one, title, _ in rows
+        if title == PASSES["views"] and skips_second_pass(settings_of(one))
+    ]
     bound = last_pass(album.series(TRUE_VIEWS))
     fits = bound is not None and _alike([bound[1], *(made for _, _, made in rows)])
     if not fits:
@@ -265,5 +284,4 @@ def _on_white(rgba: NDArray[Any]) -> Pixels:
 
 def _stride(series: Series) -> int:
     """How many frames of the clip lie between generated ones."""
-    config: Any = series.run.manifest.config.get("mvtokenflow") if series.run else None
-    return int(config.get("stride", 1)) if isinstance(config, Mapping) else 1
+    return int(settings_of(series).get("stride", 1))

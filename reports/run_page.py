@@ -20,7 +20,7 @@ from urllib.parse import quote
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files, write_text
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
-from mvtokenflow.reports.generated import PASSES, azimuths_of
+from mvtokenflow.reports.generated import NO_SECOND_PASS, PASSES, azimuths_of, skips_second_pass
 from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
 from mvtokenflow.reports.training import STAGES, last_preview, read_losses
@@ -61,7 +61,8 @@ def run_page(folder: Path) -> str:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
     rows = {stage: read_losses(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
     costs = _json(folder / "method" / "stages.json") or []
-    passes = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
+    found = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
+    passes = [one for one in found if one is not None]
     return (
         environment()
         .get_template("run.html")
@@ -74,7 +75,8 @@ def run_page(folder: Path) -> str:
             turntable=_link(folder, "turntable/turntable.mp4"),
             fixed=_fixed(folder),
             files=_files(folder),
-            passes=[one for one in passes if one is not None],
+            passes=passes,
+            second_pass=_second_pass(settings, passes),
             charts=charts(list(rows.items())),
             chart_size=(WIDTH, HEIGHT),
             previews=_previews(folder),
@@ -168,6 +170,13 @@ def _pass(folder: Path, name: str, title: str, settings: Mapping[str, Any]) -> P
                 links = [quote(path.relative_to(folder).as_posix()) for path in paths]
                 rows.append((f"frame {min(frame * stride, end)}, {kind}", links))
     return Pass(title=title, azimuths=azimuths, rows=rows)
+
+
+def _second_pass(settings: Mapping[str, Any], passes: Sequence[Pass]) -> str:
+    """What is said of it; nothing where it is not there yet."""
+    if len(passes) == len(PASSES):
+        return "The second pass is generated along the flow of the coarse field."
+    return f"This run {NO_SECOND_PASS}" if skips_second_pass(settings.get("config", {})) else ""
 
 
 def _previews(folder: Path) -> list[tuple[str, str, int]]:

@@ -9,7 +9,14 @@ from mvtokenflow.errors import DataError
 from mvtokenflow.reports.colormaps import normal_picture
 from mvtokenflow.reports.curves import Chart, charts
 from mvtokenflow.reports.figure import FULL, Album, Block, Line, is_native
-from mvtokenflow.reports.generated import PASSES, Pass, read_pass
+from mvtokenflow.reports.generated import (
+    NO_SECOND_PASS,
+    PASSES,
+    Pass,
+    read_pass,
+    settings_of,
+    skips_second_pass,
+)
 from mvtokenflow.reports.html import duration
 from mvtokenflow.reports.scene import Series
 
@@ -115,6 +122,8 @@ def _training(album: Album, series: Series) -> Training:
             missing.append(f"Not drawn: {album.named(error)}")
     if not any(rows for _, rows in losses):
         missing.append("No losses were logged in this run.")
+    if skips_second_pass(settings_of(series)) and not (work / "regenerated").exists():
+        missing.append(f"This run {NO_SECOND_PASS}")
     previews = None
     try:
         previews = _previews(album, series, work)

@@ -42,8 +42,8 @@ def picture(frame: int, shade: int = 0) -> Pixels:
 
 
 def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
-    """A run with its reference. `native`: of the method; `work`: with what it leaves behind; `change`: of the
-    pictures, by (view, frame); `values`: of LPIPS, by (view, frame)."""
+    """A run with its reference. `native`: of the method, `settings`: of it; `work`: with what it leaves behind;
+    `change`: of the pictures, by (view, frame); `values`: of LPIPS, by (view, frame)."""
     reference = root.parent / "gt" / scene
     folder = run_folder(root, "toy4d", method, scene, given.get("seed", 0), "ab" * 16)
     change, values = given.get("change", lambda pixels, *_: pixels), given.get("values", lambda *_: 0.1)
@@ -77,7 +77,7 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
         scene=scene,
         tags=[],
         seed=given.get("seed", 0),
-        config={"mvtokenflow": {"stride": 1}} if native else {"other": 1},
+        config={"mvtokenflow": {"stride": 1, **given.get("settings", {})}} if native else {"other": 1},
         config_hash="ab" * 16,
         reference_root=str(reference),
         views=[{"name": view, "azimuth_deg": at, "elevation_deg": 0.0} for view, at in VIEWS.items()],
@@ -333,6 +333,33 @@ def test_propagation_shows_what_motion_does_not_explain(tmp_path: Path, flicker:
     figure = section(site := build(tmp_path), "propagation")
     assert "The motion is estimated" not in text(figure)
     assert images(site, figure, "True views, azimuth 90")
+
+
+@pytest.mark.parametrize("name", ["no-propagation", "no-flow"])
+def test_a_second_pass_that_would_repeat_the_first_is_not_missed(tmp_path: Path, name: str) -> None:
+    sentence = "has no second pass: without token propagation it would draw the first one's views again"
+    add_run(tmp_path / "runs", "mvtokenflow", work=True, settings={"token_propagation": True})
+    whole = add_run(tmp_path / "runs", name, work=True, settings={"token_propagation": False})
+    assert sentence not in text(section(build(tmp_path), "training")), "this one has it all the same"
+    shutil.rmtree(whole / "work" / "regenerated")
+    site = build(tmp_path)
+    training = text(section(site, "training"))
+    assert training.count(f"This run {sentence}") == 1
+    assert "mvtf-eval" not in training
+    figure = text(section(site, "propagation"))
+    if name == "no-propagation":
+        assert re.search(rf"no-propagation\s* {sentence}", figure)
+        assert "delete" not in figure
+
+
+def test_a_second_pass_that_was_not_wanted_is_not_explained_by_propagation(tmp_path: Path) -> None:
+    for name, settings in (
+        ("no-regeneration", {"regeneration": False}),
+        ("coarse", {"refinement": False, "regeneration": False, "token_propagation": False}),
+    ):
+        folder = add_run(tmp_path / "runs", name, work=True, settings=settings)
+        shutil.rmtree(folder / "work" / "regenerated")
+    assert "second pass" not in text(section(build(tmp_path), "training"))
 
 
 # ---- training ----

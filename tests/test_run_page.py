@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -157,6 +158,28 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert "views" in page.ids
     assert "training" not in page.ids
     assert "Second pass" not in page.text
+
+
+def test_a_second_pass_that_would_repeat_the_first_is_explained(folder: Path) -> None:
+    along = "The second pass is generated along the flow"
+    assert along in _Page(run_page(folder)).text
+    shutil.rmtree(folder / "method" / "regenerated")
+    assert "second pass" not in _Page(run_page(folder)).text, "it may still come"
+    settings = json.loads((folder / "run.json").read_text())
+    settings["config"]["token_propagation"] = False
+    write_json(folder / "run.json", settings)
+    page = _Page(run_page(folder))
+    assert "This run has no second pass: without token propagation it would draw" in page.text
+    assert along not in page.text
+
+
+def test_the_page_names_no_folder_of_the_machine(folder: Path) -> None:
+    settings = json.loads((folder / "run.json").read_text())
+    settings["config"]["prior"] = settings["prior"] = "/home/some body/era3d"
+    write_json(folder / "run.json", settings)
+    page = run_page(folder)
+    assert "some body" not in page
+    assert page.count("…/era3d") == 3
 
 
 def test_folders_of_others_and_damaged_files_are_refused(tmp_path: Path) -> None:
