@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mvtokenflow.eval.records import Row
 
 CLIP_LENGTH = "clip:"  # part of a row's signature where the value is of a whole clip
+FORCED = "forced"  # part of it where a strict pre-flight refused the prediction and was overruled
 
 
 def mean(values: Sequence[float]) -> float:

@@ -183,7 +183,13 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What was run. `pedigree`: code version, commit, packages, device, weights' hashes, command."""
+    """What was run.
+
+    Attributes:
+        pedigree: code version, commit, packages, device, weights' hashes, command.
+        scene_digest: of the pictures and views it was rendered from and is judged by; None in manifests of
+            earlier versions, which did not note it.
+    """
 
     dataset: str
     method: str
@@ -200,6 +206,7 @@ class Manifest:
     prediction_digest: str
     pedigree: Mapping[str, Any]
     stages: Sequence[Stage] = field(default_factory=tuple)
+    scene_digest: str | None = None
 
     def save(self, path: Path) -> None:
         write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})

@@ -49,12 +49,14 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
     The manifest is written last: a folder without one is unfinished and is resumed.
 
     Raises:
+        DataError: the finished run was rendered from other pictures.
         UserError: whatever the method or the scene has to say.
     """
     folder = job.folder()
-    if (folder / "manifest.json").is_file():
-        return folder
     scene = job.dataset.scene(job.scene)
+    if (folder / "manifest.json").is_file():
+        refuse_other_pictures(folder, Manifest.load(folder / "manifest.json"), scene_digest(scene))
+        return folder
     renderings, costs = _rendered(job, scene, progress)
     for view, rendering in renderings.items():
         _check(job, view, rendering)
@@ -75,8 +77,43 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         prediction_digest=prediction_digest(folder / "pred"),
         pedigree=pedigree(job.device, weights_sha),
         stages=[Stage(name=cost.stage, wall_s=cost.seconds, peak_mib=cost.peak_mib) for cost in costs],
+        scene_digest=scene_digest(scene),
     ).save(folder / "manifest.json")
     return folder
+
+
+def scene_digest(scene: Scene) -> str:
+    """Hex sha256 over where the views of a scene stand and over its pictures: of another clip it is another.
+
+    Raises:
+        DataError: a picture of the scene cannot be read.
+    """
+    views = (scene.input, *scene.views)
+    content = scene.content
+    if content is None:
+        try:
+            content = digest(
+                (f"{view.name}/{path.name}", sha256_file(path).encode())
+                for view in views
+                for path in view.frames
+            )
+        except OSError as error:
+            raise DataError(
+                f"{error.filename}: a picture of {scene.name} cannot be read ({error.strerror}); restore it"
+            ) from error
+    return digest_json({"content": content, "views": [_view(view) for view in views]})
+
+
+def refuse_other_pictures(folder: Path, manifest: Manifest, found: str) -> None:
+    """Raise a DataError where a finished run is known to be of another scene than the one with digest `found`.
+
+    A dataset's and a scene's names are those of files, so another clip may go by the same names.
+    """
+    if manifest.scene_digest not in (None, found):
+        raise DataError(
+            f"{folder}: rendered from other pictures or views than {manifest.dataset} now has for "
+            f"{manifest.scene}; delete it to render them, or take another --runs"
+        )
 
 
 def _rendered(job: Job, scene: Scene, progress: Progress) -> tuple[Mapping[str, Rendering], Sequence[Cost]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.eval.aggregate import CLIP_LENGTH
+from mvtokenflow.eval.aggregate import CLIP_LENGTH, FORCED
 from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.pictures import ClipPair, Picture
 from mvtokenflow.eval.preflight import ViewPair
@@ -46,7 +46,7 @@ class Settings:
     def signature(self, spec: MetricSpec, composite: bool) -> str:
         """Signature of a row: the protocol's, plus weights and how the reference was put on white."""
         weights = f"|w:{self.weights_sha[spec.weights][:8]}" if spec.weights else ""
-        marks = ("|gt:rgba-on-white" if composite else "") + ("|forced" if self.forced else "")
+        marks = ("|gt:rgba-on-white" if composite else "") + (f"|{FORCED}" if self.forced else "")
         return self.protocol.signature(spec) + weights + marks
 
     def specs_for(self, view: str, needs: str) -> list[MetricSpec]:

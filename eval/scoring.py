@@ -1,11 +1,13 @@
 """Scoring a folder of renderings, and scoring runs: from files to records and summaries."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mvtokenflow.errors import UserError, WeightsMissingError
+from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.errors import DataError, UserError, WeightsMissingError
 from mvtokenflow.eval import weights as ledger
+from mvtokenflow.eval.aggregate import FORCED
 from mvtokenflow.eval.pedigree import pedigree
 from mvtokenflow.eval.preflight import Plan, plan_run, refuse_if_strict
 from mvtokenflow.eval.protocols import MetricSpec, Protocol
@@ -14,7 +16,7 @@ from mvtokenflow.eval.score import Settings, Unit, units_of
 from mvtokenflow.eval.summary import Missing, Summary, why_missing
 from mvtokenflow.eval.workers import measure
 
-Step = Callable[[int], None]
+Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +69,26 @@ def settings_for(
 
 
 def score_plan(
-    plan: Plan, settings: Settings, missing: Sequence[Missing], folder: Path, options: Options, step: Step
+    plan: Plan, settings: Settings, missing: Sequence[Missing], folder: Path, options: Options, report: Report
 ) -> Summary:
     """Measure a paired prediction folder into `folder` and write its summary."""
     label = str(folder)
     units = [unit for name, pairs in plan.pairs.items() for unit in units_of(name, {label: pairs}, settings)]
-    wanted = measure(units, settings, jobs=options.jobs, step=step)
+    wanted = measure(units, settings, jobs=options.jobs, step=_counted(units, report))
     return _summarise(folder, wanted.get(label, set()), settings, missing, plan)
+
+
+def _counted(units: Sequence[Unit], report: Report) -> Callable[[int], None]:
+    """What is told of every frame, as a reporter of how many of all frames are done."""
+    total = sum(unit.steps() for unit in units if not unit.between)  # these tell no frames
+    done = 0
+
+    def step(frames: int) -> None:
+        nonlocal done
+        done += frames
+        report("score", done, total)
+
+    return step
 
 
 def _summarise(
@@ -84,8 +99,13 @@ def _summarise(
     plan: Plan,
     earlier: Summary | None = None,
 ) -> Summary:
-    """Write the summary of a folder; what `earlier` measured and this time was not asked for stays."""
+    """Write the summary of a folder; what `earlier` measured and this time was not asked for stays.
+
+    What was forced and what was not are never of one summary.
+    """
     measured = _measured(settings)
+    if earlier is not None and settings.forced != any(i.endswith(f"|{FORCED}") for i in earlier.measured):
+        earlier = None
     rows, features = row_log(folder).read(), feature_log(folder).read()
     reasons = list(missing)
     weights = dict(settings.weights_sha)
@@ -135,48 +155,109 @@ class Refused:
 
 
 def score_runs(
-    runs: Sequence[Run], settings: Settings, missing: Sequence[Missing], options: Options, step: Step
+    runs: Sequence[Run],
+    scenes: Mapping[str, Scene],
+    settings: Settings,
+    missing: Sequence[Missing],
+    options: Options,
+    report: Report,
 ) -> list[Refused]:
     """Score runs under one protocol, all methods of a scene together so that they share its reference.
 
-    Known-answer rows are scored whatever the pre-flight says: they are wrong on purpose.
+    Known-answer rows are scored whatever the pre-flight says: they are wrong on purpose. What `options.force`
+    scores says so in every signature.
+
+    Args:
+        runs: their records are not looked at.
+        scenes: the runs' scenes by name, with the reference.
 
     Returns:
         The runs the pre-flight refused; the others have their summaries.
     """
     plans: dict[str, Plan] = {}
+    chosen: dict[str, Settings] = {}
     refused = []
     for run in runs:
         try:
-            plan = plan_run(
-                run.folder / "pred",
-                run.manifest.scene,
-                Path(run.manifest.reference_root),
-                settings.protocol,
-                rendered_here=run.manifest.source == "native",
-            )
-            refuse_if_strict(plan.findings, settings.protocol, options.force or run.manifest.source == "oracle")
-            plans[str(run.folder)] = plan
+            plan = _plan(run, scenes[run.manifest.scene], settings.protocol, options.force)
         except UserError as error:
             refused.append(Refused(run=run, reason=str(error)))
-    units: list[Unit] = []
+            continue
+        forced = _overruled((finding.severity for finding in plan.findings), run, settings.protocol)
+        plans[str(run.folder)], chosen[str(run.folder)] = plan, replace(settings, forced=forced)
     accepted = [run for run in runs if str(run.folder) in plans]
-    for scene in dict.fromkeys(run.manifest.scene for run in accepted):
-        root = next(Path(r.manifest.reference_root) for r in accepted if r.manifest.scene == scene)
-        pairs = {
-            str(r.folder): plans[str(r.folder)].pairs[scene] for r in accepted if r.manifest.scene == scene
-        }
-        truth = root / "truth"
-        units += units_of(scene, pairs, settings, truth if truth.is_dir() else None)
-    wanted = measure(units, settings, jobs=options.jobs, step=step)
+    units: dict[bool, list[Unit]] = {False: [], True: []}  # by whether they are forced
+    for forced, batch in units.items():
+        for scene in dict.fromkeys(run.manifest.scene for run in accepted):
+            labels = [str(run.folder) for run in accepted if run.manifest.scene == scene]
+            pairs = {label: plans[label].pairs[scene] for label in labels if chosen[label].forced == forced}
+            truth = scenes[scene].root / "truth"
+            if pairs:
+                batch.extend(units_of(scene, pairs, settings, truth if truth.is_dir() else None))
+    step = _counted([unit for batch in units.values() for unit in batch], report)
+    wanted: dict[str, set[str]] = {}
+    for forced, batch in units.items():
+        wanted |= measure(batch, replace(settings, forced=forced), jobs=options.jobs, step=step)
     for run in accepted:
         label = str(run.folder)
         earlier = Summary.load(run.folder, settings.protocol.name)
-        _summarise(run.folder, wanted.get(label, set()), settings, missing, plans[label], earlier)
+        _summarise(run.folder, wanted.get(label, set()), chosen[label], missing, plans[label], earlier)
     return refused
 
 
-def is_scored(run: Run, settings: Settings) -> bool:
-    """Whether a run already has everything these settings would measure."""
+def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
+    """The run's pictures paired with the scene's.
+
+    Raises:
+        DataError: pictures of either are missing or cannot be used.
+        ProtocolError: a strict protocol refuses what was found.
+    """
+    _check_reference(scene, protocol)
+    plan = plan_run(
+        run.folder / "pred",
+        run.manifest.scene,
+        scene.root,
+        protocol,
+        rendered_here=run.manifest.source == "native",
+    )
+    refuse_if_strict(plan.findings, protocol, force or run.manifest.source == "oracle")
+    return plan
+
+
+def _check_reference(scene: Scene, protocol: Protocol) -> None:
+    """Raise a DataError where the scene names files that are not there; else their cells would stay empty."""
+    wanted = {name for spec in protocol.metrics for name in protocol.views_of(spec)}
+    for view in (scene.input, *scene.views):
+        if view.name not in wanted:
+            continue
+        files = [scene.root / view.name / path.name for path in view.frames]
+        if view.truth is not None:
+            files.append(scene.root / "truth" / f"{view.name}.npz")
+        gone = next((path for path in files if not path.is_file()), None)
+        if gone is not None:
+            raise DataError(
+                f"{gone}: the reference of {scene.name} is not there; delete {scene.root} if it was generated, "
+                "so that it is made anew, or else restore the file"
+            )
+
+
+def _overruled(severities: Iterable[str], run: Run, protocol: Protocol) -> bool:
+    """Whether a strict pre-flight with such findings refuses the run, unless forced."""
+    return protocol.strict and run.manifest.source != "oracle" and "refuse" in severities
+
+
+def was_forced(run: Run, summary: Summary, protocol: Protocol) -> bool:
+    """Whether the summary of a run is of what a strict pre-flight refused."""
+    return _overruled((str(finding["severity"]) for finding in summary.findings), run, protocol)
+
+
+def is_scored(run: Run, settings: Settings, force: bool) -> bool:
+    """Whether a run already has everything these settings would measure.
+
+    What was scored by force counts under `force` only.
+    """
     summary = Summary.load(run.folder, settings.protocol.name)
-    return summary is not None and _measured(settings) <= summary.measured
+    if summary is None:
+        return False
+    forced = was_forced(run, summary, settings.protocol)
+    return force >= forced and _measured(replace(settings, forced=forced)) <= summary.measured

@@ -35,7 +35,7 @@ class Cell:
         value: None if missing; may be infinite.
         printed: of a quoted number, its text in the paper: its digits are the paper's, not the column's.
         low, high: 95 % interval by cluster bootstrap over objects; None with fewer than two objects.
-        have, want: objects that contributed and objects asked for.
+        have, want: runs that contributed and runs asked for, one of each object and seed.
         rank: 1 for best, 2 for second, ... among measured rows, from unrounded values; None if not ranked.
         tied: the paired difference to the best row is not distinguishable from 0.
         reason: why the value is missing; None if it is there.

@@ -9,12 +9,21 @@ import numpy as np
 
 from mvtokenflow.baselines.published import PUBLISHED, Published
 from mvtokenflow.errors import ProtocolError
-from mvtokenflow.eval.aggregate import ObjectValue, clip_lengths, kind_of, mean, object_values, signature_of
+from mvtokenflow.eval.aggregate import (
+    FORCED,
+    ObjectValue,
+    clip_lengths,
+    kind_of,
+    mean,
+    object_values,
+    signature_of,
+)
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
-from mvtokenflow.eval.stats import bootstrap_mean, compare, minimum_p
+from mvtokenflow.eval.stats import bootstrap_mean, compare
 from mvtokenflow.eval.table import Cell, Column, Group, Table, TableRow
+from mvtokenflow.eval.table_notes import code_notes, force_notes, protocol_notes
 from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
 
 STATISTICS_SEED = 2025
@@ -37,7 +46,8 @@ class _Measured:
     Attributes:
         values: by scene, averaged over seeds; empty for a number that only a set of scenes has.
         extent: by scene, which views of how many frames or clips are behind it.
-        kinds: signatures of the rows behind it, without lengths.
+        kinds: signatures of the rows behind it, without lengths and marks of force; of a cost, its devices.
+        runs: those behind it.
     """
 
     values: Mapping[str, float]
@@ -47,6 +57,14 @@ class _Measured:
     total: float
     runs: Sequence[Run]
 
+    def pairs(self) -> frozenset[tuple[str, int]]:
+        """The scenes and seeds behind it."""
+        return frozenset((run.manifest.scene, run.manifest.seed) for run in self.runs)
+
+    def forced(self) -> bool:
+        """Whether a row behind it was scored although a strict pre-flight refused it."""
+        return f"|{FORCED}" in self.signature
+
 
 def build_table(
     spec: TableSpec,
@@ -55,6 +73,7 @@ def build_table(
     methods: Sequence[str],
     scenes: Sequence[str],
     *,
+    seeds: Sequence[int] | None = None,
     missing: Mapping[str, str] | None = None,
     unrun: Mapping[str, str] | None = None,
     allow_mixed: bool = False,
@@ -65,7 +84,7 @@ def build_table(
     Args:
         runs: with rows of `protocol` only; others of the list are ignored.
         methods: measured rows, in order; a method without runs has empty cells with the reason.
-        scenes: what was asked for, so that `6/7` can be told from `7/7`.
+        scenes, seeds: what was asked for, so that `6/7` can be told from `7/7`; None for the seeds of the runs.
         missing: reasons by metric key why nobody could measure it (no weights, say).
         unrun: reasons by method why it has no run.
         allow_mixed: put numbers of different signatures into one column; they are listed below the table.
@@ -85,11 +104,13 @@ def build_table(
     heads = [_head(column, [grid[m, i] for m in methods], allow_mixed) for i, column in enumerate(columns)]
     groups = {method: _group(by_method[method]) for method in methods}
     cells: dict[str, list[Cell]] = {method: [] for method in methods}
+    used = [run for method in methods for run in by_method[method]]
+    want = len(scenes) * len(set(seeds) if seeds is not None else {r.manifest.seed for r in used} or {0})
     for index, column in enumerate(columns):
         ranked = _rank(column, {m: grid[m, index] for m in methods if groups[m] == "measured"})
         for method in methods:
             reason = _reason(column, by_method[method], missing or {}, (unrun or {}).get(method, "not run"))
-            cells[method].append(_cell(grid[method, index], len(scenes), ranked.get(method), reason))
+            cells[method].append(_cell(grid[method, index], want, ranked.get(method), reason))
     rows = [
         TableRow(
             label=method,
@@ -101,7 +122,8 @@ def build_table(
             methods, key=lambda m: groups[m] == "oracle"
         )  # stable: order within groups is kept
     ]
-    notes = _protocol_notes(protocol, scenes)
+    forced = [method for method in methods if _forced([grid[method, i] for i in range(len(columns))])]
+    notes = [*protocol_notes(protocol, scenes), *force_notes(forced), *code_notes(used)]
     if quoted:
         rows += _quoted_rows(spec.name, columns, notes)
     return Table(
@@ -144,11 +166,16 @@ def _measure(column: ColumnSpec, runs: Sequence[Run], counts_frames: bool) -> _M
             )
             for scene in by_scene
         },
-        kinds=frozenset(kind_of(signature) for value in found.values() for signature in value.signatures),
+        kinds=frozenset(_kind(signature) for value in found.values() for signature in value.signatures),
         signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
         total=mean(list(by_scene.values())),
         runs=[run for run in runs if (run.manifest.scene, run.manifest.seed) in found],
     )
+
+
+def _kind(signature: str) -> str:
+    """A row's signature without the length of its clip and without the mark of force."""
+    return kind_of(signature).removesuffix(f"|{FORCED}")
 
 
 def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
@@ -173,7 +200,7 @@ def _measure_cost(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
     return _Measured(
         values=values,
         extent={scene: frozenset() for scene in values},
-        kinds=frozenset((column.metric,)),
+        kinds=frozenset(f"{column.metric}|device:{device}" for device in devices),
         signature=f"{column.metric}|device:{','.join(devices)}|scenes:{len(values)}",
         total=mean(list(values.values())),
         runs=runs,
@@ -182,9 +209,11 @@ def _measure_cost(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
 
 def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
     """The set-level FVD: one number for a method, over all clips of all scenes and views."""
-    features = [
-        f for r in runs for f in r.features if f.metric == column.metric and f.view in (column.views or ())
-    ]
+    found = {
+        run.folder: [f for f in run.features if f.metric == column.metric and f.view in (column.views or ())]
+        for run in runs
+    }
+    features = [feature for of_run in found.values() for feature in of_run]
     if len(features) < 2:
         return None
     features.sort(key=lambda f: (f.object, f.view, f.clip, f.key))
@@ -192,17 +221,17 @@ def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
         np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
     )
     counts = Counter((f.object, f.view) for f in features)
-    kinds = frozenset(f.signature for f in features)
+    signatures = sorted({f.signature for f in features})
     return _Measured(
         values={},
         extent={
             scene: frozenset((view, count) for (name, view), count in counts.items() if name == scene)
             for scene in sorted({name for name, _ in counts})
         },
-        kinds=kinds,
-        signature=" + ".join(f"{kind}|clips:{len(features)}" for kind in sorted(kinds)),
+        kinds=frozenset(map(_kind, signatures)),
+        signature=" + ".join(f"{signature}|clips:{len(features)}" for signature in signatures),
         total=total,
-        runs=runs,
+        runs=[run for run in runs if found[run.folder]],
     )
 
 
@@ -211,9 +240,12 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
     signatures = sorted({cell.signature for cell in present})
     if _mixed(present) and not allow_mixed:
         listed = "; ".join(signatures[:3])
+        remedy = "score all rows under one protocol and the same weights"
+        if column.metric in COSTS:
+            remedy = "render all rows on one device"
         raise ProtocolError(
-            f"column {column.title}: its cells were measured in different ways ({listed}); score all "
-            "rows under one protocol and the same weights, or accept it with --allow-mixed"
+            f"column {column.title}: its cells were measured in different ways ({listed}); {remedy}, or accept "
+            "it with --allow-mixed"
         )
     return Column(
         key=column.metric, title=column.title, better=column.better, digits=column.digits, signatures=signatures
@@ -241,10 +273,13 @@ def _group(runs: Sequence[Run]) -> Group:
 
 
 def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
-    """Rank and tie by method, from unrounded values, among the rows with every scene that any row has."""
-    present = {method: cell for method, cell in cells.items() if cell is not None}
-    scenes = {scene for cell in present.values() for scene in cell.extent}
-    whole = {method: cell for method, cell in present.items() if cell.extent.keys() == scenes}
+    """Rank and tie by method, from unrounded values, among the rows with every scene and seed that any row has.
+
+    What was scored by force is not ranked.
+    """
+    present = {method: cell for method, cell in cells.items() if cell is not None and not cell.forced()}
+    pairs = {pair for cell in present.values() for pair in cell.pairs()}
+    whole = {method: cell for method, cell in present.items() if cell.pairs() == pairs}
     if column.better == "none" or len(whole) < 2:
         return {}
     sign = 1 if column.better == "lower" else -1
@@ -287,7 +322,7 @@ def _cell(found: _Measured | None, want: int, ranked: tuple[int, bool] | None, r
         value=found.total,
         low=low,
         high=high,
-        have=len(found.extent),
+        have=len(found.pairs()),
         want=want,
         rank=ranked[0] if ranked else None,
         tied=ranked[1] if ranked else False,
@@ -321,14 +356,8 @@ def run_weights(runs: Sequence[Run]) -> dict[str, str]:
     return {name: sha for pedigree in pedigrees for name, sha in pedigree.get("weights", {}).items()}
 
 
-def _protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
-    notes = [
-        f"Protocol {protocol.name}: {protocol.summary}. Scenes: {len(scenes)}; "
-        "95 % intervals by bootstrap over scenes; an exact paired test on them cannot go below "
-        f"p = {minimum_p(len(scenes)):.2g}."
-    ]
-    notes += [f"Assumed: {assumption}." for assumption in protocol.assumed]
-    return notes
+def _forced(cells: Sequence[_Measured | None]) -> bool:
+    return any(cell is not None and cell.forced() for cell in cells)
 
 
 def _quoted_rows(table: str, columns: Sequence[ColumnSpec], notes: list[str]) -> list[TableRow]:

@@ -1,25 +1,29 @@
 """From names to a table: render what is missing, score what is missing, then read the records."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
+from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method
-from mvtokenflow.datasets.scene import Dataset
+from mvtokenflow.commands.talk import sentence_of
+from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.errors import DataError, UserError
 from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
-from mvtokenflow.eval.records import Run, load_run
-from mvtokenflow.eval.runs import Job, render
-from mvtokenflow.eval.scoring import Options, is_scored, score_runs, settings_for
-from mvtokenflow.eval.summary import scored
+from mvtokenflow.eval.records import Manifest, Run, load_run
+from mvtokenflow.eval.runs import Job, refuse_other_pictures, render, scene_digest
+from mvtokenflow.eval.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
+from mvtokenflow.eval.summary import Summary, scored
 from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
 from mvtokenflow.eval.weights import fingerprint
 from mvtokenflow.eval.workers import set_threads, start_worker, worker_pool
-
-Report = Callable[[str, int, int], None]
+from mvtokenflow.files import shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,44 +97,96 @@ def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> lis
 
     Returns:
         What failed; the rest is on disk.
+
+    Raises:
+        DataError: a finished run was rendered from other pictures than its scene has now.
     """
     jobs = request.jobs()
+    book = _Scenes(request.dataset)
+    for job in jobs:
+        if _is_rendered(job) and book.open(job.scene) is not None:
+            refuse_other_pictures(job.folder(), _manifest(job), book.digests[job.scene])
     failures = _render_all([job for job in jobs if not _is_rendered(job)], request, report)
-    runs = [load_run(job.folder()) for job in jobs if _is_rendered(job)]
     specs = specs_of(request.protocol, tables)
     settings, missing = settings_for(request.protocol, request.options, specs)
-    pending = [run for run in runs if not is_scored(run, settings)]
-    views = {
-        view for spec in settings.specs for view in request.protocol.views_of(spec) if spec.needs == "frame"
-    }
-    total = sum(run.manifest.frames * len(views) for run in pending)
-    done = 0
+    pending = []
+    for job in (job for job in jobs if _is_rendered(job)):
+        run = Run(folder=job.folder(), manifest=_manifest(job), rows=())  # the tables read the records
+        if book.open(job.scene) is None:
+            failures.append(_failure(job, book.closed[job.scene]))
+        elif not is_scored(run, settings, request.options.force):
+            pending.append((job, run))
+    job_of = {run.folder: job for job, run in pending}
+    refusals = score_runs([run for _, run in pending], book.opened, settings, missing, request.options, report)
+    return failures + [_failure(job_of[refused.run.folder], refused.reason) for refused in refusals]
 
-    def step(frames: int) -> None:
-        nonlocal done
-        done += frames
-        report("score", done, total)
 
-    for refused in score_runs(pending, settings, missing, request.options, step):
-        manifest = refused.run.manifest
-        failures.append(
-            Failure(method=manifest.method, scene=manifest.scene, seed=manifest.seed, reason=refused.reason)
-        )
-    return failures
+class _Scenes:
+    """The scenes of a dataset, each opened once, with their digests; or why one cannot be opened."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.opened: dict[str, Scene] = {}
+        self.digests: dict[str, str] = {}
+        self.closed: dict[str, str] = {}
+
+    def open(self, name: str) -> Scene | None:
+        """The scene, or None with the reason in `closed`."""
+        if name not in self.opened and name not in self.closed:
+            try:
+                with _in_one_sentence():
+                    scene = self.dataset.scene(name)
+                    self.digests[name] = scene_digest(scene)
+                    self.opened[name] = scene
+            except UserError as error:
+                self.closed[name] = str(error)
+        return self.opened.get(name)
 
 
 def _is_rendered(job: Job) -> bool:
     return (job.folder() / "manifest.json").is_file()
 
 
+def _manifest(job: Job) -> Manifest:
+    return Manifest.load(job.folder() / "manifest.json")
+
+
+def _failure(job: Job, reason: str) -> Failure:
+    """A failure of a run; its reason is printed on pages, so it does not say on whose machine it was."""
+    method = job.method
+    roots = [job.root, method.root] if isinstance(method, ImportedRenderings) else [job.root]
+    return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=shown(reason, *roots))
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """What a machine lacks or does not allow ends one run with a sentence; a fault of the code ends all.
+
+    Raises:
+        UserError: the block ran out of memory or met a file that it could not read or write.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        reason = (str(error).splitlines() or ["the machine has no more"])[0]
+        raise UserError(
+            f"out of memory ({reason}); free some, or take fewer --jobs or a smaller preset"
+        ) from error
+    except OSError as error:
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
+
+
 def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[Failure]:
     failures = []
     if jobs:
         report("render", 0, len(jobs))  # the first run may take minutes
-    for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options), 1):
+    for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options, report), 1):
         report("render", done, len(jobs))
         if reason is not None:
-            failures.append(Failure(method=job.method.name, scene=job.scene, seed=job.seed, reason=reason))
+            failures.append(_failure(job, reason))
     return failures
 
 
@@ -140,11 +196,11 @@ def _in_turn(jobs: Sequence[Job]) -> list[Job]:
     return sorted(jobs, key=lambda job: methods.index(job.method.name))
 
 
-def _render_each(jobs: Sequence[Job], options: Options) -> Iterator[tuple[Job, str | None]]:
+def _render_each(jobs: Sequence[Job], options: Options, report: Report) -> Iterator[tuple[Job, str | None]]:
     if options.jobs == 1 or len(jobs) <= 1:
         set_threads(options.threads)
         for job in jobs:
-            yield job, _render_one(job)
+            yield job, _render_one(job, report)
         return
     with worker_pool(min(options.jobs, len(jobs)), start_worker, (options.threads,)) as pool:
         futures = {pool.submit(_render_one, job): job for job in jobs}
@@ -152,11 +208,17 @@ def _render_each(jobs: Sequence[Job], options: Options) -> Iterator[tuple[Job, s
             yield futures[future], future.result()
 
 
-def _render_one(job: Job) -> str | None:
-    """None, or the sentence of the user error that stopped it."""
+def _render_one(job: Job, report: Report | None = None) -> str | None:
+    """None, or the sentence of the user error that stopped it; `report` is told of each stage of the run."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if report is not None and job.method.source == "native":  # all others take no time
+            report(f"run: {stage}", done, total)
+
     try:
-        weights_sha = {name: fingerprint(name) for name in job.method.weights()}
-        render(job, lambda stage, done, total: None, weights_sha)
+        with _in_one_sentence():
+            weights_sha = {name: fingerprint(name) for name in job.method.weights()}
+            render(job, progress, weights_sha)
     except UserError as error:
         return str(error)
     return None
@@ -171,7 +233,10 @@ def tabulate(
     quoted: bool = True,
 ) -> Table:
     """The table over whatever of the request is finished, in all shards."""
-    runs = scored_runs(request)
+    found = _scored(request)
+    hidden = [] if request.options.force else [run for run, forced in found if forced]
+    runs = [run for run, forced in found if request.options.force or not forced]
+    failures = [*failures, *_hidden(hidden, failures)]
     _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
     reasons = {entry.metric: entry.reason for entry in missing}
     unrun = {f.method: "no run succeeded, see the notes" for f in failures}
@@ -181,6 +246,7 @@ def tabulate(
         request.protocol,
         [method.name for method in request.methods],
         list(request.scenes),
+        seeds=request.seeds,
         missing=reasons,
         unrun=unrun,
         allow_mixed=allow_mixed,
@@ -190,11 +256,38 @@ def tabulate(
     return replace(table, footnotes=[*table.footnotes, *notes])
 
 
+def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
+    """Why forced runs are not shown, of those whose refusal is not `known`."""
+    told = {(f.method, f.scene, f.seed) for f in known}
+    return [
+        Failure(
+            method=run.manifest.method,
+            scene=run.manifest.scene,
+            seed=run.manifest.seed,
+            reason="a strict pre-flight refused it; what was scored all the same only tables with --force show",
+        )
+        for run in runs
+        if (run.manifest.method, run.manifest.scene, run.manifest.seed) not in told
+    ]
+
+
 def scored_runs(request: Request) -> list[Run]:
-    """The finished and scored runs of the whole grid, all shards, in grid order."""
-    whole = replace(request, shard=(0, 1))
-    found = [scored(load_run(job.folder()), request.protocol.name) for job in whole.jobs() if _is_rendered(job)]
-    return [run for run in found if run is not None]
+    """The finished and scored runs of the whole grid, all shards, in grid order.
+
+    What was scored by force is among them only if the request forces as well.
+    """
+    return [run for run, forced in _scored(request) if request.options.force or not forced]
+
+
+def _scored(request: Request) -> list[tuple[Run, bool]]:
+    """Every finished and scored run of the whole grid, and whether it was scored by force."""
+    found = []
+    for job in replace(request, shard=(0, 1)).jobs():
+        summary = Summary.load(job.folder(), request.protocol.name) if _is_rendered(job) else None
+        run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
+        if run is not None and summary is not None:
+            found.append((run, was_forced(run, summary, request.protocol)))
+    return found
 
 
 def finished_only(request: Request) -> Request:

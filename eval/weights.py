@@ -26,7 +26,7 @@ from mvtokenflow.errors import UserError, WeightsCorruptError, WeightsMissingErr
 from mvtokenflow.eval.package_index import DownloadError, Progress
 from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
 from mvtokenflow.eval.weights_sources import FromIndex
-from mvtokenflow.files import atomic_path, cache_root, choose, digest, sha256_file
+from mvtokenflow.files import atomic_path, cache_root, choose, digest, sha256_file, shown
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
@@ -60,12 +60,6 @@ def _missing(weights: Weights, where: str) -> WeightsMissingError:
         f"file{folder}; for a machine without network, `mvtf-eval weights pack` it on another one. "
         f"Until then the cells of {', '.join(weights.metrics)} read missing"
     )
-
-
-def _shown(path: Path) -> str:
-    """A path as pages may print it: not naming the home folder of whoever made them."""
-    home = Path.home()
-    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
 def _model_in(folder: Path) -> Path:
@@ -104,7 +98,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
             return folder / file.filename
     if weights.shipped is not None and (PACKAGE / weights.shipped).is_file():
         return PACKAGE / weights.shipped
-    raise _missing(weights, f"{_shown(folder / weights.files[0].filename)} is not there")
+    raise _missing(weights, f"{shown(folder / weights.files[0].filename)} is not there")
 
 
 def _identify(weights: Weights, path: Path) -> PinnedFile:

@@ -2,6 +2,7 @@
 
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.errors import ConfigError
+from mvtokenflow.seeds import MAX_SEED
 
 
 def scenes_named(dataset: Dataset, text: str) -> list[str]:
@@ -22,9 +23,11 @@ def seeds_named(text: str) -> list[int]:
     """Seeds separated by commas.
 
     Raises:
-        ConfigError: one is not a whole number from 0 on.
+        ConfigError: one is not a whole number from 0 to `MAX_SEED`.
     """
     parts = text.split(",")
     if not all(part.isascii() and part.isdigit() for part in parts):
         raise ConfigError(f"--seeds {text}: write whole numbers from 0 on, for example 0,1,2")
+    if not all(len(part) <= len(str(MAX_SEED)) and int(part) <= MAX_SEED for part in parts):
+        raise ConfigError(f"--seeds {text}: seeds end at {MAX_SEED} (2**62); write smaller ones")
     return list(dict.fromkeys(map(int, parts)))

@@ -124,6 +124,21 @@ def cache_root() -> Path:
     return Path(named).expanduser() if named else user_cache_path("mvtokenflow")
 
 
+def shown(text: str | Path, *roots: Path) -> str:
+    """A path, or a sentence with paths, as pages may print it: not telling on whose machine it was made.
+
+    What lies below the current folder is named relative to it, what lies below one of `roots` from that
+    folder's own name on, and the home folder is `~`.
+    """
+    short = str(text)
+    places = [(Path.cwd(), "."), *((root.absolute(), root.name) for root in roots), (Path.home(), "~")]
+    for folder, name in places:
+        if folder != Path(folder.anchor):
+            whole = rf"(?<![\w.~/-]){re.escape(str(folder))}(?![\w-]|\.\w)"
+            short = re.sub(whole, name.replace("\\", r"\\"), short)
+    return re.sub(r"(?<![\w.~/-])\./(?=\w)", "", short)
+
+
 T = TypeVar("T")
 
 

@@ -180,7 +180,7 @@ def _tip(row: TableRow, column: Column, cell: Cell) -> str:
         low, high = number(cell.low, column.digits), number(cell.high, column.digits)
         lines.append(f"95 % interval {low} to {high}")
     if cell.want:
-        lines.append(f"{cell.have} of {cell.want} objects")
+        lines.append(f"{cell.have} of {cell.want} runs")
     if row.group == "measured" and cell.rank is not None:
         lines.append(f"rank {cell.rank}" + (", not distinguishable from the best" if cell.tied else ""))
     if row.group == "quoted":

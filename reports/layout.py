@@ -30,7 +30,7 @@ class PrintCell:
     Attributes:
         text: the rounded number, `∞`, `-∞`, or an em dash where there is none.
         interval: "[0.101, 0.139]", or "" where there is none or none was asked for.
-        coverage: "6/7" where fewer objects contributed than were asked for, else "".
+        coverage: "6/7" where fewer runs contributed than were asked for, else "".
         best, second: marks; only measured rows carry them.
         tied: not distinguishable from the best row.
         note: number of the footnote that says why the value is missing.
@@ -190,7 +190,7 @@ def _legend(groups: Sequence[PrintGroup]) -> list[str]:
     if any(cell.interval for cell in cells):
         lines.append("[low, high]: 95 % interval by cluster bootstrap over objects.")
     if any(cell.coverage for cell in cells):
-        lines.append("n/m: objects that contributed / objects asked for.")
+        lines.append("n/m: runs (one of each object and seed) that contributed / runs asked for.")
     if any(group.name == "quoted" for group in groups):
         lines.append(f"{DAGGER} quoted from the paper: not measured here, never ranked with measured rows.")
     return lines

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import write_text
+from mvtokenflow.files import shown, write_text
 
 
 def test_a_target_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
@@ -27,3 +27,18 @@ def test_a_link_to_a_file_or_to_nothing_is_replaced(tmp_path: Path) -> None:
         link.symlink_to(target)
         write_text(link, "new")
         assert link.read_text() == "new"
+
+
+def test_sentences_for_pages_do_not_tell_whose_machine_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, here, data = tmp_path / "somebody", tmp_path / "somebody" / "work", tmp_path / "data"
+    here.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    assert shown(here / "runs" / "cat") == "runs/cat"
+    assert shown(home / "w.pt") == "~/w.pt"
+    assert shown(f"{data}/theirs/cat: 40x40, see {home}.", data / "theirs") == "theirs/cat: 40x40, see ~."
+    assert shown(f"{data}/theirs: no such folder", data / "theirs") == "theirs: no such folder"
+    assert shown(f"{home}body/x and {data}/theirs2", data / "theirs") == f"{home}body/x and {data}/theirs2"
+    assert shown("runs/cat: 3/4 frames", Path("runs")) == "runs/cat: 3/4 frames"

@@ -61,16 +61,8 @@ def score(
     settings = replace(settings, forced=chosen.strict and refused)
     name = digest_json([str(prediction.resolve()), str(reference.resolve())])[:8]
     folder = record or Path("runs") / "score" / f"{prediction.resolve().name}-{name}"
-    total = sum(len(pair.names) for pairs in plan.pairs.values() for pair in pairs)
-    done = 0
     with progress() as report:
-
-        def step(frames: int) -> None:
-            nonlocal done
-            done += frames
-            report("score", done, total)
-
-        summary = score_plan(plan, settings, missing, folder, how, step)
+        summary = score_plan(plan, settings, missing, folder, how, report)
     rows = [row for row in row_log(folder).read() if row.key in summary.keys]
     document = score_json(chosen, rows, summary.missing, plan.absent)
     write_json(folder / f"score-{chosen.name}.json", document)
