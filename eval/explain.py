@@ -30,7 +30,7 @@ def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]
     return {
         "value": None if cell.value is None else plain(cell.value),
         "interval": None if cell.low is None or cell.high is None else [plain(cell.low), plain(cell.high)],
-        "scenes": f"{cell.have}/{cell.want}",
+        "runs shown": f"{cell.have}/{cell.want}",
         "missing": cell.reason,
         "signature": list(table.columns[index].signatures),
         "runs": [_run(run, column, request) for run in scored_runs(request)],
