@@ -73,7 +73,7 @@ def _raises(error: BaseException) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("module", "error", "sentence"),
     [
-        (None, ConfigError, r"pip install 'mvtokenflow\[segment\]'"),
+        (None, ConfigError, r"pip install 'rembg\[cpu\]'"),
         (_raises(OSError("no route to host")), WeightsMissingError, r"no route to host.*\.onnx into ~/\.u2net"),
         (_raises(ValueError("MD5 hash does not match")), WeightsMissingError, "MD5 hash does not match"),
         (_raises(OSError()), WeightsMissingError, "weights \\(OSError\\)"),
