@@ -17,7 +17,7 @@ from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.preflight import objects_of
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
 from mvtokenflow.files import frame_files
-from mvtokenflow.video import read_on_white
+from mvtokenflow.pictures import read_all_on_white
 
 Mask = NDArray[np.bool_]
 FRAMES = 4  # spread over the clip; silhouettes of a moving object tell more than more of them
@@ -81,7 +81,7 @@ def _spread(count: int) -> list[int]:
 
 def _masks(folder: Path) -> Mask:
     frames = frame_files(folder)
-    return silhouettes(np.stack([read_on_white(frames[i]) for i in _spread(len(frames))]))
+    return silhouettes(read_all_on_white([frames[i] for i in _spread(len(frames))]))
 
 
 def sentence(found: Alignment) -> str:

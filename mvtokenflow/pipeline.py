@@ -132,6 +132,8 @@ def run(
     if given is not None and config.regeneration:
         raise ConfigError(f"the views '{given.name}' are given and cannot be generated again; leave that out")
     origin = prior_name(config) if given is None else given.name
+    prepared = prepare(clip, config)
+    config.reconstruction.keyframe_of(len(prepared.front))  # a wrong one is told before the folder is claimed
     identity = {
         "config": config.to_dict(),
         "prior": origin,
@@ -141,7 +143,7 @@ def run(
     with working_in(workdir):
         claim(workdir, identity)
         stages = _Stages(
-            given=prepare(clip, config),
+            given=prepared,
             config=config,
             workdir=workdir,
             seed=seed,

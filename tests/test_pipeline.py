@@ -138,6 +138,15 @@ def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp
         run(clip, without(config, "refinement"), tmp_path, 1)
 
 
+def test_a_keyframe_the_video_lacks_is_told_before_anything_is_made(
+    clip: Clip, config: MethodConfig, tmp_path: Path
+) -> None:
+    late = replace(config, reconstruction=replace(config.reconstruction, keyframe=FRAMES))
+    with pytest.raises(ConfigError, match="keyframe is 5, the video has frames 0 to 4"):
+        run(clip, late, tmp_path / "a", 0)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_seed_that_a_later_stage_would_not_take_is_refused_at_once(
     clip: Clip, config: MethodConfig, tmp_path: Path
 ) -> None:
