@@ -60,8 +60,8 @@ def test_every_claim_names_rows_metrics_and_a_place_in_the_paper() -> None:
     assert claim_named("flow-loss").against == "no-flow-loss"
     front = claim_named("front-propagation")
     assert (front.row, front.against, front.primary) == ("no-regeneration", "no-propagation", ("warp",))
-    for key in ("enlarged-attention", "flow"):  # the small prior copies the input view in every row
-        assert CLAIMS[key].primary == ("fvd_c4d_novel", "warp")
+    for key in ("enlarged-attention", "flow"):  # the paper's view, and those that the small prior does not copy
+        assert CLAIMS[key].primary == ("fvd_c4d_input", "fvd_c4d_novel", "warp")
     assert {key for key, measure in MEASURES.items() if measure.proxy} == {"clip_toy_views"}
     with pytest.raises(ConfigError, match="flow-loss"):
         claim_named("flow-los")
