@@ -1,9 +1,11 @@
 """Shared fixtures: no network, the pictures kept outside the repository, small procedural predictions."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,6 +23,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub mu
 
 SHARED = Path(os.environ.get("MVTF_SHARED", ROOT.parent / "shared"))
 Layout = Callable[..., Path]
+TINY = Path(__file__).parent / "data" / "tables_tiny"
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Iterator[ModuleType]:
+    """The dataset of tiny scenes and its methods, importable as `tinyscenes` by commands too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TINY)
+        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 """`mvtf-eval`: quick help with examples, data on stdout and talk on stderr, exit codes, one-sentence errors."""
 
-import importlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,20 +22,12 @@ from mvtokenflow.eval.commands.grid import request_of
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.table_specs import TABLES
 
-DATA = Path(__file__).parent / "data" / "tables_tiny"
 VERBS = (
     *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
     *("ablate", "claims", "protocols", "doctor"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
     *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
 )
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DATA)
-        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,8 @@
 """`mvtf-eval regress` from a recipe to its exit code, on a dataset that takes a second."""
 
-import importlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,15 +12,7 @@ import pytest
 
 from mvtokenflow.eval.gate import load_document
 
-DATA = Path(__file__).parent / "data" / "tables_tiny"
 Change = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DATA)
-        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,8 @@
 """Where `mvtf-eval regress` measures, what it refuses to write, and that only verdicts exit with 1 and 2."""
 
-import importlib
 import inspect
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -14,15 +13,6 @@ import pytest
 from mvtokenflow.eval import gate, pedigree, regression
 from mvtokenflow.eval.pedigree import code_digest
 from mvtokenflow.eval.scoring import Options
-
-DATA = Path(__file__).parent / "data" / "tables_tiny"
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DATA)
-        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(autouse=True)

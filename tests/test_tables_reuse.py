@@ -1,9 +1,8 @@
 """What is finished is reused for the same pictures only; failures and force are told and spoil nothing else."""
 
-import importlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -29,15 +28,7 @@ from mvtokenflow.eval.summary import Summary
 from mvtokenflow.eval.table_specs import table_named
 from mvtokenflow.eval.words import seeds_named
 
-DATA = Path(__file__).parent / "data" / "tables_tiny"
 TABLE = table_named("table2")
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DATA)
-        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(autouse=True)

@@ -16,15 +16,7 @@ import pytest
 
 from mvtokenflow.eval.records import load_runs
 
-DATA = Path(__file__).parent / "data" / "tables_tiny"
 METHODS = "ground-truth,mirrored,white,tinyscenes:NATIVE,tinyscenes:DARKER"
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Iterator[ModuleType]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(DATA)
-        yield importlib.import_module("tinyscenes")
 
 
 @pytest.fixture(scope="module")
