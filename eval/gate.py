@@ -1,57 +1,32 @@
 """The regression gate: has any number moved by more than its measured noise?
 
-Two documents, both plain mappings that live as JSON files:
-
-measured   {"schema": 1, "kind": "measured", "cells": [{"method", "metric", "object", "value", "signature",
-           "better"}]}
-baseline   {"schema": 1, "kind": "baseline", "cells": [the same, and "tolerance", "noise"]}
-
-`object` is null for a value over all objects; `better` is "higher", "lower", or "none" for a number that
-should not move either way; `signature` is the metric under its protocol, and two values with different
-signatures are never compared. Infinities are the strings "inf" and "-inf". A measured `value` of null, with
-an optional "reason", is a cell that could not be computed. The tolerance of a cell is
+It compares a "measured" document with a "baseline" (`mvtokenflow.eval.gate_documents`); two values with
+different signatures are never compared. The tolerance of a cell is
 
     max(absolute floor of its metric, 1.05 x worst difference between any two repeats)
-
-and "noise" keeps what it was measured on: {"repeats", "worst", "floor", "values"}.
 
 Each cell has one outcome and the gate exits with the worst, in this order: a number that got worse (1);
 then what was promised but not measured (4) or cannot be compared (3), since neither says that all is well;
 then one that got better, so the baseline is stale and would let later losses pass (2); else 0.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
 
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.eval.gate_documents import SCHEMA_VERSION, CellName, checked_cells, plain_number
 from mvtokenflow.eval.table import Direction
-from mvtokenflow.files import write_json
 
-SCHEMA_VERSION = 1
 NOISE_MARGIN = 1.05
 
 Outcome = Literal["ok", "regressed", "improved", "incomparable", "missing"]
 # Worst first.
 EXIT_CODES: Mapping[Outcome, int] = {"regressed": 1, "missing": 4, "incomparable": 3, "improved": 2, "ok": 0}
 SEVERITY: Sequence[Outcome] = tuple(EXIT_CODES)
-
-
-@dataclass(frozen=True, kw_only=True, order=True)
-class CellName:
-    """Which number: a method's metric on one object, or over all objects ("*")."""
-
-    method: str
-    metric: str
-    object: str = "*"
-
-    def __str__(self) -> str:
-        return f"{self.method} / {self.metric}" + ("" if self.object == "*" else f" / {self.object}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +109,8 @@ def compare(baseline: Mapping[str, Any], current: Mapping[str, Any]) -> GateRepo
     Raises:
         DataError: either document is malformed; names the document, the cell and the fault.
     """
-    expected = _cells(baseline, "baseline")
-    measured = _cells(current, "measured")
+    expected = checked_cells(baseline, "baseline")
+    measured = checked_cells(current, "measured")
     results = [_judge(name, cell, measured.get(name)) for name, cell in expected.items()]
     results.sort(key=lambda result: (SEVERITY.index(result.outcome), result.name))
     return GateReport(cells=tuple(results), ungated=tuple(sorted(measured.keys() - expected.keys())))
@@ -167,7 +142,7 @@ def make_baseline(
         raise ConfigError(
             f"noise is measured on two or more repeats, got {len(repeats)}; run the same thing again"
         )
-    tables = [_cells(document, "measured") for document in repeats]
+    tables = [checked_cells(document, "measured") for document in repeats]
     for number, table in enumerate(tables[1:], 2):
         if differing := sorted(table.keys() ^ tables[0].keys()):
             raise DataError(f"repeats 1 and {number} hold different cells, first {differing[0]}")
@@ -185,36 +160,6 @@ def make_baseline(
         scale = (scales or {}).get(name.method, 1.0)
         cells.append(_baseline_cell(name, [table[name] for table in tables], first, floor * scale))
     return {"schema": SCHEMA_VERSION, "kind": "baseline", "cells": cells}
-
-
-def measured_document(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A "measured" document; checks the cells.
-
-    Args:
-        cells: mappings with method, metric, value (float, or None with a "reason"), signature, better,
-            and object (a name, or None or "*" for all objects).
-
-    Raises:
-        DataError: a malformed or repeated cell.
-    """
-    rows = [
-        {
-            **cell,
-            "object": None if cell.get("object") == "*" else cell.get("object"),
-            "value": plain_number(cell.get("value")),
-        }
-        for cell in cells
-    ]
-    document = {"schema": SCHEMA_VERSION, "kind": "measured", "cells": rows}
-    _cells(document, "measured")
-    return document
-
-
-def plain_number(value: float | str | None) -> float | str | None:
-    """A number as strict JSON can hold it: infinities and NaN as "inf", "-inf", "nan"."""
-    if isinstance(value, float | int) and not math.isfinite(value):
-        return str(float(value))
-    return value
 
 
 def _judge(name: CellName, cell: Mapping[str, Any], now: Mapping[str, Any] | None) -> CellResult:
@@ -284,96 +229,6 @@ def _baseline_cell(
             "values": [plain_number(float(cell["value"])) for cell in repeats],
         },
     }
-
-
-def _cells(
-    document: Mapping[str, Any], kind: Literal["baseline", "measured"]
-) -> dict[CellName, Mapping[str, Any]]:
-    """The checked cells of a document by name, `value` and `tolerance` as floats (value None if missing)."""
-    if not isinstance(document, Mapping) or document.get("kind") != kind:
-        raise DataError(f"not a {kind} document: it must be a mapping with kind '{kind}'")
-    if document.get("schema") != SCHEMA_VERSION:
-        raise DataError(f"{kind} of schema {document.get('schema')}, this version reads {SCHEMA_VERSION}")
-    cells = document.get("cells")
-    if not isinstance(cells, list | tuple) or (kind == "baseline" and not cells):
-        raise DataError(
-            f"{kind}: 'cells' must be a list" + (" that is not empty" if kind == "baseline" else "")
-        )
-    checked: dict[CellName, Mapping[str, Any]] = {}
-    for number, cell in enumerate(cells):
-        name, fields = _check_cell(cell, kind, f"{kind} cell {number}")
-        if name in checked:
-            raise DataError(f"{kind} cell {number}: {name} is there twice")
-        checked[name] = fields
-    return checked
-
-
-def _check_cell(cell: Any, kind: str, where: str) -> tuple[CellName, Mapping[str, Any]]:
-    if not isinstance(cell, Mapping):
-        raise DataError(f"{where}: must be a mapping")
-    for key in ("method", "metric", "signature"):
-        if not isinstance(cell.get(key), str) or not cell[key]:
-            raise DataError(f"{where}: '{key}' must be text, got {cell.get(key)!r}")
-    target = cell.get("object")
-    if target is not None and (not isinstance(target, str) or not target):
-        raise DataError(f"{where}: 'object' must be a name or null, got {target!r}")
-    name = CellName(method=cell["method"], metric=cell["metric"], object=target or "*")
-    if cell.get("better") not in ("higher", "lower", "none"):
-        raise DataError(f"{where} ({name}): 'better' must be higher, lower or none, got {cell.get('better')!r}")
-    value = _number(cell.get("value"), f"{where} ({name}): 'value'")
-    if kind == "measured":
-        return name, {**cell, "value": value}
-    tolerance = _number(cell.get("tolerance"), f"{where} ({name}): 'tolerance'")
-    if value is None or math.isnan(value):
-        raise DataError(f"{where} ({name}): 'value' must be a number; measure the baseline again")
-    if tolerance is None or not 0 <= tolerance < math.inf:
-        raise DataError(f"{where} ({name}): 'tolerance' must be finite and not negative, got {tolerance}")
-    return name, {**cell, "value": value, "tolerance": tolerance}
-
-
-def _number(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if value in ("inf", "-inf", "nan"):
-        return float(value)
-    raise DataError(f'{where} must be a number, "inf", "-inf", "nan" or null, got {value!r}')
-
-
-def load_document(path: Path, kind: Literal["baseline", "measured"]) -> dict[str, Any]:
-    """Read and check a baseline or measured file.
-
-    Raises:
-        ConfigError: there is no such file.
-        DataError: the file cannot be read or is malformed; names the file and the fault.
-    """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such {kind} file") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: unreadable {kind} ({error}); restore it or measure it again") from error
-    try:
-        _cells(document, kind)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    return dict(document)
-
-
-def save_document(path: Path, document: Mapping[str, Any]) -> None:
-    """Check a baseline or measured document and write it atomically, cells in a stable order.
-
-    Raises:
-        DataError: the document is malformed; the file is untouched.
-    """
-    kind: Literal["baseline", "measured"] = "baseline" if document.get("kind") == "baseline" else "measured"
-    names = list(_cells(document, kind))
-    rows = [
-        {**cell, "value": plain_number(cell["value"])}
-        for _, cell in sorted(zip(names, document["cells"], strict=True), key=lambda pair: pair[0])
-    ]
-    write_json(path, {**document, "cells": rows})
 
 
 def to_markdown(report: GateReport) -> str:

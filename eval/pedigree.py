@@ -6,12 +6,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import mvtokenflow
 from mvtokenflow.files import digest
+from mvtokenflow.store import package_versions
 
 PACKAGES = (
     "numpy",
@@ -53,13 +53,7 @@ def code_digest(package: Path | None = None) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of the packages that numbers come from; "absent" for those that are not installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    return dict(package_versions(PACKAGES))
 
 
 def _git(*arguments: str) -> str | None:

@@ -12,7 +12,7 @@ from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.method import Costed, Method, Setup
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval import gate
+from mvtokenflow.eval import gate, gate_documents
 from mvtokenflow.eval.pedigree import code_digest, device_name, versions
 from mvtokenflow.eval.protocols import protocol_named
 from mvtokenflow.eval.runs import stages_folder
@@ -129,7 +129,7 @@ def measure_recipe(
     cells: list[Mapping[str, Any]] = []
     for table in tables:
         cells += _cells(tabulate(request, table, failures, quoted=False))
-    return gate.measured_document(cells), failures
+    return gate_documents.measured_document(cells), failures
 
 
 def _methods(recipe: Recipe, runs: Path, options: Options) -> list[Method]:
@@ -181,7 +181,7 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     known = {name: FLOORS[key] for name in metrics if (key := name.partition(" in ")[0]) in FLOORS}
     trained = {m.name: TRAINED for m in _methods(recipe, runs, options) if is_trained(m)}
     baseline = gate.make_baseline(repeats, known, scales=trained)
-    gate.save_document(path, {**baseline, "recipe": asdict(recipe)})
+    gate_documents.save_document(path, {**baseline, "recipe": asdict(recipe)})
 
 
 def told(failures: Sequence[Failure]) -> list[str]:

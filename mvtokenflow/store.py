@@ -109,7 +109,8 @@ class StageStore:
     def _identity(self, stage: str, depends: Mapping[str, Any]) -> dict[str, Any]:
         # By way of JSON, so that tuples and lists are equal.
         plain: dict[str, Any] = json.loads(json.dumps(dict(depends)))
-        return {"stage": stage, "code": code_digest(_PACKAGE), "packages": _versions(), "depends": plain}
+        versions = package_versions(_COMPUTED_WITH)
+        return {"stage": stage, "code": code_digest(_PACKAGE), "packages": versions, "depends": plain}
 
 
 @cache
@@ -124,9 +125,10 @@ def code_digest(package: Path) -> str:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def package_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """The installed versions of packages; "absent" for those that are not installed."""
     found = {}
-    for name in _COMPUTED_WITH:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -265,6 +265,20 @@ def test_report_needs_runs_and_builds_from_records_alone(cli: Any, grid: list[ob
     assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
 
 
+def test_pages_of_mixed_rows_are_built_when_asked(cli: Any, grid: list[object], tmp_path: Path) -> None:
+    assert cli("table1", *grid, "--methods", "white,copy-input", "--jobs", 1).code == 0
+    for manifest in (tmp_path / "runs").rglob("copy-input/**/manifest.json"):
+        document = json.loads(manifest.read_bytes())
+        document["pedigree"]["device"] = "another"
+        manifest.write_text(json.dumps(document))
+    pages = ("report", *grid, "-o", tmp_path / "site", "--tables", "table4", "--methods", "white,copy-input")
+    refused = cli(*pages)
+    assert refused.code == 2
+    assert "--allow-mixed" in refused.err
+    assert cli(*pages, "--allow-mixed").code == 0
+    assert "another" in (tmp_path / "site" / "index.html").read_text()
+
+
 # Alignment
 
 

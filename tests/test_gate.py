@@ -11,6 +11,7 @@ import pytest
 
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.eval import gate
+from mvtokenflow.eval.gate_documents import load_document, measured_document, save_document
 
 SIGNATURE = "LPIPS|p:toy4d-v1"
 FLOORS = {"lpips": 0.001, "psnr": 0.05, "motion": 0.01}
@@ -30,7 +31,7 @@ def cell(metric: str, value: float | str | None, target: str | None = None, **fi
 
 
 def run(lpips: Any = 0.12, psnr: Any = 25.0, motion: Any = 1.0, **fields: Any) -> dict[str, Any]:
-    return gate.measured_document(
+    return measured_document(
         [cell("lpips", lpips, **fields), cell("psnr", psnr, "crab"), cell("motion", motion)]
     )
 
@@ -92,10 +93,10 @@ def test_numbers_without_a_better_may_not_move_either_way(baseline: dict[str, An
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_exactly_the_tolerance_passes(value: float, tolerance: float, sign: int) -> None:
     """1.1 - 1.0 is 0.10000000000000009 in floating point."""
-    document = gate.make_baseline([gate.measured_document([cell("motion", value)])] * 2, {"motion": tolerance})
-    moved = gate.measured_document([cell("motion", value + sign * tolerance)])
+    document = gate.make_baseline([measured_document([cell("motion", value)])] * 2, {"motion": tolerance})
+    moved = measured_document([cell("motion", value + sign * tolerance)])
     assert gate.compare(document, moved).exit_code == 0
-    beyond = gate.measured_document([cell("motion", value + sign * tolerance * (1 + 1e-9))])
+    beyond = measured_document([cell("motion", value + sign * tolerance * (1 + 1e-9))])
     assert gate.compare(document, beyond).exit_code == 1
 
 
@@ -109,17 +110,17 @@ def test_other_signature_is_incomparable_not_compared(baseline: dict[str, Any]) 
 
 
 def test_missing_cells(baseline: dict[str, Any]) -> None:
-    report = gate.compare(baseline, gate.measured_document([cell("lpips", 0.12), cell("motion", 1.0)]))
+    report = gate.compare(baseline, measured_document([cell("lpips", 0.12), cell("motion", 1.0)]))
     assert report.exit_code == 4
     assert by_metric(report, "psnr").reason == "not measured"
-    blank = gate.measured_document(
+    blank = measured_document(
         [cell("lpips", None, reason="weights missing"), cell("psnr", 25.0, "crab"), cell("motion", 1.0)]
     )
     report = gate.compare(baseline, blank)
     assert report.exit_code == 4
     assert by_metric(report, "lpips").reason == "weights missing"
     # The same metric over another object is another cell.
-    other = gate.measured_document([cell("lpips", 0.12), cell("psnr", 25.0), cell("motion", 1.0)])
+    other = measured_document([cell("lpips", 0.12), cell("psnr", 25.0), cell("motion", 1.0)])
     assert gate.compare(baseline, other).exit_code == 4
 
 
@@ -143,9 +144,7 @@ def test_infinities() -> None:
 
 def test_priority_is_regressed_missing_incomparable_improved_ok() -> None:
     names = [f"o{i}" for i in range(5)]
-    document = gate.make_baseline(
-        [gate.measured_document([cell("psnr", 25.0, name) for name in names])] * 2, FLOORS
-    )
+    document = gate.make_baseline([measured_document([cell("psnr", 25.0, name) for name in names])] * 2, FLOORS)
     cells = [
         cell("psnr", 25.0, "o0"),
         cell("psnr", 26.0, "o1"),
@@ -153,7 +152,7 @@ def test_priority_is_regressed_missing_incomparable_improved_ok() -> None:
         cell("psnr", None, "o3"),
         cell("psnr", 24.0, "o4"),
     ]
-    report = gate.compare(document, gate.measured_document(cells))
+    report = gate.compare(document, measured_document(cells))
     assert [result.outcome for result in report.cells] == [
         "regressed",
         "missing",
@@ -163,9 +162,9 @@ def test_priority_is_regressed_missing_incomparable_improved_ok() -> None:
     ]
     codes = []
     for repaired in ("o4", "o3", "o2", "o1"):
-        codes.append(gate.compare(document, gate.measured_document(cells)).exit_code)
+        codes.append(gate.compare(document, measured_document(cells)).exit_code)
         cells = [entry if entry["object"] != repaired else cell("psnr", 25.0, repaired) for entry in cells]
-    codes.append(gate.compare(document, gate.measured_document(cells)).exit_code)
+    codes.append(gate.compare(document, measured_document(cells)).exit_code)
     assert codes == [1, 4, 3, 2, 0]
 
 
@@ -193,7 +192,7 @@ def test_make_baseline_refuses_what_cannot_be_a_baseline() -> None:
     with pytest.raises(DataError, match="signature 'x'"):
         gate.make_baseline([run(), run(signature="x")], FLOORS)
     with pytest.raises(DataError, match="different cells"):
-        gate.make_baseline([run(), gate.measured_document([cell("lpips", 0.12)])], FLOORS)
+        gate.make_baseline([run(), measured_document([cell("lpips", 0.12)])], FLOORS)
 
 
 @pytest.mark.parametrize(
@@ -246,14 +245,14 @@ def test_documents_are_not_confused(baseline: dict[str, Any]) -> None:
 def test_files_round_trip_and_are_strict_json(tmp_path: Path, baseline: dict[str, Any]) -> None:
     document = gate.make_baseline([run(psnr=math.inf)] * 2, FLOORS)
     path = tmp_path / "regression" / "mini.json"
-    gate.save_document(path, document)
-    assert gate.load_document(path, "baseline") == document
+    save_document(path, document)
+    assert load_document(path, "baseline") == document
     assert "Infinity" not in path.read_text()
     shuffled = {**document, "cells": document["cells"][::-1]}
-    gate.save_document(tmp_path / "other.json", shuffled)
+    save_document(tmp_path / "other.json", shuffled)
     assert (tmp_path / "other.json").read_bytes() == path.read_bytes()
-    gate.save_document(tmp_path / "now.json", run(math.nan))
-    assert gate.compare(baseline, gate.load_document(tmp_path / "now.json", "measured")).exit_code == 1
+    save_document(tmp_path / "now.json", run(math.nan))
+    assert gate.compare(baseline, load_document(tmp_path / "now.json", "measured")).exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -263,22 +262,22 @@ def test_corrupt_files_are_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"broken\.json"):
-        gate.load_document(path, "baseline")
+        load_document(path, "baseline")
 
 
 def test_absent_file_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.json"):
-        gate.load_document(tmp_path / "nowhere.json", "baseline")
+        load_document(tmp_path / "nowhere.json", "baseline")
 
 
 def test_a_bad_document_leaves_the_file_alone(tmp_path: Path, baseline: dict[str, Any]) -> None:
     path = tmp_path / "mini.json"
-    gate.save_document(path, baseline)
+    save_document(path, baseline)
     before = path.read_bytes()
     broken = copy.deepcopy(baseline)
     broken["cells"][0]["value"] = None
     with pytest.raises(DataError):
-        gate.save_document(path, broken)
+        save_document(path, broken)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["mini.json"]
 
@@ -319,8 +318,8 @@ def test_junit_agrees_with_the_exit_code(baseline: dict[str, Any]) -> None:
 
 def test_junit_survives_hostile_names() -> None:
     name = 'a<b>&"c\x00\x1b[31m\ud800'
-    hostile = gate.measured_document([cell("psnr", 25.0, name, method=name)])
+    hostile = measured_document([cell("psnr", 25.0, name, method=name)])
     document = gate.make_baseline([hostile] * 2, FLOORS)
-    worse = gate.measured_document([cell("psnr", 20.0, name, method=name)])
+    worse = measured_document([cell("psnr", 20.0, name, method=name)])
     root = ElementTree.fromstring(gate.to_junit_xml(gate.compare(document, worse)).encode())
     assert root[0][0].get("classname") == 'a<b>&"c��[31m�'

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.eval import regression
-from mvtokenflow.eval.gate import load_document
+from mvtokenflow.eval.gate_documents import load_document
 from mvtokenflow.eval.scoring import Options
 from mvtokenflow.multiview import token_warp
 from mvtokenflow.splat import losses

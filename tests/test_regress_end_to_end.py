@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mvtokenflow.eval.gate import load_document
+from mvtokenflow.eval.gate_documents import load_document
 
 Change = Callable[[dict[str, Any]], None]
 

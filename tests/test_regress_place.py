@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.eval import gate, pedigree, regression
+from mvtokenflow.eval import gate, gate_documents, pedigree, regression
 from mvtokenflow.eval.pedigree import code_digest
 from mvtokenflow.eval.scoring import Options
 
@@ -32,7 +32,7 @@ def baseline(tmp_path: Path) -> Path:
     assert not failures
     document["cells"] = [cell for cell in document["cells"] if cell["metric"] == "psnr"]
     made = gate.make_baseline([document, document], {"psnr": 1e-3})
-    gate.save_document(path, {**made, "recipe": asdict(recipe)})
+    gate_documents.save_document(path, {**made, "recipe": asdict(recipe)})
     return path
 
 

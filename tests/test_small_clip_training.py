@@ -250,7 +250,8 @@ def test_command_trains_scores_and_does_nothing_twice(
     written = file.stat().st_mtime_ns
     assert run() == 0
     assert file.stat().st_mtime_ns == written
-    assert run("--minutes", "-1") == 2
-    assert "must be positive" in capsys.readouterr().err
+    for minutes in ("-1", "nan"):
+        assert run("--minutes", minutes) == 2
+        assert "must be positive" in capsys.readouterr().err
     assert run("--seed", "3") == 2
     assert "other settings" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_every_dependency_changes_the_key(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "code_digest", lambda package: "other code")
     others.add(store.key("views", settings))
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_versions", lambda: {"torch": "0"})
+    monkeypatch.setattr(module, "package_versions", lambda names: {"torch": "0"})
     others.add(store.key("views", settings))
     assert len(others | {key}) == 7
 

@@ -11,6 +11,7 @@ from mvtokenflow.eval.commands.common import RunsRoot, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
     DatasetRoot,
+    Mixed,
     Preset,
     ProtocolName,
     Scenes,
@@ -38,9 +39,7 @@ def claims(
     markdown: Annotated[
         Path | None, typer.Option(help="Also write markdown between the markers of this page.")
     ] = None,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Allow two rows to be measured in different ways.")
-    ] = False,
+    allow_mixed: Mixed = False,
 ) -> None:
     """Say which claims of the paper replicate: the method with and without its parts, paired by scene.
 

@@ -28,6 +28,7 @@ Import = Annotated[
     typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),
 ]
 Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
+Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow rows measured in different ways.")]
 Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
 
 Preset = Annotated[str, typer.Option(help="Settings of the method's own rows: mini or paper.")]

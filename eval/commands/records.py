@@ -14,6 +14,7 @@ from mvtokenflow.eval.commands.grid import (
     Full,
     Import,
     Methods,
+    Mixed,
     Preset,
     ProtocolName,
     Scenes,
@@ -45,6 +46,7 @@ def report(
     tables: Annotated[
         str, typer.Option(help="Tables on the first page, separated by commas.")
     ] = "table1,table2",
+    allow_mixed: Mixed = False,
 ) -> None:
     """Build the static report pages from records; nothing is rendered or measured.
 
@@ -73,7 +75,7 @@ def report(
                 imports=imports,
             )
         )
-        built.append(tabulate(request, table_named(name), []))
+        built.append(tabulate(request, table_named(name), [], allow_mixed=allow_mixed))
         for run in scored_runs(request):
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
@@ -196,10 +198,10 @@ def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
 
 def _compare(against: Path, runs: Path, how: "Options") -> "GateReport":
     """Measure again what a baseline names, and judge it."""
-    from mvtokenflow.eval import gate
+    from mvtokenflow.eval import gate, gate_documents
     from mvtokenflow.eval.regression import Recipe, measure_recipe, place_of, told
 
-    baseline = gate.load_document(against, "baseline")
+    baseline = gate_documents.load_document(against, "baseline")
     recipe = Recipe.of(baseline, against)
     place = place_of(recipe, runs, how.device)
     say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")

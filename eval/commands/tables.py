@@ -17,6 +17,7 @@ from mvtokenflow.eval.commands.grid import (
     Full,
     Import,
     Methods,
+    Mixed,
     Preset,
     ProtocolName,
     Scenes,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 Site = Annotated[Path | None, typer.Option(help="Also build the report pages here.")]
 Intervals = Annotated[bool, typer.Option("--intervals/--no-intervals", help="Print 95 % intervals.")]
 Quoted = Annotated[bool, typer.Option("--quoted/--no-quoted", help="Append published numbers.")]
-Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow several signatures in a column.")]
 Fetch = Annotated[bool, typer.Option("--fetch-weights", help="Fetch missing weights first.")]
 Force = Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")]
 
@@ -126,6 +126,7 @@ def ablate(
     form: Form = "terminal",
     intervals: Intervals = False,
     quoted: Quoted = True,
+    allow_mixed: Mixed = False,
     fetch: Fetch = False,
     full: Full = False,
     weights: WeightsPath = None,
@@ -156,7 +157,13 @@ def ablate(
         full=full,
         shard=shard,
     )
-    show = _Show(form="as_json" if as_json else form, intervals=intervals, quoted=quoted, site=site)
+    show = _Show(
+        form="as_json" if as_json else form,
+        intervals=intervals,
+        quoted=quoted,
+        allow_mixed=allow_mixed,
+        site=site,
+    )
     _run("table3", request, show, fetch)
 
 
@@ -179,8 +186,8 @@ class _Show:
     form: str
     intervals: bool
     quoted: bool
-    allow_mixed: bool = False
-    site: Path | None = None
+    allow_mixed: bool
+    site: Path | None
 
 
 def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:

@@ -305,7 +305,7 @@ def train_clip(
 
     talk.check_device(device)
     check_seed(seed)
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not minutes > 0:  # NaN too
         raise ConfigError(f"--minutes {minutes}: must be positive")
     if toys < 2:
         raise ConfigError(f"--toys {toys}: a contrast needs at least 2")

@@ -297,7 +297,7 @@ def train_prior(
     talk.check_device(device)
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError(f"--dtype {dtype}: choose float32 or bfloat16")
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not minutes > 0:  # NaN too
         raise ConfigError(f"--minutes {minutes}: must be positive")
     if (
         processes < 1
