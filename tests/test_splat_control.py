@@ -143,6 +143,34 @@ def test_parameter_shapes_are_those_of_scgs() -> None:
     assert real["linear.5.weight"] == (256, 340)
 
 
+@pytest.mark.parametrize(("depth", "joined"), [(3, 2), (5, 3), (6, 4), (8, 5), (9, 5), (10, 6)])
+def test_the_inputs_come_in_again_at_half_the_depth_as_in_scgs(depth: int, joined: int) -> None:
+    def widths(network: DeformNetwork) -> list[int]:
+        return [network.state_dict()[f"linear.{index}.weight"].shape[1] for index in range(depth)]
+
+    made = DeformNetwork(8, depth)
+    assert widths(made) == [93, *(8 + 93 * (index == joined) for index in range(1, depth))]
+    made(torch.zeros(4, 3), torch.zeros(1))  # and the layers are fed so
+    last = DeformNetwork(8, depth, skip_after=depth - 2)
+    assert widths(last)[-1] == 8 + 93
+
+
+def test_networks_without_room_for_the_inputs_are_refused() -> None:
+    for depth, skip in ((2, None), (5, 4), (8, -1)):
+        with pytest.raises(ConfigError, match="expected 0 to depth - 2"):
+            DeformNetwork(8, depth, skip_after=skip)
+
+
+def test_without_local_frames_there_is_no_head_for_them_as_in_scgs() -> None:
+    network = DeformNetwork(8, 4, local_frame=False)
+    network.initialise(torch.Generator().manual_seed(0))
+    assert not any(name.startswith("local_rotation") for name in network.state_dict())
+    motion = network(torch.rand(5, 3), torch.full((2, 1, 1), 0.5))
+    assert motion.local_rotation.shape == (2, 5, 4)
+    assert not motion.local_rotation.any()
+    assert motion.translation.any()
+
+
 def test_farthest_points_are_those_of_scgs() -> None:
     points, expected = STORED["fps/points"], STORED["fps/idx"].long()
     assert torch.equal(farthest_points(points, 64, int(expected[0])), expected)
@@ -176,7 +204,7 @@ def test_initial_network_hardly_moves_and_is_decided_by_its_generator() -> None:
     assert torch.equal(torch.get_rng_state(), global_state)
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
-    assert not torch.equal(first.local_rotation.weight, other.local_rotation.weight)
+    assert not torch.equal(first.gaussian_warp.weight, other.gaussian_warp.weight)
     points = torch.rand(50, 3, generator=torch.Generator().manual_seed(2))
     motion = first(points, torch.full((1,), 0.3))
     assert 0 < float(motion.translation.detach().abs().max()) < 1e-3

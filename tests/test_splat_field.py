@@ -126,6 +126,12 @@ def test_new_control_points_hardly_change_the_picture() -> None:
     assert float(field.gaussians.means.detach().abs().max()) < 5  # nothing is shared
 
 
+@pytest.mark.parametrize("depth", [6, 8, 11])
+def test_the_network_of_a_field_joins_its_inputs_behind_the_fifth_layer(depth: int) -> None:
+    state = FieldConfig(width=8, depth=depth).network().state_dict()
+    assert [index for index in range(1, depth) if state[f"linear.{index}.weight"].shape[1] > 8] == [5]
+
+
 def test_control_points_avoid_faint_floaters() -> None:
     field = cloud(60, FieldConfig(control_points=10))
     field.gaussians.logit_opacities.data.fill_(2.0)

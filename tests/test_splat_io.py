@@ -161,6 +161,7 @@ def test_equal_fields_are_equal_files(tmp_path: Path) -> None:
         ({"gaussians__means": torch.ones(3, 3)}, "has the shape"),
         ({"control__network__linear__0__weight": None}, "linear.0.weight"),
         ({"control__log_radii": torch.ones(5)}, "log_radii"),
+        ({"gaussians__logit_opacities": torch.full((40,), torch.nan)}, "logit_opacities holds NaN"),
     ],
 )
 def test_damaged_fields_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -177,6 +178,26 @@ def test_files_that_are_no_fields_are_named(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read as safetensors"):
         load_field(cut)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("means", torch.nan), ("colors", torch.inf), ("scales", torch.nan)]
+)
+def test_gaussians_that_are_not_finite_are_not_written(tmp_path: Path, part: str, value: float) -> None:
+    gaussians = made().at(0.0)
+    broken = getattr(gaussians, part).detach().clone()
+    broken.view(-1)[0] = value
+    with pytest.raises(DataError, match=rf"a\.ply: the Gaussians' {part} hold NaN"):
+        write_ply(tmp_path / "a.ply", replace(gaussians, **{part: broken}))
+    assert not (tmp_path / "a.ply").exists()
+
+
+def test_a_flat_gaussian_can_be_written(tmp_path: Path) -> None:
+    gaussians = made().at(0.0)
+    scales = gaussians.scales.detach().clone()
+    scales[0, 2] = 0.0
+    write_ply(tmp_path / "a.ply", replace(gaussians, scales=scales))
+    assert read_ply(tmp_path / "a.ply").scales[0, 2] < 1e-30
 
 
 def write_columns(path: Path, names: list[str], value: float = 0.0) -> Path:

@@ -156,6 +156,21 @@ def test_normal_loss_sees_valid_pixels_only() -> None:
     assert not torch.autograd.grad(nowhere, rendered)[0].any()
 
 
+def test_normals_that_are_not_valid_may_be_nan() -> None:
+    drawn = torch.rand(2, 1, 4, 4, 3, generator=torch.Generator().manual_seed(0)) + 0.1
+    rendered, target = functional.normalize(drawn, dim=-1)
+    rendered.requires_grad_()
+    valid = torch.ones(1, 4, 4, dtype=torch.bool)
+    valid[0, 0] = False
+    target[0, 0] = torch.nan
+    loss = normal_loss(rendered, target, valid)
+    (gradient,) = torch.autograd.grad(loss, rendered)
+    assert torch.isfinite(loss)
+    assert gradient.isfinite().all()
+    assert not gradient[0, 0].any()
+    assert gradient[0, 1:].all()
+
+
 def test_flow_loss_is_in_widths_and_skips_occlusions() -> None:
     target = draw(1, 6, 8, 2) * 10
     flow = target + 4

@@ -213,13 +213,14 @@ def test_one_round_gaussian_has_its_closed_form() -> None:
     assert torch.equal(meta["radii"], torch.full((1, 1, 2), 14, dtype=torch.int32))  # 3.2203 σ of 4.0373 pixels
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("count", [0, 5])
-def test_nothing_in_sight_is_the_background(count: int) -> None:
+def test_nothing_in_sight_is_the_background(count: int, backend: Backend) -> None:
     scene = random_scene(seed=2, count=count)
     scene["means"] = scene["means"] - 100 * scene["viewmats"][0, 2, :3]  # behind the first camera
     for name in ("viewmats", "Ks", "backgrounds"):
         scene[name] = scene[name][:1]
-    found = render_with_gradients(scene)
+    found = render_with_gradients(scene, backend)
     assert torch.equal(found["render"], scene["backgrounds"][:, None, None].expand_as(found["render"]))
     assert not found["alpha"].any()
     assert all(not value.any() for name, value in found.items() if name not in ("render", "d_backgrounds"))
@@ -262,6 +263,17 @@ def test_exponential() -> None:
         ({"rasterize_mode": "soft"}, ConfigError, "rasterize_mode is 'soft'"),
         ({"sh_degree": 4}, ConfigError, "sh_degree is 4; expected 0 to 3"),
         ({"width": 0}, ConfigError, "0 x 38 pixels"),
+        ({"near_plane": -0.5, "camera_model": "ortho"}, ConfigError, "near_plane is -0.5; expected 0 or more"),
+        ({"near_plane": float("nan")}, ConfigError, "near_plane is nan"),
+        (
+            {
+                "viewmats": torch.zeros(0, 4, 4).double(),
+                "Ks": torch.zeros(0, 3, 3).double(),
+                "backgrounds": None,
+            },
+            DataError,
+            "viewmats holds no camera",
+        ),
         ({"backend": "gsplat"}, ConfigError, "runs on CUDA tensors only"),
         (
             {"quats": torch.ones(60, 3).double()},

@@ -180,6 +180,28 @@ def test_refinement_goes_on_from_a_field_and_leaves_it_alone(
         refine(static, video, CONFIG, tmp_path / "other", torch.Generator().manual_seed(0))
 
 
+@pytest.mark.parametrize(("views", "points"), [(1, 16), (2, 1)])
+def test_one_view_with_flow_and_one_control_point_train(
+    video: MultiviewVideo, tmp_path: Path, views: int, points: int
+) -> None:
+    few = replace(
+        video,
+        rgb=video.rgb[:, :views],
+        alpha=video.alpha[:, :views],
+        cameras=video.cameras[:views],
+        normals=None,
+    )
+    short = StageConfig(iterations=2)
+    field = replace(CONFIG.field, control_points=points, neighbours=min(points, 3))
+    config = replace(CONFIG, static=short, coarse=short, field=field, adjacent=1.0)
+    made = run(few, tmp_path / "run", config)
+    assert made.control is not None
+    assert len(made.control) == points
+    terms = rows(tmp_path / "run" / "coarse")[-1].keys()
+    assert "flow" in terms
+    assert ("arap" in terms) == (points > 1)
+
+
 def test_inputs_that_cannot_work_are_refused(video: MultiviewVideo, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="frames 0 to 3"):
         run(video, tmp_path / "a", replace(CONFIG, keyframe=4))
@@ -299,6 +321,9 @@ def test_settings_are_overridden_by_name() -> None:
     assert overridden(config, ["static.density=none", "keyframe=none"]).keyframe is None
     assert overridden(config, ["field.background=0,0.5,1"]).field.background == (0.0, 0.5, 1.0)
     assert mini() == preset("mini")
+    names = ("control_points", "neighbours")  # neither fits without the other
+    both = overridden(config, [f"field.{name}={2}" for name in names])
+    assert (both.field.control_points, both.field.neighbours) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -312,6 +337,8 @@ def test_settings_are_overridden_by_name() -> None:
         ("background=black", "expected white or random"),
         ("field=3", "field is a group"),
         ("points.x=3", "single value"),
+        ("field=none,field.width=3", "set as a whole and"),
+        ("field.width=3,field=none", "set as a whole and"),
         ("weights.flow=-1", "weight flow"),
         ("rates.means=nan", "rates.means is 'nan'; expected a finite"),
         ("field.depth_tolerance=inf", "expected a finite number"),
@@ -320,7 +347,7 @@ def test_settings_are_overridden_by_name() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        overridden(mini(), [assignment])
+        overridden(mini(), assignment.split(","))
 
 
 def test_unknown_presets_are_refused() -> None:

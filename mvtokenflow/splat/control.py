@@ -227,12 +227,13 @@ def deform(
     *,
     rotation_as_residual: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Deformed centres, unit quaternions and scales, each (..., N, ·).
+    """Deformed centres, quaternions and scales, each (..., N, ·).
 
     Args:
         means: (N, 3). raw_quats: (N, 4) wxyz before normalising. scales: (N, 3) activated.
         rotation_as_residual: as given to `skin`.
 
+    Quaternions are unit with `rotation_as_residual`, and as long as the blended rotation without.
     Scales are sums and may be negative, as in SC-GS; a covariance only has their squares.
     """
     if rotation_as_residual:

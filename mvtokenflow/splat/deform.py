@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mvtokenflow.errors import ConfigError
+
 _POINT_BANDS = 10
 _TIME_BANDS = 10
 _TIME_BANDS_NETWORK = 6
 _TIME_WIDTH = (256, 30)  # hidden and output units of the time network
-_SKIP_AFTER = 4  # the inputs are fed in again behind this layer
 _HEAD_STD = {"gaussian_warp": 1e-5, "gaussian_rotation": 1e-5, "gaussian_scaling": 1e-8, "local_rotation": 1e-4}
 
 
@@ -43,13 +44,33 @@ class DeformNetwork(nn.Module):
     `load_state_dict`.
 
     Args:
-        width: hidden units. depth: hidden layers, at least 6: behind the fifth the inputs come in again.
+        width: hidden units. depth: hidden layers.
+        skip_after: index of the layer behind which the inputs come in again, 0 to depth − 2; None is
+            depth // 2, as in SC-GS, for 3 layers or more.
         time_network: True encodes time by 6 bands and a small network (SC-GS's `is_blender`), False by 10
             bands alone.
+        local_frame: whether there is a head for `NodeMotion.local_rotation`, which is zero without (SC-GS's
+            `local_frame`).
+
+    Raises:
+        ConfigError: `skip_after` is out of range.
     """
 
-    def __init__(self, width: int = 256, depth: int = 8, *, time_network: bool = True) -> None:
+    def __init__(
+        self,
+        width: int = 256,
+        depth: int = 8,
+        *,
+        skip_after: int | None = None,
+        time_network: bool = True,
+        local_frame: bool = True,
+    ) -> None:
         super().__init__()
+        self.skip_after = depth // 2 if skip_after is None else skip_after
+        if not 0 <= self.skip_after <= depth - 2:
+            raise ConfigError(
+                f"skip_after is {self.skip_after} in a deform network of {depth} layers; expected 0 to depth - 2"
+            )
         self.time_bands = _TIME_BANDS_NETWORK if time_network else _TIME_BANDS
         inputs = 3 * (1 + 2 * _POINT_BANDS)
         time_inputs = 1 + 2 * self.time_bands
@@ -61,13 +82,13 @@ class DeformNetwork(nn.Module):
         inputs += time_inputs
         layers = [_linear(inputs, width)]
         layers += [
-            _linear(width + inputs if index == _SKIP_AFTER else width, width) for index in range(depth - 1)
+            _linear(width + inputs if index == self.skip_after else width, width) for index in range(depth - 1)
         ]
         self.linear = nn.ModuleList(layers)
         self.gaussian_warp = _linear(width, 3)
         self.gaussian_scaling = _linear(width, 3)
         self.gaussian_rotation = _linear(width, 4)
-        self.local_rotation = _linear(width, 4)
+        self.local_rotation = _linear(width, 4) if local_frame else None
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -86,7 +107,9 @@ class DeformNetwork(nn.Module):
             _fill_uniform(layer.weight, math.sqrt(6 / layer.in_features), generator)
             layer.bias.zero_()
         for name, std in _HEAD_STD.items():
-            head: nn.Linear = getattr(self, name)
+            head: nn.Linear | None = getattr(self, name)
+            if head is None:
+                continue
             drawn = torch.randn(head.weight.shape, generator=generator)
             head.weight.copy_(drawn * std)
             head.bias.zero_()
@@ -107,13 +130,15 @@ class DeformNetwork(nn.Module):
         hidden = inputs
         for index, layer in enumerate(self.linear):
             hidden = torch.relu(layer(hidden))
-            if index == _SKIP_AFTER:
+            if index == self.skip_after:
                 hidden = torch.cat([inputs, hidden], dim=-1)
+        rotation = self.gaussian_rotation(hidden)
+        local = self.local_rotation
         return NodeMotion(
             translation=self.gaussian_warp(hidden),
-            rotation=self.gaussian_rotation(hidden),
+            rotation=rotation,
             scaling=self.gaussian_scaling(hidden),
-            local_rotation=self.local_rotation(hidden),
+            local_rotation=torch.zeros_like(rotation) if local is None else local(hidden),
         )
 
 

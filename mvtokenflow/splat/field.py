@@ -22,6 +22,7 @@ from mvtokenflow.splat.project_sh import MAX_DEGREE
 from mvtokenflow.splat.rasterize import Backend, rasterize
 
 NEAR_PLANE = 0.01
+_SKIP_AFTER = 4  # of a field's network, whatever its depth: stored fields are so
 _ALPHA_FLOOR = 1e-10
 _SOLID = 0.5  # alpha from which a pixel counts as the object
 _RELIABLE_OPACITY = 0.05  # control points are put on Gaussians at least this opaque: floaters lie far out
@@ -35,7 +36,8 @@ class FieldConfig:
         control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
         neighbours: K, the control points that steer a Gaussian (paper: 3).
         hyper_dim: extra coordinates in which Gaussians find their control points (SC-GS's recipes: 8).
-        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers.
+        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers: behind the fifth its inputs
+            come in again.
         time_network: encode time by a small network (SC-GS's `is_blender`) or by sines alone.
         local_frame: Gaussians turn about their control points (SC-GS's `local_frame`).
         rotation: "frame" turns Gaussians by the blended frames of their control points, so that a rigid
@@ -78,6 +80,10 @@ class FieldConfig:
             raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
         if not 0 < self.depth_tolerance < math.inf:
             raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
+
+    def network(self) -> DeformNetwork:
+        """A deform network of these settings, all zero."""
+        return DeformNetwork(self.width, self.depth, skip_after=_SKIP_AFTER, time_network=self.time_network)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings; `FieldConfig(**settings)` gives it back."""
@@ -277,7 +283,7 @@ class DynamicField(nn.Module):
                 f"{config.control_points} control points; lower field.control_points or train longer"
             )
         positions = solid[control.farthest_points(solid, config.control_points)]
-        network = DeformNetwork(config.width, config.depth, time_network=config.time_network)
+        network = config.network()
         network.initialise(generator)
         points = control.ControlPoints(
             positions, network.to(means), hyper_dim=config.hyper_dim, neighbours=config.neighbours

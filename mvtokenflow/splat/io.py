@@ -14,7 +14,6 @@ from torch import Tensor
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import atomic_path
 from mvtokenflow.splat.control import ControlPoints
-from mvtokenflow.splat.deform import DeformNetwork
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.gaussians import PARAMETERS, SH_C0, GaussianModel, Gaussians
 from mvtokenflow.splat.project_sh import MAX_DEGREE
@@ -46,7 +45,7 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
     """The field of a file written by `save_field`, in float32.
 
     Raises:
-        DataError: no such file, not a field, a newer version, or tensors missing or of wrong shape.
+        DataError: no such file, not a field, a newer version, tensors missing, of wrong shape or not finite.
     """
     metadata, tensors = _read_tensors(path)
     if FORMAT not in metadata:
@@ -60,6 +59,9 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
             f"{path}: has version {facts.get('version')}, this program reads {VERSION}; upgrade the program"
         )
     tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise DataError(f"{path}: {name} holds NaN or infinite values; train the field again")
     try:
         settings = facts["config"]
         config = FieldConfig(**settings | {"background": tuple(settings["background"])})
@@ -75,15 +77,21 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
 
     Columns x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3, float32 little endian: logit
     opacity, logarithm of scale, wxyz quaternion; f_rest runs over bands within a colour channel.
+
+    Raises:
+        DataError: a value is not finite; no file is written.
     """
     host = {
         "means": gaussians.means,
         "opacity": gaussians.opacities.logit(torch.finfo(torch.float32).eps),
-        "scales": gaussians.scales.log(),
+        "scales": gaussians.scales.clamp_min(torch.finfo(torch.float32).tiny).log(),
         "quats": gaussians.quats,
         "colors": gaussians.colors,
     }
     arrays = {name: value.detach().float().cpu().numpy() for name, value in host.items()}
+    for name, values in arrays.items():
+        if not np.isfinite(values).all():
+            raise DataError(f"{path}: the Gaussians' {name} hold NaN or infinite values; train the field again")
     colors = arrays["colors"]
     if gaussians.sh_degree is None:
         colors = ((colors - 0.5) / SH_C0)[:, None]
@@ -163,9 +171,8 @@ def _control_points(config: FieldConfig, tensors: dict[str, Tensor]) -> ControlP
     if not tensors:
         return None
     state = {name.removeprefix("control."): value for name, value in tensors.items()}
-    network = DeformNetwork(config.width, config.depth, time_network=config.time_network)
     points = ControlPoints(
-        state["positions"], network, hyper_dim=config.hyper_dim, neighbours=config.neighbours
+        state["positions"], config.network(), hyper_dim=config.hyper_dim, neighbours=config.neighbours
     )
     points.to(state["positions"].device).load_state_dict(state)
     return points

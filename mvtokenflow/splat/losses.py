@@ -85,13 +85,15 @@ def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     right angle, so a few flipped normals do not dominate.
 
     Args:
-        rendered, target: (..., H, W, 3) unit, one frame of reference. valid: (..., H, W) bool.
+        rendered, target: (..., H, W, 3) unit, one frame of reference. valid: (..., H, W) bool; elsewhere
+            the target may be anything, NaN too.
 
     Raises:
         ValueError: the shapes do not fit.
     """
     _check_shapes(rendered, target)
     _check_shapes(rendered[..., 0], valid)
+    target = torch.where(valid[..., None], target, 0.0)  # a NaN there would reach the gradient as 0 · NaN
     return _mean_where(valid, 1 - (rendered * target).sum(-1))
 
 

@@ -66,7 +66,7 @@ def rasterize(
             colours with a depth as last channel.
         backgrounds: (C, D); none is zero. Depth never has a background.
         rasterize_mode: antialiased scales opacities by the area that `eps2d` added.
-        near_plane, far_plane: Gaussians whose camera z is outside are culled.
+        near_plane, far_plane: Gaussians whose camera z is outside are culled; near_plane is 0 or more.
         eps2d: added to the diagonal of the projected covariance, pixels².
         sh_degree: 0 to 3, the highest band used; None takes `colors` as they are.
         backend: auto is gsplat for CUDA tensors and the compiled kernels for CPU tensors; reference is
@@ -79,8 +79,8 @@ def rasterize(
         `meta["means2d"].absgrad`, the sum over pixels of absolute gradients.
 
     Raises:
-        DataError: shapes, types or devices do not fit together.
-        ConfigError: an unknown option, or a backend this machine or input cannot run.
+        DataError: shapes, types or devices do not fit together, or there is no camera.
+        ConfigError: an unknown option, one out of range, or a backend this machine or input cannot run.
     """
     options = {
         "camera_model": camera_model,
@@ -88,7 +88,7 @@ def rasterize(
         "rasterize_mode": rasterize_mode,
         "backend": backend,
     }
-    _check_options(options, sh_degree, width, height)
+    _check_options(options, sh_degree, width, height, near_plane)
     _check_shapes(means, quats, scales, opacities, colors, viewmats, Ks, backgrounds, sh_degree, render_mode)
     if backend == "auto":
         backend = "gsplat" if means.is_cuda else "cpu"
@@ -182,7 +182,9 @@ def _with_gsplat(
     return render, alpha, meta
 
 
-def _check_options(options: Mapping[str, str], sh_degree: int | None, width: int, height: int) -> None:
+def _check_options(
+    options: Mapping[str, str], sh_degree: int | None, width: int, height: int, near_plane: float
+) -> None:
     for name, value in options.items():
         if value not in _CHOICES[name]:
             raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(_CHOICES[name])}")
@@ -190,6 +192,8 @@ def _check_options(options: Mapping[str, str], sh_degree: int | None, width: int
         raise ConfigError(f"sh_degree is {sh_degree}; expected 0 to {MAX_DEGREE}, or None for plain colours")
     if width < 1 or height < 1:
         raise ConfigError(f"the picture is {width} x {height} pixels; expected at least one")
+    if not near_plane >= 0:  # depths are sorted by their bits, which order non-negative numbers only
+        raise ConfigError(f"near_plane is {near_plane}; expected 0 or more: move the camera back instead")
 
 
 def _check_shapes(
@@ -205,6 +209,8 @@ def _check_shapes(
     render_mode: str,
 ) -> None:
     count, views = means.shape[0], viewmats.shape[0]
+    if not views:
+        raise DataError("viewmats holds no camera; give one or more")
     named = {
         "means": (means, (count, 3)),
         "quats": (quats, (count, 4)),

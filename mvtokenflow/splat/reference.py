@@ -167,7 +167,7 @@ def composite_pixels(
         behind > TRANSMITTANCE_MIN, alphas, 0.0
     )  # transmittance only falls: closed stays closed
     behind = torch.cumprod(1 - alphas, dim=1)
-    ahead = torch.cat([torch.ones_like(behind[:, :1]), behind], dim=1)
+    ahead = torch.cat([behind.new_ones(len(behind), 1), behind], dim=1)
     return (alphas * ahead[:, :-1]) @ colors, ahead[:, -1]
 
 

@@ -177,7 +177,8 @@ class Training:
             terms["flow"] = self._flow_term(flows)
         if targets.normals is not None and weights.normal:
             terms["normal"] = self._normal_term(parts, chosen)
-        if path is not None and weights.arap and len(chosen) > 1:
+        # a single control point has no edges
+        if path is not None and path.shape[1] > 1 and weights.arap and len(chosen) > 1:
             terms["arap"] = losses.arap(path, losses.arap_edges(path[0].detach()))
         return terms, parts
 
@@ -186,10 +187,10 @@ class Training:
         cameras = self._targets.cameras
         if after is None:
             return [render_gaussians(gaussians, cameras, background=background)]
-        return [
-            render_gaussians(gaussians, cameras[:1], background=background, flow_to=after),
-            render_gaussians(gaussians, cameras[1:], background=background),
-        ]
+        renders = [render_gaussians(gaussians, cameras[:1], background=background, flow_to=after)]
+        if len(cameras) > 1:
+            renders.append(render_gaussians(gaussians, cameras[1:], background=background))
+        return renders
 
     def _flow_term(self, flows: Sequence[tuple[int, Tensor]]) -> Tensor:
         truth = self._targets.flow
