@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from mvtokenflow.files import frame_files
+from mvtokenflow.lock import working_in
 from mvtokenflow.pictures import composite_white, read_rgb, read_rgba
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.io import load_field, read_ply, save_field
@@ -116,6 +117,26 @@ def test_render_a_folder_of_azimuths_and_times(mvtf: Mvtf, saved: Path, tmp_path
     refused = mvtf("render", saved, "-o", out, "--time", 0.5, "--azimuth", 0, "--size", 24)
     assert refused.code == 2
     assert str(out) in refused.err
+
+
+def test_azimuths_that_are_nearly_one_have_a_folder_each(mvtf: Mvtf, saved: Path, tmp_path: Path) -> None:
+    near = ("12.345678", "12.345679")
+    for verb, option in (("render", "--azimuth"), ("export", "--fixed")):
+        given = (verb, saved, "-o", tmp_path / verb, "--size", 16)
+        more = ("--frames", 1) if verb == "export" else ()
+        assert mvtf(*given, *more, option, near[0], option, near[1]).code == 0
+        folders = {path.name for path in (tmp_path / verb).iterdir() if path.is_dir()}
+        assert folders == {f"azimuth_{angle}" for angle in near}
+
+
+def test_a_folder_that_another_process_works_in_is_left_alone(mvtf: Mvtf, saved: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    for verb, more in (("render", ()), ("export", ("--turntable", "--frames", 1))):
+        with working_in(tmp_path / "busy"):
+            done = mvtf(verb, saved, "-o", tmp_path / "busy", "--size", 16, *more)
+        assert (done.code, done.out) == (2, "")
+        assert f"another process is working in {tmp_path / 'busy'}; wait for it" in done.err
+        assert not list((tmp_path / "busy").iterdir())
 
 
 def test_opaque_pictures_are_the_others_on_white(mvtf: Mvtf, saved: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from mvtokenflow.commands.gate_prior import keep_weights
 from mvtokenflow.errors import ConfigError
+from mvtokenflow.lock import working_in
 from mvtokenflow.multiview import training_state
 from mvtokenflow.multiview.small_prior import SIZE, small_unet_config
 from mvtokenflow.multiview.training_state import TrainingState
@@ -36,6 +37,16 @@ def test_a_cooldown_is_gone_on_with_at_its_own_length_only(mvtf: Mvtf, tmp_path:
     assert f"{tmp_path / 'cooldown'}: holds a cooldown over 5000 toys, 20000 were asked for" in talk
     assert "--cooldown 5000" in talk
     assert cooled.read_bytes() == before
+
+
+def test_a_gate_leaves_a_busy_folder_alone(mvtf: Mvtf, tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    weights = checkpoint(tmp_path / "1.safetensors", 1)
+    with working_in(tmp_path / "gate"):
+        code, printed, talk = mvtf("gate-prior", weights, "-o", tmp_path / "gate")
+    assert (code, printed) == (2, "")
+    assert f"another process is working in {tmp_path / 'gate'}; wait for it" in talk
+    assert not list((tmp_path / "gate").iterdir())
 
 
 def test_a_gate_does_not_replace_the_weights_of_another_training(mvtf: Mvtf, tmp_path: Path) -> None:

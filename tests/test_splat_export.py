@@ -111,6 +111,12 @@ def test_straight_alpha_over_white_is_the_opaque_picture(field: DynamicField) ->
     assert np.abs(red[:, :3].astype(int) - np.rint(np.array(RED) * 255)).max() <= 8  # no white bleeds in
 
 
+def test_every_azimuth_has_a_name_of_its_own() -> None:
+    for azimuth, name in ((0.0, "0"), (-75.0, "-75"), (105.5, "105.5"), (0.1, "0.1"), (360.0, "360")):
+        assert export.azimuth_name(azimuth) == f"azimuth_{name}"
+    assert export.azimuth_name(15.0) != export.azimuth_name(math.nextafter(15.0, 16.0))
+
+
 def test_a_broken_field_is_refused(field: DynamicField) -> None:
     with torch.no_grad():
         field.gaussians.features_dc.fill_(torch.nan)

@@ -56,11 +56,12 @@ def export(
     Example: mvtf export runs/corgi/refine/field.safetensors -o corgi --turntable --fixed 75 --ply
     """
     from mvtokenflow.errors import ConfigError
+    from mvtokenflow.lock import working_in
     from mvtokenflow.splat import export as room
 
     view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
     angles = dict.fromkeys(fixed or [])  # each once
-    shots = {f"azimuth_{angle:g}": room.fixed_view(angle, frames) for angle in angles}
+    shots = {room.azimuth_name(angle): room.fixed_view(angle, frames) for angle in angles}
     if turntable:
         shots["turntable"] = room.turntable(frames)
     if shots:
@@ -69,7 +70,7 @@ def export(
         raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
     field, source = open_field(field_file, device)
     made: list[dict[str, Any]] = []
-    with progress() as report:
+    with working_in(output), progress() as report:
         for name, plan in shots.items():
             video = room.export_video(
                 field,

@@ -1,5 +1,6 @@
 """`mvtf gate-prior`: may a small prior ship? Scores it on unseen toys, writes weights with their verdict."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,6 +101,7 @@ def gate_prior(
     from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, TRAINED_PLANS
     from mvtokenflow.errors import ConfigError
     from mvtokenflow.files import sha256_file, write_json
+    from mvtokenflow.lock import working_in
     from mvtokenflow.multiview import gate, small_prior
     from mvtokenflow.pictures import write_png
     from mvtokenflow.seeds import check_seed
@@ -109,28 +111,29 @@ def gate_prior(
     if toys < 2 or steps < 1:
         raise ConfigError("--toys must be at least 2 and --steps at least 1")
     file = small_prior.WEIGHTS if weights is None else weights
-    if out is not None:
-        keep_weights(file, out / "prior.safetensors")
-        file = out / "prior.safetensors"
-    prior = small_prior.load_small_prior(file, device)
     sampling = {
         "mean": small_prior.small_sampling(1),
         "judged": small_prior.small_sampling(steps, small_prior.JUMP if jump is None else jump),
     }
-    result: dict[str, Any] = {}
-    for name, plans, count in (
-        ("unseen", TRAINED_PLANS, toys),
-        ("held_out_plan", (HELD_OUT_PLAN,), max(2, toys // 3)),
-    ):
-        pictures = unseen(plans, count, prior.size, seed)
-        result[name], answers = gate.evaluate(prior, pictures, sampling, "judged", seed)
+    with nullcontext() if out is None else working_in(out):
         if out is not None:
-            for kind, answer in answers.items():
-                write_png(out / f"{name}-{kind}.png", gate.sheet(pictures, answer))
-    result["weights_sha256"] = sha256_file(file)
-    result["passed"] = result["unseen"]["passed"]
-    if out is not None:
-        write_json(out / "prior.json", result)
+            keep_weights(file, out / "prior.safetensors")
+            file = out / "prior.safetensors"
+        prior = small_prior.load_small_prior(file, device)
+        result: dict[str, Any] = {}
+        for name, plans, count in (
+            ("unseen", TRAINED_PLANS, toys),
+            ("held_out_plan", (HELD_OUT_PLAN,), max(2, toys // 3)),
+        ):
+            pictures = unseen(plans, count, prior.size, seed)
+            result[name], answers = gate.evaluate(prior, pictures, sampling, "judged", seed)
+            if out is not None:
+                for kind, answer in answers.items():
+                    write_png(out / f"{name}-{kind}.png", gate.sheet(pictures, answer))
+        result["weights_sha256"] = sha256_file(file)
+        result["passed"] = result["unseen"]["passed"]
+        if out is not None:
+            write_json(out / "prior.json", result)
     if as_json:
         talk.print_json(result)
     for name, check in result["unseen"]["checks"].items():

@@ -30,7 +30,7 @@ def reconstruct(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result; kept between runs.")],
     cameras: CamerasOption = None,
     preset: Annotated[str, typer.Option(help="paper (GPU) or mini (two CPU cores).")] = "mini",
-    size: Annotated[int | None, typer.Option(help="Scale the pictures down to this width.")] = None,
+    size: Annotated[int | None, typer.Option(help="Scale the square pictures down to this side.")] = None,
     frames: Annotated[int | None, typer.Option(help="Take the first frames only.")] = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,

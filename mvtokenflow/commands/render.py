@@ -38,6 +38,7 @@ def render(
     from dataclasses import asdict
 
     from mvtokenflow.errors import ConfigError
+    from mvtokenflow.lock import working_in
     from mvtokenflow.splat import export as room
     from mvtokenflow.splat.run_folder import claim
 
@@ -55,10 +56,10 @@ def render(
     else:
         # Azimuths may be added later, each has its folder; times may not, they number the pictures.
         settings: dict[str, Any] = {"field": source, "view": asdict(view), "times": moments, "opaque": opaque}
-        claim(output, settings)
-        with progress() as report:
+        with working_in(output), progress() as report:
+            claim(output, settings)
             for angle, shots in plan.items():
-                name = f"azimuth_{angle:g}"
+                name = room.azimuth_name(angle)
                 paths += room.write_frames(
                     field, shots, view, output / name, opaque=opaque, label=name, progress=report
                 )

@@ -69,7 +69,7 @@ class DeformNetwork(nn.Module):
         self.skip_after = depth // 2 if skip_after is None else skip_after
         if not 0 <= self.skip_after <= depth - 2:
             raise ConfigError(
-                f"skip_after is {self.skip_after} in a deform network of {depth} layers; expected 0 to depth - 2"
+                f"skip_after is {self.skip_after} in a network of {depth} layers; expected 0 to depth - 2"
             )
         self.time_bands = _TIME_BANDS_NETWORK if time_network else _TIME_BANDS
         inputs = 3 * (1 + 2 * _POINT_BANDS)

@@ -81,6 +81,11 @@ class Shot:
             raise ConfigError(f"azimuth is {self.azimuth_deg}; choose a finite angle in degrees")
 
 
+def azimuth_name(azimuth_deg: float) -> str:
+    """Name of the folder of an azimuth, `azimuth_<a>`; another azimuth has another, down to the last bit."""
+    return f"azimuth_{azimuth_deg!r}".removesuffix(".0")
+
+
 def frame_times(frames: int) -> list[float]:
     """n / (frames − 1) for every frame n; one frame is at time 0.
 
