@@ -105,3 +105,12 @@ class Costed(Method, Protocol):
     def costs(self, workdir: Path) -> Sequence[Cost]:
         """Of everything that led to the result in `workdir`, whenever it was computed, rendering included."""
         ...
+
+
+@runtime_checkable
+class Weighted(Method, Protocol):
+    """A method that uses weights which are not in the ledger, a prior's."""
+
+    def weights_sha(self, workdir: Path) -> Mapping[str, str]:
+        """Hex sha256, by name, of what made the result in `workdir`."""
+        ...

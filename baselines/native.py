@@ -20,8 +20,9 @@ from mvtokenflow.errors import DataError, WeightsMissingError
 from mvtokenflow.files import choose
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import six_cameras
-from mvtokenflow.pipeline import COSTS_FILE, GivenViews, Input, run
-from mvtokenflow.placement import cameras_in_field
+from mvtokenflow.pipeline import COSTS_FILE, GivenViews, made_by, run
+from mvtokenflow.placement import cameras_in_field, faces_front
+from mvtokenflow.prepare import Input
 from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.views import MultiviewVideo
@@ -87,6 +88,9 @@ class Native:
     def weights(self) -> Sequence[str]:
         return ()
 
+    def weights_sha(self, workdir: Path) -> Mapping[str, str]:
+        return {} if self.true_views else {"prior": made_by(workdir)}
+
     def costs(self, workdir: Path) -> Sequence[Cost]:
         return read_costs(workdir / COSTS_FILE)
 
@@ -94,6 +98,11 @@ class Native:
         clip = scene.clip()
         height, width = clip.rgb.shape[1:3]
         front = _cameras(scene.input, (height, width))
+        if not faces_front(front):
+            raise DataError(
+                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
+                "cameras and azimuths are stated so that it is"
+            )
         settings = framed(self.settings, scene.input)
         device, store = self.setup.device, self.setup.store
         result = run(
@@ -148,7 +157,7 @@ def is_front_camera(cameras: Cameras) -> bool:
     prior = orbit((0.0,), size=cameras.width, kind="ortho", radius=_RADIUS)
     pose, own = cameras.world_to_camera, prior.world_to_camera.to(cameras.world_to_camera)
     return bool(
-        torch.allclose(pose[:, :3, :3], own[:, :3, :3], atol=1e-5)
+        faces_front(cameras)
         and torch.allclose(pose[:, :2, 3], own[:, :2, 3], atol=1e-5)  # how far away it stands does not matter
         and torch.allclose(cameras.intrinsics, prior.intrinsics.to(cameras.intrinsics), rtol=1e-5)
     )

@@ -162,6 +162,10 @@ def _source(path: Path) -> _Source | None:
     for entry in entries:
         if _title(entry) == "input" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
             return _Source(clip=entry, mask=_mask_of(entry), views=views, angles=path / "views.json")
+    if views:
+        raise DataError(
+            f"{path}: has {next(iter(views))} and no input; put the clip's frames into {path / 'input'}"
+        )
     return None
 
 
@@ -212,7 +216,12 @@ def _read_angles(source: _Source) -> dict[str, dict[str, Any]]:
         raise DataError(
             f"{path}: has {', '.join(sorted(unknown))}, which is no folder here; remove or rename it"
         )
-    return {view: _view_fields(fields, f"{path}: {view}") for view, fields in angles.items()}
+    read = {view: _view_fields(fields, f"{path}: {view}") for view, fields in angles.items()}
+    placed = sorted(view for view, fields in read.items() if fields["cameras"] is not None)
+    if placed and len(placed) < len(read):  # what the others see would be a guess, and at another scale
+        other = min(set(read) - set(placed))
+        raise DataError(f"{path}: has cameras of {placed[0]} and none of {other}; state those of all views")
+    return read
 
 
 _EXAMPLE = '{"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}}'

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvtokenflow.baselines.method import Costed, Method, Progress, Rendering
+from mvtokenflow.baselines.method import Costed, Method, Progress, Rendering, Weighted
 from mvtokenflow.cost import Cost, measured, read_costs
 from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.errors import DataError
@@ -61,6 +61,9 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
     for view, rendering in renderings.items():
         _check(job, view, rendering)
         _write(folder / "pred", view, rendering, _numbers(scene, view, len(rendering.rgb)))
+    weights = dict(weights_sha)
+    if isinstance(job.method, Weighted):
+        weights |= job.method.weights_sha(folder / "work")
     Manifest(
         dataset=job.dataset.name,
         method=job.method.name,
@@ -75,7 +78,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         views=[_view(view) for view in (scene.input, *scene.views)],
         frames=max(len(rendering.rgb) for rendering in renderings.values()),
         prediction_digest=prediction_digest(folder / "pred"),
-        pedigree=pedigree(job.device, weights_sha),
+        pedigree=pedigree(job.device, weights),
         stages=[Stage(name=cost.stage, wall_s=cost.seconds, peak_mib=cost.peak_mib) for cost in costs],
         scene_digest=scene_digest(scene),
     ).save(folder / "manifest.json")

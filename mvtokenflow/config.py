@@ -27,9 +27,8 @@ class MethodConfig:
         square: how the clip becomes the prior's square pictures.
         stride: every so many frames of the clip, and the last, are generated; the field is continuous in time.
         sampling: of the multiview diffusion, in both passes.
-        token_flow: keyframes and steps of the propagation. Its `propagation` and `enlarged` say what is done
-            where the switches below are on: in the first pass the front view alone is propagated (section
-            3.1), in the second all views are (section 3.3).
+        token_flow: keyframes and steps of the propagation. Which views are propagated follows from the pass:
+            in the first the front alone (section 3.1), in the second all (section 3.3).
         flow: optical flow estimator of the input: dis, raft_large or raft_small.
         flow_weights: file of RAFT weights; None takes torchvision's.
         reconstruction: stages and losses of the Gaussian field.
@@ -64,6 +63,13 @@ class MethodConfig:
             raise ConfigError(
                 "token_flow.enlarged is 'off' though enlarged_attention is on; switch one of them"
             )
+        if self.token_flow.propagation != "front":
+            raise ConfigError(
+                f"token_flow.propagation is '{self.token_flow.propagation}', but the pass says which views are "
+                "propagated; leave it out, or switch token_propagation off"
+            )
+        if self.square.per_frame:
+            raise ConfigError("square.per_frame is on, but a field needs one crop box for the whole clip")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings: everything that changes a result, and nothing else."""

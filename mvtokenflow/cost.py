@@ -1,7 +1,6 @@
 """What the stages of a run cost: seconds and peak memory, kept beside what they made."""
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ class Cost:
         stage: its name.
         seconds: wall time, over all calls that worked on it; what a killed process spent is not in it.
         peak_mib: most memory the process held meanwhile; of the device on CUDA. Where the system cannot start
-            the count anew, the process's peak so far.
+            the count anew, the process's peak so far; 0 on Windows.
         finished: whether the stage is complete.
     """
 
@@ -86,5 +85,9 @@ def _peak_mib(device: torch.device) -> float:
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10
+    if sys.platform == "win32":
+        return 0.0
+    import resource  # not on Windows
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

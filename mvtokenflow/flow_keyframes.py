@@ -98,7 +98,8 @@ class KeyframeFlow:
         """The motion on a token grid.
 
         A token belongs to the object if at least half of it does. Its flow is the mean over its visible
-        object pixels, so that neither background nor hidden parts mix in, in units of tokens.
+        object pixels, so that neither background nor hidden parts mix in, in units of tokens; where none is
+        visible, the mean over all its object pixels.
 
         Args:
             side: tokens per row and column.
@@ -109,14 +110,19 @@ class KeyframeFlow:
         seen = self.visible * alpha
         mass = _pool(alpha, side)
         seen_mass = _pool(seen, side)
-        planes = _pool((self.flow.float() * seen[..., None]).movedim(-1, 2), side).movedim(2, -1)
         on_object = mass >= 0.5
-        moving = on_object & (seen_mass > 0)
-        flow = torch.where(moving[..., None], planes / seen_mass.clamp_min(1e-6)[..., None], 0.0) * size
+        whole = self._mean_flow(alpha.expand_as(seen), side)
+        flow = torch.where((seen_mass > 0)[..., None], self._mean_flow(seen, side), whole)
+        flow = torch.where(on_object[..., None], flow, 0.0) * size
         # A share of exactly 1 must survive the rounding of the two means.
         return TokenMotion(
             flow=flow, visible=~on_object | (seen_mass >= share * mass - 1e-6), on_object=on_object
         )
+
+    def _mean_flow(self, weight: Tensor, side: int) -> Tensor:
+        """Means (2, F, V, side, side, 2) of the flow under weights (2, F, V, H, W)."""
+        planes = _pool((self.flow.float() * weight[..., None]).movedim(-1, 2), side).movedim(2, -1)
+        return planes / _pool(weight, side).clamp_min(1e-6)[..., None]
 
 
 def keyframe_flow(

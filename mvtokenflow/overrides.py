@@ -4,7 +4,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, Literal, TypeVar
 
@@ -22,36 +22,51 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
     that part's defaults.
 
     Args:
-        config: a frozen dataclass; its parts may be dataclasses too. Their own checks see the new values.
+        config: a frozen dataclass; its parts may be dataclasses too. Their checks see all new values.
 
     Raises:
         ConfigError: not an assignment, an unknown setting, a value of another type, infinite or out of range.
     """
+    tree: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(
                 f"'{assignment}' sets nothing; write it as name=value, or group.name=value in a group"
             )
-        config = _set(config, name.strip().split("."), text.strip(), name.strip())
-    return config
+        *groups, last = name.strip().split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{group} is set as a whole and in {name.strip()}; give one of them")
+        if isinstance(place.get(last), dict):
+            raise ConfigError(f"{name.strip()} is set as a whole and in part; give one of them")
+        place[last] = text.strip()
+    changed: Config = _replaced(config, tree, "")
+    return changed
 
 
-def _set(config: Any, path: list[str], text: str, name: str) -> Any:
+def _replaced(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
+    """`config` with the texts of a tree in place of its settings, all at once: checks see them together."""
     hints = typing.get_type_hints(type(config))
-    kind = choose("setting", path[0], hints)
-    parts: list[Any] = [option for option in _options(kind) if dataclasses.is_dataclass(option)]
-    if len(path) == 1:
-        if parts and not (text == "none" and type(None) in _options(kind)):
+    changes: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        kind = choose("setting", key, hints)
+        parts: list[Any] = [option for option in _options(kind) if dataclasses.is_dataclass(option)]
+        if isinstance(value, dict):
+            if not parts:
+                raise ConfigError(f"{name} is a single value, it has no setting {next(iter(value))}")
+            inner = getattr(config, key)
+            changes[key] = _replaced(parts[0]() if inner is None else inner, value, f"{name}.")
+        elif parts and not (value == "none" and type(None) in _options(kind)):
             raise ConfigError(
                 f"{name} is a group; set one of {', '.join(f.name for f in fields(parts[0]))} in it"
             )
-        return replace(config, **{path[0]: _parsed(kind, text, name)})
-    if not parts:
-        raise ConfigError(f"{name}: {path[0]} is a single value, it has no setting {path[1]}")
-    inner = getattr(config, path[0])
-    start = parts[0]() if inner is None else inner
-    return replace(config, **{path[0]: _set(start, path[1:], text, name)})
+        else:
+            changes[key] = _parsed(kind, value, name)
+    return replace(config, **changes)
 
 
 def _options(kind: Any) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ A run has a folder, and each stage a folder in it; a stage whose folder is compl
     stages.json     seconds and peak memory of each stage
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,48 +29,30 @@ from torch import Tensor
 
 from mvtokenflow.config import MethodConfig
 from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import canonical_json, digest, sha256_file, write_json, write_text
-from mvtokenflow.flow import visible
-from mvtokenflow.flow_estimate import FlowEstimator, estimate_flow, load_estimator
+from mvtokenflow.flow_estimate import FlowEstimator, load_estimator
 from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.lock import working_in
 from mvtokenflow.multiview.pipeline import generate
-from mvtokenflow.multiview.preprocess import Crop, square_clip
+from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
-from mvtokenflow.priors import load_prior, prior_name
+from mvtokenflow.prepare import FRONT, SOLID, Input, input_flow, prepare
+from mvtokenflow.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.progress import Progress
 from mvtokenflow.seeds import check_seed
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.splat.run_folder import claim
 from mvtokenflow.splat.trainer import reconstruct, refine
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.store import StageStore
 from mvtokenflow.video import Clip
 
 COSTS_FILE = "stages.json"
 
-_FRONT = 0
 _ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
-_SOLID = 0.5  # alpha of a pixel that is more object than background
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """The clip as the prior sees it.
-
-    Attributes:
-        front: (F, S, S, 3) frames on white. alpha: (F, S, S, 1).
-        times: (F,) of the frames kept, in [0, 1] of the whole clip.
-        crop: where the square pictures lie in the clip's frames.
-    """
-
-    front: Tensor
-    alpha: Tensor
-    times: Tensor
-    crop: Crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +77,14 @@ class Result:
         field: times in [0, 1] of the clip; the prior's front camera sees its square pictures.
         crop: where these lie in the clip's frames.
         costs: of the stages, as they were when each was computed.
+        front_iou: the least over the frames of how far the generated front view, of stage 1, covers the input's
+            object: intersection over union of their masks. Flow and losses take the one for the other.
     """
 
     field: DynamicField
     crop: Crop
     costs: tuple[Cost, ...]
+    front_iou: float
 
 
 def run(
@@ -148,7 +134,6 @@ def run(
             workdir=workdir,
             seed=seed,
             device=torch.device(device),
-            origin=origin,
             views_given=given,
             prior=prior,
             store=store,
@@ -157,29 +142,12 @@ def run(
         field = stages.coarse()
         if config.refinement:
             field = stages.refined(field)
-        return Result(field=field, crop=stages.given.crop, costs=stages.costs())
+        return Result(field=field, crop=stages.given.crop, costs=stages.costs(), front_iou=stages.front_iou())
 
 
-def prepare(clip: Clip, config: MethodConfig) -> Input:
-    """Square pictures of every `stride`-th frame and the last, by one crop box of the whole clip."""
-    squares = square_clip(clip, config.square)
-    kept = list(keyframes(len(clip), config.stride))
-    last = max(len(clip) - 1, 1)
-    return Input(
-        front=squares.front[kept],
-        alpha=squares.alpha[kept],
-        times=torch.tensor(kept, dtype=torch.float32) / last,
-        crop=squares.crops[0],
-    )
-
-
-def input_flow(given: Input, estimator: FlowEstimator) -> ViewFlow:
-    """Optical flow of the input from every frame to the next, for the flow loss on the front view."""
-    steps = [(n, n + 1) for n in range(len(given.front) - 1)]
-    there = estimate_flow(given.front, steps, estimator)
-    back = estimate_flow(given.front, [(b, a) for a, b in steps], estimator)
-    solid = given.alpha[..., 0] > _SOLID
-    return ViewFlow(view=_FRONT, flow=there, visible=visible(there, back, solid[:-1], solid[1:]))
+def made_by(workdir: Path) -> str:
+    """What made the views in the folder of a run: the hash of a prior's weights, or the name of given views."""
+    return str(json.loads((workdir / "views.json").read_bytes())["made_by"])
 
 
 def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> KeyframeFlow:
@@ -199,7 +167,6 @@ class _Stages:
     """The stages of one run; each is computed, read, or taken from the store, and its cost kept.
 
     Attributes:
-        origin: what the views come from, as records name it.
         prior, estimator: loaded when first needed.
     """
 
@@ -208,7 +175,6 @@ class _Stages:
     workdir: Path
     seed: int
     device: torch.device
-    origin: str
     views_given: GivenViews | None
     prior: MultiviewPrior | None
     store: StageStore | None
@@ -221,7 +187,7 @@ class _Stages:
         def flows() -> KeyframeFlow:
             keys = keyframes(len(self.given.front), self.config.token_flow.interval)
             solid = self.given.alpha[..., 0]
-            return estimate_keyframe_flow(self.given.front, solid, keys, self._flow(), _FRONT)
+            return estimate_keyframe_flow(self.given.front, solid, keys, self._flow(), FRONT)
 
         return self._generated("views", self.config.tokens(second_pass=False), flows, None)
 
@@ -237,8 +203,9 @@ class _Stages:
         """Stage 3: from new views, or without regeneration from those of stage 1."""
         video = self.views()
         tokens = self.config.tokens(second_pass=True)
+        steps = self.config.sampling.steps
         # Without propagation the second pass, from the same noise, would draw the first one's views again.
-        if self.config.regeneration and tokens != self.config.tokens(second_pass=False):
+        if self.config.regeneration and any(tokens.propagates(step, steps) for step in range(steps)):
             first, interval = video, self.config.token_flow.interval
             video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
         with self._stage("refined", lambda: self._fitted_from(video, coarse)):
@@ -254,6 +221,13 @@ class _Stages:
     def costs(self) -> tuple[Cost, ...]:
         """Of all stages done so far."""
         return read_costs(self.workdir / COSTS_FILE)
+
+    def front_iou(self) -> float:
+        """See `Result`."""
+        made = self.views().alpha[:, FRONT].cpu() > SOLID
+        given = self.given.alpha > SOLID
+        both, either = ((made & given).sum((1, 2, 3)), (made | given).sum((1, 2, 3)))
+        return float((both / either.clamp_min(1)).min())
 
     def _generated(
         self,
@@ -275,11 +249,12 @@ class _Stages:
             video = self.views_given.make(self.given)
         else:
             video, report = self._sample(tokens, flows)
+        _refuse_empty(video, folder)
         video = replace(video, flow=input_flow(self.given, self._flow()), name=folder.name)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         write_multiview(partial, video)
-        write_json(folder.with_name(f"{folder.name}.json"), {"token_flow": report})
+        write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), "token_flow": report})
         partial.replace(folder)
 
     def _sample(
@@ -336,7 +311,7 @@ class _Stages:
         """Everything that the views of a pass depend on."""
         weights = self.config.flow_weights
         inputs: dict[str, Any] = {
-            "origin": self.origin,
+            "origin": self._origin(),
             "front": digest(
                 (name, getattr(self.given, name).numpy().tobytes()) for name in ("front", "alpha", "times")
             ),
@@ -361,6 +336,10 @@ class _Stages:
             "seed": self.seed,
         }
 
+    def _origin(self) -> str:
+        """What the views come from: the hash of a prior's weights, or the name of given ones."""
+        return prior_digest(self.config) if self.views_given is None else self.views_given.name
+
     def _draws(self, stage: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 2 + (stage == "refined"))
 
@@ -376,6 +355,17 @@ class _Stages:
                 self.config.flow, None if weights is None else Path(weights), self.device
             )
         return self.estimator
+
+
+def _refuse_empty(video: MultiviewVideo, folder: Path) -> None:
+    """Raise a DataError where a view of some frame has no object: its folder could not be read again."""
+    empty = ((video.alpha * 255).round() == 0).flatten(2).all(2).nonzero().tolist()
+    if empty:
+        frame, view = empty[0]
+        raise DataError(
+            f"{folder}: the prior drew no object in view {view} of frame {frame}; take another seed, or leave "
+            "the frame out"
+        )
 
 
 def _state_digest(field: DynamicField) -> str:

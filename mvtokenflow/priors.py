@@ -7,10 +7,12 @@ import torch
 
 from mvtokenflow.config import SMALL_PRIOR, MethodConfig
 from mvtokenflow.errors import WeightsMissingError
-from mvtokenflow.files import sha256_file
+from mvtokenflow.files import digest, sha256_file
 from mvtokenflow.multiview.checkpoint import find_checkpoint, load_era3d
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import WEIGHTS, load_small_prior
+
+_OF_A_CHECKPOINT = (".bin", ".json", ".safetensors", ".txt")
 
 
 def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
@@ -27,7 +29,7 @@ def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPri
 
 
 def prior_name(config: MethodConfig) -> str:
-    """What identifies the prior in records: the sha256 of a small prior's file, or the name of the others.
+    """What a configuration calls its prior: the sha256 of a small prior's file, or the name of the others.
 
     Raises:
         WeightsMissingError: no such file.
@@ -40,6 +42,21 @@ def prior_name(config: MethodConfig) -> str:
     return _sha256(file, file.stat().st_mtime_ns)
 
 
+def prior_digest(config: MethodConfig) -> str:
+    """Hex sha256 of the prior's weights; of Era3D's layout, over all settings and weights of the folder.
+
+    Raises:
+        WeightsMissingError: it is not here; says how to get it.
+    """
+    if small_prior_file(config.prior) is not None:
+        return prior_name(config)
+    folder = find_checkpoint(config.prior)
+    files = sorted(path for path in folder.glob("*/*") if path.suffix in _OF_A_CHECKPOINT)
+    return digest(
+        (path.relative_to(folder).as_posix(), _sha256(path, path.stat().st_mtime_ns).encode()) for path in files
+    )
+
+
 def small_prior_file(prior: str) -> Path | None:
     """The weights file that `MethodConfig.prior` names, None if it names a checkpoint of Era3D's layout."""
     if prior == SMALL_PRIOR:
@@ -49,5 +66,5 @@ def small_prior_file(prior: str) -> Path | None:
 
 @cache
 def _sha256(file: Path, changed: int) -> str:
-    """Tables ask for the prior's name once per cell."""
+    """Asked for once per cell of a table."""
     return sha256_file(file)

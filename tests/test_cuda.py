@@ -343,7 +343,7 @@ def test_method_end_to_end(tmp_path: Path) -> None:
     config = replace(
         small,
         stride=1,
-        sampling=replace(small.sampling, timesteps=(999, 400, 100)),
+        sampling=replace(small.sampling, steps=3, timesteps=(999, 400, 100)),
         token_flow=replace(small.token_flow, interval=2, tau=0.5),
         reconstruction=replace(
             small.reconstruction,

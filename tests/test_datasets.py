@@ -5,13 +5,14 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import orbit
+from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets import catalogue
 from mvtokenflow.datasets import folder as folder_module
 from mvtokenflow.datasets.catalogue import open_dataset
@@ -23,6 +24,8 @@ from mvtokenflow.video import composite_white, read_rgb, write_png, write_video
 
 RGBA = np.random.default_rng(0).integers(0, 256, (5, 8, 10, 4), dtype=np.uint8)
 VIEWS = {"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}, "eval_1": {"azimuth_deg": 15, "elevation_deg": 10}}
+
+CAMERAS = orbit([15.0], 10.0, size=64, kind="pinhole", radius=2.0).to_dict()
 
 
 def write(folder: Path, frames: NDArray[np.uint8]) -> Path:
@@ -87,15 +90,24 @@ def test_a_folder_of_scenes_in_sorted_order(tmp_path: Path) -> None:
 
 def test_evaluation_views_come_with_angles_and_cameras(tmp_path: Path) -> None:
     folder = scene_folder(tmp_path)
-    cameras = orbit([15.0], 10.0, size=64, kind="pinhole", radius=2.0)
-    stated = {**VIEWS, "eval_1": {**VIEWS["eval_1"], "cameras": cameras.to_dict()}}
+    angles = {"input": {"azimuth_deg": 0, "elevation_deg": 0}, **VIEWS}
+    stated: dict[str, Any] = {
+        view: {
+            **at,
+            "cameras": orbit(
+                [at["azimuth_deg"]], at["elevation_deg"], size=64, kind="pinhole", radius=2.0
+            ).to_dict(),
+        }
+        for view, at in angles.items()
+    }
+    cameras = Cameras.from_dict(stated["eval_1"]["cameras"])
     (folder / "views.json").write_text(json.dumps(stated))
     scene = FolderDataset(folder).scene("cat")
     assert [(v.name, v.azimuth_deg, v.elevation_deg) for v in scene.views] == [
         ("eval_0", -75.0, 0.0),
         ("eval_1", 15.0, 10.0),
     ]
-    assert scene.views[0].cameras is None
+    assert scene.input.cameras is not None
     assert scene.views[1].cameras is not None
     assert torch.equal(scene.views[1].cameras.world_to_camera, cameras.world_to_camera)
     for view in scene.views:  # both on white now, whatever they were
@@ -195,6 +207,10 @@ def test_the_cache_folder_follows_the_variable(tmp_path: Path, monkeypatch: pyte
             "azimuth_deg is 'x'; expected deg",
         ),
         (json.dumps({**VIEWS, "eval_1": {**VIEWS["eval_1"], "cameras": {}}}), "eval_1: has the fields"),
+        (
+            json.dumps({**VIEWS, "eval_1": {**VIEWS["eval_1"], "cameras": CAMERAS}}),
+            "cameras of eval_1 and none of eval_0; state those of all views",
+        ),
     ],
 )
 def test_bad_views_json(tmp_path: Path, content: str | None, says: str) -> None:
@@ -231,6 +247,11 @@ def test_two_scenes_of_one_name_and_frames_beside_views(tmp_path: Path) -> None:
     write(tmp_path / "dog" / "eval_0", RGBA)
     with pytest.raises(DataError, match=r"dog: frames beside eval_0; move the frames into .*dog/input"):
         FolderDataset(tmp_path / "dog").scene_names()
+    write(tmp_path / "cow" / "eval_0", RGBA)
+    with pytest.raises(
+        DataError, match=r"cow: has eval_0 and no input; put the clip's frames into .*cow/input"
+    ):
+        FolderDataset(tmp_path / "cow").scene_names()
 
 
 def test_a_video_without_alpha_asks_for_it(tmp_path: Path) -> None:

@@ -187,9 +187,10 @@ def test_step_is_that_of_diffusers(kind: str, eta: float, clipped: bool, to_one:
 def test_own_timesteps() -> None:
     front, prior = clip(1), toy_prior()
     spaced = sample(front, prior, steps=4)
-    named = sample(front, prior, timesteps=(751, 501, 251, 1))
+    named = sample(front, prior, steps=4, timesteps=(751, 501, 251, 1))
     assert torch.equal(spaced.rgb, named.rgb)
-    powers = [(before, after) for _, before, after in noise_levels(prior, SamplingConfig(timesteps=(900, 10)))]
+    two = SamplingConfig(steps=2, timesteps=(900, 10))
+    powers = [(before, after) for _, before, after in noise_levels(prior, two)]
     bar = prior.scheduler.alphas_cumprod
     assert powers == [(float(bar[900]), float(bar[10])), (float(bar[10]), float(bar[0]))]
 
@@ -221,7 +222,7 @@ def test_perfect_network_returns_the_picture() -> None:
             initial=torch.randn(clean.shape, generator=generator),
             steps=[torch.randn(clean.shape, generator=generator) for _ in timesteps],
         )
-        config = SamplingConfig(timesteps=timesteps, guidance=1.0)
+        config = SamplingConfig(steps=len(timesteps), timesteps=timesteps, guidance=1.0)
         latents, _ = denoise(perfect, condition, torch.zeros(1, 3), noise, config)
         torch.testing.assert_close(latents, clean, atol=1e-4, rtol=0)
 
@@ -402,9 +403,10 @@ def test_bad_fronts_are_refused(front: Tensor, message: str) -> None:
         {"guidance": -1.0},
         {"guidance": float("nan")},
         {"timesteps": ()},
-        {"timesteps": (3, 3)},
-        {"timesteps": (3, 5)},
-        {"timesteps": (3, -1)},
+        {"timesteps": (3, 3), "steps": 2},
+        {"timesteps": (3, 5), "steps": 2},
+        {"timesteps": (3, -1), "steps": 2},
+        {"timesteps": (3, 1), "steps": 3},
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
@@ -415,12 +417,12 @@ def test_bad_settings_are_refused(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("schedule", "settings", "message"),
     [
-        ({}, {"timesteps": (1000, 1)}, "ends at 999"),
+        ({}, {"steps": 2, "timesteps": (1000, 1)}, "ends at 999"),
         ({}, {"steps": 1001}, "1000 noise levels"),
         ({"thresholding": True}, {}, "without thresholding"),
         (
             {"prediction_type": "epsilon", "rescale_betas_zero_snr": True},
-            {"timesteps": (999, 1)},
+            {"steps": 2, "timesteps": (999, 1)},
             "pure noise",
         ),
     ],

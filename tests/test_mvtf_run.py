@@ -52,6 +52,7 @@ def few(prior_file: Path) -> list[str]:
     settings = (
         f"prior={prior_file}",
         "stride=1",
+        "sampling.steps=2",
         "sampling.timesteps=999,100",
         "token_flow.interval=2",
         "token_flow.tau=0.5",

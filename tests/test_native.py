@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES, method_named
-from mvtokenflow.baselines.method import Configurable, Costed, Setup
+from mvtokenflow.baselines.method import Configurable, Costed, Setup, Weighted
 from mvtokenflow.baselines.native import Native, framed, is_front_camera
 from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.config import SWITCHES, mini, paper
@@ -35,6 +35,7 @@ def test_every_row_says_what_it_is(name: str) -> None:
     assert isinstance(row, Native)
     assert isinstance(row, Configurable)
     assert isinstance(row, Costed)
+    assert isinstance(row, Weighted)
     assert row.name == name
     assert (row.source, row.uses_truth) == (("oracle", True) if name in BOUNDS else ("native", False))
     assert (row.setup.device, row.setup.store) == ("cuda", Path("s"))
@@ -157,6 +158,8 @@ def test_rows_of_a_table_share_stages_and_tell_what_they_cost(
     assert all(psnr[name]["value"] is not None for name in ("tiny-full", "tiny-no-flow-loss", "white"))
     runs = _runs(tmp_path / "runs")
     full, ablated = runs["tiny-full"].manifest, runs["tiny-no-flow-loss"].manifest
+    assert full.pedigree["weights"] == {"prior": full.config["views"]}
+    assert runs["white"].manifest.pedigree["weights"] == {}
     stages = {stage.name: stage for stage in full.stages}
     assert list(stages) == ["views", "coarse", "regenerated", "refined", "render"]
     assert all(stage.wall_s > 0 and stage.peak_mib > 100 for stage in full.stages)

@@ -38,7 +38,7 @@ def test_the_whole_preset_runs(bench: ModuleType, tmp_path: Path) -> None:
     assert missing == late
     # Random as the network is, its views show the input: an object, on white.
     views, clip = read_multiview(tmp_path / "run" / "views"), bench.toy_clip(options.frames, options.size)
-    from mvtokenflow.pipeline import prepare
+    from mvtokenflow.prepare import prepare
 
     wanted = prepare(clip, bench.method(options, tmp_path, None)).alpha[:, None, ..., 0] > 0.5
     solid = views.alpha[..., 0] > 0.5

@@ -1,6 +1,7 @@
 """The method end to end with an untrained small prior: stages, switches, resume, refusals."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper, preset, with
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.errors import ConfigError, WeightsMissingError
+from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
 from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.pipeline import input_flow, prepare, run
-from mvtokenflow.priors import prior_name
+from mvtokenflow.pipeline import GivenViews, run
+from mvtokenflow.prepare import Input, input_flow, prepare
+from mvtokenflow.priors import prior_digest, prior_name
 from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.video import Clip
 
 SIZE, FRAMES = 64, 5
@@ -38,7 +41,7 @@ def config(prior_file: Path) -> MethodConfig:
     return replace(
         small,
         prior=str(prior_file),
-        sampling=replace(small.sampling, timesteps=(999, 100)),
+        sampling=replace(small.sampling, steps=2, timesteps=(999, 100)),
         stride=1,
         token_flow=replace(small.token_flow, interval=2, tau=0.5),
         reconstruction=replace(
@@ -62,6 +65,8 @@ def test_runs_all_stages_and_never_again(clip: Clip, config: MethodConfig, tmp_p
     assert all(cost.finished and cost.seconds > 0 and cost.peak_mib > 100 for cost in result.costs)
     assert {"denoise", "static", "coarse", "refine"} <= set(seen)
     assert result.field.is_dynamic
+    assert 0 < result.front_iou < 0.9  # this prior has not learned outlines
+    assert json.loads((tmp_path / "a" / "views.json").read_text())["made_by"] == prior_name(config)
     report = json.loads((tmp_path / "a" / "views.json").read_text())["token_flow"]
     assert report["own_share"]  # some token grid was propagated
     assert report["passes"].keys() == {"key", "fill", "own"}
@@ -130,6 +135,8 @@ def test_what_flow_does_not_change_is_not_generated_twice(
     assert [cost.stage for cost in result.costs] == ["views", "coarse", "refined"]
     run(clip, without(bare, "regeneration"), tmp_path / "b", 0)
     assert _state(tmp_path / "a") == _state(tmp_path / "b")
+    never = replace(config, token_flow=replace(config.token_flow, tau=0.2))  # of two steps none
+    assert [cost.stage for cost in run(clip, never, tmp_path / "c", 0).costs] == ["views", "coarse", "refined"]
 
 
 def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
@@ -165,6 +172,13 @@ def test_presets_and_bad_settings(tmp_path: Path) -> None:
         replace(mini(), stride=0)
     with pytest.raises(ConfigError, match="enlarged"):
         replace(mini(), token_flow=replace(mini().token_flow, enlarged="off"))
+    for propagation in ("none", "all"):
+        with pytest.raises(ConfigError, match=r"token_flow.propagation is .*token_propagation off"):
+            replace(mini(), token_flow=replace(mini().token_flow, propagation=propagation))
+    with pytest.raises(ConfigError, match="one crop box"):
+        replace(mini(), square=replace(mini().square, per_frame=True))
+    with pytest.raises(ConfigError, match="steps is 20, but 6 timesteps are named"):
+        replace(mini().sampling, steps=20)
     with pytest.raises(ConfigError, match="flow"):
         without(mini(), "flows")
     with pytest.raises(ConfigError, match="guidance is inf"):
@@ -187,3 +201,38 @@ def test_flow_of_the_input_is_in_its_squares_pixels(clip: Clip) -> None:
     flow = input_flow(prepare(moved, replace(mini(), stride=1)), DisEstimator())
     assert flow.visible.float().mean() > 0.05
     assert (flow.flow[flow.visible].mean(0) - torch.tensor([2.0, 0.0])).abs().max() < 0.3
+
+
+def test_given_views_cover_the_input_and_an_empty_one_is_not_kept(
+    clip: Clip, config: MethodConfig, tmp_path: Path
+) -> None:
+    def made(alpha_of_one: float | None) -> GivenViews:
+        def make(given: Input) -> MultiviewVideo:
+            views = six_views(SIZE)
+            picture = render(make_toy("quadruped", 7), views, given.times.tolist())
+            alpha = torch.from_numpy(picture.alpha).clone()
+            if alpha_of_one is not None:
+                alpha[2, 3] = alpha_of_one
+            return MultiviewVideo(rgb=torch.from_numpy(picture.rgb), alpha=alpha, cameras=views)
+
+        return GivenViews(name=f"toy with {alpha_of_one}", make=make)
+
+    square = replace(config.square, crop_size=-1)  # the clip is what the front camera sees
+    given = replace(without(config, "refinement", "normal"), square=square)
+    assert run(clip, given, tmp_path / "whole", 0, given=made(None)).front_iou > 0.99
+    with pytest.raises(DataError, match="no object in view 3 of frame 2; take another seed"):
+        run(clip, given, tmp_path / "empty", 0, given=made(0.001))
+    assert not (tmp_path / "empty" / "views").exists()
+
+
+def test_weights_of_a_checkpoint_tell_it_from_another_of_its_name(tmp_path: Path) -> None:
+    config = replace(mini(), prior=str(tmp_path))
+    weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.parent.mkdir()
+    found = []
+    for stamp, content in enumerate((b"one", b"two", b"one")):
+        weights.write_bytes(content)
+        os.utime(weights, (stamp, stamp))
+        found.append(prior_digest(config))
+    assert found[0] == found[2] != found[1]
+    assert prior_name(config) == str(tmp_path)

@@ -5,7 +5,7 @@ import torch
 
 from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.multiview.preprocess import Crop
-from mvtokenflow.placement import cameras_in_field
+from mvtokenflow.placement import cameras_in_field, faces_front
 
 CROP = Crop(left=12, top=-4, width=80, height=80, x=6, y=6, scaled_width=52, scaled_height=52, size=64)
 POINTS = torch.tensor([[0.3, -0.2, 0.5], [-0.4, 0.1, -0.6], [0.0, 0.7, 0.2]])
@@ -50,3 +50,13 @@ def test_refuses_two_fronts() -> None:
     cameras = orbit((0.0, 90.0), size=8, kind="ortho", radius=3.0)
     with pytest.raises(ValueError, match="one camera"):
         cameras_in_field(cameras, cameras, CROP)
+
+
+def test_refuses_a_front_that_looks_elsewhere() -> None:
+    """A field's world is the prior's: normals of one that is turned would be other directions."""
+    for azimuth, elevation in ((90.0, 0.0), (0.0, 20.0)):
+        turned = orbit((azimuth,), elevation, size=8, kind="ortho", radius=3.0)
+        assert not faces_front(turned)
+        with pytest.raises(ValueError, match="azimuth 0"):
+            cameras_in_field(turned, turned, CROP)
+    assert faces_front(orbit((0.0,), size=8, kind="pinhole", radius=5.0))

@@ -218,9 +218,10 @@ def test_hidden_tokens_take_their_own_attention(unet: MultiviewUNet) -> None:
         for n in (1, 2, 3, 5, 6, 7):
             torch.testing.assert_close(out[:, n, 0, chosen], alone[:, n, 0, chosen], atol=CLOSE, rtol=0)
             assert (out[:, n, 0, ~chosen] - alone[:, n, 0, ~chosen]).abs().max() > 1e-2
-    warped = run(unet, tokens, config(fallback="warped"), make_flows(hidden=hidden))
-    everywhere = run(unet, tokens, config(), make_flows())
-    torch.testing.assert_close(warped, everywhere, atol=CLOSE, rtol=0)
+    for dx in (0.0, 1.0):
+        warped = run(unet, tokens, config(fallback="warped"), make_flows(dx=dx, hidden=hidden))
+        everywhere = run(unet, tokens, config(fallback="warped"), make_flows(dx=dx))
+        torch.testing.assert_close(warped, everywhere, atol=CLOSE, rtol=0)
 
 
 def test_a_token_hidden_in_one_keyframe_takes_the_other(unet: MultiviewUNet) -> None:

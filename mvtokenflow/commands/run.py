@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 64  # all frames attend to one another; memory and time grow with them
 FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the input's
+FRONT_IOU = 0.85  # of masks; below, the prior has turned or moved the object
 TURNTABLE_FRAMES = 48  # at least: a clip of few frames would go round in jumps
 ENVIRONMENT_FILE = "environment.json"
 PACKAGES = ("torch", "numpy", "numba", "diffusers", "gsplat", "av", "opencv-python-headless", "rembg")
@@ -324,8 +325,14 @@ def _tell(result: "Result", frames: int, made: dict[str, Any], as_json: bool) ->
     seconds = sum(cost.seconds for cost in result.costs)
     if as_json:
         costs = [asdict(cost) for cost in result.costs]
-        print_json({**made, "frames": frames, "gaussians": count, "crop": asdict(result.crop), "costs": costs})
+        numbers = {"frames": frames, "gaussians": count, "front_iou": result.front_iou}
+        print_json({**made, **numbers, "crop": asdict(result.crop), "costs": costs})
         return
     say(f"{frames} frames, {count} Gaussians, {seconds:.0f} s")
+    if result.front_iou < FRONT_IOU:
+        say(
+            f"in the worst frame the generated front view covers the input's object badly (IoU "
+            f"{result.front_iou:.2f}), and the input's flow was taken for its own; level views suit priors best"
+        )
     for path in (made["page"], made["turntable"]):
         typer.echo(path)

@@ -29,7 +29,7 @@ class SamplingConfig:
         steps: denoising steps, spaced as the prior's scheduler says.
         eta: 0 is deterministic DDIM, 1 adds as much noise as DDPM.
         guidance: weight of the image condition; 1 runs no unconditional branch, at half the cost.
-        timesteps: training timesteps to visit instead, strictly falling; `steps` is then not used.
+        timesteps: training timesteps to visit instead, `steps` of them, strictly falling.
         share_noise: all frames start from and receive the same noise, of each view and domain.
         chunk: frames per call of the network and the codec; bounds memory.
     """
@@ -54,6 +54,10 @@ class SamplingConfig:
                 raise ConfigError(
                     f"timesteps are {self.timesteps}; expected strictly falling, down to 0 or above"
                 )
+            if len(self.timesteps) != self.steps:
+                raise ConfigError(
+                    f"steps is {self.steps}, but {len(self.timesteps)} timesteps are named; change both"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +69,8 @@ class MultiviewFrames:
         normal: (F, V, S, S, 3) unit, world frame; zero where `alpha` is 0.
         alpha: (F, V, S, S, 1) in [0, 1], from the background of the normal maps (`decode_normals`).
         cameras: the V views.
-        pose: (F, 2) elevation (radians) and focal length of the input as the network sees them (see
-            `MultiviewOutput`), at the last step; None for a prior without this head.
+        pose: (F, 2) of the input as the network sees it at the last step: elevation in radians, and 24 mm over
+            the focal length of a 32 mm wide sensor (0 is orthographic); None for a prior without this head.
     """
 
     rgb: Tensor

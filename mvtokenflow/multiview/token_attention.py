@@ -79,7 +79,7 @@ class TokenFlowProcessor:
         self._shared = _keys_values(attn, folded)
         if not self.controller.propagating:
             mixed = _unfolded(self._attend(attn, folded, None), len(frames))
-            self.forget()
+            self._drop()
             return mixed
         keys = keyframes(step.frames, self.controller.config.interval)
         recorded = _unfolded(self._attend(attn, _folded(tokens[:, list(keys)]), None), len(keys))
@@ -89,8 +89,13 @@ class TokenFlowProcessor:
             ready[frame] if frame in ready else self._frame(attn, tokens[:, frame], frame, own=False)
             for frame in frames
         ]
-        self.forget()  # no other pass follows
+        self._drop()
         return torch.stack(filled, dim=1)
+
+    def _drop(self) -> None:
+        """Forget the record at once: no other pass follows."""
+        self.controller.note_record(self.record_bytes)
+        self.forget()
 
     def _frame(self, attn: Attention, tokens: Tensor, frame: int, *, own: bool) -> Tensor:
         """One frame (halves, V, 2 L, C); `own` adds its own keys and values to the shared ones."""

@@ -217,7 +217,10 @@ class TokenFlow:
             self.step, self.current = None, None
         self._seconds[current.role] += time.perf_counter() - started
         self._passes[current.role] += 1
-        held = sum(processor.record_bytes for processor in self._processors)
+        self.note_record(sum(processor.record_bytes for processor in self._processors))
+
+    def note_record(self, held: int) -> None:
+        """Told how many bytes of records are held at once."""
         self._record_bytes = max(self._record_bytes, held)
 
     def report(self) -> TokenFlowReport:

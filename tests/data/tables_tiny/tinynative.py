@@ -18,9 +18,9 @@ def settings() -> MethodConfig:
     return replace(
         small,
         prior=os.environ["TINY_PRIOR"],
-        sampling=replace(small.sampling, timesteps=(999, 100)),
+        sampling=replace(small.sampling, steps=2, timesteps=(999, 100)),
         stride=1,
-        token_flow=replace(small.token_flow, interval=2),
+        token_flow=replace(small.token_flow, interval=2, tau=0.5),
         reconstruction=replace(
             small.reconstruction, static=few, coarse=few, refine=few, points=200, field=field
         ),
