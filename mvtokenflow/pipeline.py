@@ -241,6 +241,7 @@ class _Stages:
         with self._stage(name, lambda: self._generated_from(tokens, coarse), report=f"{name}.json"):
             if not (folder / CAMERAS_FILE).is_file():
                 self._generate(folder, tokens, flows)
+        # folders of earlier versions do not hold the times
         return replace(read_multiview(folder), clock=self.given.times).to(self.device)
 
     def _generate(self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]) -> None:
@@ -250,7 +251,8 @@ class _Stages:
         else:
             video, report = self._sample(tokens, flows)
         _refuse_empty(video, folder)
-        video = replace(video, flow=input_flow(self.given, self._flow()), name=folder.name)
+        flow = input_flow(self.given, self._flow())
+        video = replace(video, flow=flow, clock=self.given.times, name=folder.name)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         write_multiview(partial, video)

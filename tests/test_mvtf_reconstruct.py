@@ -60,6 +60,22 @@ def test_a_folder_becomes_a_field_and_a_second_call_changes_nothing(
     assert (out / "field.safetensors").read_bytes() == first
 
 
+def test_the_distance_of_orthographic_cameras_is_of_no_account(mvtf: Run, folder: Path, tmp_path: Path) -> None:
+    short = ("--frames", "2", *(f"--set={stage}.iterations=2" for stage in ("static", "coarse")), "--no-refine")
+    fields = []
+    for distance in (2.0, 0.0):
+        cameras = six_views(32).to_dict()
+        for pose in cameras["world_to_camera"]:
+            pose[2][3] = distance
+        file = tmp_path / f"{distance}.json"
+        file.write_text(json.dumps(cameras))
+        out = tmp_path / f"out {distance}"
+        code, _, talk = mvtf("reconstruct", folder, "--cameras", file, "-o", out, *SMALL, *short)
+        assert code == 0, talk
+        fields.append((out / "field.safetensors").read_bytes())
+    assert fields[0] == fields[1]
+
+
 def test_the_result_of_another_verb_is_not_replaced(mvtf: Run, folder: Path, tmp_path: Path) -> None:
     claim(tmp_path / "run", {"config": {"stride": 2}, "prior": "small", "seed": 0})
     (tmp_path / "run" / "field.safetensors").write_bytes(b"made by mvtf run")

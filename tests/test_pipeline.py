@@ -103,6 +103,8 @@ def test_the_prior_gives_the_input_in_the_front_view(clip: Clip, config: MethodC
     video = read_multiview(tmp_path / "views")
     assert not (tmp_path / "refined").exists()
     assert given.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert video.clock is not None  # `mvtf reconstruct` of the folder needs them too
+    assert torch.equal(video.clock, given.times)
     assert prepare(clip, replace(config, stride=3)).times.tolist() == [0.0, 0.75, 1.0]
     shown = video.rgb[:, 0] * video.alpha[:, 0] + 1 - video.alpha[:, 0]
     inside = video.alpha[:, 0, ..., 0] > 0.05

@@ -66,6 +66,68 @@ def test_a_written_folder_is_read_back(tmp_path: Path) -> None:
         write_multiview(tmp_path / "mv", video)
 
 
+def test_times_are_kept_to_the_last_bit(tmp_path: Path) -> None:
+    clock = torch.tensor([0, 2, 31], dtype=torch.float32) / 31
+    write_multiview(tmp_path / "mv", replace(made(), clock=clock))
+    back = read_multiview(tmp_path / "mv")
+    assert back.clock is not None
+    assert torch.equal(back.times, clock)
+    assert back.digest() == replace(back, clock=clock).digest()
+    (tmp_path / "mv" / "times.json").unlink()
+    assert read_multiview(tmp_path / "mv").times.tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[0, 1]", "[0, 0.5, 0.5]", "[0, 0.5, 1.5]", "[0, NaN, 1]", '[0, "a", 1]', "[[0], [1], [2]]"],
+)
+def test_times_that_do_not_fit_are_refused(tmp_path: Path, text: str) -> None:
+    write_multiview(tmp_path / "mv", made())
+    (tmp_path / "mv" / "times.json").write_text(text)
+    with pytest.raises(DataError, match=r"times\.json: "):
+        read_multiview(tmp_path / "mv")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("view", np.zeros(2, int), "of view"),
+        ("view", np.array("x"), "view is <U1; expected a whole number"),
+        ("view", np.array(0.5), "view is float64"),
+        ("flow", np.zeros((FRAMES - 1, SIZE, SIZE, 2), np.int16), "flow is int16; expected floats"),
+        ("visible", np.full((FRAMES - 1, SIZE, SIZE), "yes"), "visible is <U3"),
+    ],
+)
+def test_flow_of_another_kind_is_refused(
+    tmp_path: Path, name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]], message: str
+) -> None:
+    write_multiview(tmp_path / "mv", made())
+    path = tmp_path / "mv" / "flow.npz"
+    with np.load(path) as held:
+        arrays = dict(held)
+    np.savez(path, **arrays | {name: value})
+    with pytest.raises(DataError, match=message) as raised:
+        read_multiview(tmp_path / "mv")
+    assert str(path) in str(raised.value)
+
+
+def test_orthographic_cameras_are_moved_back_before_the_object() -> None:
+    video = made()
+    for extent in (0.5, 1.0, 1.5):  # the published cameras stand far enough away, to the last bit
+        assert video.with_room(extent).digest() == video.digest()
+    poses = video.cameras.world_to_camera.clone()
+    poses[:, 2, 3] = torch.tensor([0.0, 0.5, -3.0, 1.0, 2.0, 7.0])
+    near = replace(video, cameras=replace(video.cameras, world_to_camera=poses))
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    assert near.cameras.project(corners)[1].min() < 0
+    moved = near.with_room(1.0).cameras
+    assert moved.project(corners)[1].min() > 0.1
+    assert torch.equal(moved.project(corners)[0], near.cameras.project(corners)[0])
+    assert moved.world_to_camera[-1, 2, 3] == 7.0
+    pinhole = replace(near, cameras=replace(near.cameras, kind="pinhole"))
+    assert pinhole.with_room(1.0) is pinhole
+
+
 def test_folders_of_frames_and_bare_numbers_are_detected(tmp_path: Path) -> None:
     video = made(extras=False)
     write_multiview(tmp_path / "mv", video)

@@ -46,7 +46,7 @@ def reconstruct(
     """Reconstruct a dynamic Gaussian field from videos of one object in several fixed views.
 
     Optional in MULTIVIEW_DIR: masks/ and normals/ in the same layout, flow.npz of one view (arrays view, flow,
-    visible). Run it again to go on where it stopped.
+    visible), times.json (a list of the frames' times in [0, 1]). Run it again to go on where it stopped.
 
     Example: mvtf reconstruct data/minions --cameras zero123plus --binary-alpha --size 128 -o out/minions
     """
@@ -69,7 +69,7 @@ def reconstruct(
     config = overridden(preset_named(preset), settings or [])
     video = read_multiview(folder, cameras, binary_alpha=binary_alpha)
     video = video if frames is None else video.head(frames)
-    video = (video if size is None else video.resized(size)).to(device)
+    video = (video if size is None else video.resized(size)).with_room(config.extent).to(device)
     config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
     identity = {
         "what": "reconstruction of pictures",

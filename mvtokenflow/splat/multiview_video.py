@@ -8,6 +8,8 @@ A multiview folder:
     DIR/flow.npz                   optional, optical flow of one view from each frame to the next:
                                    view (), flow (T-1, H, W, 2) pixels, visible (T-1, H, W) bool
     DIR/cameras.json               optional, the fields of `Cameras.to_dict`
+    DIR/times.json                 optional, a list of the frames' times, increasing, in [0, 1]; without it
+                                   frames are evenly spaced
 
 Pictures are 8-bit RGBA with straight alpha, or RGB with masks, or RGB on white (alpha is then 0 exactly where
 a picture is white and connected to its border). Plain integers as folder names are views or frames, whichever
@@ -44,6 +46,7 @@ __all__ = ["MultiviewVideo", "ViewFlow", "named_cameras", "read_multiview", "wri
 
 CAMERAS_FILE = "cameras.json"
 FLOW_FILE = "flow.npz"
+TIMES_FILE = "times.json"
 _EXTRAS = ("masks", "normals")
 _ENTRY = re.compile(r"(view_|frame_)?(\d+)\Z")
 _UNIT_FLOOR = 0.5  # decoded normals shorter than this are "no surface"; rounding moves one by at most 0.007
@@ -94,7 +97,7 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
 
     Raises:
         DataError: no or ambiguous views, a view without a frame that others have, unequal sizes or kinds of
-            pictures, damaged files, a mask, normal or flow that does not fit, no object in a picture.
+            pictures, damaged files, masks, normals, flow or times that do not fit, no object in a picture.
         ConfigError: unknown cameras.
     """
     if not folder.is_dir():
@@ -124,12 +127,13 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
         cameras=found,
         normals=_read_normals(folder, pictures.shape, solid),
         flow=_read_flow(folder / FLOW_FILE, pictures.shape),
+        clock=_read_times(folder / TIMES_FILE, len(grid)),
         name=folder.name,
     )
 
 
 def write_multiview(folder: Path, video: MultiviewVideo) -> None:
-    """Write `video` as a multiview folder that `read_multiview` reads back, to 8 bits (flow exactly).
+    """Write `video` as a multiview folder that `read_multiview` reads back, to 8 bits (flow and times exactly).
 
     Every file is written atomically and `cameras.json` last, so that a folder with it is complete.
 
@@ -154,6 +158,8 @@ def write_multiview(folder: Path, video: MultiviewVideo) -> None:
                 flow=video.flow.flow.cpu().numpy(),
                 visible=video.flow.visible.cpu().numpy(),
             )
+    if video.clock is not None:
+        write_json(folder / TIMES_FILE, video.clock.tolist())
     write_json(folder / CAMERAS_FILE, video.cameras.to_dict())
 
 
@@ -166,7 +172,7 @@ def _picture_grid(folder: Path, views: int) -> Grid:
     """Paths [frame][view] of the pictures in `folder`, complete."""
     outer: dict[int, Path] = {}
     kinds: set[str] = set()
-    known = (CAMERAS_FILE, FLOW_FILE, *_EXTRAS)
+    known = (CAMERAS_FILE, FLOW_FILE, TIMES_FILE, *_EXTRAS)
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or entry.name in known:
             continue
@@ -313,11 +319,19 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
     try:
         with np.load(path) as arrays:
             held: dict[str, Any] = {name: arrays[name] for name in ("view", "flow", "visible")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a flow file ({error}); it needs view, flow and visible") from error
     grid = (shape[0] - 1, *shape[2:4])
+    for name, kinds, expected in (
+        ("view", "iu", "a whole number"),
+        ("flow", "f", "floats, pixels"),
+        ("visible", "biuf", "bool"),
+    ):
+        if held[name].dtype.kind not in kinds:
+            raise DataError(f"{path}: {name} is {held[name].dtype}; expected {expected}")
     if (
-        held["flow"].shape != (*grid, 2)
+        held["view"].shape != ()
+        or held["flow"].shape != (*grid, 2)
         or held["visible"].shape != grid
         or not 0 <= int(held["view"]) < shape[1]
     ):
@@ -331,3 +345,18 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
     return ViewFlow(
         view=int(held["view"]), flow=flow, visible=torch.from_numpy(held["visible"].astype(np.bool_))
     )
+
+
+def _read_times(path: Path, frames: int) -> Tensor | None:
+    if not path.exists():
+        return None
+    check_file(path)
+    try:
+        held = json.loads(path.read_bytes())
+        times = torch.tensor(held, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path}: not a list of numbers ({error}); write a time for each frame") from error
+    inside = bool(((times >= 0) & (times <= 1)).all())
+    if times.shape != (frames,) or not inside or not bool((times.diff() > 0).all()):
+        raise DataError(f"{path}: not {frames} increasing times in [0, 1]; write one for each frame")
+    return times

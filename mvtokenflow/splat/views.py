@@ -127,6 +127,17 @@ class MultiviewVideo:
             self, rgb=self.rgb[:frames], alpha=self.alpha[:frames], normals=normals, flow=flow, clock=clock
         )
 
+    def with_room(self, extent: float) -> "MultiviewVideo":
+        """The same, orthographic cameras moved back until the cube of half side `extent` lies before them.
+
+        Their pictures do not depend on the distance, but nothing behind a camera is rendered.
+        """
+        if self.cameras.kind != "ortho":
+            return self
+        poses = self.cameras.world_to_camera.clone()
+        poses[:, 2, 3] = poses[:, 2, 3].clamp_min(2 * extent)  # the corners are √3 away; some room to move
+        return replace(self, cameras=replace(self.cameras, world_to_camera=poses))
+
     def resized(self, size: int) -> "MultiviewVideo":
         """Square pictures of `size` pixels by area averages: colours and normals weighted by alpha.
 
