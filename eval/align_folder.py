@@ -1,6 +1,6 @@
 """Alignment of a whole prediction folder, for `mvtf-eval align`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.errors import ProtocolError
+from mvtokenflow.errors import DataError, ProtocolError
 from mvtokenflow.eval.align import Alignment, align, dense_orbit
 from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.preflight import objects_of
@@ -38,21 +38,33 @@ def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) 
     for name, folder in wanted.items():
         if name not in theirs:
             raise ProtocolError(f"{reference}: no object {name}; it has {', '.join(theirs)}")
-        masks = [_masks(theirs[name] / view) for view in NOVEL_VIEWS]
-        found[name] = align([_masks(folder / view) for view in NOVEL_VIEWS], AZIMUTHS, masks, AZIMUTHS)
+        sides = [[_numbered(root / view) for view in NOVEL_VIEWS] for root in (folder, theirs[name])]
+        numbers = _spread(folder, [view for side in sides for view in side])
+        ours, references = ([_masks(view, numbers) for view in side] for side in sides)
+        found[name] = align(ours, AZIMUTHS, references, AZIMUTHS)
     return found
 
 
 def align_toy4d(
     prediction: Path, only: Sequence[str] | None, report: Callable[[str, int, int], None]
 ) -> dict[str, Alignment]:
-    """Compare each toy4d scene's views with its exact silhouettes at every degree."""
+    """Compare each toy4d scene's views with its exact silhouettes at every degree.
+
+    Raises:
+        DataError, ProtocolError: as `align_folder`; also, a frame has a number that toy4d does not have.
+    """
     found = {}
     wanted = _wanted(prediction, only)
     for done, (name, folder) in enumerate(wanted.items(), 1):
-        views = [_masks(folder / view) for view in NOVEL_VIEWS]
-        count = len(frame_files(folder / NOVEL_VIEWS[0]))
-        times = toy4d.frame_times()[_spread(count)]
+        frames = [_numbered(folder / view) for view in NOVEL_VIEWS]
+        last = max(number for view in frames for number in view)
+        if last >= toy4d.FRAMES:
+            raise DataError(
+                f"{folder}: holds a frame {last}, toy4d has 0 to {toy4d.FRAMES - 1}; number them as its frames"
+            )
+        numbers = _spread(folder, frames)
+        views = [_masks(view, numbers) for view in frames]
+        times = toy4d.frame_times()[numbers]
 
         def silhouettes(azimuth: float, name: str = name, times: NDArray[np.float64] = times) -> Mask:
             camera = orbit([azimuth], size=toy4d.SIZE // 2, kind="ortho", radius=RADIUS)
@@ -75,13 +87,25 @@ def _wanted(prediction: Path, only: Sequence[str] | None) -> Mapping[str, Path]:
     return {name: folder for name, folder in ours.items() if only is None or name in only}
 
 
-def _spread(count: int) -> list[int]:
-    return sorted({round(k * (count - 1) / (FRAMES - 1)) for k in range(FRAMES)})
+def _numbered(folder: Path) -> Mapping[int, Path]:
+    """The frames of a view by number."""
+    return {int(path.stem): path for path in frame_files(folder)}
 
 
-def _masks(folder: Path) -> Mask:
-    frames = frame_files(folder)
-    return silhouettes(read_all_on_white([frames[i] for i in _spread(len(frames))]))
+def _spread(folder: Path, views: Iterable[Mapping[int, Path]]) -> list[int]:
+    """Numbers of up to FRAMES frames, spread over those that all `views` have.
+
+    Raises:
+        DataError: there is none; `folder` is named.
+    """
+    common = sorted(set.intersection(*map(set, views)))
+    if not common:
+        raise DataError(f"{folder}: no frame number is in all views of both sides; rename the frames")
+    return [common[i] for i in sorted({round(k * (len(common) - 1) / (FRAMES - 1)) for k in range(FRAMES)})]
+
+
+def _masks(frames: Mapping[int, Path], numbers: Sequence[int]) -> Mask:
+    return silhouettes(read_all_on_white([frames[number] for number in numbers]))
 
 
 def sentence(found: Alignment) -> str:

@@ -13,7 +13,7 @@ from mvtokenflow.eval.protocols import Protocol, readings
 from mvtokenflow.eval.records import row_log
 from mvtokenflow.eval.score import units_of
 from mvtokenflow.eval.scoring import Options, settings_for
-from mvtokenflow.eval.summary import plain
+from mvtokenflow.eval.summary import plain, why_missing
 from mvtokenflow.eval.workers import measure
 
 
@@ -81,5 +81,11 @@ def _value(label: str, plan: Plan, protocol: Protocol, options: Options) -> Read
             measure(units, settings, jobs=options.jobs, step=lambda frames: None)
         except UserError as error:  # a reading may not exist for this clip, one too short for its network say
             return Reading(label=label, value=None, reason=str(error))
-        values = object_values(row_log(Path(scratch)).read(), protocol.metrics[0].key)
-    return Reading(label=label, value=mean([value.value for value in values.values()]))
+        rows = row_log(Path(scratch)).read()
+    if why := why_missing(protocol.metrics[0], rows, ()):
+        return Reading(label=label, value=None, reason=why)
+    try:
+        total = mean([value.value for value in object_values(rows, protocol.metrics[0].key).values()])
+    except UserError as error:
+        return Reading(label=label, value=None, reason=str(error))
+    return Reading(label=label, value=total)

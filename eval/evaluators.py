@@ -107,20 +107,22 @@ class Evaluators:
             case spec_types.FvdC4d():
                 return [self._fvd_c4d(spec, clip)]
             case spec_types.Clip(pair="time"):
-                return _floats(temporal.clip_t(self._clip(spec).embed(clip.rendered).numpy()))
+                return _floats(temporal.clip_t(self._clip(spec).embed(clip.sized(clip.rendered)).numpy()))
             case spec_types.WarpError():
                 return self._warp(spec, clip)
             case spec_types.MotionMagnitude():
                 pictures = clip.rendered if spec.of == "prediction" else clip.reference
                 return _floats(_motion(clip.sized(pictures[: len(clip.pair.names)])))
             case spec_types.FlowError():
-                truth = _arrays(clip.truth, "flow", "visible")
-                error = geometry.end_point_error(_arrays(clip.offered("flow"), "flow")[0], truth[0])
-                visible = truth[1].astype(bool)
+                gaps = len(clip.pair.names) - 1
+                flow, visible = _first(clip.truth, gaps, "flow", "visible")
+                error = geometry.end_point_error(_first(clip.offered("flow"), gaps, "flow")[0], flow)
+                visible = visible.astype(bool)
                 return _where(np.asarray(visible.any(axis=(1, 2))), geometry.masked_mean(error, visible))
             case spec_types.NormalError():
-                normals = _arrays(clip.offered("normal"), "normal")[0]
-                angles = geometry.normal_error(normals, _arrays(clip.truth, "normal")[0])
+                count = len(clip.pair.names)
+                normals = _first(clip.offered("normal"), count, "normal")[0]
+                angles = geometry.normal_error(normals, _first(clip.truth, count, "normal")[0])
                 return _where(angles.pixels, angles.mean_deg)
         raise TypeError(f"{spec.key} is not measured on clips")
 
@@ -186,13 +188,17 @@ def _unit(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
     return np.divide(np.stack(pictures), 255, dtype=np.float32)
 
 
-def _arrays(path: Path | None, *names: str) -> list[NDArray[Any]]:
+def _first(path: Path | None, count: int, *names: str) -> list[NDArray[Any]]:
+    """The first `count` entries of arrays of a file: a result that was forced may have fewer frames."""
     assert path is not None  # can_measure has looked
     try:
         with np.load(path) as file:
             arrays = [np.asarray(file[name]) for name in names]
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise DataError(f"{path}: holds no {' and '.join(names)} ({error}); write it again") from error
+    if short := [name for name, array in zip(names, arrays, strict=True) if len(array) < count]:
+        raise DataError(f"{path}: {short[0]} has fewer than {count} entries; write it again")
+    arrays = [array[:count] for array in arrays]
     return [array.astype(np.float32) if array.dtype.kind == "f" else array for array in arrays]
 
 
@@ -200,7 +206,7 @@ def _reference_flow(
     spec: spec_types.WarpError, clip: ClipPair, reference: NDArray[np.float32]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     if spec.flow == "exact":
-        flow, visible = _arrays(clip.truth, "flow", "visible")
+        flow, visible = _first(clip.truth, len(reference) - 1, "flow", "visible")
         visible = visible.astype(bool)
     else:
         flow, visible = temporal.estimate_clip_flow(

@@ -62,9 +62,11 @@ class ClipPair:
 
     @property
     def truth(self) -> Path | None:
-        """The file with exact geometry of this view, or None."""
-        path = None if self._truth is None else self._truth / f"{self.pair.view}.npz"
-        return path if path is not None and path.is_file() else None
+        """The file with exact geometry of this view, from the reference's first frame on, or None."""
+        if self._truth is None or not self.pair.gapless:
+            return None
+        path = self._truth / f"{self.pair.view}.npz"
+        return path if path.is_file() else None
 
     @cached_property
     def prediction_sha(self) -> str:

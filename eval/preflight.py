@@ -39,9 +39,12 @@ class ViewPair:
     Attributes:
         object, view: names.
         names: frame numbers of the pairs, in order.
-        reference: all reference pictures of the view, in order; the first `len(prediction)` are paired.
+        reference: all reference pictures of the view, in order; the first `len(prediction)` are paired. Empty
+            where the view is only looked at together with others.
         prediction: rendered pictures, in order.
         composite: the reference is RGBA and is put on white.
+        gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
+            others: it knows no frame numbers.
     """
 
     object: str
@@ -50,6 +53,7 @@ class ViewPair:
     reference: tuple[Path, ...]
     prediction: tuple[Path, ...]
     composite: bool
+    gapless: bool = True
 
 
 def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -129,6 +133,7 @@ def pair_view(
             )
         )
     composite = _check_headers(ours, theirs, protocol, findings)
+    first = list(zip(ours, theirs, strict=False))
     if protocol.strict and (missing or extra):  # forced: what is there is paired by name, not by position
         common = {int(p.stem) for p in ours} & {int(p.stem) for p in theirs}
         ours, theirs = ([p for p in paths if int(p.stem) in common] for paths in (ours, theirs))
@@ -150,6 +155,41 @@ def pair_view(
         reference=tuple(theirs),
         prediction=tuple(ours),
         composite=composite,
+        gapless=list(zip(ours, theirs, strict=False)) == first[: len(ours)],
+    )
+    return pair, findings
+
+
+def _pair_alone(
+    name: str, view: str, prediction: Path, front: ViewPair | None, protocol: Protocol
+) -> tuple[ViewPair, list[Finding]]:
+    """A view without reference, numbered as the rendered input view (`front`), whose frames it must have.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    frames = frame_files(prediction)[: protocol.first_frames]
+    names = tuple(int(path.stem) for path in frames)
+    findings = []
+    if front is not None:
+        if names[0] != front.names[0]:  # nothing but its reference could have told it where to begin
+            names = front.names[: len(frames)]
+        if len(frames) != len(front.names) or names != front.names:
+            findings.append(
+                Finding(
+                    severity="refuse",
+                    where=str(prediction),
+                    problem=f"{len(frames)} frames, not the {len(front.names)} of the rendered input view",
+                    fix="render every view at every time of the input, under the same numbers",
+                )
+            )
+    pair = ViewPair(
+        object=name,
+        view=view,
+        names=names,
+        reference=(),
+        prediction=tuple(frames[: len(names)]),
+        composite=False,
     )
     return pair, findings
 
@@ -256,22 +296,35 @@ class Plan:
         return {"findings": [asdict(f) for f in self.findings], "absent": list(self.absent)}
 
 
+def _add(
+    pairs: list[ViewPair], name: str, view: str, prediction: Path, reference: Path, protocol: Protocol
+) -> list[Finding]:
+    """Pair one view and append it; without reference it is still good for what lies between views."""
+    if (reference / view).is_dir():
+        pair, findings = pair_view(name, view, prediction / view, reference / view, protocol)
+    else:
+        front = next((pair for pair in pairs if pair.view == INPUT_VIEW), None)  # protocols name it first
+        pair, findings = _pair_alone(name, view, prediction / view, front, protocol)
+    pairs.append(pair)
+    return findings
+
+
 def plan_object(name: str, prediction: Path, reference: Path, views: Sequence[str], protocol: Protocol) -> Plan:
-    """Pair one object on the named views.
+    """Pair one object on the named views. A view that is only compared with other views needs no reference.
 
     Raises:
         DataError: a view's folder is missing, or its pictures cannot be used.
     """
-    pairs, findings = [], []
+    pairs: list[ViewPair] = []
+    findings: list[Finding] = []
+    judged = {v for spec in protocol.metrics if spec.needs != "views" for v in protocol.views_of(spec)}
     for view in views:
-        if not (reference / view).is_dir():
+        if view in judged and not (reference / view).is_dir():
             raise DataError(f"{reference / view}: no such folder; {protocol.name} scores {', '.join(views)}")
         if not (prediction / view).is_dir():
             raise DataError(f"{prediction / view}: no such folder; render view {view} of {name} into it")
-        pair, found = pair_view(name, view, prediction / view, reference / view, protocol)
-        pairs.append(pair)
-        findings.extend(found)
-    findings.extend(check_silhouettes([pair for pair in pairs if pair.view != INPUT_VIEW]))
+        findings.extend(_add(pairs, name, view, prediction, reference, protocol))
+    findings.extend(check_silhouettes([pair for pair in pairs if pair.view != INPUT_VIEW and pair.reference]))
     return Plan(pairs={name: pairs}, findings=findings, absent=())
 
 
@@ -333,7 +386,8 @@ def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: boo
 def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol, rendered_here: bool = False) -> Plan:
     """Pair the renderings of one run, `<folder>/<view>/<n>.png`, with a scene's reference pictures.
 
-    A view that was not rendered, or has no reference, is left out and noted: its metrics will be missing.
+    A view that was not rendered is left out and noted: its metrics will be missing. So will be those of a view
+    without reference, but for what lies between views.
 
     Args:
         rendered_here: see `check_silhouettes`.
@@ -351,23 +405,8 @@ def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol, rende
                     severity="note", where=name, problem=f"{view} was not rendered", fix="render it to score it"
                 )
             )
-        elif (reference / view).is_dir():
-            pair, found = pair_view(name, view, folder / view, reference / view, protocol)
-            pairs.append(pair)
-            findings.extend(found)
-        else:  # still good for what is measured between views
-            frames = frame_files(folder / view)
-            numbers = tuple(int(path.stem) for path in frames)
-            pairs.append(
-                ViewPair(
-                    object=name,
-                    view=view,
-                    names=numbers,
-                    reference=(),
-                    prediction=tuple(frames),
-                    composite=False,
-                )
-            )
+        else:
+            findings.extend(_add(pairs, name, view, folder, reference, protocol))
     novel = [pair for pair in pairs if pair.view != INPUT_VIEW and pair.reference]
     findings.extend(check_silhouettes(novel, rendered_here))
     return Plan(pairs={name: pairs}, findings=findings, absent=())

@@ -7,7 +7,7 @@ is a field, and every field is in the signature printed with each number.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mvtokenflow.files import choose
 
@@ -28,8 +28,10 @@ class MetricSpec:
         views: on which views it is measured.
         weights: name in the weights ledger, or None.
         needs: "frame" (a value per frame), "clip" (a value per view) or "views" (a value per object).
+        resized: it looks at pictures of the protocol's size; else at pictures as they are.
     """
 
+    resized: ClassVar[bool] = True
     key: str
     version: int = 1
     views: tuple[ViewRole, ...] = ("novel",)
@@ -105,6 +107,7 @@ class FvdC4d(MetricSpec):
     """What Consistent4D's script computes on one clip against one clip: squared logit distance plus a
     difference of standard deviations. No Fréchet distance between sets."""
 
+    resized: ClassVar[bool] = False  # the network's own resizing starts from the pictures as they are
     key: str = "fvd_c4d"
     weights: str | None = "i3d-kinetics400"
     needs: Literal["frame", "clip", "views"] = "clip"
@@ -119,6 +122,7 @@ class FvdSet(MetricSpec):
     Recorded per clip as I3D logits; the number exists for a table, not for one object.
     """
 
+    resized: ClassVar[bool] = False
     key: str = "fvd"
     weights: str | None = "i3d-kinetics400"
     needs: Literal["frame", "clip", "views"] = "clip"
@@ -211,7 +215,7 @@ class Protocol:
 
     def signature(self, spec: MetricSpec) -> str:
         """The signature of one metric under this protocol, without the data (views, frames, weights)."""
-        resize = "native" if self.size is None else f"{self.size}.pil-bicubic"
+        resize = "native" if self.size is None or not spec.resized else f"{self.size}.pil-bicubic"
         subset = f"|first:{self.first_frames}" if self.first_frames else ""
         return f"{spec.signature()}|p:{self.name}|res:{resize}{subset}|agg:frame>view>object>set"
 
@@ -321,7 +325,8 @@ _ALL = (
             Lpips(views=("input",)),
             Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
             FvdC4d(views=("input",)),
-            Clip(key="clip_t", pair="time", views=("input",), needs="clip"),
+            # version 1 embedded the renderings as they were, not at the protocol's size
+            Clip(key="clip_t", version=2, pair="time", views=("input",), needs="clip"),
             WarpError(views=("input",), flow="dis"),
             WarpError(key="warp_floor", views=("input",), flow="dis", of="reference"),
             MotionMagnitude(views=("input",)),

@@ -40,7 +40,7 @@ class Row:
         key: sha256 over everything the value depends on (prediction and reference digests, metric
             signature, weights, metric code version); an equal key is never computed again.
         object, view: names; view is "*" for a value over all views.
-        frame: index in the reference's frame order; None for a value over a clip.
+        frame: number of the frame, that of its file's name; None for a value over a clip.
         metric: key of the metric, e.g. "lpips".
         value: the number; may be infinite (PSNR of equal pictures), never NaN.
         signature: the metric under its protocol, printed with every number derived from it.

@@ -1,21 +1,23 @@
 """Scoring: units of work and their measurement.
 
-A unit is one view of one object for all methods that share its reference, so that whatever depends on
-the reference alone is computed once. A value depends on nothing but files, weights and protocol; its
-key is the digest of all three, and a key that is on record is never computed again.
+A unit is one view of one object for all methods that share its reference and have the same frames of it,
+so that whatever depends on the reference alone is computed once. A value depends on nothing but files,
+weights, protocol and, where a network computes it, the kind of device; its key is the digest of these, and
+a key that is on record is never computed again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mvtokenflow.errors import DataError
 from mvtokenflow.eval.aggregate import CLIP_LENGTH, FORCED
 from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.pictures import ClipPair, Picture
 from mvtokenflow.eval.preflight import ViewPair
-from mvtokenflow.eval.protocols import ALL_VIEWS, FvdSet, MetricSpec, Protocol
+from mvtokenflow.eval.protocols import ALL_VIEWS, FvdSet, MetricSpec, Protocol, Ssim
 from mvtokenflow.eval.records import FeatureRow, Row
 from mvtokenflow.files import digest_json
 
@@ -49,6 +51,11 @@ class Settings:
         marks = ("|gt:rgba-on-white" if composite else "") + (f"|{FORCED}" if self.forced else "")
         return self.protocol.signature(spec) + weights + marks
 
+    def key(self, spec: MetricSpec, *parts: Any) -> str:
+        """Key of a record: of what it is of, its signature, the digests of its files, and the device."""
+        kind = self.device.partition(":")[0]
+        return digest_json([*parts, *([kind] if spec.weights and kind != "cpu" else [])])
+
     def specs_for(self, view: str, needs: str) -> list[MetricSpec]:
         """The metrics measured on `view` that need a frame, a clip or all views."""
         return [s for s in self.specs if s.needs == needs and view in self.protocol.views_of(s)]
@@ -60,7 +67,8 @@ class Unit:
 
     Attributes:
         object: name.
-        views: the paired views by label; a label is the folder the records of a method go to.
+        views: the paired views by label; a label is the folder the records of a method go to. In a unit of one
+            view all have the same reference and the same frames of it.
         truth: folder with exact geometry `<view>.npz`, or None.
         between: measure what lies between the views instead of each view.
     """
@@ -80,16 +88,24 @@ def units_of(
 ) -> list[Unit]:
     """The units of one object; `plans` holds its paired views by label."""
     names = dict.fromkeys(pair.view for pairs in plans.values() for pair in pairs)
-    units = []
+    units: list[Unit] = []
     for view in names:
         if any(settings.specs_for(view, needs) for needs in ("frame", "clip")):
             views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in plans.items()}
-            views = {label: pairs for label, pairs in views.items() if pairs}
-            if views:
-                units.append(Unit(object=name, views=views, truth=truth))
+            alike = _alike({label: pairs for label, pairs in views.items() if pairs})
+            units.extend(Unit(object=name, views=group, truth=truth) for group in alike)
     if any(spec.needs == "views" for spec in settings.specs):
         units.append(Unit(object=name, views=plans, truth=truth, between=True))
     return units
+
+
+def _alike(views: Mapping[str, Sequence[ViewPair]]) -> list[Mapping[str, Sequence[ViewPair]]]:
+    """The methods of one view, by their reference: what is found of one reference holds for no other."""
+    groups: dict[Any, dict[str, Sequence[ViewPair]]] = {}
+    for label, pairs in views.items():
+        (pair,) = pairs
+        groups.setdefault((pair.reference, pair.names, pair.composite), {})[label] = pairs
+    return list(groups.values())
 
 
 class _Desk:
@@ -150,13 +166,14 @@ class UnitScorer:
 
     def _frames(self, unit: Unit, desk: _Desk, step: Step) -> None:
         pairs = {label: views[0] for label, views in unit.views.items()}
-        longest = max(pairs.values(), key=lambda pair: len(pair.names))
-        specs = self.settings.specs_for(longest.view, "frame")
-        signatures = {spec: self.settings.signature(spec, longest.composite) for spec in specs}
-        for name, reference, pictures in _read_ahead(longest, pairs, self.settings.protocol.size):
+        first = next(iter(pairs.values()))  # of a unit all have the same reference and frames
+        specs = self.settings.specs_for(first.view, "frame")
+        signatures = {spec: self.settings.signature(spec, first.composite) for spec in specs}
+        for position, (name, reference, pictures) in enumerate(_read_ahead(pairs, self.settings.protocol.size)):
             for label, picture in pictures.items():
+                files = picture.sha, reference.sha
                 keys = {
-                    spec: digest_json([unit.object, longest.view, name, signature, picture.sha, reference.sha])
+                    spec: self.settings.key(spec, unit.object, first.view, name, signature, *files)
                     for spec, signature in signatures.items()
                 }
                 missing = desk.missing(label, list(keys.values()))
@@ -164,10 +181,10 @@ class UnitScorer:
                     Row(
                         key=key,
                         object=unit.object,
-                        view=longest.view,
+                        view=first.view,
                         frame=name,
                         metric=spec.key,
-                        value=self.evaluators.frame(spec, picture, reference),
+                        value=self._value(spec, picture, reference, pairs[label].prediction[position]),
                         signature=signatures[spec],
                     )
                     for spec, key in keys.items()
@@ -176,12 +193,22 @@ class UnitScorer:
                 desk.file(label, rows, missing)
                 step(1)
 
+    def _value(self, spec: MetricSpec, picture: Picture, reference: Picture, path: Path) -> float:
+        """The value of one picture, or a DataError that names it."""
+        try:
+            return self.evaluators.frame(spec, picture, reference)
+        except DataError as error:
+            automatic = isinstance(spec, Ssim) and spec.range == "max-minmax"
+            advice = "; score it under c4d-fixed-v1, whose range is 255" if automatic else ""
+            raise DataError(f"{path}: {error}{advice}") from error
+
     def _clip(self, spec: MetricSpec, label: str, clip: ClipPair, desk: _Desk) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         moments = spec.moments(pair.names)
         if list(moments) == [None]:
-            signature += f"|{CLIP_LENGTH}{len(pair.names)}"
-        keys = [digest_json([pair.object, pair.view, moment, signature, clip.sha]) for moment in moments]
+            signature += f"|{CLIP_LENGTH}{_length(pair)}"
+        about = pair.object, pair.view
+        keys = [self.settings.key(spec, *about, moment, signature, clip.sha) for moment in moments]
         missing = desk.missing(label, keys)
         if not missing:
             return
@@ -204,7 +231,8 @@ class UnitScorer:
     def _features(self, spec: FvdSet, label: str, clip: ClipPair, desk: _Desk) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         count = len(pair.names) // spec.frames
-        keys = [digest_json([pair.object, pair.view, index, signature, clip.sha]) for index in range(count)]
+        about = pair.object, pair.view
+        keys = [self.settings.key(spec, *about, index, signature, clip.sha) for index in range(count)]
         missing = desk.missing(label, keys)
         if not missing:
             return
@@ -227,14 +255,14 @@ class UnitScorer:
         signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
         wanted = self.settings.protocol.views_of(spec)
         for label, pairs in unit.views.items():
-            clips = [
-                ClipPair(p, self.settings.protocol.size, unit.truth, {}) for p in pairs if p.view in wanted
-            ]
-            if [clip.pair.view for clip in clips] != list(wanted):
+            shared = _shared_frames([pair for pair in pairs if pair.view in wanted])
+            if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
                 continue  # a view is missing; the pre-flight has noted it
+            clips = [ClipPair(pair, self.settings.protocol.size, unit.truth, {}) for pair in shared]
             names = clips[0].pair.names
             shas = [clip.prediction_sha for clip in clips]
-            keys = [digest_json([unit.object, ALL_VIEWS, name, signature, shas]) for name in names]
+            about = unit.object, ALL_VIEWS
+            keys = [self.settings.key(spec, *about, name, signature, shas) for name in names]
             missing = desk.missing(label, keys)
             if not missing:
                 continue
@@ -253,23 +281,44 @@ class UnitScorer:
             desk.file(label, rows, missing)
 
 
+def _length(pair: ViewPair) -> str:
+    """Frames of the rendered clip and, after a slash, of the reference where that is longer."""
+    ours, theirs = len(pair.names), len(pair.reference)
+    return f"{ours}" if ours == theirs else f"{ours}/{theirs}"
+
+
+def _shared_frames(pairs: Sequence[ViewPair]) -> list[ViewPair]:
+    """The views of one result with the frames that all of them have; what was forced may lack some."""
+    names = {pair.names for pair in pairs}
+    if len(names) < 2:
+        return list(pairs)
+    common = set.intersection(*map(set, names))
+    return [
+        replace(
+            pair,
+            names=tuple(n for n in pair.names if n in common),
+            prediction=tuple(p for n, p in zip(pair.names, pair.prediction, strict=True) if n in common),
+        )
+        for pair in pairs
+    ]
+
+
 def _read_ahead(
-    longest: ViewPair, pairs: Mapping[str, ViewPair], size: int | None
+    pairs: Mapping[str, ViewPair], size: int | None
 ) -> Iterator[tuple[int, Picture, dict[str, Picture]]]:
     """The frames of a view, decoded one ahead of their use."""
+    first = next(iter(pairs.values()))
 
     def read(position: int) -> tuple[Picture, dict[str, Picture]]:
-        reference = Picture.read(longest.reference[position], size, longest.composite)
+        reference = Picture.read(first.reference[position], size, first.composite)
         return reference, {
-            label: Picture.read(pair.prediction[position], size)
-            for label, pair in pairs.items()
-            if position < len(pair.prediction)
+            label: Picture.read(pair.prediction[position], size) for label, pair in pairs.items()
         }
 
     with ThreadPoolExecutor(1) as ahead:
         pending: Future[tuple[Picture, dict[str, Picture]]] = ahead.submit(read, 0)
-        for position, name in enumerate(longest.names):
+        for position, name in enumerate(first.names):
             reference, pictures = pending.result()
-            if position + 1 < len(longest.names):
+            if position + 1 < len(first.names):
                 pending = ahead.submit(read, position + 1)
             yield name, reference, pictures

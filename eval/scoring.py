@@ -8,6 +8,7 @@ from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.errors import DataError, UserError, WeightsMissingError
 from mvtokenflow.eval import weights as ledger
 from mvtokenflow.eval.aggregate import FORCED
+from mvtokenflow.eval.metrics.precision import full_precision
 from mvtokenflow.eval.pedigree import pedigree
 from mvtokenflow.eval.preflight import Plan, plan_run, refuse_if_strict
 from mvtokenflow.eval.protocols import MetricSpec, Protocol
@@ -108,16 +109,20 @@ def _summarise(
         earlier = None
     rows, features = row_log(folder).read(), feature_log(folder).read()
     reasons = list(missing)
-    weights = dict(settings.weights_sha)
+    with full_precision():  # as the networks of the metrics were run
+        made = pedigree(settings.device, settings.weights_sha)
     if earlier is not None:
         fresh = {(spec.key, view) for spec in settings.specs for view in settings.protocol.places_of(spec)}
         kept = {row.key for row in rows if (row.metric, row.view) not in fresh}
         kept |= {row.key for row in features if (row.metric, row.view) not in fresh}
+        if earlier.keys & kept:
+            devices = {*str(earlier.pedigree.get("device", "unknown")).split(" + "), made["device"]}
+            made["device"] = " + ".join(sorted(devices))
         keys = keys | (earlier.keys & kept)
         asked = {spec.key for spec in settings.specs} | {entry.metric for entry in missing}
         reasons += [entry for entry in earlier.missing if entry.metric not in asked]
         measured |= {item for item in earlier.measured if item.partition(" ")[0] not in _places_text(fresh)}
-        weights = {**earlier.pedigree.get("weights", {}), **weights}
+        made["weights"] = {**earlier.pedigree.get("weights", {}), **settings.weights_sha}
     current = [row for row in rows if row.key in keys]
     clips = [row for row in features if row.key in keys]
     found = [(spec, why_missing(spec, current, clips)) for spec in settings.specs]
@@ -127,7 +132,7 @@ def _summarise(
         measured=frozenset(measured),
         missing=[*reasons, *(Missing(metric=spec.key, reason=why) for spec, why in found if why)],
         findings=plan.to_json()["findings"],
-        pedigree=pedigree(settings.device, weights),
+        pedigree=made,
     )
     summary.save(folder, current, settings.protocol)
     return summary

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval.aggregate import mean, object_values, signature_of
+from mvtokenflow.eval.aggregate import has_mean, mean, object_values, signature_of, without_mean
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
 from mvtokenflow.eval.records import SCHEMA_VERSION, FeatureRow, Row, Run
 from mvtokenflow.files import write_json
@@ -103,17 +103,23 @@ def plain(value: float) -> float | str:
 
 
 def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[FeatureRow]) -> str | None:
-    """The reason why a metric that could have been measured has no record, or None if it has."""
+    """The reason why a metric that could have been measured has no value (of an object), or None if it has."""
     if isinstance(spec, FvdSet):
         return None if any(f.metric == spec.key for f in features) else f"no clip of {spec.frames} frames"
+    if contrary := without_mean(rows, spec.key):
+        return (
+            f"{', '.join(contrary)}: infinite in frames that equal their reference, minus infinite in frames "
+            "whose reference is of one flat grey; they have no mean"
+        )
     if any(row.metric == spec.key for row in rows):
         return None
+    apart = "not all views of the protocol were rendered, or no frame in all of them"
     return {
-        "flow_epe": "the method offers no flow, or the dataset has no exact one",
-        "normal_deg": "the method offers no normals, or the dataset has no exact ones",
-        "warp": "the dataset has no exact flow",
-        "clip_views": "not all views of the protocol were rendered",
-        "clip_toy_views": "not all views of the protocol were rendered",
+        "flow_epe": "the method offers no flow, the dataset has no exact one, or frames are missing in between",
+        "normal_deg": "the method offers no normals, the dataset has no exact ones, or frames are missing",
+        "warp": "the dataset has no exact flow, or too few frames in a row were rendered",
+        "clip_views": apart,
+        "clip_toy_views": apart,
     }.get(spec.key, "nothing to measure it on: the view was not rendered, has no reference, or is too short")
 
 
@@ -143,14 +149,10 @@ def score_json(
         if absent:
             reason = f"the average is over {len(values)} of {len(names)} objects; absent: {', '.join(absent)}"
             reasons.append(Missing(metric=spec.key, reason=reason))
-        total = mean([value.value for value in values.values()])
-        average[spec.key] = _finite(total)
+        numbers = {name: value.value for name, value in values.items()}
+        average[spec.key] = _finite(mean(list(numbers.values()))) if has_mean(numbers.values()) else None
         if average[spec.key] is None:
-            equal = [name for name, value in values.items() if _finite(value.value) is None]
-            sign = "infinite" if total > 0 else "minus infinite"
-            reasons.append(
-                Missing(metric=spec.key, reason=f"{sign}: frames equal their reference in {', '.join(equal)}")
-            )
+            reasons.append(Missing(metric=spec.key, reason=_why_infinite(numbers)))
     return {
         "protocol": protocol.name,
         "objects": objects,
@@ -158,6 +160,16 @@ def score_json(
         "missing": [{"metric": m.metric, "reason": m.reason} for m in reasons],
         "signatures": signatures,
     }
+
+
+def _why_infinite(numbers: Mapping[str, float]) -> str:
+    """Why the values of some objects, and with them the average, are infinite."""
+    causes = {
+        float("inf"): "infinite: frames equal their reference in",
+        float("-inf"): "minus infinite: the reference of frames is of one flat grey in",
+    }
+    found = {cause: [n for n, number in numbers.items() if number == value] for value, cause in causes.items()}
+    return "; ".join(f"{cause} {', '.join(names)}" for cause, names in found.items() if names)
 
 
 def _finite(value: float) -> float | None:

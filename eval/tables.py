@@ -36,7 +36,7 @@ COSTS: Mapping[str, Callable[[Run], float]] = {
 
 
 ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
-Extent = frozenset[tuple[str, int]]
+Extent = frozenset[tuple[str, int | str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,8 @@ def _kind(signature: str) -> str:
 
 
 def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
-    lengths = sorted({length for signature in value.signatures for length in clip_lengths(signature)})
+    clips = {length for signature in value.signatures for length in clip_lengths(signature)}
+    lengths: list[int | str] = [*sorted(clips)]
     return frozenset(
         (view, length)
         for view, frames in value.frames.items()

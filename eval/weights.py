@@ -32,6 +32,8 @@ __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions
 
 PACKAGE = Path(mvtokenflow.__file__).parent
 _ARCHIVE_FOLDER = "mvtf-weights"
+# config.json is always there; the other says how pictures are prepared, where that is not as usual
+_FOLDER_SETTINGS = ("config.json", "preprocessor_config.json")
 _FOLDER_MODELS = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -145,8 +147,8 @@ def fingerprint(name: str, explicit: Path | None = None) -> str:
     path = resolve(name, explicit)
     if path.is_file():
         return _identify(entry(name), path).sha256
-    model = _model_in(path)
-    return digest([("config.json", (path / "config.json").read_bytes()), (model.name, model.read_bytes())])
+    settings = [path / name for name in _FOLDER_SETTINGS if (path / name).is_file()]
+    return digest((file.name, file.read_bytes()) for file in [*settings, _model_in(path)])
 
 
 def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:

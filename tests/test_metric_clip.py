@@ -247,6 +247,14 @@ def test_other_pictures_are_refused(picture: NDArray[Any]) -> None:
         ("preprocessor_config.json", {"resample": 2}, "2"),
         ("preprocessor_config.json", {"size": {"shortest_edge": 224}}, "the network takes 64"),
         ("preprocessor_config.json", {"crop_size": 60}, "the network takes 64"),
+        ("preprocessor_config.json", {"do_normalize": False}, "leaves out do_normalize"),
+        (
+            "preprocessor_config.json",
+            {"do_resize": False, "do_center_crop": False},
+            "do_resize, do_center_crop",
+        ),
+        ("preprocessor_config.json", {"rescale_factor": 1 / 127.5}, "scales by 0.00784"),
+        ("preprocessor_config.json", {"rescale_factor": "x"}, "not a CLIP model folder"),
     ],
 )
 def test_folders_that_are_not_understood_are_refused(

@@ -391,12 +391,7 @@ def test_cuda_gives_the_numbers_of_the_cpu(net: Net) -> None:
     state = random_state(net)
     pred = on_background(textured(16, 96, 128), [(20, 60, 30, 90)], WHITE)
     gt = on_background(textured(17, 96, 128), [(20, 60, 30, 90)], WHITE)
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        found = score(Lpips(net, state, device="cuda"), pred, gt)
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+    found = score(Lpips(net, state, device="cuda"), pred, gt)
     np.testing.assert_allclose(found, score(Lpips(net, state), pred, gt), atol=1e-6, rtol=1e-5)
 
 

@@ -278,7 +278,12 @@ def test_a_model_folder_only_where_the_ledger_allows_it(use: Callable[..., Weigh
     assert weights.load("tiny-net", model)["x"].tolist() == [1.0, 1.0]
     first = weights.fingerprint("tiny-net", model)
     (model / "config.json").write_text('{"hidden_act": "gelu"}')
-    assert weights.fingerprint("tiny-net", model) != first  # the configuration is part of the network
+    second = weights.fingerprint("tiny-net", model)
+    assert second != first  # the configuration is part of the network
+    for prepared in ("{}", '{"image_mean": [0.5, 0.5, 0.5]}'):  # and so is how pictures are prepared for it
+        (model / "preprocessor_config.json").write_text(prepared)
+        assert weights.fingerprint("tiny-net", model) not in (first, second)
+        second = weights.fingerprint("tiny-net", model)
     (model / "model.safetensors").write_bytes(b"damaged")
     with pytest.raises(WeightsCorruptError, match="cannot be read as weights"):
         weights.load("tiny-net", model)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mvtokenflow.errors import DataError, WeightsCorruptError
 from mvtokenflow.eval import weights
+from mvtokenflow.eval.metrics.precision import full_precision
 
 if TYPE_CHECKING:
     from mvtokenflow.multiview.small_clip import SmallClip
@@ -196,6 +197,10 @@ def image_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in named.items()}
 
 
+# of preprocessor_config.json; `Preparation` takes them all
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+
+
 def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
     """Heads, activation and preparation of a local model folder in transformers' layout."""
     try:
@@ -204,6 +209,7 @@ def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
         file = folder / "preprocessor_config.json"
         settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
         size = int(vision["image_size"])
+        rescale = float(settings.get("rescale_factor", 1 / 255))
         preparation = Preparation(
             size=size,
             mean=tuple(settings.get("image_mean", Preparation.mean)),
@@ -216,6 +222,12 @@ def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
         sizes = set(value.values()) if isinstance(value, dict) else {value}
         if sizes != {size}:
             raise WeightsCorruptError(f"{folder}: prepares pictures of {value}, the network takes {size}")
+    skipped = [step for step in _STEPS if not settings.get(step, True)]
+    if skipped or abs(255 * rescale - 1) > 1e-6:
+        raise WeightsCorruptError(
+            f"{folder}: preprocessor_config.json leaves out {', '.join(skipped) or 'nothing'} and scales by "
+            f"{rescale:g}; a CLIP's pictures are resized, cropped, scaled by 1/255 and normalised"
+        )
     found = (activation, settings.get("resample", 3), vision.get("layer_norm_eps", 1e-5))
     if found not in (("quick_gelu", 3, 1e-5), ("gelu", 3, 1e-5)):
         raise WeightsCorruptError(
@@ -252,7 +264,8 @@ class ImageEncoder:
         rows = [torch.empty(0, self.dimensions)]
         for start in range(0, len(images), batch):
             prepared = torch.stack([self._prepare(image) for image in images[start : start + batch]])
-            rows.append(self._tower(prepared.to(device)).cpu())
+            with full_precision():
+                rows.append(self._tower(prepared.to(device)).cpu())
         return torch.cat(rows)
 
 
@@ -279,8 +292,9 @@ class ToyEncoder:
         """
         rows = [torch.empty(0, self.dimensions)]
         for start in range(0, len(images), batch):
-            prepared = torch.cat([self._prepare(image) for image in images[start : start + batch]])
-            rows.append(self._model.embed_images(prepared).cpu())
+            with full_precision():
+                prepared = torch.cat([self._prepare(image) for image in images[start : start + batch]])
+                rows.append(self._model.embed_images(prepared).cpu())
         return torch.cat(rows)
 
     def _prepare(self, image: NDArray[np.uint8]) -> Tensor:

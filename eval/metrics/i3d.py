@@ -9,8 +9,7 @@ head, where DeepMind averages over (2, 7, 7) windows and Consistent4D's copy ove
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvtokenflow.errors import DataError, WeightsCorruptError
+from mvtokenflow.eval.metrics.precision import full_precision
 
 SIZE = 224
 CLASSES = 400
@@ -201,24 +201,12 @@ def build(tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> 
     return network.to(device).to(memory_format=torch.channels_last_3d)
 
 
-@contextmanager
-def _full_precision() -> Iterator[None]:
-    """Neither TF32 nor run-to-run choices of algorithm on CUDA, whatever the caller has set."""
-    matmul = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True, benchmark=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-
-
 @torch.inference_mode()
 def logits(network: InceptionI3d, clips: Tensor, pool: HeadPool) -> Tensor:
     """Logits (B, 400) float32 on the CPU of clips (B, 3, T, 224, 224) in [-1, 1] on any device.
 
-    Clips go through one at a time, so that a clip's numbers don't depend on what is scored beside it, and
-    without TF32, which moves them in the third digit.
+    Clips go through one at a time, so that a clip's numbers don't depend on what is scored beside it, and in
+    full precision (`full_precision`).
 
     Raises:
         DataError: wrong shape, not finite, or too few frames for the head.
@@ -233,7 +221,7 @@ def logits(network: InceptionI3d, clips: Tensor, pool: HeadPool) -> Tensor:
     if not torch.isfinite(clips).all():
         raise DataError("the clip holds values that are not finite")
     weight = network.logits.conv3d.weight
-    with _full_precision():
+    with full_precision():
         rows = [network(clip[None].to(weight.device, weight.dtype), pool).float().cpu() for clip in clips]
     return torch.cat(rows)
 

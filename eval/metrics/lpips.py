@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError
 from mvtokenflow.eval.metrics import vgg
+from mvtokenflow.eval.metrics.precision import full_precision
 from mvtokenflow.eval.metrics.region import Colour, Image, Mask, check_image, flat_background
 from mvtokenflow.eval.metrics.winograd import TILE, tile_distance
 
@@ -90,7 +91,7 @@ class Lpips:
                 the 3DGS-lineage scripts do (20-26 % lower values).
             norm: "inside" divides by sqrt(Σ v² + 1e-8) (torchmetrics from 1.2.1), "outside" by
                 sqrt(Σ v²) + 1e-10 (the lpips package). They differ on all but dead pixels by rounding.
-            device: "cpu" or a CUDA device. TF32 is not touched here; switch it off for parity.
+            device: "cpu" or a CUDA device, where TF32 is off (`full_precision`).
             dense: compute VGG16 everywhere on the CPU too (the plain network, for checks).
 
         Raises:
@@ -139,7 +140,8 @@ class Lpips:
                 f"LPIPS-{self.net} needs {self._smallest} pixels a side, got {width}x{height}; resize first"
             )
         if self._tiled is None:
-            return Features(height, width, dense=self._dense(image))
+            with full_precision():
+                return Features(height, width, dense=self._dense(image))
         colour: Colour | None
         differs: Mask | None
         colour, differs = flat_background(image) or (None, None)
@@ -159,7 +161,8 @@ class Lpips:
         if len(pred.tiles) != len(gt.tiles) or len(pred.dense) != len(gt.dense):
             raise DataError("these features were made by different LPIPS objects; make both with one")
         if self._tiled is None:
-            return np.array([self._dense_layer(k, pred.dense[k], gt.dense[k]) for k in range(5)])
+            with full_precision():
+                return np.array([self._dense_layer(k, pred.dense[k], gt.dense[k]) for k in range(5)])
         return np.array([self._tile_layer(k, pred, gt) for k in range(5)])
 
     def distance(self, pred: Features, gt: Features) -> float:

@@ -97,8 +97,7 @@ def _constants(pred: Image, gt: Image, data_range: SsimRange) -> tuple[float, fl
         data_range = float(max(np.ptp(pred), np.ptp(gt)))
         if data_range == 0:
             raise DataError(
-                "SSIM with range max-minmax is 0/0 for two pictures of one grey each; "
-                "pass a numeric range such as 255"
+                "SSIM with range max-minmax is 0/0 for two pictures of one grey each; take a fixed range"
             )
     if not data_range > 0:
         raise ConfigError(f"the data range of SSIM must be positive, got {data_range}")
