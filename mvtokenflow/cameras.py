@@ -68,6 +68,8 @@ class Cameras:
             raise ValueError(f"camera kind is pinhole or ortho, got {self.kind!r}")
 
     def __len__(self) -> int:
+        if self.world_to_camera.ndim == 2:
+            raise TypeError("one camera without a batch has no length; give its matrices a leading size of 1")
         return int(self.world_to_camera.shape[0])
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> "Cameras":

@@ -40,6 +40,7 @@ _COMPUTED_WITH = (
     "scipy",
     "torch",
     "torchvision",
+    "transformers",
 )
 _KEY_DIGITS = 24
 

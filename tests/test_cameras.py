@@ -50,6 +50,22 @@ def test_positive_azimuth_sees_the_right_side_and_positive_elevation_the_top(kin
     assert front.project(top)[0][0, 0, 1] < 32
 
 
+def test_one_camera_without_a_batch_has_no_length() -> None:
+    batch = orbit([0.0, 40.0], size=64, kind="ortho", radius=2.0)
+    assert len(batch) == 2
+    assert len(batch[0]) == 1
+    one = C.Cameras(
+        world_to_camera=batch.world_to_camera[0],
+        intrinsics=batch.intrinsics[0],
+        width=64,
+        height=64,
+        kind="ortho",
+    )
+    assert one.centres.shape == (3,)
+    with pytest.raises(TypeError, match="without a batch"):
+        len(one)
+
+
 def test_pinhole_projection_by_hand() -> None:
     camera = orbit([0.0], size=100, kind="pinhole", radius=2.0, fov_deg=90.0)  # focal length 50 pixels
     pixels, depth = camera.project(torch.tensor([[0.5, 0.5, 0.25]]))  # 2.5 in front, 0.5 right, 0.25 up

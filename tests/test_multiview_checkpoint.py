@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -234,8 +236,10 @@ def test_other_settings_are_named(folder: Path) -> None:
     assert found[0] == "unet/config.json: num_views is 4, expected 6"
     assert "both true or both false" in found[1]
     assert found[2] == "scheduler/scheduler_config.json: prediction_type is 'epsilon', expected 'v_prediction'"
-    with pytest.raises(ConfigError, match=r"not Era3D's settings: .*num_views is 4.*prediction_type"):
+    with pytest.raises(ConfigError, match=r"not Era3D's settings: .*num_views is 4.*prediction_type") as caught:
         load_era3d(folder)
+    assert f"hf download {ERA3D}" in str(caught.value)
+    assert "load_era3d(folder, strict=False)" in str(caught.value)
     config = json.loads((folder / "unet" / "config.json").read_text())
     del config["block_out_channels"]
     (folder / "unet" / "config.json").write_text(json.dumps(config))
@@ -324,6 +328,36 @@ def test_missing_files(folder: Path, missing: str) -> None:
     assert missing.split("/")[0] in str(caught.value)
 
 
+@pytest.mark.parametrize("kept", [[], ["vocab.json"], ["merges.txt"]])
+def test_a_tokenizer_without_words_is_refused(folder: Path, kept: list[str]) -> None:
+    for name in {"tokenizer.json", "vocab.json", "merges.txt"} - set(kept):
+        (folder / "tokenizer" / name).unlink()
+    with pytest.raises(WeightsMissingError, match=rf"tokenizer: neither tokenizer.json .* hf download {ERA3D}"):
+        load_era3d(folder, strict=False)
+
+
+@pytest.mark.parametrize("dropped", [["tokenizer.json"], ["vocab.json", "merges.txt"]])
+def test_words_in_either_form_give_the_same_prompts(folder: Path, dropped: list[str]) -> None:
+    expected = load_era3d(folder, strict=False).prompts
+    for name in dropped:
+        (folder / "tokenizer" / name).unlink()
+    assert torch.equal(load_era3d(folder, strict=False).prompts, expected)
+
+
+def test_clip_sees_what_pillow_scales(folder: Path) -> None:
+    """On noise, where roundings differ most: torchvision's bicubic is a level off, 0.015 here."""
+    encoder: Any = load_era3d(folder, strict=False).image_encoder
+    draw = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, 256, (64, 64, 3), generator=draw, dtype=torch.uint8)
+    seen: list[Tensor] = []
+    encoder.encoder.register_forward_pre_hook(lambda network, given: seen.append(given[0][0]))
+    encoder.embed(levels.permute(2, 0, 1)[None] / 255)
+    scaled = Image.fromarray(levels.numpy()).resize((16, 16), Image.Resampling.BICUBIC)
+    mean, std = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+    expected = torch.from_numpy((np.asarray(scaled) / 255 - mean) / std).permute(2, 0, 1).float()
+    torch.testing.assert_close(seen[0], expected, atol=1e-5, rtol=0)
+
+
 def test_damaged_json(folder: Path) -> None:
     path = folder / "scheduler" / "scheduler_config.json"
     path.write_text(path.read_text()[:-5])
@@ -360,6 +394,29 @@ def test_safetensors_are_fetched_and_older_files_where_there_are_none(
     finally:
         (pristine / "kept").rename(pristine / "vae")
     assert asked[2:] == [["vae/*.bin"]]
+
+
+class ReadTimeout(Exception):  # noqa: N818 (named as the libraries name theirs)
+    """Stands for the errors of what carries the hub's bytes: no OSErrors, and another library's by release."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReadTimeout("The read operation timed out"),
+        ReadTimeout(),
+        RuntimeError("xet: broken"),
+        OSError("disk full"),
+    ],
+)
+def test_a_dropped_connection_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    reason = str(error) or type(error).__name__
+    with pytest.raises(WeightsMissingError, match=rf"\({reason}\); run again to go on.*hf download {ERA3D}"):
+        find_checkpoint(ERA3D)
 
 
 def test_components_of_different_checkpoints(folder: Path, tmp_path: Path) -> None:

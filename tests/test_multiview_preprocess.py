@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -63,6 +65,31 @@ def test_whole_frames_are_padded() -> None:
     assert torch.equal(inside[10:50], moving_square().alpha[0, :, :, 0] > 0)
     assert not inside[:10].any()
     assert not inside[50:].any()
+
+
+def original_whole_frame(rgba: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    """The original's picture (size, size, 3) of a whole frame: pasted onto a square, then scaled."""
+    height, width = rgba.shape[:2]
+    side = max(height, width)
+    square = Image.new("RGBA", (side, side))
+    square.paste(Image.fromarray(rgba), ((side - width) // 2, (side - height) // 2))
+    scaled = np.asarray(square.resize((size, size)), np.float32) / 255
+    return scaled[..., :3] * scaled[..., 3:] + (1 - scaled[..., 3:])
+
+
+# Odd margins, and sides by which `size` divided and multiplied again is less than `size`.
+@pytest.mark.parametrize(("height", "width"), [(41, 60), (60, 41), (49, 49), (49, 32), (128, 128)])
+def test_whole_frames_of_any_side_are_the_original_s(height: int, width: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (1, height, width, 4), generator=draw, dtype=torch.uint8)
+    found = square_clip(as_clip(frames), SquareConfig(size=64, crop_size=-1))
+    expected = original_whole_frame(frames[0].numpy(), 64)
+    np.testing.assert_allclose(found.front[0].numpy(), expected, atol=1e-6)
+    crop = found.crops[0]
+    assert (crop.x, crop.y, crop.scaled_width, crop.scaled_height) == (0, 0, 64, 64)
+    # A frame's corner lies where the original pastes it.
+    scale, margin = 64 / max(height, width), (max(height, width) - torch.tensor([width, height])) // 2
+    torch.testing.assert_close(crop.to_square(torch.zeros(2)), margin * scale)
 
 
 def test_background_is_white_and_edges_are_not_dark() -> None:

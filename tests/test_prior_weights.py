@@ -63,8 +63,10 @@ def test_sampling_starts_at_the_mean_and_jumps() -> None:
     assert twenty[:2] == (999, 400)
     assert twenty[-1] > 0
     assert small_sampling(20, 400).guidance == 1
-    with pytest.raises(ConfigError, match="jump"):
-        small_sampling(20, 10)
+    assert small_sampling(2, 998).timesteps == (999, 998)
+    for jump in (10, 999):
+        with pytest.raises(ConfigError, match=rf"jump is {jump}; expected 20 \(the steps\) to 998"):
+            small_sampling(20, jump)
 
 
 def test_missing_weights_name_the_command(tmp_path: Path) -> None:
@@ -72,6 +74,12 @@ def test_missing_weights_name_the_command(tmp_path: Path) -> None:
         load_small_prior(tmp_path / "none.safetensors")
     with pytest.raises(WeightsMissingError, match="mvtf train-prior"):
         export(tmp_path / "none.safetensors", tmp_path / "out.safetensors")
+
+
+def test_a_missing_clip_is_named(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_clip, "WEIGHTS", tmp_path / "clip.safetensors")
+    with pytest.raises(WeightsMissingError, match=r"clip.safetensors: no small CLIP there; reinstall"):
+        load_small_prior(weights)
 
 
 def broken(weights: Path, folder: Path, **metadata: str) -> Path:
@@ -131,6 +139,14 @@ def test_prior_config_is_read_strictly(tmp_path: Path) -> None:
         ("[training]\nbatchs = 3", "Did you mean 'batch'"),
         ("[training]\nbatch = 0", "batch"),
         ("[unet]\nact_fn = 'relu'", "act_fn"),
+        ("[unet]\nnum_views = 4", r"prior.toml: unet config: num_views is 4, expected 6"),
+        ("[unet]\nin_channels = 96", "in_channels is 96, expected 102"),
+        ("[unet]\nout_channels = 4", "out_channels is 4, expected 48"),
+        ("[unet]\ncross_attention_dim = 1024", "cross_attention_dim is 1024, expected 128"),
+        (
+            "[unet]\nprojection_class_embeddings_input_dim = 256",
+            "projection_class_embeddings_input_dim is 256, expected 128",
+        ),
         ("batch", "TOML"),
     ):
         path.write_text(text)
@@ -138,6 +154,9 @@ def test_prior_config_is_read_strictly(tmp_path: Path) -> None:
             read_prior_config(path)
     with pytest.raises(ConfigError, match="TOML"):
         read_prior_config(tmp_path / "none.toml")
+    path.write_text("[unet]\nnum_views = 6\nin_channels = 102")  # as they are anyway
+    assert read_prior_config(path)[0]["in_channels"] == 102
+    read_prior_config(small_clip.WEIGHTS.with_name("prior.toml"))  # of the shipped weights
 
 
 @pytest.mark.parametrize(

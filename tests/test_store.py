@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,21 @@ def test_every_dependency_changes_the_key(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "package_versions", lambda names: {"torch": "0"})
     others.add(store.key("views", settings))
     assert len(others | {key}) == 7
+
+
+def test_a_key_depends_on_what_prepares_pictures_and_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers changed its scaling of CLIP's input between releases."""
+    asked: list[str] = []
+
+    def versions(names: Sequence[str]) -> dict[str, str]:
+        asked.extend(names)
+        return {}
+
+    monkeypatch.setattr(module, "package_versions", versions)
+    StageStore(tmp_path).key("views", {})
+    assert {"diffusers", "torch", "transformers"} <= set(asked)
 
 
 def test_the_code_digest_is_of_the_method_and_of_nothing_else(tmp_path: Path) -> None:

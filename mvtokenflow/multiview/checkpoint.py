@@ -100,14 +100,7 @@ def find_checkpoint(source: str, revision: str | None = None) -> Path:
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         raise WeightsMissingError(f"{source}: no such folder; get the weights with: {_command(ERA3D)}")
-    try:
-        return _fetched(source, revision)
-    except (OSError, ValueError) as error:  # the hub's own errors are OSErrors
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise WeightsMissingError(
-            f"{source}: not on this machine, and the hub cannot be reached or has no such weights ({reason}); "
-            f"where it can be reached, run: {_command(source)}, and give that folder"
-        ) from error
+    return _fetched(source, revision)
 
 
 def _fetched(name: str, revision: str | None) -> Path:
@@ -115,7 +108,15 @@ def _fetched(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     def fetch(patterns: list[str]) -> Path:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        except Exception as error:  # the hub's, the system's, and those of whatever carries its bytes
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise WeightsMissingError(
+                f"{name}: not whole on this machine, and the hub cannot be reached, broke off or has no such "
+                f"weights ({reason}); run again to go on, or where it can be reached, run: {_command(name)}, "
+                "and give that folder"
+            ) from error
 
     folder = fetch(["*.json", "*.txt", "*.safetensors"])
     older = [component for component in _WITH_WEIGHTS if not list((folder / component).glob("*.safetensors"))]
@@ -162,17 +163,20 @@ def load_era3d(
     _check_files(folder, with_text=prompts is None)
     lines = config_differences(folder) if strict else []
     if lines:
-        raise ConfigError(f"{folder}: not Era3D's settings: {'; '.join(lines)}")
+        raise ConfigError(
+            f"{folder}: not Era3D's settings: {'; '.join(lines)}; get the released checkpoint with: "
+            f"{_command(ERA3D)}, or read another network's folder with load_era3d(folder, strict=False)"
+        )
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
         StableUnCLIPImageNormalizer,
     )
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+    from transformers import CLIPVisionModelWithProjection
 
     vae = _pretrained(AutoencoderKL, folder / "vae", dtype, device)
     unet = _unet(folder / "unet", dtype, device)
     encoder = UnclipEncoder(
-        CLIPImageProcessor.from_pretrained(str(folder / "feature_extractor")),
+        _extractor(folder / "feature_extractor"),
         _pretrained(CLIPVisionModelWithProjection, folder / "image_encoder", dtype, device),
         _pretrained(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype, device),
         _scheduler(DDPMScheduler, folder / "image_noising_scheduler"),
@@ -244,6 +248,18 @@ def _check_files(folder: Path, *, with_text: bool) -> None:
     for component in _WITH_WEIGHTS:
         if component in components:
             _check_whole(_weights(folder / component))
+    if with_text:
+        _check_words(folder / "tokenizer")
+
+
+def _check_words(folder: Path) -> None:
+    """A tokenizer without its words is refused: transformers makes one that knows none, and says nothing."""
+    there = [(folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "merges.txt")]
+    if not (there[0] or all(there[1:])):
+        raise WeightsMissingError(
+            f"{folder}: neither tokenizer.json nor both vocab.json and merges.txt; get the whole checkpoint "
+            f"with: {_command(ERA3D)}"
+        )
 
 
 def _weights(folder: Path) -> Path:
@@ -329,6 +345,15 @@ def _check_keys(path: Path, missing: set[str], unexpected: set[str]) -> None:
                 f"{path}: {len(names)} tensors {what}, such as {shown}; these are weights of another network, "
                 "or the download is incomplete"
             )
+
+
+def _extractor(folder: Path) -> Any:
+    """CLIP's preparation of pictures by Pillow, as the original has it."""
+    import transformers
+
+    # Where there are both, the plain name is torchvision's, whose bicubic differs by a level here and there.
+    kind: Any = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    return kind.from_pretrained(str(folder))
 
 
 def _computed_prompts(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Tensor:

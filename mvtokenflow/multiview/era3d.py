@@ -69,7 +69,7 @@ class UnclipEncoder:
 
     def embed(self, front: Tensor) -> Tensor:
         """(F, D) CLIP embeddings of the input (F, 3, S, S) in [0, 1]."""
-        # On the host: not every release takes a GPU's tensors, and those that do round otherwise.
+        # On the host: `extractor` is Pillow's, as the original's is, and takes no GPU's tensors.
         seen = self.extractor(images=list(to_levels(front).cpu()), return_tensors="pt").pixel_values
         weight = self.normalizer.mean
         return torch.cat([self.encoder(one[None]).image_embeds for one in seen.to(weight.device, weight.dtype)])

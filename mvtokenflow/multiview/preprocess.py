@@ -126,9 +126,7 @@ def square_clip(clip: Clip, config: SquareConfig) -> SquareClip:
 def _crops(frames: Pixels, name: str, config: SquareConfig) -> Sequence[Crop]:
     count, height, width = frames.shape[:3]
     if config.crop_size == -1:
-        side = max(height, width)
-        whole = ((width - side) // 2, (height - side) // 2, side, side)
-        return [_fitted(whole, config.size, config.size)] * count
+        return [_whole(height, width, config.size)] * count
     covered = np.asarray(frames[..., 3] > 0)
     if not config.per_frame:
         return [_fitted(_box(np.asarray(covered.any(axis=0)), name), config.crop_size, config.size)] * count
@@ -148,6 +146,22 @@ def _box(mask: NDArray[np.bool_], name: str) -> tuple[int, int, int, int]:
         raise DataError(f"{name}: alpha is 0 everywhere, no object to crop; mend the mask or leave it out")
     left, top = int(columns[0]), int(rows[0])
     return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
+
+
+def _whole(height: int, width: int, size: int) -> Crop:
+    """The crop that pads a frame to a square, an odd pixel to the right or below, and scales all of it."""
+    side = max(height, width)
+    return Crop(
+        left=-((side - width) // 2),
+        top=-((side - height) // 2),
+        width=side,
+        height=side,
+        x=0,
+        y=0,
+        scaled_width=size,
+        scaled_height=size,
+        size=size,
+    )
 
 
 def _fitted(box: tuple[int, int, int, int], longer: int, size: int) -> Crop:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
 from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.files import atomic_path, canonical_json, choose, sha256_file, write_bytes
+from mvtokenflow.files import atomic_path, canonical_json, choose, write_bytes
 from mvtokenflow.multiview import small_clip, training_state
 from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
 from mvtokenflow.multiview.pipeline import SamplingConfig
@@ -31,6 +31,13 @@ FORMAT = "mvtokenflow-small-prior-1"
 BACKGROUND = 0.5
 SIZE, PATCH = 64, 4
 JUMP = 400  # see `small_sampling`
+_GIVEN = (  # settings of a network that the codec, the small CLIP and the six cameras fix
+    "in_channels",
+    "out_channels",
+    "num_views",
+    "cross_attention_dim",
+    "projection_class_embeddings_input_dim",
+)
 _RADIUS = 3.0  # of the cameras, which are orthographic: without influence on pictures
 
 
@@ -66,7 +73,8 @@ def read_prior_config(path: Path | None) -> tuple[dict[str, Any], PriorTraining]
     """Network and training settings of a TOML file's tables [unet] and [training]; defaults where absent.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown table or setting, or an invalid value.
+        ConfigError: no such file, not TOML, an unknown table or setting, an invalid value, or one that does not
+            fit the codec, the small CLIP or the six views.
     """
     if path is None:
         return small_unet_config(), PriorTraining()
@@ -85,10 +93,21 @@ def read_prior_config(path: Path | None) -> tuple[dict[str, Any], PriorTraining]
     try:
         for name in training:
             choose("training setting", name, {field.name: None for field in fields(PriorTraining)})
-        UNetConfig.from_mapping(unet)
+        _check_given(UNetConfig.from_mapping(unet))
         return unet, PriorTraining(**training)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _check_given(config: UNetConfig) -> None:
+    given = UNetConfig.from_mapping(small_unet_config())
+    for name in _GIVEN:
+        found, expected = getattr(config, name), getattr(given, name)
+        if found != expected:
+            raise ConfigError(
+                f"unet config: {name} is {found}, expected {expected}: the small prior's patches, CLIP and six "
+                "views fix it; remove it"
+            )
 
 
 def six_cameras(size: int) -> Cameras:
@@ -102,8 +121,8 @@ def small_sampling(steps: int = 20, jump: int = JUMP) -> SamplingConfig:
     A short training gives a good mean (the prediction from pure noise) and poor samples; noise well below the
     last level keeps the mean's layout and lets the other steps add detail to it.
     """
-    if steps > 1 and not steps <= jump < NOISE_LEVELS:
-        raise ConfigError(f"jump is {jump}; expected {steps} (the steps) to {NOISE_LEVELS - 1}")
+    if steps > 1 and not steps <= jump < NOISE_LEVELS - 1:
+        raise ConfigError(f"jump is {jump}; expected {steps} (the steps) to {NOISE_LEVELS - 2}")
     later = [round(jump * (steps - 1 - k) / (steps - 1)) for k in range(steps - 1)]
     timesteps = (NOISE_LEVELS - 1, *later)
     return SamplingConfig(steps=steps, eta=0.0, guidance=1.0, timesteps=timesteps)
@@ -184,7 +203,7 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
     """The shipped prior, or one written by `save_small_prior`; float32, evaluation mode, frozen.
 
     Raises:
-        WeightsMissingError: no such file.
+        WeightsMissingError: no such file, or no small CLIP beside the shipped one.
         WeightsCorruptError: not a small prior, tensors missing, of wrong shape or not finite, or trained with
             another small CLIP than the shipped one.
     """
@@ -213,10 +232,10 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
         raise WeightsCorruptError(
             f"{file}: not a small prior ({error}); reinstall, or train it again"
         ) from error
-    if trained_with != sha256_file(small_clip.WEIGHTS):
+    encoder = small_clip.load_small_clip(device=device)
+    if trained_with != small_clip.WEIGHTS_SHA256:
         raise WeightsCorruptError(
             f"{file}: trained with the small CLIP {trained_with[:12]}…, not the one installed; reinstall"
         )
-    encoder = small_clip.load_small_clip(device=device)
     unet.to(device).eval().requires_grad_(False)
     return assemble(unet, codec.to(device), encoder, size)

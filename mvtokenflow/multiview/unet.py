@@ -79,8 +79,8 @@ _MID = ("UNetMidBlockMV2DCrossAttn", "UNetMidBlock2DCrossAttn")
 
 
 class MultiviewOutput(NamedTuple):
-    """`sample` (N, out_channels, h, w); `pose` (G, 2), elevation in radians and focal length in units of
-    24 mm over its 35 mm equivalent (0 is orthographic), or None for a network without regressors."""
+    """`sample` (N, out_channels, h, w); `pose` (G, 2), elevation in radians and 24 mm over the focal length of
+    a 32 mm wide sensor (0 is orthographic), or None for a network without regressors."""
 
     sample: Tensor
     pose: Tensor | None
