@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,12 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.errors import ProtocolError
+from mvtokenflow.eval import scoring
 from mvtokenflow.eval.aggregate import clip_lengths, kind_of
 from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.pictures import ClipPair
 from mvtokenflow.eval.preflight import Plan, pair_view, plan_folder, plan_run, refuse_if_strict
-from mvtokenflow.eval.protocols import PROTOCOLS, Clip, FvdC4d, FvdSet, MetricSpec, Protocol, Psnr, WarpError
-from mvtokenflow.eval.records import FeatureRow, Row
+from mvtokenflow.eval.protocols import (
+    PROTOCOLS,
+    Clip,
+    FvdC4d,
+    FvdSet,
+    MetricSpec,
+    Protocol,
+    Psnr,
+    Ssim,
+    WarpError,
+)
+from mvtokenflow.eval.records import FeatureRow, Row, row_log
 from mvtokenflow.eval.score import Settings, UnitScorer, units_of
 from mvtokenflow.files import digest_json
 
@@ -212,6 +224,24 @@ def test_what_a_network_computed_on_another_kind_of_device_is_another_record() -
     assert key("cuda", Psnr()) == key("cpu", Psnr()), "no network"
     # as every record so far has it
     assert key("cpu", lpips) == digest_json(["cat", "input", 0])
+
+
+def test_values_of_several_devices_name_them_all(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = layout(tmp_path / "gt", views=VIEWS) / "cat"
+    plan = plan_run(copied(reference, tmp_path / "pred", 2), "cat", reference, STRICT)
+    plan = replace(plan, findings=[])
+    folder, earlier = tmp_path / "run", None
+    for device, spec in (("fast", Psnr()), ("cpu", Ssim()), ("cpu", Ssim())):
+        rows = [r for r in measured({"a": plan}, spec)["a"] if isinstance(r, Row)]
+        row_log(folder).append(rows)
+        monkeypatch.setattr(scoring, "pedigree", lambda kind, weights, d=device: {"device": d, "weights": {}})
+        settings = Settings(protocol=STRICT, specs=(spec,))
+        keys = {row.key for row in rows}
+        earlier = scoring._summarise(folder, keys, settings, (), plan, earlier)
+    assert earlier is not None
+    assert earlier.pedigree["device"] == "cpu + fast"
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
