@@ -3,10 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.cameras import orbit
@@ -98,13 +100,11 @@ def test_times_that_do_not_fit_are_refused(tmp_path: Path, text: str) -> None:
         ("visible", np.full((FRAMES - 1, SIZE, SIZE), "yes"), "visible is <U3"),
     ],
 )
-def test_flow_of_another_kind_is_refused(
-    tmp_path: Path, name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]], message: str
-) -> None:
+def test_flow_of_another_kind_is_refused(tmp_path: Path, name: str, value: NDArray[Any], message: str) -> None:
     write_multiview(tmp_path / "mv", made())
     path = tmp_path / "mv" / "flow.npz"
     with np.load(path) as held:
-        arrays = dict(held)
+        arrays: dict[str, Any] = dict(held)
     np.savez(path, **arrays | {name: value})
     with pytest.raises(DataError, match=message) as raised:
         read_multiview(tmp_path / "mv")
