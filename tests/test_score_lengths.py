@@ -32,6 +32,7 @@ from mvtokenflow.eval.protocols import (
 )
 from mvtokenflow.eval.records import FeatureRow, Row, row_log
 from mvtokenflow.eval.score import Settings, UnitScorer, units_of
+from mvtokenflow.eval.summary import Summary
 from mvtokenflow.files import digest_json
 
 Layout = Callable[..., Path]
@@ -232,7 +233,8 @@ def test_values_of_several_devices_name_them_all(
     reference = layout(tmp_path / "gt", views=VIEWS) / "cat"
     plan = plan_run(copied(reference, tmp_path / "pred", 2), "cat", reference, STRICT)
     plan = replace(plan, findings=[])
-    folder, earlier = tmp_path / "run", None
+    folder = tmp_path / "run"
+    earlier: Summary | None = None
     for device, spec in (("fast", Psnr()), ("cpu", Ssim()), ("cpu", Ssim())):
         rows = [r for r in measured({"a": plan}, spec)["a"] if isinstance(r, Row)]
         row_log(folder).append(rows)
