@@ -74,7 +74,8 @@ def original_whole_frame(rgba: NDArray[np.uint8], size: int) -> NDArray[np.float
     square = Image.new("RGBA", (side, side))
     square.paste(Image.fromarray(rgba), ((side - width) // 2, (side - height) // 2))
     scaled = np.asarray(square.resize((size, size)), np.float32) / np.float32(255)
-    return scaled[..., :3] * scaled[..., 3:] + (np.float32(1) - scaled[..., 3:])
+    picture: NDArray[np.float32] = scaled[..., :3] * scaled[..., 3:] + (np.float32(1) - scaled[..., 3:])
+    return picture
 
 
 # Odd margins, and sides by which `size` divided and multiplied again is less than `size`.
