@@ -105,8 +105,8 @@ def main() -> None:
         return
     print(f"{len(scenes)} scenes: {', '.join(scenes)}")
     for row in (*PASSES, "truth"):
-        values = {m: np.mean([s[row][m] for s in scenes.values()]) for m in next(iter(scenes.values()))[row]}
-        print(f"{row:36}" + "  ".join(f"{m} {value:.2f}" for m, value in values.items()))
+        means = {m: np.mean([s[row][m] for s in scenes.values()]) for m in next(iter(scenes.values()))[row]}
+        print(f"{row:36}" + "  ".join(f"{m} {value:.2f}" for m, value in means.items()))
     for part, of in differences.items():
         for measure, values in of.items():
             interval = bootstrap_mean(values, SEED)
