@@ -139,10 +139,13 @@ def run(
             store=store,
             progress=progress,
         )
-        field = stages.coarse()
+        video = stages.views()
+        field = stages.coarse(video)
         if config.refinement:
-            field = stages.refined(field)
-        return Result(field=field, crop=stages.given.crop, costs=stages.costs(), front_iou=stages.front_iou())
+            field = stages.refined(video, field)
+        return Result(
+            field=field, crop=stages.given.crop, costs=stages.costs(), front_iou=stages.front_iou(video)
+        )
 
 
 def made_by(workdir: Path) -> str:
@@ -191,17 +194,15 @@ class _Stages:
 
         return self._generated("views", self.config.tokens(second_pass=False), flows, None)
 
-    def coarse(self) -> DynamicField:
-        """Stage 2."""
-        video = self.views()
+    def coarse(self, video: MultiviewVideo) -> DynamicField:
+        """Stage 2, from the views of stage 1."""
         with self._stage("coarse", lambda: self._fitted_from(video, None)):
             return reconstruct(
                 video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self.progress
             )
 
-    def refined(self, coarse: DynamicField) -> DynamicField:
-        """Stage 3: from new views, or without regeneration from those of stage 1."""
-        video = self.views()
+    def refined(self, video: MultiviewVideo, coarse: DynamicField) -> DynamicField:
+        """Stage 3: from new views, or without regeneration from those of stage 1, `video`."""
         tokens = self.config.tokens(second_pass=True)
         steps = self.config.sampling.steps
         # Without propagation the second pass, from the same noise, would draw the first one's views again.
@@ -222,9 +223,9 @@ class _Stages:
         """Of all stages done so far."""
         return read_costs(self.workdir / COSTS_FILE)
 
-    def front_iou(self) -> float:
+    def front_iou(self, video: MultiviewVideo) -> float:
         """See `Result`."""
-        made = self.views().alpha[:, FRONT].cpu() > SOLID
+        made = video.alpha[:, FRONT].cpu() > SOLID
         given = self.given.alpha > SOLID
         both, either = ((made & given).sum((1, 2, 3)), (made | given).sum((1, 2, 3)))
         return float((both / either.clamp_min(1)).min())

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,9 +75,7 @@ def table(
     as_json: Json = False,
 ) -> None:
     """Ensure the runs of the table named by the command, then print it from their records."""
-    from mvtokenflow.files import choose
-
-    choose("table format", form, dict.fromkeys(FORMS))  # before the work, not after it
+    show = _Show(form, as_json, intervals=intervals, quoted=quoted, allow_mixed=allow_mixed, site=site)
     name = str(context.info_name)
     request = request_of(
         name,
@@ -93,13 +91,6 @@ def table(
         imports=imports,
         full=full,
         shard=shard,
-    )
-    show = _Show(
-        form="as_json" if as_json else form,
-        intervals=intervals,
-        quoted=quoted,
-        allow_mixed=allow_mixed,
-        site=site,
     )
     _run(name, request, show, fetch)
 
@@ -140,9 +131,7 @@ def ablate(
 
     Example: mvtf-eval ablate --drop enlarged-attention,flow,normal --drop flow+normal
     """
-    from mvtokenflow.files import choose
-
-    choose("table format", form, dict.fromkeys(FORMS))
+    show = _Show(form, as_json, intervals=intervals, quoted=quoted, allow_mixed=allow_mixed, site=site)
     request = request_of(
         "table3",
         options(device, jobs, weights, force),
@@ -156,13 +145,6 @@ def ablate(
         preset=preset,
         full=full,
         shard=shard,
-    )
-    show = _Show(
-        form="as_json" if as_json else form,
-        intervals=intervals,
-        quoted=quoted,
-        allow_mixed=allow_mixed,
-        site=site,
     )
     _run("table3", request, show, fetch)
 
@@ -179,15 +161,27 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(("mvtokenflow", *(ablation(*row.split("+")).name for row in rows))))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Show:
-    """How a table is shown: `form` is one of `FORMS`, or "as_json" for the whole document."""
+    """How a table is shown: in one of `FORMS`, or as a whole document. Made before the work, so that a
+    wrong form is told then.
+
+    Raises:
+        ConfigError: no such form.
+    """
 
     form: str
+    as_json: bool
+    _: KW_ONLY
     intervals: bool
     quoted: bool
     allow_mixed: bool
     site: Path | None
+
+    def __post_init__(self) -> None:
+        from mvtokenflow.files import choose
+
+        choose("table format", self.form, dict.fromkeys(FORMS))
 
 
 def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
@@ -201,7 +195,7 @@ def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
     with progress() as report:
         failures = ensure(request, [spec], report)
     result = tabulate(request, spec, failures, allow_mixed=show.allow_mixed, quoted=show.quoted)
-    if show.form == "as_json":
+    if show.as_json:
         print_json(result.to_json())
     else:
         _print(result, show.form, show.intervals)

@@ -251,7 +251,7 @@ def _export(
     from mvtokenflow.splat.trainer import FIELD_FILE
 
     source = {"sha256": sha256_file(output / FIELD_FILE)}
-    shots = {f"azimuth_{azimuth:g}": export.fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
+    shots = {export.azimuth_name(azimuth): export.fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
     shots["turntable"] = export.turntable(max(frames, TURNTABLE_FRAMES))
     made: dict[str, Any] = {"views": []}
     for name, plan in shots.items():
@@ -277,12 +277,13 @@ def _compare(clip: "Clip", config: "MethodConfig", view: "ExportView", output: P
 
     from mvtokenflow.files import frame_files
     from mvtokenflow.multiview.preprocess import square_clip
+    from mvtokenflow.splat.export import azimuth_name
     from mvtokenflow.video import composite_white, read_rgba, to_uint8, write_video
 
     square = config.square
     crop = square.crop_size if square.crop_size == -1 else round(square.crop_size * view.size / square.size)
     given = square_clip(clip, replace(square, size=view.size, crop_size=crop)).front
-    front = frame_files(output / f"azimuth_{FIXED_VIEWS[0]:g}" / "frames")
+    front = frame_files(output / azimuth_name(FIXED_VIEWS[0]) / "frames")
     shown = np.stack([composite_white(read_rgba(frame)) for frame in front])
     write_video(path, np.concatenate([to_uint8(given.numpy(), clip.name), shown], axis=2), fps)
     return path
