@@ -18,7 +18,7 @@ own right. The functions `from_*` and `to_*` convert poses; intrinsics do not de
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -87,6 +87,17 @@ class Cameras:
         """(..., 3) camera positions in the world."""
         rotation, translation = self.world_to_camera[..., :3, :3], self.world_to_camera[..., :3, 3]
         return -(rotation.transpose(-1, -2) @ translation[..., None])[..., 0]
+
+    def pixel_size(self) -> Tensor:
+        """(...,) World units that a pixel spans, of a pinhole camera at the distance of the world's origin."""
+        focal = (self.intrinsics[..., 0, 0] + self.intrinsics[..., 1, 1]) / 2
+        return (1.0 if self.kind == "ortho" else self.world_to_camera[..., :3, 3].norm(dim=-1)) / focal
+
+    def enlarged(self, factor: int) -> "Cameras":
+        """The same cameras with `factor` x `factor` pixels in place of every one."""
+        intrinsics = self.intrinsics.clone()
+        intrinsics[..., :2, :] *= factor
+        return replace(self, intrinsics=intrinsics, width=self.width * factor, height=self.height * factor)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields of a batch (n,); `from_dict` gives equal cameras back."""

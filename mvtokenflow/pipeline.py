@@ -374,4 +374,5 @@ def _refuse_empty(video: MultiviewVideo, folder: Path) -> None:
 def _state_digest(field: DynamicField) -> str:
     """Hex sha256 of a field's parameters and settings."""
     state = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
-    return digest([("config", canonical_json(field.config.to_dict()).encode()), *state.items()])
+    described = canonical_json({"config": field.config.to_dict(), "pixel": field.pixel})
+    return digest([("config", described.encode()), *state.items()])

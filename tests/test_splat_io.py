@@ -1,5 +1,6 @@
 """Fields and .ply files: what is written is what is read, and bad files are named."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,18 @@ def stored_field(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
-NO_CONTROL = '{"version": "1", "config": {"background": [1, 1, 1], "control_points": 0}}'
+NO_CONTROL = '{"version": "2", "pixel": null, "config": {"background": [1, 1, 1], "control_points": 0}}'
+
+
+def test_files_that_do_not_state_their_pixel_are_told_it(tmp_path: Path) -> None:
+    """Version 1 of the format, which knew no training pixel."""
+    old = json.dumps({"version": "1", "config": made().config.to_dict()})
+    path = stored_field(tmp_path, metadata={"mvtokenflow-field": old})
+    with pytest.raises(DataError, match="--fit-size 64"):
+        load_field(path)
+    field = load_field(path, pixel=2 / 64)
+    assert field.pixel == 2 / 64
+    assert torch.equal(field.gaussians.means, made().gaussians.means)
 
 
 def test_equal_fields_are_equal_files(tmp_path: Path) -> None:
@@ -154,7 +166,7 @@ def test_equal_fields_are_equal_files(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"metadata": {"format": "something"}}, "not a field of this project"),
-        ({"metadata": {"mvtokenflow-field": '{"version": "2"}'}}, "version 2"),
+        ({"metadata": {"mvtokenflow-field": '{"version": "3"}'}}, "version 3"),
         ({"metadata": {"mvtokenflow-field": "{"}}, "damaged"),
         ({"metadata": {"mvtokenflow-field": NO_CONTROL}}, "control_points is 0"),
         ({"gaussians__means": None}, "gaussians.means"),

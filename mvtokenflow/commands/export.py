@@ -14,19 +14,42 @@ if TYPE_CHECKING:
 FieldFile = Annotated[
     Path, typer.Argument(metavar="FIELD", help="A field.safetensors of a run.", show_default=False)
 ]
+FitSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels of the pictures the field was fitted to; only for files that do not state it, "
+        "written before version 2 of the format.",
+        show_default=False,
+    ),
+]
 Size = Annotated[int, typer.Option(help="Width and height in pixels.")]
 Elevation = Annotated[float, typer.Option(help="Degrees above the horizon, within -90 and 90.")]
 Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the picture) or pinhole.")]
 Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white instead of RGBA.")]
 
 
-def open_field(path: Path, device: str) -> "tuple[DynamicField, dict[str, str]]":
-    """The field, and what identifies it in the record of an output folder."""
+def open_field(path: Path, device: str, fit_size: int | None) -> "tuple[DynamicField, dict[str, Any]]":
+    """The field, and what identifies it in the record of an output folder.
+
+    Args:
+        fit_size: of an old file, the side of the pictures it was fitted to, which spanned the world's -1 to 1.
+
+    Raises:
+        ConfigError: the file states another size.
+    """
+    from mvtokenflow.errors import ConfigError
     from mvtokenflow.files import sha256_file
     from mvtokenflow.splat.io import load_field
 
     check_device(device)
-    return load_field(path, device), {"sha256": sha256_file(path)}  # by content: a moved file is the same
+    pixel = None if fit_size is None else 2 / fit_size
+    field = load_field(path, device, pixel=pixel)
+    if pixel is not None and field.pixel != pixel:
+        stated = "none" if field.pixel is None else f"{2 / field.pixel:g}"
+        raise ConfigError(f"{path}: states its size of fit, {stated}; leave out --fit-size {fit_size}")
+    source: dict[str, Any] = {"sha256": sha256_file(path)}  # by content: a moved file is the same
+    return field, source if pixel is None else source | {"pixel": pixel}
 
 
 def export(
@@ -45,6 +68,7 @@ def export(
     size: Size = 512,
     elevation: Elevation = 0.0,
     camera: Camera = "ortho",
+    fit_size: FitSize = None,
     opaque: Opaque = False,
     device: Device = "cpu",
     as_json: Json = False,
@@ -68,7 +92,7 @@ def export(
         room.check_video(view, fps)
     elif not ply:
         raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
-    field, source = open_field(field_file, device)
+    field, source = open_field(field_file, device, fit_size)
     made: list[dict[str, Any]] = []
     with working_in(output), progress() as report:
         for name, plan in shots.items():

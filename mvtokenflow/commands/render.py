@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mvtokenflow.commands.export import Camera, Elevation, FieldFile, Opaque, Size, open_field
+from mvtokenflow.commands.export import Camera, Elevation, FieldFile, FitSize, Opaque, Size, open_field
 from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def render(
     size: Size = 512,
     elevation: Elevation = 0.0,
     camera: Camera = "ortho",
+    fit_size: FitSize = None,
     opaque: Opaque = False,
     device: Device = "cpu",
     as_json: Json = False,
@@ -48,7 +49,7 @@ def render(
     single = output.suffix.lower() == ".png"
     if single and len(angles) * len(moments) > 1:
         raise ConfigError(f"{output}: {len(angles) * len(moments)} pictures do not fit into one; give a folder")
-    field, source = open_field(field_file, device)
+    field, source = open_field(field_file, device, fit_size)
     paths: list[Path] = []
     if single:
         _keep_or_write(output, room.picture(field, plan[angles[0]][0], view, opaque=opaque))

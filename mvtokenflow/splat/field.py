@@ -16,7 +16,7 @@ from mvtokenflow.cameras import Cameras
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.splat import control
 from mvtokenflow.splat.deform import DeformNetwork
-from mvtokenflow.splat.gaussians import INITIAL_OPACITY, GaussianModel, Gaussians
+from mvtokenflow.splat.gaussians import INITIAL_OPACITY, LOW_PASS, GaussianModel, Gaussians, check_pixel
 from mvtokenflow.splat.normals import normals_from_depth
 from mvtokenflow.splat.project_sh import MAX_DEGREE
 from mvtokenflow.splat.rasterize import Backend, rasterize
@@ -25,6 +25,8 @@ NEAR_PLANE = 0.01
 _SKIP_AFTER = 4  # of a field's network, whatever its depth: stored fields are so
 _ALPHA_FLOOR = 1e-10
 _SOLID = 0.5  # alpha from which a pixel counts as the object
+_MOST_SAMPLES = 16  # per pixel and side, where a picture has fewer pixels than the fit had
+_MOST_PIXELS = 4096  # of a side of a picture drawn larger to be averaged
 _RELIABLE_OPACITY = 0.05  # control points are put on Gaussians at least this opaque: floaters lie far out
 
 
@@ -98,7 +100,8 @@ class Render:
         rgb: (C, H, W, 3) on the background, not clamped. alpha: (C, H, W, 1) in [0, 1].
         depth: (C, H, W, 1) expected camera z in world units, 0 where nothing is.
         cameras: what it was seen by.
-        meta: as of `rasterize`; after a backward pass `meta["means2d"].grad` drives densification.
+        meta: as of `rasterize`; after a backward pass `meta["means2d"].grad` drives densification. Where the
+            pictures were drawn larger and averaged, it is that of the larger ones.
         flow: (C, H, W, 2) pixels to the other time on this grid, divided by alpha; None if not asked for.
         depth_then: (C, H, W, 1) camera z at the other time of what is seen now; None likewise.
     """
@@ -132,6 +135,9 @@ def render_gaussians(
 ) -> Render:
     """Colour, alpha, expected depth and, where asked for, flow, all in one pass of the rasterizer.
 
+    Gaussians that know their training pixel are drawn under its low-pass, whatever the size of the picture.
+    Where a pixel of the picture is larger than it, the picture is drawn at the fit's scale and averaged.
+
     Args:
         gaussians: activated, of any time.
         cameras: C of them, batch (C,).
@@ -143,9 +149,11 @@ def render_gaussians(
     Raises:
         DataError: `flow_to` does not fit.
     """
-    means = gaussians.means
-    viewmats, intrinsics = cameras.world_to_camera.to(means), cameras.intrinsics.to(means)
-    colors = gaussians.colors_seen(cameras)
+    samples, low_pass = _sampling(gaussians.pixel, cameras)
+    pictures = cameras if samples == 1 else cameras.enlarged(samples)
+    gaussians, means = gaussians.low_passed(), gaussians.means
+    viewmats, intrinsics = pictures.world_to_camera.to(means), pictures.intrinsics.to(means)
+    colors = gaussians.colors_seen(pictures)
     backgrounds = torch.as_tensor(background, dtype=means.dtype, device=means.device)
     backgrounds = backgrounds.expand(len(cameras), 3)
     if flow_to is not None:
@@ -153,6 +161,7 @@ def render_gaussians(
             raise DataError(f"flow_to has the shape {tuple(flow_to.shape)}; expected {tuple(means.shape)}")
         here, _ = _pixels(means, viewmats, intrinsics, cameras.kind)
         there, then = _pixels(flow_to, viewmats, intrinsics, cameras.kind)
+        here, there = here / samples, there / samples
         colors = torch.cat([colors.expand(*then.shape, 3), there - here, then[..., None]], dim=-1)
         backgrounds = nn.functional.pad(backgrounds, (0, 3))
     render, alpha, meta = rasterize(
@@ -163,14 +172,17 @@ def render_gaussians(
         colors,
         viewmats,
         intrinsics,
-        cameras.width,
-        cameras.height,
+        pictures.width,
+        pictures.height,
         camera_model=cameras.kind,
         render_mode="RGB+ED",
         backgrounds=backgrounds,
         near_plane=NEAR_PLANE,
+        eps2d=low_pass,
         backend=backend,
     )
+    if samples > 1:
+        render, alpha = _averaged(render, alpha, samples)
     moved = render[..., 3:6] / alpha.clamp_min(_ALPHA_FLOOR) if flow_to is not None else None
     return Render(
         rgb=render[..., :3],
@@ -181,6 +193,29 @@ def render_gaussians(
         flow=None if moved is None else moved[..., :2],
         depth_then=None if moved is None else moved[..., 2:],
     )
+
+
+def _sampling(pixel: float | None, cameras: Cameras) -> tuple[int, float]:
+    """How many samples a side of a pixel takes, and the low-pass in squared pixels that is still to be added.
+
+    Args:
+        pixel: the training pixel of the Gaussians.
+    """
+    if pixel is None:
+        return 1, LOW_PASS
+    ratio = float(cameras.pixel_size().max()) / pixel
+    wanted = max(1, math.ceil(ratio - 1e-3))
+    samples = min(wanted, _MOST_SAMPLES, max(1, _MOST_PIXELS // max(cameras.width, cameras.height)))
+    # Samples wider than the training pixel would miss thin Gaussians.
+    return samples, 0.0 if samples == wanted else LOW_PASS
+
+
+def _averaged(render: Tensor, alpha: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Means over blocks of samples; the expected depth, the last channel, is weighted by alpha."""
+    sums = torch.cat([render[..., :-1], render[..., -1:] * alpha, alpha], dim=-1).movedim(-1, 1)
+    means = nn.functional.avg_pool2d(sums, samples).movedim(1, -1)
+    alpha = means[..., -1:]
+    return torch.cat([means[..., :-2], means[..., -2:-1] / alpha.clamp_min(_ALPHA_FLOOR)], dim=-1), alpha
 
 
 def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
@@ -229,12 +264,26 @@ class DynamicField(nn.Module):
     """Gaussians that move: `at(t)` gives them, `render` and `flow` show them.
 
     Times are in [0, 1]. Without control points every time is the same.
+
+    Attributes:
+        pixel: side of the training pixel in world units, which fixes the low-pass of all its pictures (see
+            `Gaussians`); None of a field that was not fitted to pictures, shown as plain 3DGS.
+
+    Raises:
+        ConfigError: Gaussians of another form than the config says.
+        DataError: `pixel` is not a positive length.
     """
 
     def __init__(
-        self, config: FieldConfig, gaussians: GaussianModel, control_points: control.ControlPoints | None = None
+        self,
+        config: FieldConfig,
+        gaussians: GaussianModel,
+        control_points: control.ControlPoints | None = None,
+        *,
+        pixel: float | None = None,
     ) -> None:
         super().__init__()
+        check_pixel(pixel)
         if gaussians.sh_degree != config.sh_degree or gaussians.hyper.shape[1] != config.hyper_dim:
             raise ConfigError(
                 f"the Gaussians have sh_degree {gaussians.sh_degree} and {gaussians.hyper.shape[1]} hyper "
@@ -243,16 +292,23 @@ class DynamicField(nn.Module):
         self.config = config
         self.gaussians = gaussians
         self.control = control_points
+        self.pixel = pixel
 
     @classmethod
     def from_points(
-        cls, config: FieldConfig, points: Tensor, colors: Tensor, opacity: float = INITIAL_OPACITY
+        cls,
+        config: FieldConfig,
+        points: Tensor,
+        colors: Tensor,
+        opacity: float = INITIAL_OPACITY,
+        *,
+        pixel: float | None = None,
     ) -> "DynamicField":
         """A static field on points (N, 3) with colours (N, 3) in [0, 1]; by default as faint as 3DGS starts."""
         model = GaussianModel.from_points(
             points, colors, sh_degree=config.sh_degree, hyper_dim=config.hyper_dim, opacity=opacity
         )
-        return cls(config, model)
+        return cls(config, model, pixel=pixel)
 
     @property
     def is_dynamic(self) -> bool:
@@ -289,7 +345,7 @@ class DynamicField(nn.Module):
             positions, network.to(means), hyper_dim=config.hyper_dim, neighbours=config.neighbours
         )
         model = GaussianModel(**{name: value.detach() for name, value in self.gaussians.named().items()})
-        return DynamicField(config, model, points)
+        return DynamicField(config, model, points, pixel=self.pixel)
 
     def at(self, t: float) -> Gaussians:
         """The Gaussians at time t in [0, 1]."""
@@ -301,7 +357,7 @@ class DynamicField(nn.Module):
 
     def moments(self, times: Sequence[float] | Tensor) -> Moments:
         """`at_many` and `control_positions` from one pass of the network, the costliest part but rendering."""
-        still = self.gaussians.activated()
+        still = replace(self.gaussians.activated(), pixel=self.pixel)
         if self.control is None:
             return Moments([still] * len(times), None)
         motion = self.control.motion(times)

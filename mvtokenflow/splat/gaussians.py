@@ -24,6 +24,7 @@ PARAMETERS = (
     "hyper",
 )
 INITIAL_OPACITY = 0.1
+LOW_PASS = 0.3  # variance, in squared pixels, of the filter that 3DGS puts over every projected Gaussian
 HYPER_OFFSET = 1e-2  # Gaussians start at minus, control points at plus this in every hyper coordinate
 _SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
 
@@ -39,6 +40,9 @@ class Gaussians:
         opacities: (N,) in [0, 1].
         colors: (N, 3), or with `sh_degree` spherical-harmonic coefficients (N, (sh_degree + 1)², 3).
         sh_degree: None for plain colours, else 0 to 3.
+        pixel: side, in world units, of the pixels that they were fitted to. Pictures of any size then show them
+            under the low-pass of that pixel (`low_passed`), which shaped them. None is plain 3DGS: the low-pass
+            is that of the picture's own pixel, and they get thinner or thicker with the size of the picture.
     """
 
     means: Tensor
@@ -47,8 +51,10 @@ class Gaussians:
     opacities: Tensor
     colors: Tensor
     sh_degree: int | None = None
+    pixel: float | None = None
 
     def __post_init__(self) -> None:
+        check_pixel(self.pixel)
         count = self.means.shape[0]
         bands = () if self.sh_degree is None else ((self.sh_degree + 1) ** 2,)
         expected = {
@@ -62,6 +68,17 @@ class Gaussians:
 
     def __len__(self) -> int:
         return int(self.means.shape[0])
+
+    def low_passed(self) -> "Gaussians":
+        """The same with the low-pass of the training pixel in their scales: sqrt(scale² + 0.3 pixel²).
+
+        Seen by orthographic cameras without another low-pass they are what the fit saw (3DGS's filter, fixed in
+        the world; compare the 3-D filter of Mip-Splatting, Yu et al. 2024). `pixel` is then None.
+        """
+        if self.pixel is None:
+            return self
+        scales = (self.scales.square() + LOW_PASS * self.pixel**2).sqrt()
+        return replace(self, scales=scales, pixel=None)
 
     def truncated(self, sh_degree: int) -> "Gaussians":
         """The same with bands above `sh_degree` left out; plain colours stay as they are."""
@@ -330,6 +347,16 @@ def _gap_squared(points: Tensor) -> Tensor:
     on_host = points.double().cpu().numpy()  # once per start, not in a hot path
     distances, _ = cKDTree(on_host).query(on_host, k=found + 1)
     return torch.from_numpy((distances[:, 1:] ** 2).mean(1)).to(points)
+
+
+def check_pixel(pixel: float | None) -> None:
+    """Refuse a training pixel that has no size.
+
+    Raises:
+        DataError: it is not positive and finite.
+    """
+    if pixel is not None and not 0 < pixel < math.inf:
+        raise DataError(f"the training pixel spans {pixel} world units; expected a positive length")
 
 
 def _check_shapes(values: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

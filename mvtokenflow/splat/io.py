@@ -19,7 +19,7 @@ from mvtokenflow.splat.gaussians import PARAMETERS, SH_C0, GaussianModel, Gaussi
 from mvtokenflow.splat.project_sh import MAX_DEGREE
 
 FORMAT = "mvtokenflow-field"
-VERSION = "1"
+VERSION = "2"  # version 1 did not state the training pixel
 _GEOMETRY = ("x", "y", "z", "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)))
 _DC = tuple(f"f_dc_{channel}" for channel in range(3))
 _NORMALS = ("nx", "ny", "nz")  # always 0: some viewers expect the columns
@@ -36,16 +36,22 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in field.state_dict().items()}
     # One entry only: safetensors writes several in random order, and equal fields must be equal files.
-    metadata = {FORMAT: json.dumps({"version": VERSION, "config": field.config.to_dict()})}
+    facts = {"version": VERSION, "config": field.config.to_dict(), "pixel": field.pixel}
+    metadata = {FORMAT: json.dumps(facts)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata)
 
 
-def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
+def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float | None = None) -> DynamicField:
     """The field of a file written by `save_field`, in float32.
 
+    Args:
+        pixel: side of the training pixel in world units, for files of version 1, which do not state it: 2 / 64
+            of a field fitted to pictures of 64 pixels whose cameras span [-1, 1]. Other files state their own.
+
     Raises:
-        DataError: no such file, not a field, a newer version, tensors missing, of wrong shape or not finite.
+        DataError: no such file, not a field, a newer version, tensors missing, of wrong shape or not finite; a
+            file of version 1 without `pixel`.
     """
     metadata, tensors = _read_tensors(path)
     if FORMAT not in metadata:
@@ -54,9 +60,15 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
         facts = json.loads(metadata[FORMAT])
     except ValueError as error:
         raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
-    if facts.get("version") != VERSION:
+    if facts.get("version") not in ("1", VERSION):
         raise DataError(
-            f"{path}: has version {facts.get('version')}, this program reads {VERSION}; upgrade the program"
+            f"{path}: has version {facts.get('version')}, this program reads 1 to {VERSION}; "
+            "upgrade the program"
+        )
+    if facts["version"] == "1" and pixel is None:
+        raise DataError(
+            f"{path}: written before fields stated the size of the pictures that they were fitted to, without "
+            "which they look too thin or too thick; say it (--fit-size 64 for the preset mini, 512 for paper)"
         )
     tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}
     for name, value in tensors.items():
@@ -66,7 +78,8 @@ def load_field(path: Path, device: torch.device | str = "cpu") -> DynamicField:
         settings = facts["config"]
         config = FieldConfig(**settings | {"background": tuple(settings["background"])})
         model = GaussianModel(**{name: tensors.pop(f"gaussians.{name}") for name in PARAMETERS})
-        field = DynamicField(config, model, _control_points(config, tensors))
+        own = pixel if facts["version"] == "1" else facts["pixel"]
+        field = DynamicField(config, model, _control_points(config, tensors), pixel=own)
     except (KeyError, TypeError, ValueError, ConfigError, DataError, RuntimeError) as error:
         raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
     return field.to(device)
@@ -76,11 +89,14 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     """Write Gaussians as 3DGS viewers read them: values before activation, atomically.
 
     Columns x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3, float32 little endian: logit
-    opacity, logarithm of scale, wxyz quaternion; f_rest runs over bands within a colour channel.
+    opacity, logarithm of scale, wxyz quaternion; f_rest runs over bands within a colour channel. The low-pass
+    of the training pixel is part of the scales, so that viewers which add that of their own pixel, as all of
+    3DGS do, show the object right at several times the size of the fit, and a little too thick at its own.
 
     Raises:
         DataError: a value is not finite; no file is written.
     """
+    gaussians = gaussians.low_passed()
     host = {
         "means": gaussians.means,
         "opacity": gaussians.opacities.logit(torch.finfo(torch.float32).eps),

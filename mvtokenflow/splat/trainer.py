@@ -97,9 +97,15 @@ def refine(
     if not field.is_dynamic:
         raise ConfigError("refinement needs a dynamic field; run the coarse stage first")
     start = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
+    start["pixel"] = repr(field.pixel).encode()
     seed = _claim(video, config, workdir, generator, "refine", digest(start.items()))
     run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
     return _stage(run, "refine", field)
+
+
+def training_pixel(video: MultiviewVideo) -> float:
+    """Side in world units of the pixels that a field of `video` is fitted to, the largest of its cameras'."""
+    return float(video.cameras.pixel_size().max())
 
 
 def _claim(
@@ -123,7 +129,7 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
     checkpoint = folder / CHECKPOINT_FILE
     if (folder / FIELD_FILE).exists():
         checkpoint.unlink(missing_ok=True)  # a kill may have come between the two writes
-        return load_field(folder / FIELD_FILE).to(device)
+        return load_field(folder / FIELD_FILE, pixel=training_pixel(run.video)).to(device)
     generator = torch.Generator().manual_seed(run.seed + STAGES.index(stage))
     targets = Targets.of(run.video)
     training = Training(_start(run, stage, previous, generator), targets, run.config, stage, generator)
@@ -162,8 +168,11 @@ def _start(run: _Run, stage: Stage, previous: DynamicField | None, generator: to
             config.extent,
             rgb=video.rgb[frame],
         )
-        return DynamicField.from_points(config.field, points, colors, config.opacity)
+        pixel = training_pixel(video)
+        return DynamicField.from_points(config.field, points, colors, config.opacity, pixel=pixel)
     assert previous is not None
     if stage == "coarse":
         return previous.with_control_points(generator=generator)
-    return copy.deepcopy(previous)
+    field = copy.deepcopy(previous)
+    field.pixel = field.pixel or training_pixel(video)
+    return field
