@@ -1,12 +1,13 @@
 """A method that is broken on purpose turns the gate red.
 
-The faults are those that leave pictures plausible: a weight the wrong way round, signs of normals and flow.
+The faults are those that leave pictures plausible: a weight the wrong way round, signs of normals and flow, the
+low-pass of another picture size.
 """
 
 import importlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from mvtokenflow.eval import regression
 from mvtokenflow.eval.gate_documents import load_document
 from mvtokenflow.eval.scoring import Options
 from mvtokenflow.multiview import token_warp
-from mvtokenflow.splat import losses
+from mvtokenflow.splat import field, losses
+from mvtokenflow.splat.gaussians import LOW_PASS, Gaussians
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 SCENE = "bird-01"
@@ -58,6 +60,15 @@ def _flipped(right: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return broken
 
 
+def _of_the_picture(right: Callable[..., Any]) -> Callable[..., Any]:
+    """Of `field._low_passed`: 3DGS's filter over the picture's own pixel, whatever size the fit had."""
+
+    def broken(gaussians: Gaussians, *more: Any) -> tuple[Gaussians, int, float]:
+        return replace(gaussians, pixel=None), 1, LOW_PASS
+
+    return broken
+
+
 FAULTS = {
     "the farther keyframe weighs more": Fault(
         row="METHOD",
@@ -79,6 +90,13 @@ FAULTS = {
         function="flow_loss",
         broken=_flipped,
         tells=frozenset({("table1", "psnr"), ("table3", "psnr"), ("table1", "motion")}),
+    ),
+    "the low-pass is the picture's": Fault(
+        row="VIEWS",
+        module=field,
+        function="_low_passed",
+        broken=_of_the_picture,
+        tells=frozenset({("table1", "psnr"), ("table3", "psnr"), ("table1", "ssim")}),
     ),
 }
 

@@ -149,9 +149,8 @@ def render_gaussians(
     Raises:
         DataError: `flow_to` does not fit.
     """
-    samples, low_pass = _sampling(gaussians.pixel, cameras)
-    pictures = cameras if samples == 1 else cameras.enlarged(samples)
-    gaussians, means = gaussians.low_passed(), gaussians.means
+    gaussians, samples, low_pass = _low_passed(gaussians, cameras)
+    pictures, means = cameras if samples == 1 else cameras.enlarged(samples), gaussians.means
     viewmats, intrinsics = pictures.world_to_camera.to(means), pictures.intrinsics.to(means)
     colors = gaussians.colors_seen(pictures)
     backgrounds = torch.as_tensor(background, dtype=means.dtype, device=means.device)
@@ -195,19 +194,20 @@ def render_gaussians(
     )
 
 
-def _sampling(pixel: float | None, cameras: Cameras) -> tuple[int, float]:
-    """How many samples a side of a pixel takes, and the low-pass in squared pixels that is still to be added.
+def _low_passed(gaussians: Gaussians, cameras: Cameras) -> tuple[Gaussians, int, float]:
+    """The Gaussians as cameras should draw them.
 
-    Args:
-        pixel: the training pixel of the Gaussians.
+    Returns:
+        The Gaussians with the low-pass of their training pixel, how many samples a side of a pixel takes, and
+        the variance, in squared samples, of the low-pass that the rasterizer adds.
     """
-    if pixel is None:
-        return 1, LOW_PASS
-    ratio = float(cameras.pixel_size().max()) / pixel
+    if gaussians.pixel is None:
+        return gaussians, 1, LOW_PASS
+    ratio = float(cameras.pixel_size().max()) / gaussians.pixel
     wanted = max(1, math.ceil(ratio - 1e-3))
     samples = min(wanted, _MOST_SAMPLES, max(1, _MOST_PIXELS // max(cameras.width, cameras.height)))
     # Samples wider than the training pixel would miss thin Gaussians.
-    return samples, 0.0 if samples == wanted else LOW_PASS
+    return gaussians.low_passed(), samples, 0.0 if samples == wanted else LOW_PASS
 
 
 def _averaged(render: Tensor, alpha: Tensor, samples: int) -> tuple[Tensor, Tensor]:
