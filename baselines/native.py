@@ -30,6 +30,7 @@ from mvtokenflow.store import StageStore
 
 _RADIUS = 3.0  # of cameras a dataset does not publish; orthographic, so that it does not matter
 _FRAMING = "whole frames of the prior's own front camera, else cropped"
+_LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before are other rows
 _SOLID = 0.5  # alpha from which a pixel's flow is the object's
 
 
@@ -83,7 +84,12 @@ class Native:
                 views = prior_name(settings)
             except WeightsMissingError:  # `render` says so; the other rows of a table stand
                 views = "missing"
-        return {"mvtokenflow": settings.to_dict(), "views": views, "framing": _FRAMING}
+        return {
+            "mvtokenflow": settings.to_dict(),
+            "views": views,
+            "framing": _FRAMING,
+            "low_pass": _LOW_PASS,
+        }
 
     def weights(self) -> Sequence[str]:
         return ()

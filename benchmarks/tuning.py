@@ -1,7 +1,7 @@
 """What settings of the method are worth, on toys that no table evaluates and the prior never saw.
 
     python benchmarks/tuning.py -o runs/tuning                            # the preset mini as it is
-    python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 reconstruction.points=8000,stride=4
+    python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 stride=4,token_flow.tau=0.5
     python benchmarks/tuning.py -o runs/tuning --true-views               # from faultless views
 
 Each word is a variant: settings as of `mvtf run --set`, joined by commas. The toys are the first of the split
