@@ -185,6 +185,25 @@ def test_field(kind: CameraKind) -> None:
     close_pictures(flow.detach().cpu() * solid, other.detach() * solid, pixels / 0.5)
 
 
+@pytest.mark.parametrize("kind", ["pinhole", "ortho"])
+@pytest.mark.parametrize("pixel", [0.02, 0.2])
+def test_low_pass_of_the_fit(kind: CameraKind, pixel: float) -> None:
+    """Pictures finer than the training pixel, and coarser ones, which are averages."""
+    seen, fields = cameras(kind), [moving_field(device) for device in ("cpu", DEVICE)]
+    renders = []
+    for field in fields:
+        plain = field.render(seen, 0.2).rgb.cpu()
+        field.pixel = pixel
+        renders.append(field.render(seen, 0.2, flow_to=0.9))
+        assert relative(renders[-1].rgb, plain) > 1e-3
+    wanted, found = renders
+    solid = wanted.alpha.detach() > 0.5
+    assert found.rgb.shape == (3, HEIGHT, WIDTH, 3)
+    close_pictures(found.rgb, wanted.rgb)
+    close_pictures(found.alpha, wanted.alpha)
+    close_pictures(found.depth.cpu() * solid, wanted.depth * solid, 3.0 / 0.5)
+
+
 def test_gradients_of_a_field() -> None:
     """Through skinning, the network, spherical harmonics, the rasterizer, and all losses at once."""
     seen = cameras("ortho")
