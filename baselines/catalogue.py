@@ -1,12 +1,14 @@
 """The methods by name; resolved on use, so that listing them imports nothing heavy."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from types import MappingProxyType
+from typing import get_args
 
-from mvtokenflow.baselines.method import Configurable, Method, Setup
+from mvtokenflow.baselines.method import Configurable, Method, Setup, Source
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
+from mvtokenflow.imports import attribute_at
+from mvtokenflow.names import brief, name_fault
 
 _KNOWN = "mvtokenflow.baselines.known_answer"
 _NATIVE = "mvtokenflow.baselines.native"
@@ -69,18 +71,32 @@ def _several_left_out(name: str) -> Method | None:
     return ablation(*name.removeprefix(_WITHOUT).split("+"))
 
 
+def is_catalogued(name: str) -> bool:
+    """Whether a name means a method of this package, so that data may name it."""
+    return ":" not in name and (name in METHODS or ("+" in name and name.startswith(_WITHOUT)))
+
+
 def _imported(name: str) -> Method:
     place = name if ":" in name else choose("method", name, METHODS)
-    module, _, attribute = place.partition(":")
-    try:
-        method: Method = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"method {name}: cannot import {place} ({error}); is its package installed?"
-        ) from error
+    method: Method = attribute_at(place, f"method {brief(name)}")
+    if name in METHODS:
+        return method
+    if isinstance(method, type):
+        raise ConfigError(f"method {name}: {place} is a class; name an object made of it")
     for needed in ("name", "source", "uses_truth", "config", "weights", "render"):
         if not hasattr(method, needed):
             raise ConfigError(
                 f"method {name}: {place} has no '{needed}'; see the Method protocol in baselines/"
             )
+    for needed in ("config", "weights", "render"):
+        if not callable(getattr(method, needed)):
+            raise ConfigError(
+                f"method {name}: '{needed}' of {place} is no function; see the Method protocol in baselines/"
+            )
+    if fault := name_fault(method.name):
+        raise ConfigError(f"method {name}: its name becomes a folder, but it {fault}; give {place} another one")
+    if method.source not in get_args(Source):
+        raise ConfigError(
+            f"method {name}: its source is {brief(repr(method.source))}; one of {', '.join(get_args(Source))}"
+        )
     return method

@@ -1,7 +1,6 @@
 """The datasets by name; resolved on use, so that listing them imports nothing heavy."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +9,8 @@ from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
+from mvtokenflow.imports import attribute_at
+from mvtokenflow.names import brief, name_fault
 
 DATASETS: Mapping[str, str] = MappingProxyType(
     {
@@ -33,26 +34,46 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
     """
     if name in DATASETS:
         return _load(name, DATASETS[name], root)
-    if "/" in name or Path(name).exists():
+    if "/" in name or _exists(name):
         if root is not None:
             raise ConfigError(f"dataset {name}: a path says where its files are; leave out the root {root}")
         return FolderDataset(Path(name))
     return _load(name, name if ":" in name else choose("dataset", name, DATASETS), root)
 
 
-def _load(name: str, place: str, root: Path | None) -> Dataset:
-    module, _, attribute = place.partition(":")
+def _exists(name: str) -> bool:
     try:
-        kind: Any = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"dataset {name}: cannot import {place} ({error}); is its package installed?"
-        ) from error
-    made: Any = kind() if root is None else kind(root)
+        return Path(name).exists()
+    except OSError:  # no file system takes such a name
+        return False
+
+
+def is_catalogued(name: str) -> bool:
+    """Whether a name means a dataset of this package, so that data may name it."""
+    return name in DATASETS
+
+
+def _load(name: str, place: str, root: Path | None) -> Dataset:
+    kind: Any = attribute_at(place, f"dataset {brief(name)}")
+    if not isinstance(kind, type):
+        raise ConfigError(f"dataset {name}: {place} is no class; name the class that offers the scenes")
+    arguments = () if root is None else (root,)
+    if name in DATASETS:
+        known: Dataset = kind(*arguments)
+        return known
+    try:
+        made: Any = kind(*arguments)
+    except TypeError as error:
+        how = "without arguments" if root is None else "with the folder of --root alone"
+        raise ConfigError(f"dataset {name}: {place} cannot be called {how} ({error})") from error
     for needed in ("name", "scene_names", "scene"):
         if not hasattr(made, needed):
             raise ConfigError(
                 f"dataset {name}: {place} has no '{needed}'; see the Dataset protocol in datasets/"
             )
+    if fault := name_fault(made.name):
+        raise ConfigError(
+            f"dataset {name}: its name becomes a folder, but it {fault}; give {place} another one"
+        )
     dataset: Dataset = made
     return dataset

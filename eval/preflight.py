@@ -89,7 +89,7 @@ def _is_view(entry: Path) -> bool:
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=["PNG"]) as picture:
             return picture.mode, picture.size
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: not a readable picture ({error}); write it again") from error

@@ -8,8 +8,10 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mvtokenflow.baselines import catalogue as methods
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.method import Costed, Method, Setup
+from mvtokenflow.datasets import catalogue as datasets
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import gate, gate_documents
@@ -22,6 +24,7 @@ from mvtokenflow.eval.table_specs import table_named
 from mvtokenflow.eval.tabulate import Failure, Request, ensure, tabulate
 from mvtokenflow.eval.words import scenes_named, seeds_named
 from mvtokenflow.files import digest_json, sha256_file
+from mvtokenflow.names import brief
 
 Report = Callable[[str, int, int], None]
 
@@ -62,11 +65,15 @@ class Recipe:
     preset: str = "mini"
 
     @classmethod
-    def of(cls, baseline: Mapping[str, Any], path: Path) -> "Recipe":
+    def of(cls, baseline: Mapping[str, Any], path: Path, trusted: bool = False) -> "Recipe":
         """The recipe stored in a baseline file.
 
+        Args:
+            trusted: the recipe may name code to import and files to read, which is what a command line may.
+
         Raises:
-            DataError: it holds none, or one that lacks something.
+            DataError: it holds none, one that lacks something, or one that names code or files and is not
+                `trusted`: a baseline is data and names what this package holds.
         """
         anew = "write it anew with `mvtf-eval regress --write`"
         recipe = baseline.get("recipe")
@@ -78,10 +85,25 @@ class Recipe:
         known = {field.name for field in fields(cls)}
         for key, value in recipe.items():
             if key not in known:
-                raise DataError(f"{path}: the recipe holds '{key}', which this version does not know; {anew}")
+                raise DataError(
+                    f"{path}: the recipe holds '{brief(key)}', which this version does not know; {anew}"
+                )
             if not isinstance(value, str):
-                raise DataError(f"{path}: '{key}' of the recipe must be text, got {value!r}; {anew}")
-        return cls(**recipe)
+                raise DataError(f"{path}: '{key}' of the recipe must be text, got {brief(repr(value))}; {anew}")
+        made = cls(**recipe)
+        if not trusted:
+            made.refuse_own_names(path)
+        return made
+
+    def refuse_own_names(self, path: Path) -> None:
+        """Raise a DataError where a dataset or a method is not of this package's catalogues."""
+        own = [] if datasets.is_catalogued(self.dataset) else [("dataset", self.dataset)]
+        own += [("method", name) for name in self.methods.split(",") if not methods.is_catalogued(name)]
+        for kind, name in own:
+            raise DataError(
+                f"{path}: the recipe names the {kind} '{brief(name)}', which is not in the catalogue: a "
+                "baseline is data and names no code and no files; give --trust-baseline if you wrote it"
+            )
 
 
 def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
@@ -124,7 +146,7 @@ def measure_recipe(
         protocol=protocol_named(recipe.protocol),
         options=options,
     )
-    tables = [table_named(name) for name in recipe.tables.split(",")]
+    tables = [table_named(name) for name in dict.fromkeys(recipe.tables.split(","))]
     failures = ensure(request, tables, report)
     cells: list[Mapping[str, Any]] = []
     for table in tables:
@@ -134,7 +156,7 @@ def measure_recipe(
 
 def _methods(recipe: Recipe, runs: Path, options: Options) -> list[Method]:
     setup = Setup(preset=recipe.preset, device=options.device, store=stages_folder(runs))
-    return [method_named(name, setup) for name in recipe.methods.split(",")]
+    return [method_named(name, setup) for name in dict.fromkeys(recipe.methods.split(","))]
 
 
 def _cells(table: Table) -> list[dict[str, Any]]:

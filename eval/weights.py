@@ -322,7 +322,7 @@ def unpack(archive: Path) -> list[Path]:
         with tarfile.open(archive, "r:") as tar:
             for member in tar:
                 file = known.get(member.name)
-                if file is None or not member.isreg() or member.size != file.bytes:
+                if file is None or not member.isreg() or member.issparse() or member.size != file.bytes:
                     raise WeightsCorruptError(
                         f"{archive}: holds {member.name!r} ({member.size:,} bytes), which is not in the ledger"
                     )
@@ -333,7 +333,9 @@ def unpack(archive: Path) -> list[Path]:
                         shutil.copyfileobj(stream, copy)
                     _check(file, temporary, f"{archive}, {member.name}")
                 written.append(folder / file.filename)
-    except (tarfile.TarError, FileNotFoundError, IsADirectoryError) as error:
+    except (UserError, PermissionError):
+        raise
+    except Exception as error:  # tarfile raises nearly anything for a damaged archive
         raise WeightsCorruptError(f"{archive}: not an archive of `mvtf-eval weights pack` ({error})") from error
     if not written:
         raise WeightsCorruptError(f"{archive}: holds no weights")

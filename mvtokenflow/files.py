@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from platformdirs import user_cache_path
 
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.names import MAX_NAME_BYTES, brief
 
 
 @contextmanager
@@ -146,6 +147,6 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
     """`known[name]`, or a ConfigError that suggests the nearest name and lists them all."""
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_BYTES else []
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    raise ConfigError(f"no {kind} '{name}'.{hint} Known: {', '.join(sorted(known))}")
+    raise ConfigError(f"no {kind} '{brief(name)}'.{hint} Known: {', '.join(sorted(known))}")

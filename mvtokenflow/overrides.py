@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import choose
+from mvtokenflow.names import brief
 
 Config = TypeVar("Config")
 
@@ -32,7 +33,7 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(
-                f"'{assignment}' sets nothing; write it as name=value, or group.name=value in a group"
+                f"'{brief(assignment)}' sets nothing; write it as name=value, or group.name=value in a group"
             )
         *groups, last = name.strip().split(".")
         place = tree
@@ -84,16 +85,25 @@ def _parsed(kind: Any, text: str, name: str) -> Any:
             return tuple(_parsed(typing.get_args(option)[0], part, name) for part in text.split(","))
         if option is bool and text in ("true", "false"):
             return text == "true"
-        if option in (int, float):
-            try:
-                number = option(text)
-            except ValueError:
-                continue
-            if math.isfinite(number):
-                return number
+        if option in (int, float) and (number := _number(option, text)) is not None:
+            return number
         if option is str and text:
             return text
-    raise ConfigError(f"{name} is '{text}'; expected {_expected(kind)}")
+    raise ConfigError(f"{name} is '{brief(text)}'; expected {_expected(kind)}")
+
+
+def _number(kind: type[int] | type[float], text: str) -> int | float | None:
+    """A finite number in ASCII digits, a whole one of at most 64 bits; None if it is not that."""
+    if not text.isascii() or "_" in text or len(text) > _MAX_DIGITS:
+        return None
+    try:
+        number = kind(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and abs(number) < 2**63 else None
+
+
+_MAX_DIGITS = 400  # of a number in words; the smallest float has 325
 
 
 def check_types(config: Any, group: str) -> None:

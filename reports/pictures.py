@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.pictures import MAX_PICTURE_PIXELS
 
 Bytes = NDArray[np.uint8]
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
@@ -83,7 +84,12 @@ class PictureStore:
     def _opened(self, source: Path) -> Bytes:
         """(H, W, 4), straight alpha."""
         try:
-            with Image.open(source) as opened:
+            with Image.open(source, formats=["PNG"]) as opened:  # frames are; others need programs to be read
+                if opened.width * opened.height > MAX_PICTURE_PIXELS:
+                    raise DataError(
+                        f"{source}: {opened.width}x{opened.height} pixels, more than the {MAX_PICTURE_PIXELS} "
+                        "that are shown; scale it down"
+                    )
                 if opened.mode not in EIGHT_BIT:
                     raise DataError(
                         f"{source}: mode {opened.mode} is not 8 bits a channel; save it as RGB or RGBA"
@@ -91,7 +97,9 @@ class PictureStore:
                 return np.asarray(opened.convert("RGBA"))
         except FileNotFoundError as error:
             raise DataError(f"{source}: no such file") from error
-        except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
+        except (DataError, MemoryError):
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything for a damaged file
             raise DataError(f"{source}: not a readable picture ({type(error).__name__})") from error
 
 

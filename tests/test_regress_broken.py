@@ -148,7 +148,8 @@ def test_a_broken_method_turns_the_gate_red(
 
     monkeypatch.setattr(fault.module, fault.function, counted)
     monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
-    ended = cli("regress", "--against", path, "--runs", tmp_path / "runs", "--jobs", 1, "--json")
+    place = ("--against", path, "--trust-baseline", "--runs", tmp_path / "runs")
+    ended = cli("regress", *place, "--jobs", 1, "--json")
     assert calls > 0
     assert ended.code == 1, ended.err
     report = json.loads(ended.out)

@@ -37,7 +37,8 @@ def baseline(tmp_path: Path) -> Path:
 
 
 def regress(cli: Any, baseline: Path, tmp_path: Path, *arguments: object) -> Any:
-    return cli("regress", "--against", baseline, "--runs", tmp_path / "runs", "--jobs", 1, *arguments)
+    place = ("--against", baseline, "--trust-baseline", "--runs", tmp_path / "runs")
+    return cli("regress", *place, "--jobs", 1, *arguments)
 
 
 # ---- where it measures ----

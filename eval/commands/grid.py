@@ -62,7 +62,7 @@ def request_of(
     from mvtokenflow.baselines.method import Setup
     from mvtokenflow.eval.runs import stages_folder
     from mvtokenflow.eval.tabulate import Request
-    from mvtokenflow.eval.words import seeds_named
+    from mvtokenflow.eval.words import seeds_named, shard_named
 
     data, chosen_scenes = _scenes(dataset, root, scenes, full)
     setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
@@ -74,18 +74,18 @@ def request_of(
         seeds=seeds_named(seeds if seeds is not None else FULL_SEEDS if full else "0"),
         root=runs,
         protocol=_protocol(table, data.name, protocol),
-        shard=_shard(shard),
+        shard=shard_named(shard),
         options=options,
     )
 
 
 def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":
     from mvtokenflow.datasets.catalogue import open_dataset
-    from mvtokenflow.eval.words import scenes_named
+    from mvtokenflow.eval.words import scene_names, scenes_named
 
     data = open_dataset(dataset, root)
     if scenes is None:
-        known = list(data.scene_names())
+        known = list(scene_names(data))
         quick = data.name == "toy4d" and not full
         return data, _spread(known, QUICK_SCENES) if quick else known
     return data, scenes_named(data, scenes)
@@ -119,26 +119,18 @@ def _methods(names: Sequence[str], imports: Sequence[str] | None, setup: "Setup"
     from mvtokenflow.baselines.catalogue import method_named
     from mvtokenflow.baselines.imported import ImportedRenderings
     from mvtokenflow.errors import ConfigError
+    from mvtokenflow.names import brief, name_fault
 
     methods = [method_named(name, setup) for name in names]
     for pair in imports or ():
         label, separator, path = pair.partition("=")
         if not separator:
-            raise ConfigError(f"--import {pair}: write NAME=PATH")
-        if label in ("", ".", "..") or not set(label).isdisjoint("/\\\0"):
-            raise ConfigError(f"--import {pair}: NAME becomes a folder of runs; write it without / and \\")
+            raise ConfigError(f"--import {brief(pair)}: write NAME=PATH")
+        if fault := name_fault(label):
+            raise ConfigError(f"--import {brief(pair)}: NAME becomes a folder of runs, but it {fault}")
         methods.append(ImportedRenderings(name=label, root=Path(path)))
     labels = [method.name for method in methods]
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
     return methods
-
-
-def _shard(text: str) -> tuple[int, int]:
-    from mvtokenflow.errors import ConfigError
-
-    index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
-        raise ConfigError(f"--shard {text}: write i/n with 0 <= i < n, for example 0/4")
-    return int(index), int(count)

@@ -136,6 +136,12 @@ def regress(
     write: Annotated[
         bool, typer.Option("--write", help="Measure the baseline anew, twice, and write it.")
     ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust-baseline", help="Let the baseline name code to import and folders to read, as you may."
+        ),
+    ] = False,
     dataset: DatasetName = "toy4d",
     methods: Methods = None,
     scenes: Scenes = None,
@@ -177,10 +183,10 @@ def regress(
             )
             _write(against, recipe, runs, how)
         else:
-            result = _compare(against, runs, how)
+            result = _compare(against, runs, how, trust)
             _tell(result, markdown, junit, as_json)
             code = result.exit_code
-    except Exception as error:  # 1 and 2 are verdicts here, so nothing that went wrong may exit with them
+    except (Exception, SystemExit) as error:  # 0, 1 and 2 are verdicts: nothing that went wrong may exit so
         sentence = sentence_of(error)
         say(traceback.format_exc() if sentence is None else f"error: {sentence}")
         raise typer.Exit(EXIT_CODES["missing"]) from error
@@ -196,13 +202,13 @@ def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
     say(f"{against}: written")
 
 
-def _compare(against: Path, runs: Path, how: "Options") -> "GateReport":
+def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateReport":
     """Measure again what a baseline names, and judge it."""
     from mvtokenflow.eval import gate, gate_documents
     from mvtokenflow.eval.regression import Recipe, measure_recipe, place_of, told
 
     baseline = gate_documents.load_document(against, "baseline")
-    recipe = Recipe.of(baseline, against)
+    recipe = Recipe.of(baseline, against, trust)
     place = place_of(recipe, runs, how.device)
     say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
     with progress() as bars:

@@ -123,7 +123,7 @@ def run(app: Callable[[], None]) -> None:
         sys.exit(2)
 
 
-def sentence_of(error: Exception) -> str | None:
+def sentence_of(error: BaseException) -> str | None:
     """What an error tells the user to fix; None for those that are nobody's fault but the program's."""
     from mvtokenflow.errors import UserError
 
