@@ -81,13 +81,13 @@ def _imported(name: str) -> Method:
     method: Method = attribute_at(place, f"method {brief(name)}")
     if name in METHODS:
         return method
-    if isinstance(method, type):
-        raise ConfigError(f"method {name}: {place} is a class; name an object made of it")
     for needed in ("name", "source", "uses_truth", "config", "weights", "render"):
         if not hasattr(method, needed):
             raise ConfigError(
                 f"method {name}: {place} has no '{needed}'; see the Method protocol in baselines/"
             )
+    if isinstance(method, type):
+        raise ConfigError(f"method {name}: {place} is a class; name an object made of it")
     for needed in ("config", "weights", "render"):
         if not callable(getattr(method, needed)):
             raise ConfigError(
