@@ -21,15 +21,15 @@ from mvtokenflow.files import choose
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import six_cameras
 from mvtokenflow.pipeline import COSTS_FILE, GivenViews, made_by, run
-from mvtokenflow.placement import cameras_in_field, faces_front
+from mvtokenflow.placement import assumed_camera, cameras_in_field, faces_front
 from mvtokenflow.prepare import Input
 from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.store import StageStore
 
-_RADIUS = 3.0  # of cameras a dataset does not publish; orthographic, so that it does not matter
-_FRAMING = "whole frames of the prior's own front camera, else cropped"
+_RADIUS = 3.0  # of an orthographic camera, so that it does not matter
+_FRAMING = "whole frames of the prior's own front camera, else cropped; with perspective, front=input"
 _LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before are other rows
 _SOLID = 0.5  # alpha from which a pixel's flow is the object's
 
@@ -118,6 +118,7 @@ class Native:
             seed,
             prior=None if self.true_views else _loaded(settings.prior, device),
             given=_true_views(scene) if self.true_views else None,
+            camera=front,
             store=None if store is None else StageStore(store),
             device=device,
             progress=progress,
@@ -149,8 +150,11 @@ def framed(settings: MethodConfig, view: View) -> MethodConfig:
     """The settings for clips of an input view.
 
     A video taken by the prior's own front camera is in the prior's frame already and is taken as it is; any
-    other is cropped as the settings say.
+    other is cropped as the settings say. To one with perspective the field is fitted itself, through its own
+    camera: in a front view that the prior draws, which is orthographic, the perspective would pass for shape.
     """
+    if view.cameras is not None and view.cameras.kind == "pinhole":
+        settings = replace(settings, front="input")
     if view.cameras is None or not is_front_camera(view.cameras):
         return settings
     return replace(settings, square=replace(settings.square, crop_size=-1))
@@ -195,11 +199,7 @@ def _cameras(view: View, size: tuple[int, int]) -> Cameras:
     """The view's camera; where the dataset has none, an orthographic one that sees as much as the input."""
     if view.cameras is not None:
         return view.cameras
-    height, width = size
-    cameras = orbit((view.azimuth_deg,), (view.elevation_deg,), size=max(size), kind="ortho", radius=_RADIUS)
-    lenses = cameras.intrinsics.clone()
-    lenses[:, 0, 2], lenses[:, 1, 2] = width / 2, height / 2
-    return replace(cameras, intrinsics=lenses, width=width, height=height)
+    return assumed_camera(*size, view.azimuth_deg, view.elevation_deg)
 
 
 @lru_cache(maxsize=1)

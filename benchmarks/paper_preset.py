@@ -39,12 +39,12 @@ from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.pipeline import run
 from mvtokenflow.progress import Progress
 from mvtokenflow.splat.multiview_video import FLOW_FILE
-from mvtokenflow.splat.training_config import STAGES
+from mvtokenflow.splat.training_config import STAGES, Stage
 from mvtokenflow.video import Clip
 
 SCENE = "quadruped-01"
 FULL, TINY = 512, 64
-FOLDERS = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
+FOLDERS: dict[Stage, str] = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,17 +204,23 @@ def entered(folder: Path, config: MethodConfig) -> dict[str, str]:
     return found
 
 
-def _density(rows: list[dict[str, float]], config: MethodConfig, stage: str) -> dict[str, str]:
+def _density(rows: list[dict[str, float]], config: MethodConfig, stage: Stage) -> dict[str, str]:
     """Of the Gaussians' number and bands."""
-    settings = getattr(config.reconstruction, stage)
-    density, counts = settings.density, [int(row["gaussians"]) for row in rows]
-    late = f"no, {settings.iterations} steps end before step {density.start}"
+    settings, density = config.reconstruction.stage(stage), config.reconstruction.density
+    counts = [int(row["gaussians"]) for row in rows]
+    before = config.reconstruction.steps_before(stage)
+    last = before + settings.iterations
     changed = (
         f"{counts[0]} to {counts[-1]} Gaussians" if len(set(counts)) > 1 else "no Gaussian was in want of it"
     )
-    texts = {"density control": late if settings.iterations <= density.start + density.every else changed}
-    reset = f"no, {settings.iterations} steps end before step {density.reset_every}"
-    texts["opacity reset"] = "yes" if settings.iterations >= density.reset_every else reset
+    if density is None or stage == "refine":
+        texts = dict.fromkeys(("density control", "opacity reset"), "no, not in this stage")
+    else:
+        late = f"no, step {last} of all stages comes before step {density.start}"
+        texts = {"density control": late if last <= density.start + density.every else changed}
+        reset = f"no, steps {before + 1} to {last} of all stages are none of every {density.reset_every}"
+        resets = last // density.reset_every > before // density.reset_every
+        texts["opacity reset"] = "yes" if resets else reset
     if stage == "static":
         bands = min(
             settings.iterations // config.reconstruction.sh_every, config.reconstruction.field.sh_degree

@@ -4,13 +4,18 @@
     python benchmarks/reconstruct.py --scenes robot-01 --without flow --without normal
     python benchmarks/reconstruct.py --size 128 --set coarse.iterations=2000 -o runs/bench --json
     python benchmarks/reconstruct.py --profile --scenes quadruped-01  # where the time of a step goes
+    python benchmarks/reconstruct.py --scenes fish@0 crab@0 --flow dis --set flow_gap=4,flow_backward=true
+
+A scene is one of toy4d, or PLAN@N: toy N of a body plan's validation split, which no table evaluates; settings
+are chosen on these. Flow of the front view, between the frames that settings let it join, is exact or DIS's.
 
 Held-out views are the evaluation views of toy4d (azimuths -75, 15, 105, 195 degrees). Columns: PSNR in dB on
 white, of held-out and of training views, mean over frames and views; end-point error in pixels of rendered flow
-between neighbouring frames, over pixels visible in both, held-out views, and of the mean motion for
-comparison; mean angle in degrees of normals of rendered depth where they are defined, held-out views, and the
-share of the object's pixels where they are; CPU seconds; steps of the coarse stage per CPU second; peak
-memory of the process in MB. CPU time is this process's, so other programs count little.
+between neighbouring frames, over pixels visible in both, of held-out views and of the front, and the mean
+motion of held-out views for comparison; mean angle in degrees of normals of rendered depth where they are
+defined, held-out views, and the share of the object's pixels where they are; CPU seconds; steps of the coarse
+stage per CPU second; peak memory of the process in MB. CPU time is this process's, so other programs count
+little.
 """
 
 import argparse
@@ -28,16 +33,20 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.datasets.toy4d.dataset import VIEWS, render_scene, scene_toy
-from mvtokenflow.datasets.toy4d.render import Flow, Render, render_flow
+from mvtokenflow.datasets.toy4d.dataset import SAMPLES, VIEWS, scene_toy
+from mvtokenflow.datasets.toy4d.render import Flow, Render, render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
+from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
+from mvtokenflow.flow_estimate import DisEstimator
 from mvtokenflow.overrides import overridden
 from mvtokenflow.pictures import write_png
+from mvtokenflow.prepare import input_flow, near_pairs
 from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.previews import psnr, strip
+from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.splat.training_config import PRESETS, ReconstructionConfig, preset
-from mvtokenflow.splat.training_step import Targets, Training
+from mvtokenflow.splat.training_step import Training
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 
 SCENES = ("quadruped-01", "bird-01", "fish-01", "robot-01", "vehicle-01", "plant-01")
@@ -62,32 +71,52 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What the held-out cameras see."""
+    """What the held-out cameras see, and the motion in the front view."""
 
     cameras: Cameras
     pictures: Render
     motion: Flow
+    front: Flow
 
 
-def toy_video(scene: str, size: int, frames: int) -> tuple[MultiviewVideo, Truth]:
-    """A scene in Era3D's six views with exact normals and front flow, and the truth of the held-out views."""
+def toy(scene: str) -> Toy:
+    """Of a scene of toy4d, or of a body plan's validation split."""
+    plan, at, number = scene.partition("@")
+    return make_toy(plan, SEEDS["validation"][int(number)]) if at else scene_toy(scene)
+
+
+def toy_video(
+    scene: str, size: int, frames: int, config: ReconstructionConfig, *, estimated: bool = False
+) -> tuple[MultiviewVideo, Truth]:
+    """A scene in Era3D's six views with exact normals and front flow, and the truth of the held-out views.
+
+    Args:
+        config: says which frames flow joins. estimated: it is DIS's.
+    """
     times = np.arange(frames) / (frames - 1)
-    cameras = six_views(size)
+    shown, cameras = toy(scene), six_views(size)
     held = orbit(HELD_OUT, size=size, kind="ortho", radius=RADIUS)
-    seen = render_scene(scene, cameras, times)
-    front = render_flow(scene_toy(scene), cameras[:1], times[:-1], times[1:])
+    seen = render(shown, cameras, times, samples=SAMPLES)
+    rgb, alpha = torch.from_numpy(seen.rgb).clamp(0, 1), torch.from_numpy(seen.alpha).clamp(0, 1)
+    pairs = near_pairs(frames, config.flow_gap, backward=config.flow_backward)
+    if estimated:
+        flow = input_flow(rgb[:, 0] * alpha[:, 0] + 1 - alpha[:, 0], alpha[:, 0], pairs, DisEstimator())
+    else:
+        ends = np.array(pairs)
+        exact = render_flow(shown, cameras[:1], times[ends[:, 0]], times[ends[:, 1]])
+        moved, known = torch.from_numpy(exact.flow[:, 0]), torch.from_numpy(exact.visible[:, 0])
+        flow = ViewFlow(view=0, pairs=pairs, flow=moved, visible=known)
     video = MultiviewVideo(
-        rgb=torch.from_numpy(seen.rgb).clamp(0, 1),
-        alpha=torch.from_numpy(seen.alpha).clamp(0, 1),
+        rgb=rgb,
+        alpha=alpha,
         cameras=cameras,
         normals=torch.from_numpy(seen.normal),
-        flow=ViewFlow(
-            view=0, flow=torch.from_numpy(front.flow[:, 0]), visible=torch.from_numpy(front.visible[:, 0])
-        ),
+        flow=flow,
         name=scene,
     )
-    motion = render_flow(scene_toy(scene), held, times[:-1], times[1:])
-    return video, Truth(held, render_scene(scene, held, times), motion)
+    motion = render_flow(shown, held, times[:-1], times[1:])
+    front = render_flow(shown, cameras[:1], times[:-1], times[1:])
+    return video, Truth(held, render(shown, held, times, samples=SAMPLES), motion, front)
 
 
 @torch.no_grad()
@@ -95,7 +124,15 @@ def measure(field: DynamicField, video: MultiviewVideo, truth: Truth) -> dict[st
     """The table's quality columns."""
     columns: dict[str, list[float]] = {
         name: []
-        for name in ("held_out_db", "training_db", "flow_px", "motion_px", "normal_deg", "normal_share")
+        for name in (
+            "held_out_db",
+            "training_db",
+            "flow_px",
+            "front_flow_px",
+            "motion_px",
+            "normal_deg",
+            "normal_share",
+        )
     }
     moments = field.at_many(video.times.tolist())
     for frame, moment in enumerate(moments):
@@ -103,19 +140,26 @@ def measure(field: DynamicField, video: MultiviewVideo, truth: Truth) -> dict[st
         seen = render_gaussians(moment, truth.cameras, flow_to=after)
         columns["held_out_db"] += _psnrs(seen.rgb, _on_white(truth.pictures, frame))
         own = video.rgb[frame] * video.alpha[frame] + 1 - video.alpha[frame]
-        columns["training_db"] += _psnrs(render_gaussians(moment, video.cameras).rgb, own)
+        views = render_gaussians(moment, video.cameras, flow_to=after)
+        columns["training_db"] += _psnrs(views.rgb, own)
         normals, valid = seen.normals
         wanted = torch.from_numpy(truth.pictures.normal[frame])
         surface = wanted.norm(dim=-1) > 0.5
         cosine = (normals * wanted).sum(-1)[valid & surface].clamp(-1, 1)
         columns["normal_deg"].append(float(cosine.arccos().rad2deg().mean()))
         columns["normal_share"].append(float((valid & surface).sum() / surface.sum()))
-        if seen.flow is not None:
-            visible = torch.from_numpy(truth.motion.visible[frame])
-            flow = torch.from_numpy(truth.motion.flow[frame])
-            columns["flow_px"].append(float((seen.flow - flow).norm(dim=-1)[visible].mean()))
-            columns["motion_px"].append(float(flow.norm(dim=-1)[visible].mean()))
+        if seen.flow is not None and views.flow is not None:
+            error, length = _end_point(seen.flow, truth.motion, frame)
+            columns["flow_px"].append(error)
+            columns["motion_px"].append(length)
+            columns["front_flow_px"].append(_end_point(views.flow[:1], truth.front, frame)[0])
     return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def _end_point(flow: Tensor, truth: Flow, frame: int) -> tuple[float, float]:
+    """Mean error of the flow of C views, and the mean length of the true one, in pixels."""
+    visible, wanted = torch.from_numpy(truth.visible[frame]), torch.from_numpy(truth.flow[frame])
+    return float((flow - wanted).norm(dim=-1)[visible].mean()), float(wanted.norm(dim=-1)[visible].mean())
 
 
 def _on_white(pictures: Render, frame: int) -> Tensor:
@@ -138,9 +182,11 @@ def save_pictures(path: Path, field: DynamicField, truth: Truth) -> None:
     write_png(path, np.concatenate(rows))
 
 
-def run_scene(scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path) -> dict[str, float]:
+def run_scene(
+    scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path, *, estimated: bool
+) -> dict[str, float]:
     """Reconstruct a scene below `out` (again only if it is not there) and measure it."""
-    video, truth = toy_video(scene, size, frames)
+    video, truth = toy_video(scene, size, frames, config, estimated=estimated)
     marks: dict[str, list[float]] = {}
 
     def clock(stage: str, done: int, total: int) -> None:
@@ -160,10 +206,10 @@ def run_scene(scene: str, config: ReconstructionConfig, size: int, frames: int, 
 
 
 def profile_step(
-    scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path
+    scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path, *, estimated: bool
 ) -> dict[str, float]:
     """Milliseconds of CPU per coarse step by part, on the reconstructed field."""
-    video, _ = toy_video(scene, size, frames)
+    video, _ = toy_video(scene, size, frames, config, estimated=estimated)
     field = reconstruct(video, config, out / scene, torch.Generator().manual_seed(0))
     training = Training(field, Targets.of(video), config, "coarse", torch.Generator().manual_seed(0))
     for number in range(3):
@@ -192,6 +238,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--preset", choices=sorted(PRESETS), default="mini")
     parser.add_argument("--without", action="append", choices=("flow", "normal", "arap"), default=[])
     parser.add_argument("--set", action="append", dest="settings", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--flow", choices=("exact", "dis"), default="exact", help="of the front view")
     parser.add_argument("-o", "--out", type=Path, help="keep the runs here and go on with them")
     parser.add_argument("--profile", action="store_true", help="where the time of a step goes instead")
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
@@ -201,13 +248,15 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the benchmark."""
     given = _arguments()
-    settings = [*given.settings, *(f"weights.{term}=0" for term in given.without)]
+    words = [part for word in given.settings for part in word.split(",")]
+    settings = [*words, *(f"weights.{term}=0" for term in given.without)]
     config = overridden(preset(given.preset), settings)
     work = profile_step if given.profile else run_scene
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for scene in given.scenes:
-            rows[scene] = work(scene, config, given.size, given.frames, given.out or Path(temporary))
+            folder = given.out or Path(temporary)
+            rows[scene] = work(scene, config, given.size, given.frames, folder, estimated=given.flow == "dis")
     if len(rows) > 1:
         names = [name for name in rows[given.scenes[0]] if all(name in row for row in rows.values())]
         rows["mean"] = {name: sum(row[name] for row in rows.values()) / len(rows) for name in names}

@@ -93,6 +93,11 @@ class Cameras:
         focal = (self.intrinsics[..., 0, 0] + self.intrinsics[..., 1, 1]) / 2
         return (1.0 if self.kind == "ortho" else self.world_to_camera[..., :3, 3].norm(dim=-1)) / focal
 
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same on another device."""
+        poses, lenses = self.world_to_camera.to(device), self.intrinsics.to(device)
+        return replace(self, world_to_camera=poses, intrinsics=lenses)
+
     def enlarged(self, factor: int) -> "Cameras":
         """The same cameras with `factor` x `factor` pixels in place of every one."""
         intrinsics = self.intrinsics.clone()

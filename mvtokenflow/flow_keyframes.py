@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvtokenflow.flow import compose, round_trip, visible
-from mvtokenflow.flow_estimate import FlowEstimator, estimate_flow
+from mvtokenflow.flow_clip import ClipFlow
+from mvtokenflow.flow_estimate import FlowEstimator
 
 OBJECT_ALPHA = 0.5  # pixels that are more object than background
-CHAIN_ABOVE = 0.3  # share of the object whose direct flow fails the round trip
 
 # between(n, k): flow (V, H, W, 2) and visible (V, H, W) bool from frame n to keyframe k.
 FlowBetween = Callable[[int, int], tuple[Tensor, Tensor]]
@@ -153,8 +152,7 @@ def estimate_keyframe_flow(
 ) -> KeyframeFlow:
     """Estimated flow of one view, the input video in the paper's first pass.
 
-    The direct estimate of a pair is used unless more than 30 % of the object fails the forward-backward
-    check; then the flows of neighbouring frames are chained, and the better of the two is kept.
+    Of far frames it may be chained from that of neighbours, see `ClipFlow`.
 
     Args:
         frames: (F, H, W, 3) in [0, 1] on a plain background, on the crop that the diffusion model sees.
@@ -162,8 +160,13 @@ def estimate_keyframe_flow(
         keys: the keyframes, from `keyframes`.
         view: index of this view in the multiview model; 0 is the front.
     """
-    clip = _ClipFlow(frames, alpha > OBJECT_ALPHA, estimator)
-    flows = keyframe_flow(clip.between, alpha[:, None], keys, (view,))
+    clip = ClipFlow(frames, alpha > OBJECT_ALPHA, estimator)
+
+    def between(frame: int, key: int) -> tuple[Tensor, Tensor]:
+        flow, seen = clip.between(frame, key)
+        return flow[None], seen[None]
+
+    flows = keyframe_flow(between, alpha[:, None], keys, (view,))
     return KeyframeFlow(
         keyframes=flows.keyframes,
         views=flows.views,
@@ -172,45 +175,6 @@ def estimate_keyframe_flow(
         alpha=flows.alpha,
         chained=tuple(clip.chained),
     )
-
-
-class _ClipFlow:
-    """Estimates and keeps the flows of one clip."""
-
-    def __init__(self, frames: Tensor, mask: Tensor, estimator: FlowEstimator) -> None:
-        self.frames, self.mask, self.estimator = frames, mask, estimator
-        self.chained: list[tuple[int, int]] = []
-        self._known: dict[tuple[int, int], Tensor] = {}
-
-    def between(self, n: int, key: int) -> tuple[Tensor, Tensor]:
-        """Flow (1, H, W, 2) and visibility (1, H, W), direct or chained."""
-        there, back = self._both_ways(n, key)
-        seen = visible(there, back, self.mask[n], self.mask[key])
-        kept = round_trip(there, back)[self.mask[n]]
-        if abs(key - n) > 1 and kept.numel() and 1 - kept.float().mean() > CHAIN_ABOVE:
-            chained, chained_seen = self._chain(n, key)
-            if chained_seen.sum() > seen.sum():
-                self.chained.append((n, key))
-                there, seen = chained, chained_seen
-        return there[None], seen[None]
-
-    def _both_ways(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        missing = [pair for pair in ((a, b), (b, a)) if pair not in self._known]
-        if missing:
-            found = estimate_flow(self.frames, missing, self.estimator)
-            self._known.update(zip(missing, found, strict=True))
-        return self._known[a, b], self._known[b, a]
-
-    def _chain(self, n: int, key: int) -> tuple[Tensor, Tensor]:
-        step = 1 if key > n else -1
-        flow, seen = self._step(n, n + step)
-        for middle in range(n + step, key, step):
-            flow, seen = compose(flow, seen, *self._step(middle, middle + step))
-        return flow, seen
-
-    def _step(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        there, back = self._both_ways(a, b)
-        return there, visible(there, back, self.mask[a], self.mask[b])
 
 
 def _pool(planes: Tensor, side: int) -> Tensor:

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras
 from mvtokenflow.config import MethodConfig
 from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
 from mvtokenflow.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ from mvtokenflow.multiview.pipeline import generate
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
-from mvtokenflow.prepare import FRONT, SOLID, Input, input_flow, prepare
+from mvtokenflow.prepare import FRONT, SOLID, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.progress import Progress
 from mvtokenflow.seeds import check_seed
@@ -46,7 +47,7 @@ from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.multiview_video import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.splat.run_folder import claim
 from mvtokenflow.splat.trainer import reconstruct, refine
-from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.splat.views import FrontVideo, MultiviewVideo
 from mvtokenflow.store import StageStore
 from mvtokenflow.video import Clip
 
@@ -95,6 +96,7 @@ def run(
     *,
     prior: MultiviewPrior | None = None,
     given: GivenViews | None = None,
+    camera: Cameras | None = None,
     store: StageStore | None = None,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
@@ -106,12 +108,15 @@ def run(
         seed: 0 to `seeds.MAX_SEED`.
         prior: of `config.prior`, if it is loaded already.
         given: views to take in place of generated ones; then no prior is used.
+        camera: (1,) that took the clip, level and at azimuth 0, in a world of its own; None is an orthographic
+            one. It matters if `config.front` is "input" (`prepare.front_video`).
         store: of stages that other runs may have finished; what is finished here is kept there.
         progress: called with (stage, done, total).
 
     Raises:
         ConfigError: the folder belongs to another run; settings that do not fit together.
-        DataError: no object in the clip, damaged files, another process at work in the folder.
+        DataError: no object in the clip, a camera of another size or direction, damaged files, another process
+            at work in the folder.
         WeightsMissingError: the prior or the flow network is not here; says how to get it.
     """
     check_seed(seed)
@@ -120,16 +125,21 @@ def run(
     origin = prior_name(config) if given is None else given.name
     prepared = prepare(clip, config)
     config.reconstruction.keyframe_of(len(prepared.front))  # a wrong one is told before the folder is claimed
+    if given is None:
+        config.reconstruction.weights_of(len(ERA3D_AZIMUTHS_DEG))
+    front = front_video(clip, prepared, camera) if config.front == "input" else None
     identity = {
         "config": config.to_dict(),
         "prior": origin,
         "clip": digest((name, getattr(clip, name).numpy().tobytes()) for name in ("rgb", "alpha")),
+        "camera": None if camera is None or front is None else camera.to_dict(),
         "seed": seed,
     }
     with working_in(workdir):
         claim(workdir, identity)
         stages = _Stages(
             given=prepared,
+            front=front,
             config=config,
             workdir=workdir,
             seed=seed,
@@ -170,10 +180,12 @@ class _Stages:
     """The stages of one run; each is computed, read, or taken from the store, and its cost kept.
 
     Attributes:
+        front: the clip, where the field is fitted to it.
         prior, estimator: loaded when first needed.
     """
 
     given: Input
+    front: FrontVideo | None
     config: MethodConfig
     workdir: Path
     seed: int
@@ -196,6 +208,7 @@ class _Stages:
 
     def coarse(self, video: MultiviewVideo) -> DynamicField:
         """Stage 2, from the views of stage 1."""
+        video = self._supervised(video)
         with self._stage("coarse", lambda: self._fitted_from(video, None)):
             return reconstruct(
                 video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self.progress
@@ -209,6 +222,7 @@ class _Stages:
         if self.config.regeneration and any(tokens.propagates(step, steps) for step in range(steps)):
             first, interval = video, self.config.token_flow.interval
             video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
+        video = self._supervised(video)
         with self._stage("refined", lambda: self._fitted_from(video, coarse)):
             return refine(
                 coarse,
@@ -218,6 +232,13 @@ class _Stages:
                 self._draws("refined"),
                 self.progress,
             )
+
+    def _supervised(self, video: MultiviewVideo) -> MultiviewVideo:
+        """Generated views as the fit takes them: with the clip itself in front, if the settings say so."""
+        if self.front is None:
+            return video
+        room = self.config.reconstruction.extent
+        return replace(video, front=self.front.to(self.device)).with_room(room)
 
     def costs(self) -> tuple[Cost, ...]:
         """Of all stages done so far."""
@@ -252,7 +273,9 @@ class _Stages:
         else:
             video, report = self._sample(tokens, flows)
         _refuse_empty(video, folder)
-        flow = input_flow(self.given, self._flow())
+        fit, given = self.config.reconstruction, self.given
+        pairs = near_pairs(len(given.front), fit.flow_gap, backward=fit.flow_backward)
+        flow = input_flow(given.front, given.alpha, pairs, self._flow())
         video = replace(video, flow=flow, clock=self.given.times, name=folder.name)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -312,13 +335,14 @@ class _Stages:
 
     def _generated_from(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
         """Everything that the views of a pass depend on."""
-        weights = self.config.flow_weights
+        weights, fit = self.config.flow_weights, self.config.reconstruction
         inputs: dict[str, Any] = {
             "origin": self._origin(),
             "front": digest(
                 (name, getattr(self.given, name).numpy().tobytes()) for name in ("front", "alpha", "times")
             ),
             "flow": [self.config.flow, None if weights is None else sha256_file(Path(weights))],
+            "flow pairs": [fit.flow_gap, fit.flow_backward],
         }
         if self.views_given is not None:
             return inputs

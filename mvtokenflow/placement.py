@@ -6,6 +6,7 @@ that the front view lies over the input. Nothing is fitted: the crop is known. T
 input camera as the field does the prior's, or else normals would mean other directions in both.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -13,12 +14,51 @@ import torch
 from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.multiview.preprocess import Crop
 
+_RADIUS = 3.0  # of assumed cameras; orthographic, so that it does not matter
+
 
 def faces_front(camera: Cameras) -> bool:
     """Whether one camera looks along the prior's front camera: level, from azimuth 0."""
     pose = camera.world_to_camera[:, :3, :3]
     front = orbit((0.0,), size=1, kind="ortho", radius=1.0).world_to_camera[:, :3, :3]
     return len(camera) == 1 and torch.allclose(pose, front.to(pose), atol=1e-5)
+
+
+def assumed_camera(height: int, width: int, azimuth_deg: float = 0.0, elevation_deg: float = 0.0) -> Cameras:
+    """The camera taken where none is known: orthographic, the longer side of its pictures spans 2 units."""
+    cameras = orbit((azimuth_deg,), (elevation_deg,), size=max(height, width), kind="ortho", radius=_RADIUS)
+    lenses = cameras.intrinsics.clone()
+    lenses[:, 0, 2], lenses[:, 1, 2] = width / 2, height / 2
+    return replace(cameras, intrinsics=lenses, width=width, height=height)
+
+
+def square_window(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the frame's pixels that the square picture shows, edges included.
+
+    What the square shows beyond the frame is left out: nothing is known of it.
+    """
+    corners = crop.to_frame(torch.tensor([[0.0, 0.0], [crop.size, crop.size]], dtype=torch.float64))
+    (left, top), (right, bottom) = corners.tolist()
+    sides = (math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+    return max(sides[0], 0), max(sides[1], 0), min(sides[2], width), min(sides[3], height)
+
+
+def cut(cameras: Cameras, window: tuple[int, int, int, int]) -> Cameras:
+    """Cameras of a window (left, top, right, bottom) of their pictures."""
+    left, top, right, bottom = window
+    lenses = cameras.intrinsics.clone()
+    lenses[:, 0, 2] -= left
+    lenses[:, 1, 2] -= top
+    return replace(cameras, intrinsics=lenses, width=right - left, height=bottom - top)
+
+
+def squared(cameras: Cameras, crop: Crop) -> Cameras:
+    """Cameras of the square picture that `crop` takes from theirs."""
+    lenses = cameras.intrinsics.clone()
+    scale = lenses.new_tensor((crop.scaled_width / crop.width, crop.scaled_height / crop.height))
+    lenses[:, :2, 2] = crop.to_square(lenses[:, :2, 2])
+    lenses[:, :2, :2] *= scale[:, None]
+    return replace(cameras, intrinsics=lenses, width=crop.size, height=crop.size)
 
 
 def cameras_in_field(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:

@@ -118,6 +118,10 @@ def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
     made = read_pass(views)
     if found is None or view is None or made is None or not len(found):
         return None
+    pairs = read_array(views / "flow.npz", "pairs")  # files of earlier versions hold the steps alone
+    if pairs is not None:
+        steps = [index for index, (source, target) in enumerate(pairs) if target == source + 1]
+        found = found[steps]
     solid = _pictures(made, int(view), range(len(found)))[..., 3:] > _SOLID
     return np.where(solid, found, np.float32(0)), _stride(series)
 

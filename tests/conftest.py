@@ -166,7 +166,7 @@ def toy() -> "MultiviewVideo":
         alpha=alpha,
         cameras=six_views(size),
         normals=torch.from_numpy(seen.normal).float(),
-        flow=ViewFlow(view=0, flow=torch.zeros(frames - 1, size, size, 2), visible=alpha[:-1, 0, ..., 0] > 0.5),
+        flow=ViewFlow.forward(0, torch.zeros(frames - 1, size, size, 2), alpha[:-1, 0, ..., 0] > 0.5),
     )
 
 

@@ -282,7 +282,8 @@ def few(**changes: Any) -> ReconstructionConfig:
     )
     return ReconstructionConfig(
         **{
-            "static": StageConfig(iterations=STEPS, density=density),
+            "static": StageConfig(iterations=STEPS),
+            "density": density,
             "coarse": StageConfig(iterations=STEPS),
             "refine": StageConfig(iterations=STEPS),
             "field": FieldConfig(control_points=16, hyper_dim=2, width=16, depth=6, sh_degree=1),

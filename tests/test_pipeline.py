@@ -8,17 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 
+from mvtokenflow.cameras import orbit
 from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper, preset, without
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
 from mvtokenflow.flow_estimate import DisEstimator
+from mvtokenflow.overrides import overridden
 from mvtokenflow.pipeline import GivenViews, run
-from mvtokenflow.prepare import Input, input_flow, prepare
+from mvtokenflow.prepare import Input, input_flow, near_pairs, prepare
 from mvtokenflow.priors import prior_digest, prior_name
 from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.splat.training_config import paper as fit_paper
 from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.store import StageStore
 from mvtokenflow.video import Clip
 
 SIZE, FRAMES = 64, 5
@@ -48,6 +52,13 @@ def config(prior_file: Path) -> MethodConfig:
             small.reconstruction, static=few, coarse=few, refine=few, points=200, field=field
         ),
     )
+
+
+def _dot() -> Clip:
+    """Two frames that show a square."""
+    alpha = torch.zeros(2, 16, 16, 1)
+    alpha[:, 4:12, 4:12] = 1
+    return Clip(rgb=torch.zeros(2, 16, 16, 3), alpha=alpha, name="dot")
 
 
 def _state(path: Path) -> dict[str, bytes]:
@@ -141,6 +152,39 @@ def test_what_flow_does_not_change_is_not_generated_twice(
     assert [cost.stage for cost in run(clip, never, tmp_path / "c", 0).costs] == ["views", "coarse", "refined"]
 
 
+def test_the_input_itself_may_be_the_front_through_its_own_camera(
+    clip: Clip, config: MethodConfig, tmp_path: Path
+) -> None:
+    """It is part of what a fit is of: of its folder, its key in the store, and what goes on after a kill."""
+    camera = orbit((0.0,), size=SIZE, kind="pinhole", radius=2.0, fov_deg=49.1)
+    bare = replace(without(config, "regeneration"), front="input")
+    store = StageStore(tmp_path / "store")
+    found = run(clip, bare, tmp_path / "whole", 0, camera=camera, store=store)
+    assert [cost.stage for cost in found.costs] == ["views", "coarse", "refined"]
+
+    def kill(name: str, done: int, total: int) -> None:
+        if name == "refine" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, bare, tmp_path / "killed", 0, camera=camera, progress=kill)
+    run(clip, bare, tmp_path / "killed", 0, camera=camera)
+    assert _state(tmp_path / "killed") == _state(tmp_path / "whole")
+    with pytest.raises(ConfigError, match=r"camera"):
+        run(clip, bare, tmp_path / "whole", 0)
+    run(clip, bare, tmp_path / "ortho", 0, store=store)
+    run(clip, replace(bare, front="generated"), tmp_path / "generated", 0, store=store)
+    whole = _state(tmp_path / "whole")
+    for name in ("ortho", "generated"):
+        mine = _state(tmp_path / name)
+        assert all(mine[file] == content for file, content in whole.items() if file.startswith("views"))
+        assert mine["coarse/coarse/field.safetensors"] != whole["coarse/coarse/field.safetensors"]
+    turned = orbit((90.0,), size=SIZE, kind="ortho", radius=2.0)
+    with pytest.raises(DataError, match="not level"):
+        run(clip, bare, tmp_path / "turned", 0, camera=turned)
+    assert not (tmp_path / "turned").exists()
+
+
 def test_refuses_the_folder_of_another_run(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
     run(clip, without(config, "refinement"), tmp_path, 0)
     with pytest.raises(ConfigError, match="belongs to another run"):
@@ -168,6 +212,9 @@ def test_a_seed_that_a_later_stage_would_not_take_is_refused_at_once(
 def test_presets_and_bad_settings(tmp_path: Path) -> None:
     assert preset("paper") == paper()
     assert paper().reconstruction.field.control_points == 512
+    assert paper().front == "input"
+    assert paper().reconstruction.field.sh_degree == 0, "generated views disagree"
+    assert fit_paper().field.sh_degree == 3, "filmed ones do not"
     with pytest.raises(ConfigError, match="mini"):
         preset("minni")
     with pytest.raises(ConfigError, match="stride"):
@@ -181,6 +228,12 @@ def test_presets_and_bad_settings(tmp_path: Path) -> None:
         replace(mini(), square=replace(mini().square, per_frame=True))
     with pytest.raises(ConfigError, match="steps is 20, but 6 timesteps are named"):
         replace(mini().sampling, steps=20)
+    with pytest.raises(ConfigError, match="front is 'back'; expected input or generated"):
+        overridden(mini(), ["front=back"])
+    weights = replace(mini().reconstruction, view_weights=(1.0, 2.0))
+    with pytest.raises(ConfigError, match="view_weights has 2 numbers for 6 views"):
+        run(_dot(), replace(mini(), reconstruction=weights), tmp_path / "never", 0)
+    assert not (tmp_path / "never").exists()
     with pytest.raises(ConfigError, match="flow"):
         without(mini(), "flows")
     with pytest.raises(ConfigError, match="guidance is inf"):
@@ -200,9 +253,19 @@ def test_flow_of_the_input_is_in_its_squares_pixels(clip: Clip) -> None:
         alpha=torch.stack([alpha.roll(2 * n, dims=1) for n in range(3)]),
         name="shifted",
     )
-    flow = input_flow(prepare(moved, replace(mini(), stride=1)), DisEstimator())
+    given, estimator = prepare(moved, replace(mini(), stride=1)), DisEstimator()
+    flow = input_flow(given.front, given.alpha, near_pairs(3, 1, backward=False), estimator)
+    assert flow.pairs == ((0, 1), (1, 2))
     assert flow.visible.float().mean() > 0.05
     assert (flow.flow[flow.visible].mean(0) - torch.tensor([2.0, 0.0])).abs().max() < 0.3
+    assert not flow.flow[given.alpha[:-1, ..., 0] == 0].any()
+    every = input_flow(given.front, given.alpha, near_pairs(3, 8, backward=True), estimator)
+    assert every.pairs == ((0, 1), (1, 2), (1, 0), (2, 1), (0, 2), (2, 0))
+    assert torch.equal(every.flow[:2], flow.flow)
+    assert torch.equal(every.visible[:2], flow.visible)
+    for (source, target), moved_by, seen in zip(every.pairs, every.flow, every.visible, strict=True):
+        expected = torch.tensor([2.0 * (target - source), 0.0])
+        assert (moved_by[seen].mean(0) - expected).abs().max() < 0.4, (source, target)
 
 
 def test_given_views_cover_the_input_and_an_empty_one_is_not_kept(

@@ -272,7 +272,10 @@ def test_estimated_flow_of_the_input_stands_below_the_fields(tmp_path: Path) -> 
     folder = add_run(tmp_path / "runs", "mvtokenflow", work=True, geometry=True)
     flow = np.zeros((FRAMES - 1, SIDE, SIDE, 2), np.float32)
     flow[..., 1] = 2
-    np.savez(folder / "work" / "views" / "flow.npz", flow=flow, view=0)
+    back = [(n + 1, n) for n in range(FRAMES - 1)]  # the other way is no step of the clip
+    pairs = [*back, *((n, n + 1) for n in range(FRAMES - 1))]
+    both = np.concatenate([np.full_like(flow, 9), flow])
+    np.savez(folder / "work" / "views" / "flow.npz", flow=both, pairs=pairs, view=0)
     figure = section(site := build(tmp_path), "flow")
     drawn = images(site, figure, "flow estimated on the input")
     assert len(drawn) == FRAMES - 1

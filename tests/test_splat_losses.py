@@ -32,6 +32,23 @@ def unit(*shape: int, seed: int = 0) -> Tensor:
     return functional.normalize(vectors, dim=-1)
 
 
+# ---- normals by weight ----
+
+
+def test_normals_are_weighed_by_pixel() -> None:
+    """A weighted mean over the valid pixels: of weights alike the plain one, of 0 as if not there."""
+    rendered, target = unit(3, 5, 7, 3).requires_grad_(), unit(3, 5, 7, 3, seed=1)
+    valid = draw(3, 5, 7, seed=2) > 0.3
+    weights = torch.tensor([1.0, 0.0, 0.5], dtype=torch.float64)[:, None, None]
+    each = [normal_loss(rendered[n], target[n], valid[n]) * valid[n].sum() for n in range(3)]
+    expected = (each[0] + 0.5 * each[2]) / (valid[0].sum() + 0.5 * valid[2].sum())
+    assert normal_loss(rendered, target, valid, weights).item() == pytest.approx(expected.item(), abs=1e-12)
+    alike = normal_loss(rendered, target, valid, torch.full((3, 1, 1), 0.2, dtype=torch.float64))
+    assert alike.item() == pytest.approx(normal_loss(rendered, target, valid).item(), abs=1e-12)
+    assert normal_loss(rendered, target, valid & False, weights).item() == 0
+    assert gradcheck(lambda n: normal_loss(n, target, valid, weights), (rendered,), eps=1e-6, atol=1e-8)
+
+
 # ---- D-SSIM ----
 
 

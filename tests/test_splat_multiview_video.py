@@ -21,6 +21,7 @@ from mvtokenflow.splat.multiview_video import (
     read_multiview,
     write_multiview,
 )
+from mvtokenflow.splat.views import FrontVideo
 
 VIEWS, FRAMES, SIZE = 6, 3, 16
 
@@ -35,10 +36,10 @@ def made(frames: int = FRAMES, *, extras: bool = True) -> MultiviewVideo:
     normals = (
         torch.nn.functional.normalize(torch.randn(*alpha.shape[:4], 3, generator=generator), dim=-1) * alpha
     )
-    flow = ViewFlow(
-        view=0,
-        flow=torch.randn(frames - 1, SIZE, SIZE, 2, generator=generator),
-        visible=disc.bool().expand(frames - 1, SIZE, SIZE).contiguous(),
+    flow = ViewFlow.forward(
+        0,
+        torch.randn(frames - 1, SIZE, SIZE, 2, generator=generator),
+        disc.bool().expand(frames - 1, SIZE, SIZE).contiguous(),
     )
     return MultiviewVideo(
         rgb=torch.where(alpha > 0, colour, 1.0),
@@ -66,6 +67,61 @@ def test_a_written_folder_is_read_back(tmp_path: Path) -> None:
     assert (back.normals - video.normals).abs().max() < 0.008
     with pytest.raises(DataError, match="not empty"):
         write_multiview(tmp_path / "mv", video)
+
+
+def test_flow_between_any_frames_is_kept_and_files_without_pairs_go_from_frame_to_frame(tmp_path: Path) -> None:
+    video = made()
+    assert video.flow is not None
+    assert video.flow.pairs == ((0, 1), (1, 2))
+    chosen = replace(video.flow, pairs=((2, 0), (0, 1)))
+    write_multiview(tmp_path / "mv", replace(video, flow=chosen))
+    back = read_multiview(tmp_path / "mv").flow
+    assert back is not None
+    assert back.pairs == ((2, 0), (0, 1))
+    assert torch.equal(back.flow, chosen.flow)
+    assert replace(video, flow=chosen).digest() != video.digest()
+    two = replace(video, flow=chosen).head(2).flow
+    assert two is not None
+    assert two.pairs == ((0, 1),)
+    assert torch.equal(two.flow[0], chosen.flow[1])
+    assert video.head(1).flow is None
+    path = tmp_path / "mv" / "flow.npz"
+    with np.load(path) as held:
+        arrays: dict[str, Any] = dict(held)
+    del arrays["pairs"]
+    np.savez(path, **arrays)
+    older = read_multiview(tmp_path / "mv").flow
+    assert older is not None
+    assert older.pairs == ((0, 1), (1, 2))
+    assert torch.equal(older.flow, chosen.flow)
+
+
+def test_pairs_and_front_videos_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    video = made()
+    assert video.flow is not None
+    for pairs in (((0, 1), (1, 3)), ((0, 1), (1, 1)), ((0, 1), (0, 1)), ((0, 1),)):
+        with pytest.raises(ValueError, match="video: flow"):
+            replace(video, flow=replace(video.flow, pairs=pairs))
+    front = FrontVideo(
+        view=0, rgb=video.rgb[:, 0], alpha=video.alpha[:, 0], camera=video.cameras[:1], times=video.times
+    )
+    for change, message in (
+        ({"camera": video.cameras[:2]}, "2 cameras"),
+        ({"times": torch.tensor([0.0, 0.5, 0.5])}, "increasing"),
+        ({"times": torch.tensor([0.0, 0.5, 1.5])}, r"in \[0, 1\]"),
+        ({"alpha": video.alpha[:2, 0]}, "alpha"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(front, **change)
+    with pytest.raises(ValueError, match="front video is of view 1"):
+        replace(video, front=replace(front, view=1))
+    whole = replace(video, front=front)
+    assert whole.digest() != video.digest()
+    assert whole.digest() != replace(video, front=replace(front, rgb=front.rgb / 2)).digest()
+    with pytest.raises(ValueError, match="front video"):
+        write_multiview(tmp_path / "mv", whole)
+    with pytest.raises(ValueError, match="front video"):
+        whole.head(2)
 
 
 def test_times_are_kept_to_the_last_bit(tmp_path: Path) -> None:
@@ -96,6 +152,12 @@ def test_times_that_do_not_fit_are_refused(tmp_path: Path, text: str) -> None:
         ("view", np.zeros(2, int), "of view"),
         ("view", np.array("x"), "view is <U1; expected a whole number"),
         ("view", np.array(0.5), "view is float64"),
+        ("pairs", np.array([[0.0, 1.0], [1.0, 2.0]]), "pairs is float64; expected numbers of frames"),
+        ("pairs", np.array([0, 1]), r"pairs has the shape \(2,\)"),
+        ("pairs", np.array([[0, 1], [1, 3]]), "frames of 0 to 2"),
+        ("pairs", np.array([[0, 1], [1, 1]]), "different frames"),
+        ("pairs", np.array([[0, 1], [0, 1]]), "different pairs"),
+        ("pairs", np.array([[0, 1]]), "do not fit"),
         ("flow", np.zeros((FRAMES - 1, SIZE, SIZE, 2), np.int16), "flow is int16; expected floats"),
         ("visible", np.full((FRAMES - 1, SIZE, SIZE), "yes"), "visible is <U3"),
     ],
@@ -125,7 +187,7 @@ def test_orthographic_cameras_are_moved_back_before_the_object() -> None:
     assert torch.equal(moved.project(corners)[0], near.cameras.project(corners)[0])
     assert moved.world_to_camera[-1, 2, 3] == 7.0
     pinhole = replace(near, cameras=replace(near.cameras, kind="pinhole"))
-    assert pinhole.with_room(1.0) is pinhole
+    assert pinhole.with_room(1.0).digest() == pinhole.digest()
 
 
 def test_folders_of_frames_and_bare_numbers_are_detected(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The trainer: it learns, it is deterministic, a killed run ends bit for bit like one that was not."""
 
+import copy
 import json
 import os
 import signal
@@ -8,18 +9,28 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.overrides import overridden
-from mvtokenflow.splat.density import DensityConfig
+from mvtokenflow.splat import training_step
+from mvtokenflow.splat.density import Change, DensityConfig, Statistics, control_density
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.io import load_field
-from mvtokenflow.splat.schedule import adjacent_pairs, exponential, sample_frames
+from mvtokenflow.splat.schedule import (
+    carried_pairs,
+    draw_partners,
+    exponential,
+    nearest_times,
+    sample_frames,
+)
+from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.trainer import reconstruct, refine
 from mvtokenflow.splat.training_config import (
     ReconstructionConfig,
@@ -28,18 +39,17 @@ from mvtokenflow.splat.training_config import (
     paper,
     preset,
 )
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.splat.training_step import Training
+from mvtokenflow.splat.views import FrontVideo, MultiviewVideo, ViewFlow
 
 SIZE, FRAMES = 32, 4
 STEPS = 20
 CONFIG = ReconstructionConfig(
-    static=StageConfig(
-        iterations=STEPS,
-        density=DensityConfig(start=4, stop=18, every=5, grow_gradient=1e-5, max_count=400, reset_every=0),
-    ),
+    static=StageConfig(iterations=STEPS),
     coarse=StageConfig(iterations=STEPS),
     refine=StageConfig(iterations=STEPS),
     field=FieldConfig(control_points=16, hyper_dim=2, width=16, depth=6),
+    density=DensityConfig(start=4, stop=18, every=5, grow_gradient=1e-5, max_count=400, reset_every=0),
     points=300,
     times_per_step=2,
     background="random",
@@ -54,11 +64,8 @@ def video() -> MultiviewVideo:
     """Four frames of a toy, with normals and a flow that says it stands still."""
     times = [n / (FRAMES - 1) for n in range(FRAMES)]
     seen = render_scene("bird-01", six_views(SIZE), times, samples=2)
-    flow = ViewFlow(
-        view=0,
-        flow=torch.zeros(FRAMES - 1, SIZE, SIZE, 2),
-        visible=torch.from_numpy(seen.alpha[:-1, 0, ..., 0] > 0.5),
-    )
+    visible = torch.from_numpy(seen.alpha[:-1, 0, ..., 0] > 0.5)
+    flow = ViewFlow.forward(0, torch.zeros(FRAMES - 1, SIZE, SIZE, 2), visible)
     return MultiviewVideo(
         rgb=torch.from_numpy(seen.rgb).clamp(0, 1),
         alpha=torch.from_numpy(seen.alpha),
@@ -221,11 +228,182 @@ def test_inputs_that_cannot_work_are_refused(video: MultiviewVideo, tmp_path: Pa
         run(video, tmp_path / "c")
 
 
+def trainings(
+    video: MultiviewVideo, field: DynamicField, *configs: ReconstructionConfig
+) -> list[dict[str, torch.Tensor]]:
+    """The terms of a first coarse step under several configurations."""
+    found = []
+    for config in configs:
+        generator = torch.Generator().manual_seed(3)
+        training = Training(copy.deepcopy(field), Targets.of(video), config, "coarse", generator)
+        found.append(training.step(0))
+    return found
+
+
+def test_density_is_counted_over_the_stages_and_leaves_the_refinement_alone(
+    video: MultiviewVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    def note(step: int, *args: Any, **named: Any) -> tuple[Statistics, Change]:
+        steps.append(step)
+        return control_density(step, *args, **named)
+
+    monkeypatch.setattr(training_step, "control_density", note)
+    few = StageConfig(iterations=6)
+    density = DensityConfig(start=1, stop=10, every=4, grow_gradient=0.0, max_count=330, reset_every=0)
+    config = replace(CONFIG, static=few, coarse=few, refine=few, density=density)
+    field = run(video, tmp_path / "a", config)
+    assert steps == list(range(1, 11))
+    assert rows(tmp_path / "a" / "static")[-1]["gaussians"] == len(field.gaussians) == 330
+    refine(
+        field,
+        video,
+        replace(config, density=replace(density, stop=100)),
+        tmp_path / "b",
+        torch.Generator().manual_seed(0),
+    )
+    assert len(steps) == 10
+
+
+def test_weights_of_views_keep_the_scale_and_leave_views_out(
+    video: MultiviewVideo, trained: tuple[Path, DynamicField], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, density=None)
+    plain, even, uneven = trainings(
+        video,
+        trained[1],
+        config,
+        replace(config, view_weights=(2.0,) * 6),
+        replace(config, view_weights=(3.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
+    )
+    assert all(torch.equal(plain[name], even[name]) for name in plain)
+    ends = [
+        trainings(video, trained[1], replace(config, view_weights=tuple(float(v == k) for v in range(6))))[0]
+        for k in (0, 5)
+    ]
+    for name in ("image", "d_ssim", "mask"):
+        mixed = 0.75 * ends[0][name] + 0.25 * ends[1][name]
+        assert uneven[name].item() == pytest.approx(mixed.item(), rel=1e-5), name
+    noise = video.rgb.clone()
+    noise[:, 2] = torch.rand(noise[:, 2].shape, generator=torch.Generator().manual_seed(0))
+    without = replace(config, view_weights=(1.0, 1.0, 0.0, 1.0, 1.0, 1.0))
+    kept, spoilt = (trainings(v, trained[1], without)[0] for v in (video, replace(video, rgb=noise)))
+    assert all(torch.equal(kept[name], spoilt[name]) for name in kept)
+    with pytest.raises(ConfigError, match="view_weights has 2 numbers for 6 views"):
+        run(video, tmp_path / "run", replace(config, view_weights=(1.0, 1.0)))
+    assert not (tmp_path / "run").exists()
+    for bad in ((1.0, -1.0), (0.0, 0.0), (1.0, float("nan")), ()):
+        with pytest.raises(ConfigError, match="view_weights"):
+            replace(config, view_weights=bad)
+
+
+def test_flows_that_are_not_taken_change_nothing(
+    video: MultiviewVideo, trained: tuple[Path, DynamicField]
+) -> None:
+    """Neighbours forward, as before there were other pairs, to the last bit; others only if asked for."""
+    every = tuple((a, b) for a in range(FRAMES) for b in range(FRAMES) if a != b)
+    flow = ViewFlow(
+        view=0,
+        pairs=every,
+        flow=torch.zeros(len(every), SIZE, SIZE, 2),
+        visible=video.alpha[[a for a, _ in every], 0, ..., 0] > 0.5,
+    )
+    forward = replace(CONFIG, density=None, adjacent=1.0, flow_gap=1, flow_backward=False)
+    (plain,) = trainings(video, trained[1], forward)
+    more, both = trainings(replace(video, flow=flow), trained[1], forward, replace(forward, flow_backward=True))
+    assert all(torch.equal(plain[name], more[name]) for name in plain)
+    assert both["flow"] != plain["flow"]
+    assert both["image"] == plain["image"]
+
+
+def front_of(video: MultiviewVideo, camera: Cameras | None = None) -> FrontVideo:
+    """The first view as a video of its own."""
+    return FrontVideo(
+        view=0,
+        rgb=video.rgb[:, 0],
+        alpha=video.alpha[:, 0],
+        camera=video.cameras[:1] if camera is None else camera,
+        times=video.times,
+    )
+
+
+def test_a_front_video_that_is_the_front_view_changes_nothing(
+    video: MultiviewVideo, trained: tuple[Path, DynamicField]
+) -> None:
+    config = replace(CONFIG, density=None, adjacent=1.0)
+    for weights in (None, (1.0, 0.7, 0.4, 1.0, 0.7, 0.4)):
+        weighed = replace(config, view_weights=weights)
+        (plain,) = trainings(video, trained[1], weighed)
+        (other,) = trainings(replace(video, front=front_of(video)), trained[1], weighed)
+        assert plain.keys() == other.keys()
+        for name in plain:
+            assert other[name].item() == pytest.approx(plain[name].item(), rel=1e-4, abs=1e-6), name
+
+
+def test_with_a_front_video_the_views_own_colours_do_not_count(
+    video: MultiviewVideo, trained: tuple[Path, DynamicField]
+) -> None:
+    config = replace(CONFIG, density=None)
+    front, spoilt = front_of(video), video.rgb.clone()
+    spoilt[:, 0] = 1 - spoilt[:, 0]
+    found = [
+        trainings(replace(video, rgb=rgb, front=front), trained[1], config)[0] for rgb in (video.rgb, spoilt)
+    ]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    (other,) = trainings(replace(video, front=replace(front, rgb=1 - front.rgb)), trained[1], config)
+    assert other["image"] > found[0]["image"]
+
+
+def test_every_frame_of_a_front_video_is_drawn_and_the_keyframes_own_in_the_static_stage(
+    video: MultiviewVideo,
+) -> None:
+    times = torch.linspace(0, 1, 2 * FRAMES - 1)
+    rgb, alpha = (torch.repeat_interleave(part[:, 0], 2, dim=0)[:-1] for part in (video.rgb, video.alpha))
+    front = FrontVideo(view=0, rgb=rgb, alpha=alpha, camera=video.cameras[:1], times=times)
+    targets = Targets.of(replace(video, front=front)).front
+    assert targets is not None
+    assert targets.cells == [[0, 1], [2, 3], [4, 5], [6]]
+    generator = torch.Generator().manual_seed(0)
+    assert {frame for _ in range(40) for frame in targets.draw(range(FRAMES), generator)} == set(range(7))
+    assert targets.at(1 / 3) == 2
+
+
+def test_a_run_with_a_front_video_goes_on_bit_for_bit(video: MultiviewVideo, tmp_path: Path) -> None:
+    camera = orbit((0.0,), size=SIZE + 8, kind="pinhole", radius=3.0, fov_deg=49.1)
+    seen = render_scene("bird-01", camera, [n / 6 for n in range(7)], samples=2)
+    front = FrontVideo(
+        view=0,
+        rgb=torch.from_numpy(seen.rgb[:, 0]).clamp(0, 1),
+        alpha=torch.from_numpy(seen.alpha[:, 0]),
+        camera=camera,
+        times=torch.arange(7) / 6,
+        flow_camera=replace(orbit((0.0,), size=SIZE, kind="pinhole", radius=3.0, fov_deg=49.1)),
+    )
+    whole = replace(video, front=front)
+    field = run(whole, tmp_path / "whole")
+    assert not same(field, run(video, tmp_path / "without"))
+    assert {"image", "flow", "normal"} <= rows(tmp_path / "whole" / "coarse")[0].keys()
+
+    def stop(name: str, done: int, total: int) -> None:
+        if (name, done) == ("coarse", 11):
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        reconstruct(
+            whole, CONFIG, tmp_path / "stopped", torch.Generator().manual_seed(0), stop, checkpoint_every=3
+        )
+    with pytest.raises(ConfigError, match="video is"):
+        run(video, tmp_path / "stopped")
+    assert same(run(whole, tmp_path / "stopped"), field)
+
+
 CHILD = """
 import sys
 from pathlib import Path
 import torch
 from mvtokenflow.splat.multiview_video import read_multiview
+from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.overrides import overridden
 from mvtokenflow.splat.training_config import mini
@@ -266,6 +444,11 @@ def test_kill_9_at_any_time_changes_nothing(video: MultiviewVideo, tmp_path: Pat
         assert same(load_field(tmp_path / "whole" / name), load_field(tmp_path / "killed" / name))
 
 
+def adjacent_pairs(chosen: list[int]) -> list[tuple[int, int]]:
+    """Positions of neighbouring frames: the flow pairs of a step when only they, forward, are taken."""
+    return [(i, i + 1) for i in range(len(chosen) - 1) if chosen[i + 1] == chosen[i] + 1]
+
+
 def test_sampling_has_the_stated_odds() -> None:
     generator = torch.Generator().manual_seed(0)
     draws = [sample_frames(16, 2, 0.5, generator) for _ in range(4000)]
@@ -281,6 +464,38 @@ def test_sampling_has_the_stated_odds() -> None:
     assert adjacent_pairs([0, 2, 3, 7]) == [(1, 2)]
 
 
+def test_neighbours_forward_are_the_pairs_of_a_step_and_nothing_is_drawn() -> None:
+    every = [(a, b) for a in range(9) for b in range(9) if a != b]
+    pairs = carried_pairs(every, 1, backward=False)
+    assert sorted(pairs) == [(n, n + 1) for n in range(8)]
+    assert all(every[index] == pair for pair, index in pairs.items())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        chosen = sample_frames(9, 4, 0.5, generator)
+        before = generator.get_state()
+        assert draw_partners(chosen, pairs, generator) == dict(adjacent_pairs(chosen))
+        assert torch.equal(generator.get_state(), before)
+
+
+def test_frames_within_the_gap_are_partners_both_ways_with_equal_odds() -> None:
+    every = [(a, b) for a in range(9) for b in range(9) if a != b]
+    near = carried_pairs(every, 3, backward=True)
+    assert sorted(near) == [(a, b) for a, b in every if abs(a - b) <= 3]
+    generator = torch.Generator().manual_seed(0)
+    draws = [draw_partners([0, 2, 5, 8], near, generator) for _ in range(1000)]
+    assert {frozenset(draw) for draw in draws} == {frozenset(range(4))}
+    assert {(draw[0], draw[3]) for draw in draws} == {(1, 2)}  # their only ones
+    back = sum(draw[1] == 0 for draw in draws) / len(draws)
+    assert back == pytest.approx(0.5, abs=4 * (0.25 / 1000) ** 0.5)
+    assert draw_partners([0, 4, 8], near, generator) == {}
+
+
+def test_every_frame_of_a_finer_clip_belongs_to_the_nearest_coarse_one() -> None:
+    coarse = (torch.tensor([0, 2, 4, 5]) / 5).tolist()
+    assert nearest_times(coarse, (torch.arange(6) / 5).tolist()) == [[0, 1], [2, 3], [4], [5]]
+    assert nearest_times([0.0, 0.4, 1.0], [0.1, 0.9]) == [[0], [0], [1]]
+
+
 def test_learning_rates_fall_log_linearly() -> None:
     assert exponential(1e-2, 1e-4, 0.0) == pytest.approx(1e-2)
     assert exponential(1e-2, 1e-4, 0.5) == pytest.approx(1e-3)
@@ -289,6 +504,9 @@ def test_learning_rates_fall_log_linearly() -> None:
 
 def test_the_papers_numbers() -> None:
     config = paper()
+    assert config.density is not None
+    assert config.density.stop == config.steps_before("refine") == 15_000
+    assert config.density.reset_every == 3_000
     assert [config.stage(stage).iterations for stage in ("static", "coarse", "refine")] == [
         5000,
         10_000,
@@ -309,16 +527,20 @@ def test_settings_are_overridden_by_name() -> None:
             "weights.flow=0",
             "keyframe=3",
             "background=random",
-            "static.density.max_count=99",
+            "density.max_count=99",
+            "view_weights=1,0.7,0.4,1,0.7,0.4",
         ],
     )
     assert config.static.iterations == 7
     assert config.weights.flow == 0
     assert config.keyframe == 3
     assert config.background == "random"
-    assert config.static.density is not None
-    assert config.static.density.max_count == 99
-    assert overridden(config, ["static.density=none", "keyframe=none"]).keyframe is None
+    assert config.density is not None
+    assert config.density.max_count == 99
+    assert config.weights_of(6) == (1, 0.7, 0.4, 1, 0.7, 0.4)
+    assert overridden(config, ["density=none", "keyframe=none", "view_weights=none"]) == replace(
+        config, density=None, keyframe=None, view_weights=None
+    )
     assert overridden(config, ["field.background=0,0.5,1"]).field.background == (0.0, 0.5, 1.0)
     assert mini() == preset("mini")
     names = ("control_points", "neighbours")  # neither fits without the other
@@ -340,6 +562,8 @@ def test_settings_are_overridden_by_name() -> None:
         ("field=none,field.width=3", "set as a whole and"),
         ("field.width=3,field=none", "set as a whole and"),
         ("weights.flow=-1", "weight flow"),
+        ("flow_gap=0", "flow_gap is 0; expected 1 or more"),
+        ("flow_backward=both", "true or false"),
         ("rates.means=nan", "rates.means is 'nan'; expected a finite"),
         ("field.depth_tolerance=inf", "expected a finite number"),
         ("field.time_network=maybe", "true or false"),

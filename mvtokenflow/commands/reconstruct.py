@@ -45,8 +45,8 @@ def reconstruct(
 ) -> None:
     """Reconstruct a dynamic Gaussian field from videos of one object in several fixed views.
 
-    Optional in MULTIVIEW_DIR: masks/ and normals/ in the same layout, flow.npz of one view (arrays view, flow,
-    visible), times.json (a list of the frames' times in [0, 1]). Run it again to go on where it stopped.
+    Optional in MULTIVIEW_DIR: masks/ and normals/ in the same layout, flow.npz of one view (arrays view, pairs,
+    flow, visible), times.json (a list of the frames' times in [0, 1]). Run it again to go on where it stopped.
 
     Example: mvtf reconstruct data/minions --cameras zero123plus --binary-alpha --size 128 -o out/minions
     """

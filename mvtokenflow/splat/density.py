@@ -26,7 +26,7 @@ OPACITY_FLOOR = 1.02 * ALPHA_MIN * math.exp(0.5 * 0.5 / 0.3)
 
 @dataclass(frozen=True, kw_only=True)
 class DensityConfig:
-    """When Gaussians are added and removed, in training steps.
+    """When Gaussians are added and removed, in training steps, counted over all stages.
 
     Attributes:
         start, stop: densify at steps in (start, stop). every: steps between.

@@ -15,6 +15,8 @@ from mvtokenflow.errors import ConfigError
 from mvtokenflow.splat.normals import normals_from_depth
 from mvtokenflow.splat.ssim import d_ssim
 
+_LEAST_WEIGHT = 1e-6  # where no pixel counts, a mean is 0 and not 0 / 0
+
 __all__ = [
     "LossWeights",
     "arap",
@@ -77,7 +79,7 @@ def mask_loss(alpha: Tensor, target: Tensor) -> Tensor:
     return (alpha - target).square().mean()
 
 
-def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of 1 − cosine of the angle between unit normals over the valid pixels; 0 where none is valid.
 
     The paper says "difference" only. The cosine does not depend on the world's axes, as L1 would; it is
@@ -87,6 +89,7 @@ def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     Args:
         rendered, target: (..., H, W, 3) unit, one frame of reference. valid: (..., H, W) bool; elsewhere
             the target may be anything, NaN too.
+        weights: of the pixels in the mean, broadcast against `valid`, 0 or more; None is equal ones.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -94,7 +97,11 @@ def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     _check_shapes(rendered, target)
     _check_shapes(rendered[..., 0], valid)
     target = torch.where(valid[..., None], target, 0.0)  # a NaN there would reach the gradient as 0 · NaN
-    return _mean_where(valid, 1 - (rendered * target).sum(-1))
+    errors = 1 - (rendered * target).sum(-1)
+    if weights is None:
+        return _mean_where(valid, errors)
+    weighed = torch.where(valid, weights, 0.0)
+    return (weighed * torch.where(valid, errors, 0.0)).sum() / weighed.sum().clamp_min(_LEAST_WEIGHT)
 
 
 def flow_loss(flow: Tensor, target: Tensor, visible: Tensor, width: int) -> Tensor:

@@ -5,8 +5,10 @@ A multiview folder:
     DIR/view_<k>/<n>.png           frame n of view k; or DIR/frame_<n>/<k>.png
     DIR/masks/view_<k>/<n>.png     optional, for RGB pictures: 255 on the object
     DIR/normals/view_<k>/<n>.png   optional, (n + 1) / 2 of the unit world normal as 8-bit RGB
-    DIR/flow.npz                   optional, optical flow of one view from each frame to the next:
-                                   view (), flow (T-1, H, W, 2) pixels, visible (T-1, H, W) bool
+    DIR/flow.npz                   optional, optical flow of one view between pairs of frames:
+                                   view (), pairs (P, 2) of source and target, flow (P, H, W, 2) pixels on the
+                                   grid of the source, visible (P, H, W) bool; without pairs there are T-1
+                                   flows, from each frame to the next
     DIR/cameras.json               optional, the fields of `Cameras.to_dict`
     DIR/times.json                 optional, a list of the frames' times, increasing, in [0, 1]; without it
                                    frames are evenly spaced
@@ -139,7 +141,10 @@ def write_multiview(folder: Path, video: MultiviewVideo) -> None:
 
     Raises:
         DataError: the folder holds something already.
+        ValueError: the video has a front video, which such a folder does not hold.
     """
+    if video.front is not None:
+        raise ValueError(f"{video.name}: a multiview folder holds no front video")
     if folder.exists() and any(folder.iterdir()):
         raise DataError(f"{folder}: not empty; give a new folder")
     rgba = torch.cat([video.rgb, video.alpha], -1).cpu().numpy()
@@ -155,6 +160,7 @@ def write_multiview(folder: Path, video: MultiviewVideo) -> None:
             np.savez_compressed(
                 temporary,
                 view=np.array(video.flow.view),
+                pairs=np.array(video.flow.pairs),
                 flow=video.flow.flow.cpu().numpy(),
                 visible=video.flow.visible.cpu().numpy(),
             )
@@ -319,16 +325,22 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
     try:
         with np.load(path) as arrays:
             held: dict[str, Any] = {name: arrays[name] for name in ("view", "flow", "visible")}
+            # files of earlier versions, and of other programs, go from frame to frame
+            forward = np.stack([np.arange(shape[0] - 1), np.arange(1, shape[0])], axis=1)
+            held["pairs"] = arrays.get("pairs", forward)
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a flow file ({error}); it needs view, flow and visible") from error
-    grid = (shape[0] - 1, *shape[2:4])
     for name, kinds, expected in (
         ("view", "iu", "a whole number"),
+        ("pairs", "iu", "numbers of frames"),
         ("flow", "f", "floats, pixels"),
         ("visible", "biuf", "bool"),
     ):
         if held[name].dtype.kind not in kinds:
             raise DataError(f"{path}: {name} is {held[name].dtype}; expected {expected}")
+    pairs = held["pairs"]
+    _check_pairs(pairs, shape[0], path)
+    grid = (len(pairs), *shape[2:4])
     if (
         held["view"].shape != ()
         or held["flow"].shape != (*grid, 2)
@@ -342,9 +354,25 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
     flow = torch.from_numpy(held["flow"].astype(np.float32))
     if not flow.isfinite().all():
         raise DataError(f"{path}: flow holds NaN or infinite values; estimate it again")
+    if not len(pairs):
+        return None
     return ViewFlow(
-        view=int(held["view"]), flow=flow, visible=torch.from_numpy(held["visible"].astype(np.bool_))
+        view=int(held["view"]),
+        pairs=tuple((int(source), int(target)) for source, target in pairs),
+        flow=flow,
+        visible=torch.from_numpy(held["visible"].astype(np.bool_)),
     )
+
+
+def _check_pairs(pairs: NDArray[Any], frames: int, path: Path) -> None:
+    """Raise a DataError unless these are different pairs of different frames."""
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise DataError(f"{path}: pairs has the shape {pairs.shape}; expected (P, 2), source and target")
+    wrong = (pairs < 0).any() or (pairs >= frames).any() or (pairs[:, 0] == pairs[:, 1]).any()
+    if wrong or len(np.unique(pairs, axis=0)) != len(pairs):
+        raise DataError(
+            f"{path}: pairs are not different pairs of different frames of 0 to {frames - 1}; estimate it again"
+        )
 
 
 def _read_times(path: Path, frames: int) -> Tensor | None:

@@ -1,6 +1,10 @@
 """What a training step does when: learning rates and the choice of time steps. Pure functions."""
 
+from collections.abc import Collection, Sequence
+
 import torch
+
+_SAME_TIME = 1e-5  # times are float32 in [0, 1]
 
 
 def exponential(start: float, end: float, progress: float) -> float:
@@ -31,6 +35,58 @@ def sample_frames(frames: int, count: int, adjacent: float, generator: torch.Gen
     return sorted(torch.randperm(frames, generator=generator)[:count].tolist())
 
 
-def adjacent_pairs(chosen: list[int]) -> list[tuple[int, int]]:
-    """Positions (i, i + 1) in ascending `chosen` whose frames are neighbours in time."""
-    return [(i, i + 1) for i in range(len(chosen) - 1) if chosen[i + 1] == chosen[i] + 1]
+def carried_pairs(pairs: Sequence[tuple[int, int]], gap: int, *, backward: bool) -> dict[tuple[int, int], int]:
+    """Which flows the flow loss may use: positions in `pairs` of those at most `gap` frames apart.
+
+    Args:
+        pairs: (source, target) frames. backward: also those whose target lies before the source.
+    """
+    return {
+        (source, target): index
+        for index, (source, target) in enumerate(pairs)
+        if abs(target - source) <= gap and (backward or target > source)
+    }
+
+
+def draw_partners(
+    chosen: Sequence[int], pairs: Collection[tuple[int, int]], generator: torch.Generator
+) -> dict[int, int]:
+    """Which of the other frames of a step each frame carries flow to.
+
+    A frame carries flow to one other, as each rendered flow costs a pass: to any of those that it has a flow
+    to, with equal odds. How often near frames meet is up to `sample_frames`.
+
+    Args:
+        chosen: the step's frames. pairs: (source, target) frames between which there is flow.
+        generator: of the CPU; one number is drawn from it for a frame with several partners.
+
+    Returns:
+        positions in `chosen`, source to target; frames without a partner are left out.
+    """
+    partners = {}
+    for here, source in enumerate(chosen):
+        found = [there for there, target in enumerate(chosen) if (source, target) in pairs]
+        if found:
+            drawn = int(torch.randint(len(found), (), generator=generator)) if len(found) > 1 else 0
+            partners[here] = found[drawn]
+    return partners
+
+
+def nearest_times(times: Sequence[float], others: Sequence[float]) -> list[list[int]]:
+    """For each of `times` the positions in `others` that are nearer to it than to the rest of `times`.
+
+    Every one of `others` belongs to one time, at equal distance to the earlier one; a time without any gets the
+    nearest.
+
+    Args:
+        times, others: increasing.
+    """
+    cells: list[list[int]] = [[] for _ in times]
+    for index, other in enumerate(others):
+        distances = [abs(time - other) for time in times]
+        least = min(distances) + _SAME_TIME
+        cells[next(n for n, distance in enumerate(distances) if distance <= least)].append(index)
+    for cell, time in zip(cells, times, strict=True):
+        if not cell:
+            cell.append(min(range(len(others)), key=lambda index: abs(others[index] - time)))
+    return cells

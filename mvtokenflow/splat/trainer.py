@@ -18,9 +18,10 @@ from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import visual_hull
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.run_folder import claim, load_checkpoint, save_checkpoint
+from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
 from mvtokenflow.splat.training_log import TrainingLog, Watch
-from mvtokenflow.splat.training_step import Targets, Training
+from mvtokenflow.splat.training_step import Training
 from mvtokenflow.splat.views import MultiviewVideo
 
 CHECKPOINT_EVERY = 250
@@ -66,10 +67,11 @@ def reconstruct(
         checkpoint_every: steps between checkpoints.
 
     Raises:
-        ConfigError: the folder belongs to another run, or there is no such keyframe.
+        ConfigError: the folder belongs to another run, there is no such keyframe, or not one weight per view.
         DataError: the masks have no hull, damaged files.
     """
-    config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
+    config.keyframe_of(len(video))  # a wrong setting is told before the folder is claimed
+    config.weights_of(video.views)
     seed = _claim(video, config, workdir, generator, "reconstruct")
     run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
     static = _stage(run, "static", None)
@@ -96,6 +98,7 @@ def refine(
     """
     if not field.is_dynamic:
         raise ConfigError("refinement needs a dynamic field; run the coarse stage first")
+    config.weights_of(video.views)
     start = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
     start["pixel"] = repr(field.pixel).encode()
     seed = _claim(video, config, workdir, generator, "refine", digest(start.items()))
@@ -104,7 +107,12 @@ def refine(
 
 
 def training_pixel(video: MultiviewVideo) -> float:
-    """Side in world units of the pixels that a field of `video` is fitted to, the largest of its cameras'."""
+    """Side in world units of the pixels that a field of `video` is fitted to, the largest of its cameras'.
+
+    A front video does not enter. Where its pixels are finer, the views' pixels are still all that tells what
+    other sides look like, and nothing there would hold thinner Gaussians together. Where they are coarser, they
+    are means of pictures drawn at the views' scale (`render_gaussians`), and need not blur the field.
+    """
     return float(video.cameras.pixel_size().max())
 
 

@@ -56,11 +56,9 @@ class StageConfig:
 
     Attributes:
         iterations: optimizer steps; 0 passes the field on as it is.
-        density: when Gaussians are split, cloned and pruned; None keeps their number.
     """
 
     iterations: int
-    density: DensityConfig | None = None
 
     def __post_init__(self) -> None:
         _require(self.iterations >= 0, "iterations", self.iterations, "0 or more")
@@ -75,7 +73,12 @@ class ReconstructionConfig:
             again, learning rates reset, on (regenerated) frames.
         field: the control points and the Gaussians' colours.
         weights: of the loss terms.
+        view_weights: of the views in the means of colours, masks and normals, in the order of the video's
+            views, e.g. 1, .7, .4, 1, .7, .4, which Era3D's own reconstruction takes. Only their ratios count,
+            and the loss keeps its scale. None weighs all alike; the paper gives no weights.
         rates: learning rates.
+        density: when Gaussians are split, cloned and pruned, and opacities reset. Its steps are counted over
+            the stages, as 3DGS counts its 30,000; the refinement does none of it. None keeps their number.
         keyframe: frame of the static stage; None is the middle one, (T - 1) // 2, which is the nearest to
             all others. The paper says "a keyframe".
         points: Gaussians that the static stage starts with, on the visual hull of the masks.
@@ -83,6 +86,10 @@ class ReconstructionConfig:
         extent: half side of the cube, in world units, that holds the object.
         times_per_step: frames per step, each in all views.
         adjacent: probability that they are consecutive (`schedule.sample_frames`); the paper gives none.
+        flow_gap: frames of a step are compared by flow if they are at most so many frames apart; 1 is
+            neighbours alone. The paper pairs the times of a step without a limit, but far ones are hard to
+            estimate.
+        flow_backward: flow to earlier frames counts too.
         background: "white", or "random": another colour behind renderings and targets in every step.
         sh_every: steps after which another band of spherical harmonics is added, up to `field.sh_degree`.
     """
@@ -92,13 +99,17 @@ class ReconstructionConfig:
     refine: StageConfig
     field: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
+    view_weights: tuple[float, ...] | None = None
     rates: LearningRates = dataclasses.field(default_factory=LearningRates)
+    density: DensityConfig | None = None
     keyframe: int | None = None
     points: int = 10_000
     opacity: float = 0.1
     extent: float = 1.0
     times_per_step: int = 4
     adjacent: float = 0.5
+    flow_gap: int = 4
+    flow_backward: bool = True
     background: Literal["white", "random"] = "white"
     sh_every: int = 1000
 
@@ -108,6 +119,14 @@ class ReconstructionConfig:
         _require(self.extent > 0, "extent", self.extent, "> 0")
         _require(self.times_per_step >= 1, "times_per_step", self.times_per_step, "1 or more")
         _require(0 <= self.adjacent <= 1, "adjacent", self.adjacent, "a probability")
+        _require(self.flow_gap >= 1, "flow_gap", self.flow_gap, "1 or more")
+        _require(
+            self.view_weights is None
+            or (all(0 <= weight < math.inf for weight in self.view_weights) and sum(self.view_weights) > 0),
+            "view_weights",
+            self.view_weights,
+            "finite numbers of 0 or more, one of them above",
+        )
         _require(self.background in ("white", "random"), "background", self.background, "white or random")
         _require(self.sh_every >= 1, "sh_every", self.sh_every, "1 or more")
         _require(self.keyframe is None or self.keyframe >= 0, "keyframe", self.keyframe, "a frame number")
@@ -116,6 +135,21 @@ class ReconstructionConfig:
         """The settings of one stage."""
         found: StageConfig = getattr(self, name)
         return found
+
+    def steps_before(self, name: Stage) -> int:
+        """Iterations of the stages before one."""
+        return sum(self.stage(earlier).iterations for earlier in STAGES[: STAGES.index(name)])
+
+    def weights_of(self, views: int) -> tuple[float, ...]:
+        """The weight of each view of a video.
+
+        Raises:
+            ConfigError: there are not as many weights as views.
+        """
+        weights = (1.0,) * views if self.view_weights is None else self.view_weights
+        if len(weights) != views:
+            raise ConfigError(f"view_weights has {len(weights)} numbers for {views} views; give one for each")
+        return weights
 
     def keyframe_of(self, frames: int) -> int:
         """The frame of the static stage in a video of `frames`.
@@ -145,14 +179,14 @@ def _require(holds: bool, name: str, value: object, expected: str) -> None:
 def paper() -> ReconstructionConfig:
     """The paper's numbers (4.1, A.1); what it leaves open is SC-GS's, on a GPU.
 
-    3DGS and SC-GS densify until half of their iterations; here that is the first half of each dynamic stage;
-    the static one, which has fewest, goes on to four fifths.
+    Density control is 3DGS's, until half of the 30,000 steps: where the coarse stage ends.
     """
     return ReconstructionConfig(
-        static=StageConfig(iterations=5_000, density=DensityConfig(stop=4_000)),
-        coarse=StageConfig(iterations=10_000, density=DensityConfig(stop=5_000)),
-        refine=StageConfig(iterations=15_000, density=DensityConfig(stop=7_500)),
+        static=StageConfig(iterations=5_000),
+        coarse=StageConfig(iterations=10_000),
+        refine=StageConfig(iterations=15_000),
         field=FieldConfig(control_points=512, neighbours=3, sh_degree=3),
+        density=DensityConfig(stop=15_000),
         background="random",
     )
 
@@ -163,12 +197,14 @@ def mini() -> ReconstructionConfig:
         static=StageConfig(iterations=400),
         coarse=StageConfig(iterations=1000),
         refine=StageConfig(iterations=600),
-        field=FieldConfig(control_points=64, neighbours=3, hyper_dim=2, width=64, depth=6),
+        field=FieldConfig(control_points=64, neighbours=3, hyper_dim=2, width=64, depth=6, sh_degree=3),
         rates=LearningRates(means=2e-3, means_final=2e-4, network=1e-3, network_final=5e-5),
         weights=LossWeights(normal=0.3),  # on toys never evaluated, 0.2 dB better in new views than 1
         points=4000,
         opacity=0.5,
         times_per_step=2,
+        flow_gap=1,
+        flow_backward=False,
     )
 
 

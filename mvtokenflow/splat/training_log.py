@@ -13,7 +13,7 @@ from mvtokenflow.pictures import write_png
 from mvtokenflow.progress import Progress
 from mvtokenflow.splat.previews import psnr, strip
 from mvtokenflow.splat.run_folder import LossLog
-from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
+from mvtokenflow.splat.training_config import ReconstructionConfig, Stage
 from mvtokenflow.splat.training_step import Training
 
 Watch = Callable[[Stage, Mapping[str, float]], None]
@@ -41,7 +41,7 @@ class TrainingLog:
         self._progress, self._watch = progress, watch
         self._lines = LossLog(self._folder / "losses.jsonl", done)
         # TensorBoard has one time axis: stages follow one another
-        self._offset = sum(config.stage(name).iterations for name in STAGES[: STAGES.index(stage)])
+        self._offset = config.steps_before(stage)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=self._offset + done + 1)
         self._report(done)
 

@@ -7,58 +7,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mvtokenflow.cameras import Cameras
 from mvtokenflow.splat import losses
 from mvtokenflow.splat.density import DensityConfig, Statistics, control_density
 from mvtokenflow.splat.field import DynamicField, Render, render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.normals import normals_from_depth
-from mvtokenflow.splat.schedule import adjacent_pairs, exponential, sample_frames
+from mvtokenflow.splat.schedule import carried_pairs, draw_partners, exponential, sample_frames
+from mvtokenflow.splat.targets import Targets, by_weight
 from mvtokenflow.splat.training_config import LearningRates, ReconstructionConfig, Stage
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 
 _ADAM_EPS = 1e-15  # 3DGS: gradients of single Gaussians are tiny
 
 
 @dataclass(frozen=True)
-class Targets:
-    """A video as training wants it: the view with flow first, colours premultiplied once.
+class _Moment:
+    """What is rendered of one time of a step.
 
     Attributes:
-        premultiplied: (T, V, H, W, 3) rgb · alpha. alpha: (T, V, H, W, 1).
-        normals: (T, V, H, W, 3) and known (T, V, H, W) bool where they are unit; or None.
-        cameras: (V,). flow: of view 0, or None. times: T floats in [0, 1].
+        pictures: of the views in order, whose colours count: all of them, or all but the front.
+        normals: of all views in order; empty if normals do not count.
+        flow: (1, H, W, 2) of the front view, or None.
+        front: the front video's picture, or None.
     """
 
-    premultiplied: Tensor
-    alpha: Tensor
-    normals: Tensor | None
-    known: Tensor | None
-    cameras: Cameras
-    flow: ViewFlow | None
-    times: tuple[float, ...]
-
-    @classmethod
-    def of(cls, video: MultiviewVideo) -> "Targets":
-        """The targets of a video, on its device."""
-        order = list(range(video.views))
-        if video.flow is not None:
-            order = [video.flow.view, *(view for view in order if view != video.flow.view)]
-        normals = None if video.normals is None else video.normals[:, order]
-        return cls(
-            premultiplied=video.rgb[:, order] * video.alpha[:, order],
-            alpha=video.alpha[:, order],
-            normals=normals,
-            known=None if normals is None else normals.square().sum(-1) > 0.5,
-            cameras=video.cameras[order],
-            flow=None if video.flow is None else replace(video.flow, view=0),
-            times=tuple(video.times.tolist()),
-        )
-
-    def rgb(self, frames: Sequence[int], background: Tensor) -> Tensor:
-        """(n, V, H, W, 3) pictures on a background (3,)."""
-        chosen = list(frames)
-        return self.premultiplied[chosen] + background * (1 - self.alpha[chosen])
+    pictures: list[Render]
+    normals: list[Render]
+    flow: Tensor | None
+    front: Render | None = None
 
 
 class Training:
@@ -87,6 +62,10 @@ class Training:
         self._config = config
         self._stage: Stage = stage
         self._white = torch.ones(3, device=targets.alpha.device)
+        weights = config.weights_of(len(targets.order))
+        self._weights = tuple(weights[view] for view in targets.order)
+        pairs = () if targets.flow is None or not config.weights.flow else targets.flow.pairs
+        self._flows = carried_pairs(pairs, config.flow_gap, backward=config.flow_backward)
         self._statistics = Statistics.empty(field.gaussians)
         self.optimizer = make_optimizer(field, config.rates)
 
@@ -107,8 +86,9 @@ class Training:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if stage.density is not None and number < stage.density.stop:
-            self._control_density(number + 1, stage.density, renders, len(chosen))
+        density, counted = self._config.density, self._config.steps_before(self._stage) + number + 1
+        if density is not None and self._stage != "refine" and counted <= density.stop:
+            self._control_density(counted, density, renders, len(chosen))
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
     @torch.no_grad()
@@ -150,64 +130,117 @@ class Training:
     def _terms(
         self, number: int, chosen: list[int], background: Tensor
     ) -> tuple[dict[str, Tensor], list[Render]]:
+        """The loss terms, and the renders that show where Gaussians are missing."""
         targets, weights = self._targets, self._config.weights
         times = [targets.times[frame] for frame in chosen]
+        partners = draw_partners(chosen, self._flows, self.generator)
+        inputs = self._choose_inputs(chosen)
+        shown = [] if targets.front is None else [targets.front.times[frame] for frame in inputs]
+        every = list(dict.fromkeys([*times, *shown]))  # those of the views first
         degree = number // self._config.sh_every if self._stage == "static" else self._config.field.sh_degree
-        gaussians, path = self.field.moments(times)
-        gaussians = [moment.truncated(degree) for moment in gaussians]
-        following = dict(adjacent_pairs(chosen)) if targets.flow is not None and weights.flow else {}
-        flows: list[tuple[int, Tensor]] = []
-        parts: list[Render] = []
-        for position, moment in enumerate(gaussians):
-            after = following.get(position)
-            renders = self._render(moment, background, None if after is None else gaussians[after].means)
-            parts += renders
-            if renders[0].flow is not None:
-                flows.append((chosen[position], renders[0].flow))
-        grid = (len(chosen), len(targets.cameras), targets.cameras.height, targets.cameras.width)
-        rgb = torch.cat([part.rgb for part in parts]).reshape(*grid, 3)
-        alpha = torch.cat([part.alpha for part in parts]).reshape(*grid, 1)
-        wanted = targets.rgb(chosen, background)
-        terms = {
-            "image": losses.l1(rgb, wanted),
-            "d_ssim": losses.d_ssim(rgb, wanted),
-            "mask": losses.mask_loss(alpha, targets.alpha[chosen]),
-        }
-        if flows:
-            terms["flow"] = self._flow_term(flows)
+        gaussians, path = self.field.moments(every)
+        at = dict(zip(every, (moment.truncated(degree) for moment in gaussians), strict=True))
+        moments = []
+        for position, time in enumerate(times):
+            after = at[times[partners[position]]].means if position in partners else None
+            moments.append(self._render(at[time], background, after))
+        if targets.front is not None and inputs:
+            pictures = [render_gaussians(at[t], targets.front.camera, background=background) for t in shown]
+            moments = [replace(m, front=picture) for m, picture in zip(moments, pictures, strict=True)]
+        terms = self._colour_terms(moments, chosen, inputs, background)
+        if any(moment.flow is not None for moment in moments):
+            terms["flow"] = self._flow_term(moments, chosen, partners)
         if targets.normals is not None and weights.normal:
-            terms["normal"] = self._normal_term(parts, chosen)
+            terms["normal"] = self._normal_term(moments, chosen)
         # a single control point has no edges
         if path is not None and path.shape[1] > 1 and weights.arap and len(chosen) > 1:
+            path = path[: len(times)]
             terms["arap"] = losses.arap(path, losses.arap_edges(path[0].detach()))
-        return terms, parts
+        fronts = [moment.front for moment in moments if moment.front is not None]
+        return terms, [*(render for moment in moments for render in moment.pictures), *fronts]
 
-    def _render(self, gaussians: Gaussians, background: Tensor, after: Tensor | None) -> list[Render]:
-        """All views in order; the first one apart where it carries flow, so that the others need not."""
-        cameras = self._targets.cameras
-        if after is None:
-            return [render_gaussians(gaussians, cameras, background=background)]
-        renders = [render_gaussians(gaussians, cameras[:1], background=background, flow_to=after)]
-        if len(cameras) > 1:
-            renders.append(render_gaussians(gaussians, cameras[1:], background=background))
-        return renders
+    def _choose_inputs(self, chosen: list[int]) -> list[int]:
+        """A frame of the front video for each chosen frame; a static stage takes the keyframe's own."""
+        front = self._targets.front
+        if front is None or not self._weights[0]:
+            return []
+        if self._stage == "static":
+            return [front.at(self._targets.times[frame]) for frame in chosen]
+        return front.draw(chosen, self.generator)
 
-    def _flow_term(self, flows: Sequence[tuple[int, Tensor]]) -> Tensor:
+    def _render(self, gaussians: Gaussians, background: Tensor, after: Tensor | None) -> _Moment:
+        """All views at one time; the front apart where it carries flow, so that the others need not."""
+        cameras, front = self._targets.cameras, self._targets.front
+        if front is None and after is None:
+            whole = [render_gaussians(gaussians, cameras, background=background)]
+            return _Moment(whole, whole, None)
+        if front is None:
+            first = render_gaussians(gaussians, cameras[:1], background=background, flow_to=after)
+            others = self._render_others(gaussians, background)
+            return _Moment([first, *others], [first, *others], first.flow)
+        # Colours of the front are the front video's; the view itself is drawn for normals and flow alone.
+        others = self._render_others(gaussians, background)
+        flow = None
+        if after is not None and front.flow_camera is not None:
+            flow, after = render_gaussians(gaussians, front.flow_camera, flow_to=after).flow, None
+        if after is None and not self._has_normals:
+            return _Moment(others, [], flow)
+        first = render_gaussians(gaussians, cameras[:1], background=background, flow_to=after)
+        return _Moment(others, [first, *others], first.flow if flow is None else flow)
+
+    def _render_others(self, gaussians: Gaussians, background: Tensor) -> list[Render]:
+        """All views but the front one."""
+        cameras = self._targets.cameras[1:]
+        return [render_gaussians(gaussians, cameras, background=background)] if len(cameras) else []
+
+    @property
+    def _has_normals(self) -> bool:
+        return self._targets.normals is not None and self._config.weights.normal > 0
+
+    def _colour_terms(
+        self, moments: Sequence[_Moment], chosen: list[int], inputs: list[int], background: Tensor
+    ) -> dict[str, Tensor]:
+        """Colours and masks: means over the frames of the step and, by their weights, over the views."""
+        targets, first = self._targets, 0 if self._targets.front is None else 1
+        weights, total = self._weights[first:], sum(self._weights)
+        terms: dict[str, Tensor] = {}
+        parts = [part for moment in moments for part in moment.pictures]
+        if parts and sum(weights):
+            grid = (len(chosen), len(weights), targets.cameras.height, targets.cameras.width)
+            rgb = torch.cat([part.rgb for part in parts]).reshape(*grid, 3)
+            alpha = torch.cat([part.alpha for part in parts]).reshape(*grid, 1)
+            wanted, mask = targets.rgb(chosen, background)[:, first:], targets.alpha[chosen][:, first:]
+            for share, views in by_weight(weights):
+                seen = (rgb, alpha, wanted, mask)
+                if len(views) < len(weights):
+                    seen = (rgb[:, views], alpha[:, views], wanted[:, views], mask[:, views])
+                _add(terms, _compared(*seen), share * sum(weights) / total)
+        if targets.front is not None and inputs:
+            pictures = [moment.front for moment in moments if moment.front is not None]
+            rgb, alpha = (torch.stack([getattr(one, name) for one in pictures]) for name in ("rgb", "alpha"))
+            wanted, mask = targets.front.rgb(inputs, background), targets.front.alpha[inputs][:, None]
+            _add(terms, _compared(rgb, alpha, wanted, mask), self._weights[0] / total)
+        return terms
+
+    def _flow_term(self, moments: Sequence[_Moment], chosen: list[int], partners: Mapping[int, int]) -> Tensor:
         truth = self._targets.flow
         assert truth is not None
-        frames = [frame for frame, _ in flows]
-        rendered = torch.cat([flow for _, flow in flows])
-        return losses.flow_loss(
-            rendered, truth.flow[frames], truth.visible[frames], self._targets.cameras.width
-        )
+        index = [self._flows[chosen[here], chosen[there]] for here, there in partners.items()]
+        rendered = torch.cat([moment.flow for moment in moments if moment.flow is not None])
+        return losses.flow_loss(rendered, truth.flow[index], truth.visible[index], self._targets.cameras.width)
 
-    def _normal_term(self, parts: Sequence[Render], chosen: list[int]) -> Tensor:
+    def _normal_term(self, moments: Sequence[_Moment], chosen: list[int]) -> Tensor:
         assert self._targets.normals is not None
         assert self._targets.known is not None
+        parts = [part for moment in moments for part in moment.normals]
         seen = [normals_from_depth(part.depth, part.alpha, part.cameras) for part in parts]
         normals, valid = torch.cat([n for n, _ in seen]), torch.cat([v for _, v in seen])
         known = self._targets.known[chosen].flatten(0, 1)
-        return losses.normal_loss(normals, self._targets.normals[chosen].flatten(0, 1), valid & known)
+        weights = None
+        if len(set(self._weights)) > 1:
+            weights = normals.new_tensor(self._weights).repeat(len(chosen))[:, None, None]
+        wanted = self._targets.normals[chosen].flatten(0, 1)
+        return losses.normal_loss(normals, wanted, valid & known, weights)
 
     def _set_rates(self, progress: float) -> None:
         rates = self._config.rates
@@ -239,6 +272,22 @@ class Training:
         self.generator.set_state(state["generator"].cpu())
         self._device_generator.set_state(state["device generator"].cpu())
         self._statistics = Statistics(**state["statistics"])
+
+
+def _compared(rgb: Tensor, alpha: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Terms of pictures (n, K, H, W, 3) and alphas (n, K, H, W, 1)."""
+    return {
+        "image": losses.l1(rgb, wanted),
+        "d_ssim": losses.d_ssim(rgb, wanted),
+        "mask": losses.mask_loss(alpha, mask),
+    }
+
+
+def _add(terms: dict[str, Tensor], more: Mapping[str, Tensor], share: float) -> None:
+    """Add a share of each term; the whole of it stays what it is to the last bit."""
+    for name, value in more.items():
+        part = value if share == 1 else share * value
+        terms[name] = terms[name] + part if name in terms else part
 
 
 def make_optimizer(field: DynamicField, rates: LearningRates) -> torch.optim.Adam:
