@@ -131,7 +131,7 @@ def run(
     identity = {
         "config": config.to_dict(),
         "prior": origin,
-        "clip": digest((name, getattr(clip, name).numpy().tobytes()) for name in ("rgb", "alpha")),
+        "clip": clip.digest(),
         "camera": None if camera is None or front is None else camera.to_dict(),
         "seed": seed,
     }

@@ -43,7 +43,7 @@ def prepare(clip: Clip, config: MethodConfig) -> Input:
     return Input(
         front=squares.front[kept],
         alpha=squares.alpha[kept],
-        times=_times(clip)[kept],
+        times=clip.times[kept],
         crop=squares.crops[0],
     )
 
@@ -110,11 +110,6 @@ def front_video(clip: Clip, given: Input, camera: Cameras | None) -> FrontVideo:
         rgb=clip.rgb[:, top:bottom, left:right],
         alpha=clip.alpha[:, top:bottom, left:right],
         camera=cut(placed, window),
-        times=_times(clip),
+        times=clip.times,
         flow_camera=None if own.kind == "ortho" else squared(placed, given.crop),
     )
-
-
-def _times(clip: Clip) -> Tensor:
-    """(T,) of all frames of a clip, in [0, 1]."""
-    return torch.arange(len(clip), dtype=torch.float32) / max(len(clip) - 1, 1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import atomic_path, frame_files
+from mvtokenflow.files import atomic_path, digest, frame_files
 from mvtokenflow.pictures import (
     AGAIN,
     Pixels,
@@ -69,11 +69,18 @@ class Clip:
         rgb: (T, H, W, 3) float32 in [0, 1], straight (not premultiplied).
         alpha: (T, H, W, 1) float32 in [0, 1].
         name: what messages call it.
+        clock: (T,) float32 times of the frames, increasing from 0 to 1; None spaces them evenly.
+        notes: what was taken for granted while it was read, one sentence each.
+
+    Raises:
+        ValueError: shapes or times that do not fit together.
     """
 
     rgb: Tensor
     alpha: Tensor
     name: str
+    clock: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.rgb.ndim != 4 or self.rgb.shape[-1] != 3 or self.alpha.shape != (*self.rgb.shape[:-1], 1):
@@ -81,9 +88,30 @@ class Clip:
                 f"clip {self.name}: rgb must be (T, H, W, 3) and alpha (T, H, W, 1), got "
                 f"{tuple(self.rgb.shape)} and {tuple(self.alpha.shape)}"
             )
+        clock = self.clock
+        if clock is not None and (
+            clock.shape != self.rgb.shape[:1]
+            or (float(clock[0]), float(clock[-1])) != (0.0, 1.0)
+            or not bool((clock.diff() > 0).all())
+        ):
+            raise ValueError(f"clip {self.name}: clock {clock} is not {len(self)} times increasing from 0 to 1")
 
     def __len__(self) -> int:
         return int(self.rgb.shape[0])
+
+    @property
+    def times(self) -> Tensor:
+        """(T,) float32 in [0, 1]: the clock, or n / (T - 1); a single frame is at 0."""
+        if self.clock is not None:
+            return self.clock
+        return torch.arange(len(self), dtype=torch.float32) / max(len(self) - 1, 1)
+
+    def digest(self) -> str:
+        """Hex sha256 of everything a run depends on; the name and the notes do not matter."""
+        parts = {"rgb": self.rgb, "alpha": self.alpha}
+        if self.clock is not None:
+            parts["clock"] = self.clock
+        return digest((name, part.contiguous().numpy().tobytes()) for name, part in parts.items())
 
     def on_background(self, value: float = 1.0) -> Tensor:
         """(T, H, W, 3) composited over a constant grey `value` in [0, 1]; 1 is white."""

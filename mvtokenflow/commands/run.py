@@ -141,7 +141,7 @@ def run(
             result = run_method(clip, config, output / "method", seed, device=device, progress=report)
             if not (output / FIELD_FILE).exists():
                 save_field(output / FIELD_FILE, result.field)
-            made = _export(result, len(clip), view, output, fps, ply, report)
+            made = _export(result, clip, view, output, fps, ply, report)
             made["comparison"] = str(_compare(clip, config, view, output, fps))
         made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
     _tell(result, len(clip), made, as_json)
@@ -197,8 +197,10 @@ def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int)
         pictures = digest([(str(opaque.shape), opaque.tobytes())])
         return Given(digest=pictures, cut_out_by=MODEL, name=video.stem, clip=None, opaque=opaque)
     clip = read_clip(video, mask, stop=stop, stride=stride)
-    parts = ((f"{name} {tuple(part.shape)}", part) for name, part in (("rgb", clip.rgb), ("alpha", clip.alpha)))
-    pictures = digest((name, part.numpy().tobytes()) for name, part in parts)
+    parts = {f"{name} {tuple(part.shape)}": part for name, part in (("rgb", clip.rgb), ("alpha", clip.alpha))}
+    if clip.clock is not None:
+        parts["clock"] = clip.clock
+    pictures = digest((name, part.numpy().tobytes()) for name, part in parts.items())
     cut_out_by = "alpha" if mask is None else "mask"
     return Given(digest=pictures, cut_out_by=cut_out_by, name=clip.name, clip=clip, opaque=None)
 
@@ -243,7 +245,7 @@ def _showing(report: "Progress", output: Path) -> "Progress":
 
 
 def _export(
-    result: "Result", frames: int, view: "ExportView", output: Path, fps: float, ply: bool, report: "Progress"
+    result: "Result", clip: "Clip", view: "ExportView", output: Path, fps: float, ply: bool, report: "Progress"
 ) -> dict[str, Any]:
     """Turntable, fixed views and .ply files; paths by kind."""
     from mvtokenflow.files import sha256_file
@@ -251,8 +253,9 @@ def _export(
     from mvtokenflow.splat.trainer import FIELD_FILE
 
     source = {"sha256": sha256_file(output / FIELD_FILE)}
+    frames = len(clip) if clip.clock is None else clip.clock.tolist()
     shots = {export.azimuth_name(azimuth): export.fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
-    shots["turntable"] = export.turntable(max(frames, TURNTABLE_FRAMES))
+    shots["turntable"] = export.turntable(max(len(clip), TURNTABLE_FRAMES))
     made: dict[str, Any] = {"views": []}
     for name, plan in shots.items():
         path = export.export_video(

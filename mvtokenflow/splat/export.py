@@ -86,12 +86,14 @@ def azimuth_name(azimuth_deg: float) -> str:
     return f"azimuth_{azimuth_deg!r}".removesuffix(".0")
 
 
-def frame_times(frames: int) -> list[float]:
-    """n / (frames − 1) for every frame n; one frame is at time 0.
+def frame_times(frames: int | Sequence[float]) -> list[float]:
+    """Times that are given, or n / (frames − 1) for every frame n; one frame is at time 0.
 
     Raises:
         ConfigError: fewer than one frame.
     """
+    if not isinstance(frames, int):
+        return list(frames)
     if frames < 1:
         raise ConfigError(f"{frames} frames were asked for; choose one or more")
     return [n / max(frames - 1, 1) for n in range(frames)]
@@ -102,8 +104,8 @@ def turntable(frames: int) -> list[Shot]:
     return [Shot(360 * n / frames, time) for n, time in enumerate(frame_times(frames))]
 
 
-def fixed_view(azimuth_deg: float, frames: int) -> list[Shot]:
-    """The camera stands still while time runs once."""
+def fixed_view(azimuth_deg: float, frames: int | Sequence[float]) -> list[Shot]:
+    """The camera stands still while time runs once, in so many even steps or at these times."""
     return [Shot(azimuth_deg, time) for time in frame_times(frames)]
 
 
@@ -213,7 +215,7 @@ def _read_on_white(path: Path) -> Pixels:
 @torch.no_grad()
 def export_ply(
     field: DynamicField,
-    frames: int,
+    frames: int | Sequence[float],
     folder: Path,
     *,
     source: Mapping[str, Any],
@@ -221,14 +223,17 @@ def export_ply(
 ) -> list[Path]:
     """The Gaussians of every frame as standard 3DGS .ply files in `folder`; those that are there are kept.
 
-    Args, Raises: as `export_video`.
+    Args:
+        frames: how many, evenly spaced, or their times in [0, 1].
+
+    Further arguments and Raises: as `export_video`.
     """
     times = frame_times(frames)
-    claim(folder, {"field": dict(source), "frames": frames})
-    paths = [folder / f"{n:04d}.ply" for n in range(frames)]
+    claim(folder, {"field": dict(source), "frames": frames if isinstance(frames, int) else times})
+    paths = [folder / f"{n:04d}.ply" for n in range(len(times))]
     for done, (path, time) in enumerate(zip(paths, times, strict=True), 1):
         if not path.exists():
             write_ply(path, field.at(time))
         if progress is not None:
-            progress(folder.name, done, frames)
+            progress(folder.name, done, len(paths))
     return paths
