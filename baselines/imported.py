@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import digest, frame_files, sha256_file
+from mvtokenflow.files import digest, frame_files, frame_numbers, sha256_file
 from mvtokenflow.video import read_rgb
 
 
@@ -57,12 +57,13 @@ class ImportedRenderings:
     def _frames(self, folder: Path, reference: Sequence[Path]) -> NDArray[np.uint8]:
         """(T, H, W, 3) the frames of a view; they must be the reference's from its first one on."""
         paths = frame_files(folder)
-        ours = [int(path.stem) for path in paths]
-        first = int(reference[0].stem) if reference else ours[0]
-        wanted = range(first, first + len(ours))
-        if ours != list(wanted):
-            lacking = sorted(set(wanted) - set(ours))[0]
-            raise DataError(f"{folder}: frame {lacking} is missing; render all frames from {first} on")
+        ours = frame_numbers(paths)
+        wanted = frame_numbers(reference) or list(range(ours[0], ours[0] + len(ours)))
+        lacking, spare = sorted(set(wanted[: len(ours)]) - set(ours)), sorted(set(ours) - set(wanted))
+        if spare and reference:
+            raise DataError(f"{folder}: frame {spare[0]} is not in the reference; number frames as it does")
+        if lacking:
+            raise DataError(f"{folder}: frame {lacking[0]} is missing; render all frames from {wanted[0]} on")
         frames = [read_rgb(path) for path in paths]
         if sizes := {frame.shape for frame in frames if frame.shape != frames[0].shape}:
             (height, width, _), (other_height, other_width, _) = frames[0].shape, sizes.pop()

@@ -27,7 +27,6 @@ from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.views import MultiviewVideo
 from mvtokenflow.store import StageStore
-from mvtokenflow.video import Clip
 
 _RADIUS = 3.0  # of an orthographic camera, so that it does not matter
 _FRAMING = "whole frames of the prior's own front camera, else cropped; with perspective, front=input"
@@ -125,11 +124,12 @@ class Native:
             progress=progress,
         )
         views = (scene.input, *scene.views)
+        moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
         renderings = {}
         with measured("render", workdir / COSTS_FILE, torch.device(device)):
             for done, view in enumerate(views, 1):
                 cameras = cameras_in_field(_cameras(view, (height, width)), front, result.crop)
-                renderings[view.name] = rendering(result.field, cameras, frame_times(clip))
+                renderings[view.name] = rendering(result.field, cameras, moments)
                 progress("render views", done, len(views))
         return renderings
 
@@ -175,8 +175,13 @@ def is_front_camera(cameras: Cameras) -> bool:
 
 
 @torch.no_grad()
-def rendering(result: DynamicField, cameras: Cameras, times: Sequence[float]) -> Rendering:
-    """One camera's pictures and normals at `times` in [0, 1], and the flow from each to the next."""
+def rendering(result: DynamicField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
+    """One camera's pictures and normals, and the flow from each to the next.
+
+    Args:
+        frames: how many, evenly spaced, or their times in [0, 1].
+    """
+    times = np.linspace(0, 1, frames).tolist() if isinstance(frames, int) else frames
     rgb, normal, flow = [], [], []
     for n, time in enumerate(times):
         later = times[n + 1] if n + 1 < len(times) else None
@@ -188,13 +193,6 @@ def rendering(result: DynamicField, cameras: Cameras, times: Sequence[float]) ->
     pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
     moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
     return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)
-
-
-def frame_times(clip: Clip) -> list[float]:
-    """Of the frames of a clip, in [0, 1]."""
-    if clip.clock is not None:
-        return [float(time) for time in clip.clock]
-    return [float(time) for time in np.linspace(0, 1, len(clip))]
 
 
 def _numpy(picture: torch.Tensor) -> NDArray[np.float32]:

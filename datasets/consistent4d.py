@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose, digest_json, frame_files, sha256_file
+from mvtokenflow.files import cache_root, choose, digest_json, frame_files, frame_numbers, sha256_file
 from mvtokenflow.video import Clip, read_clip, read_rgba
 
 OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")
@@ -241,7 +241,7 @@ def _object_layout(folder: Path) -> Iterator[Finding]:
 
 def _frames_layout(folder: Path) -> Iterator[Finding]:
     try:
-        indices = {int(path.stem) for path in frame_files(folder)}
+        indices = set(frame_numbers(frame_files(folder)))
     except DataError as error:
         yield Finding(path=folder, problem=_finding(error).problem, fix=_finding(error).fix)
         return

@@ -18,6 +18,7 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,17 @@ from typing import Any
 from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose, digest, digest_json, frame_files, sha256_file, write_json
-from mvtokenflow.pictures import check_file, read_all_on_white
+from mvtokenflow.files import (
+    cache_root,
+    choose,
+    digest,
+    digest_json,
+    frame_files,
+    frame_numbers,
+    sha256_file,
+    write_json,
+)
+from mvtokenflow.pictures import PICTURES, check_file, read_all_on_white
 from mvtokenflow.video import read_clip, write_png
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
@@ -37,7 +47,10 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 # The views of the Consistent4D test set, relative to the input camera.
 AZIMUTHS_DEG: Mapping[str, float] = {"eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
 
-_FRAME = re.compile(r"\d+\.png\Z")
+_FORM = 2  # of what is cached; what another form accepted is read again
+
+_FRAME = re.compile(r"\d+\.png\Z", re.IGNORECASE)
+_NUMBERED = re.compile(r".*\d.*\.(png|jpe?g)\Z", re.IGNORECASE)
 _EVAL = re.compile(r"eval_(\d+)\Z")
 
 
@@ -82,6 +95,8 @@ class FolderDataset:
         source = choose("scene", name, _find(self.path))
         angles = _read_angles(source)
         folder, sources = _materialise(name, source, self.cache or cache_root())
+        for note in json.loads((folder / "scene.json").read_bytes())["notes"]:
+            warnings.warn(note, stacklevel=2)
         views = [
             View(name=view, frames=frame_files(folder / view), **angles[view])
             for view in ("input", *source.views)
@@ -155,7 +170,8 @@ def _source(path: Path) -> _Source | None:
         return None
     entries = _entries(path)
     views = {e.name: e for e in sorted(entries, key=_view_number) if _EVAL.match(e.name)}
-    if any(_FRAME.match(entry.name) for entry in entries):
+    numbered = bool(entries) and all(_NUMBERED.match(entry.name) and entry.is_file() for entry in entries)
+    if numbered or any(_FRAME.match(entry.name) for entry in entries):
         if views:
             raise DataError(f"{path}: frames beside {next(iter(views))}; move the frames into {path / 'input'}")
         return _Source(clip=path, mask=_mask_of(path), views={}, angles=path)
@@ -249,26 +265,31 @@ def _materialise(name: str, source: _Source, cache: Path) -> tuple[Path, str]:
     files = [
         (f"{role}/{file.name}", file)
         for role, path in inputs.items()
-        for file in (frame_files(path) if path.is_dir() else [path])
+        for file in (_frames(role, path) if path.is_dir() else [path])
     ]
     for _, file in files:
         check_file(file)
     key = digest((role, sha256_file(file).encode()) for role, file in files)
     folder = cache / "folder" / f"{name}-{key[:16]}"
-    if _is_whole(folder):
+    numbers = frame_numbers(_frames("clip", source.clip)) if source.clip.is_dir() else None
+    if _is_whole(folder, numbers):
         return folder, key
     clip = read_clip(source.clip, source.mask, name=name)
+    numbers = list(range(len(clip))) if numbers is None else numbers
+    _refuse_other_numbers(source, numbers)
     try:
-        with _new_folder(folder) as building:
-            for n, frame in enumerate(clip.on_background(1.0)):
+        with _new_folder(folder, numbers) as building:
+            for n, frame in zip(numbers, clip.on_background(1.0), strict=True):
                 write_png(building / "input" / f"{n}.png", frame.numpy())
             counts = {"input": len(clip)}
             for view, path in source.views.items():
                 frames = read_all_on_white(frame_files(path))
                 counts[view] = len(frames)
-                for n, picture in enumerate(frames):
+                for n, picture in zip(numbers, frames, strict=True):
                     write_png(building / view / f"{n}.png", picture)
-            write_json(building / "scene.json", {"frames": counts, "sources": key})
+            write_json(
+                building / "scene.json", {"frames": counts, "sources": key, "form": _FORM, "notes": clip.notes}
+            )
     except OSError as error:
         raise DataError(
             f"{folder}: cannot be written ({error.strerror}); free some space or set MVTF_CACHE to another "
@@ -277,24 +298,50 @@ def _materialise(name: str, source: _Source, cache: Path) -> tuple[Path, str]:
     return folder, key
 
 
-def _is_whole(folder: Path) -> bool:
-    """The folder appears at once, but somebody may have removed files from it since."""
+def _frames(role: str, folder: Path) -> list[Path]:
+    """Of a clip, a mask or a view; views are compared with renderings and are PNG only."""
+    return frame_files(folder, PICTURES if role in ("clip", "mask") else ("png",))
+
+
+def _refuse_other_numbers(source: _Source, numbers: Sequence[int]) -> None:
+    """Refuse a view that lacks a frame of the input or has another: equal numbers are what is compared."""
+    for path in source.views.values():
+        found = frame_numbers(frame_files(path))
+        lacking, spare = sorted(set(numbers) - set(found)), sorted(set(found) - set(numbers))
+        if lacking or spare:
+            what = f"lacks frame {lacking[0]}" if lacking else f"has a frame {spare[0]}, which is none"
+            counted = "" if source.clip.is_dir() else ", whose frames count from 0"
+            raise DataError(
+                f"{path}: {what} of {source.clip}{counted}; number both alike, or leave the frame out of both"
+            )
+
+
+def _is_whole(folder: Path, numbers: Sequence[int] | None = None) -> bool:
+    """The folder appears at once, but somebody may have removed files from it since.
+
+    Args:
+        numbers: of the clip's frames; None for those of a video.
+    """
     try:
-        counts = json.loads((folder / "scene.json").read_bytes())["frames"]
-        return all(len(frame_files(folder / view)) == count for view, count in counts.items())
+        stated = json.loads((folder / "scene.json").read_bytes())
+        counts = stated["frames"]
+        return stated["form"] == _FORM and all(
+            frame_numbers(frame_files(folder / view)) == list(range(count) if numbers is None else numbers)
+            for view, count in counts.items()
+        )
     except (OSError, ValueError, KeyError, DataError):
         return False
 
 
 @contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
+def _new_folder(target: Path, numbers: Sequence[int]) -> Iterator[Path]:
     """A temporary folder that replaces `target` if the block succeeds and nobody else was faster."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
-        if not _is_whole(target):
+        if not _is_whole(target, numbers):
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
     finally:

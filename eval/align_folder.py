@@ -16,7 +16,7 @@ from mvtokenflow.eval.align import Alignment, align, dense_orbit
 from mvtokenflow.eval.metrics.silhouette import silhouettes
 from mvtokenflow.eval.preflight import objects_of
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
-from mvtokenflow.files import frame_files
+from mvtokenflow.files import frame_files, frame_numbers
 from mvtokenflow.pictures import read_all_on_white
 
 Mask = NDArray[np.bool_]
@@ -89,7 +89,8 @@ def _wanted(prediction: Path, only: Sequence[str] | None) -> Mapping[str, Path]:
 
 def _numbered(folder: Path) -> Mapping[int, Path]:
     """The frames of a view by number."""
-    return {int(path.stem): path for path in frame_files(folder)}
+    paths = frame_files(folder)
+    return dict(zip(frame_numbers(paths), paths, strict=True))
 
 
 def _spread(folder: Path, views: Iterable[Mapping[int, Path]]) -> list[int]:

@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from mvtokenflow.errors import DataError, ProtocolError
 from mvtokenflow.eval.metrics.silhouette import background, misplaced_views, silhouettes, view_confusion
 from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
-from mvtokenflow.files import frame_files
+from mvtokenflow.files import frame_files, frame_numbers
 from mvtokenflow.video import composite_white, read_rgb, read_rgba
 
 SILHOUETTE_FRAMES = 8
@@ -107,6 +107,7 @@ def pair_view(
     """
     findings: list[Finding] = []
     ours, theirs = frame_files(prediction), frame_files(reference)
+    number = {path: n for paths in (ours, theirs) for n, path in zip(frame_numbers(paths), paths, strict=True)}
     if protocol.first_frames is not None:
         if min(len(ours), len(theirs)) < protocol.first_frames:
             raise ProtocolError(
@@ -118,8 +119,8 @@ def pair_view(
         raise ProtocolError(
             f"{prediction}: {len(ours)} frames but {reference} has {len(theirs)}; remove the extra frames"
         )
-    missing = sorted({int(p.stem) for p in theirs} - {int(p.stem) for p in ours})
-    extra = sorted({int(p.stem) for p in ours} - {int(p.stem) for p in theirs})
+    missing = sorted({number[p] for p in theirs} - {number[p] for p in ours})
+    extra = sorted({number[p] for p in ours} - {number[p] for p in theirs})
     if missing or extra:
         shown = ", ".join(map(str, (missing or extra)[:3]))
         findings.append(
@@ -135,8 +136,8 @@ def pair_view(
     composite = _check_headers(ours, theirs, protocol, findings)
     first = list(zip(ours, theirs, strict=False))
     if protocol.strict and (missing or extra):  # forced: what is there is paired by name, not by position
-        common = {int(p.stem) for p in ours} & {int(p.stem) for p in theirs}
-        ours, theirs = ([p for p in paths if int(p.stem) in common] for paths in (ours, theirs))
+        common = {number[p] for p in ours} & {number[p] for p in theirs}
+        ours, theirs = ([p for p in paths if number[p] in common] for paths in (ours, theirs))
         if not common:
             raise ProtocolError(f"{prediction}: no frame number is in {reference} as well; rename the frames")
     if protocol.frames is not None and len(theirs) != protocol.frames:
@@ -151,7 +152,7 @@ def pair_view(
     pair = ViewPair(
         object=name,
         view=view,
-        names=tuple(int(p.stem) for p in theirs[: len(ours)]),
+        names=tuple(number[p] for p in theirs[: len(ours)]),
         reference=tuple(theirs),
         prediction=tuple(ours),
         composite=composite,
@@ -169,10 +170,11 @@ def _pair_alone(
         DataError: the folder cannot be read.
     """
     frames = frame_files(prediction)[: protocol.first_frames]
-    names = tuple(int(path.stem) for path in frames)
+    names = tuple(frame_numbers(frame_files(prediction))[: len(frames)])
     findings = []
     if front is not None:
-        if names[0] != front.names[0]:  # nothing but its reference could have told it where to begin
+        shift = front.names[0] - names[0]  # nothing but its reference could have told it where to begin
+        if tuple(name + shift for name in names) == front.names[: len(frames)]:
             names = front.names[: len(frames)]
         if len(frames) != len(front.names) or names != front.names:
             findings.append(

@@ -14,7 +14,7 @@ from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval.pedigree import pedigree
 from mvtokenflow.eval.records import Manifest, Stage, run_folder
-from mvtokenflow.files import atomic_path, digest, digest_json, sha256_file
+from mvtokenflow.files import atomic_path, digest, digest_json, frame_numbers, sha256_file
 from mvtokenflow.video import write_png
 
 
@@ -152,7 +152,7 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
 def _numbers(scene: Scene, view: str, count: int) -> list[int]:
     """File numbers of a view's frames: those of its reference, so that strict protocols pair them by name."""
     frames = next((v.frames for v in (scene.input, *scene.views) if v.name == view), ())
-    known = [int(path.stem) for path in frames][:count]
+    known = frame_numbers(frames)[:count]
     start = known[-1] + 1 if known else 0
     return known + list(range(start, start + count - len(known)))
 

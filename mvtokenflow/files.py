@@ -5,7 +5,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -84,18 +85,22 @@ def digest_json(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-_FRAME = re.compile(r"(\d+)\.png\Z")
+_DIGITS = re.compile(r"([0-9]+)")
 
 
-def frame_files(folder: Path) -> list[Path]:
+def frame_files(folder: Path, kinds: Sequence[str] = ("png",)) -> list[Path]:
     """The frames `<integer>.png` of `folder` in numeric order.
 
-    Hidden files (`.DS_Store`) are ignored; anything else that is not a frame is refused, because a
-    stray file silently shifts the pairing of frames in the published scripts.
+    Other names do where their number is plain: all alike but for one number, as `frame_0001.png` or
+    `0_rgba.png`, with leading zeros or without. Hidden files (`.DS_Store`) are ignored; anything else that is
+    not a frame is refused, because a stray file silently shifts the pairing of frames in the published scripts.
+
+    Args:
+        kinds: endings of names, in lower case; those of files may be in either.
 
     Raises:
-        DataError: folder missing or unreadable, no frames, a stray file, or one index twice
-            (`1.png` next to `01.png`).
+        DataError: folder missing or unreadable, no frames, a stray file, names whose numbers are not plain, or
+            one number twice (`1.png` next to `01.png`).
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected frames <n>.png in it")
@@ -103,20 +108,64 @@ def frame_files(folder: Path) -> list[Path]:
         names = sorted(entry.name for entry in os.scandir(folder) if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-    frames: dict[int, Path] = {}
-    for name in names:
-        match = _FRAME.match(name)
-        if match is None:
-            raise DataError(f"{folder / name}: not a frame named <integer>.png; move it out of the folder")
-        index = int(match.group(1))
-        if index in frames:
-            raise DataError(
-                f"{folder}: {frames[index].name} and {name} are both frame {index}; remove one of them"
-            )
-        frames[index] = folder / name
-    if not frames:
+    if not names:
         raise DataError(f"{folder}: holds no frames; expected files named <integer>.png")
-    return [frames[index] for index in sorted(frames)]
+    _refuse_strays(folder, names, kinds)
+    frames: dict[int, Path] = {}
+    paths = [folder / name for name in names]
+    for number, path in zip(frame_numbers(paths), paths, strict=True):
+        if number in frames:
+            raise DataError(
+                f"{folder}: {frames[number].name} and {path.name} are both frame {number}; remove one of them"
+            )
+        frames[number] = path
+    return [frames[number] for number in sorted(frames)]
+
+
+def frame_numbers(paths: Sequence[Path]) -> list[int]:
+    """The numbers of frames of one folder, by their names; see `frame_files`.
+
+    Raises:
+        DataError: names whose numbers are not plain.
+    """
+    if not paths:
+        return []
+    parts = [_DIGITS.split(path.stem) for path in paths]  # words and digits by turns
+    columns = list(zip(*(part[1::2] for part in parts), strict=False))
+    varying = [column for column in columns if len(set(column)) > 1] or columns
+    words = parts[0][0::2]
+    alike = all(part[0::2] == words for part in parts)
+    if not alike or len(varying) != 1 or words[0] == "-" or "." in words[1:-1]:
+        raise DataError(
+            f"{paths[0].parent}: the number of {paths[0].name} is not plain; name the frames <n>.png, e.g. "
+            """`ls -v | awk '{print "mv \\"" $0 "\\" " NR-1 ".png"}' | sh` in the folder"""
+        )
+    return [int(digits) for digits in varying[0]]
+
+
+def _refuse_strays(folder: Path, names: Sequence[str], kinds: Sequence[str]) -> None:
+    """Refuse a file that is no picture, or is named unlike most others."""
+    forms = {name: _form(name, kinds) for name in names}
+    counts = Counter(form for form in forms.values() if form is not None)
+    usual, count = counts.most_common(1)[0] if counts else (None, 0)
+    stray = next((name for name in names if forms[name] != usual or usual is None), None)
+    if stray is None:
+        return
+    example = next((name for name in names if forms[name] == usual), None)
+    if usual is None or usual == ("", "") or 2 * count <= len(names):
+        ending = Path(stray).suffix.lower().removeprefix(".")
+        if ending in ("jpg", "jpeg") and usual is None:
+            raise DataError(f"{folder / stray}: a JPEG where <integer>.png is expected; convert all to PNG")
+        raise DataError(f"{folder / stray}: not a frame named <integer>.png; move it out of the folder")
+    raise DataError(f"{folder / stray}: not named like {example}; rename it or move it out of the folder")
+
+
+def _form(name: str, kinds: Sequence[str]) -> tuple[str, ...] | None:
+    """The words around the numbers of a frame's name; None if it is no frame."""
+    stem, dot, ending = name.rpartition(".")
+    if not dot or ending.lower() not in kinds or not _DIGITS.search(stem):
+        return None
+    return tuple(_DIGITS.split(stem)[0::2])
 
 
 def cache_root() -> Path:

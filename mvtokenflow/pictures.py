@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import write_bytes
@@ -25,6 +25,7 @@ MAX_PICTURE_PIXELS = 2**26  # 8192 x 8192; a PNG of a few kB can claim more memo
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OTHER_SIGNATURES = {b"\xff\xd8\xff": "a JPEG file", b"GIF8": "a GIF file", b"RIFF": "a WebP or AVI file"}
 _COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+PICTURES = ("png", "jpg", "jpeg")  # kinds of frames of a clip; whatever is compared with others is PNG
 AGAIN = "copy or render it again"
 
 
@@ -63,12 +64,31 @@ def read_all_on_white(paths: Sequence[Path]) -> Pixels:
     return np.stack(pictures)
 
 
+def read_frame(path: Path) -> Pixels:
+    """(H, W, 3 or 4) uint8 of a frame of a clip: an 8-bit RGB or RGBA PNG, or a JPEG, turned as it says."""
+    if is_jpeg(path):
+        picture = _read_jpeg(path)
+        return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1)
+    return read_png(path, ("8-bit RGBA", "8-bit RGB"))
+
+
+def is_jpeg(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
+
+
 def read_mask(path: Path) -> Pixels:
-    """(H, W) uint8, 255 on the object, of a grey PNG of 8 or 1 bits, or of an RGB one with equal channels."""
-    picture = read_png(path, ("8-bit grey", "1-bit grey", "8-bit RGB"))
+    """(H, W) uint8, 255 on the object, of a grey PNG of 8 or 1 bits, or of an RGB one with equal channels.
+
+    A JPEG is taken as well.
+    """
+    if is_jpeg(path):
+        picture, slack = _read_jpeg(path), 15  # of colours, which were lossy
+    else:
+        picture, slack = read_png(path, ("8-bit grey", "1-bit grey", "8-bit RGB")), 0
     if picture.ndim == 2:
         return picture
-    if (picture != picture[..., :1]).any():
+    if (picture.max(-1) - picture.min(-1)).max() > slack:
         raise DataError(f"{path}: a coloured picture where a mask is expected; save the mask as 8-bit grey PNG")
     return picture[..., 0]
 
@@ -154,6 +174,26 @@ def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
     if held < needed:
         raise DataError(f"{path}: damaged PNG ({held} of {needed} bytes of pixels); {AGAIN}")
     return picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
+
+
+def _read_jpeg(path: Path) -> Pixels:
+    """(H, W) grey or (H, W, 3) uint8, turned as its EXIF data say."""
+    data = _read_bytes(path)
+    if not data.startswith(b"\xff\xd8\xff"):
+        raise DataError(f"{path}: not a JPEG file; give it the ending of its type")
+    try:
+        with Image.open(BytesIO(data), formats=["JPEG", "MPO"]) as opened:
+            if opened.width * opened.height > MAX_PICTURE_PIXELS:
+                raise DataError(
+                    f"{path}: {opened.width}x{opened.height} pixels, more than the {MAX_PICTURE_PIXELS} that "
+                    "are read; scale it down"
+                )
+            if opened.mode not in ("L", "RGB"):
+                raise DataError(f"{path}: a JPEG of {opened.mode}; save it as RGB")
+            picture = np.array(ImageOps.exif_transpose(opened))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: damaged JPEG ({error}); {AGAIN}") from error
+    return picture.astype(np.uint8)
 
 
 def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]:

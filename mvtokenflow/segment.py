@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
+from mvtokenflow.masks import cleaned
 from mvtokenflow.pictures import Pixels, read_mask, write_png
 from mvtokenflow.progress import Progress
-from mvtokenflow.video import LOSSY_ALPHA_SLACK, Clip
+from mvtokenflow.video import Clip
 
 MODEL = "isnet-general-use"
 
@@ -62,7 +63,7 @@ def cut_out(
 ) -> Clip:
     """The clip of `frames`, with the masks in `folder`; those that are missing are made and written there.
 
-    Levels within LOSSY_ALPHA_SLACK of 0 and 255 become these, as with alpha from lossy files: a network's
+    Levels within `masks.FAINT` of 0 and 255 become these, as with alpha from lossy files: a network's
     background is rarely exactly 0.
 
     Args:
@@ -79,7 +80,7 @@ def cut_out(
         if not path.exists():
             if segmenter is None:
                 raise DataError(f"{path}: no such mask, and nothing to make it with; run the command again")
-            write_png(path, _cleaned(segmenter(frame)))
+            write_png(path, cleaned(segmenter(frame)))
         mask = read_mask(path)
         if mask.shape != frame.shape[:2]:
             raise DataError(f"{path}: does not fit the frames; delete {folder} to make the masks again")
@@ -97,8 +98,3 @@ def cut_out(
         alpha=torch.from_numpy(np.stack(masks)[..., None]).float().div_(255),
         name=name,
     )
-
-
-def _cleaned(mask: Pixels) -> Pixels:
-    kept = np.where(mask <= LOSSY_ALPHA_SLACK, 0, mask)
-    return np.where(kept >= 255 - LOSSY_ALPHA_SLACK, 255, kept).astype(np.uint8)

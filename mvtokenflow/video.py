@@ -4,11 +4,10 @@ A clip is a folder of frames `<n>.png` or a video file. Every DataError names th
 it and what to do. Single pictures are read and written by `mvtokenflow.pictures`, re-exported here.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -16,25 +15,29 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import atomic_path, digest, frame_files
+from mvtokenflow.files import atomic_path, digest, frame_files, frame_numbers
+from mvtokenflow.frame_times import clock, unevenness
+from mvtokenflow.masks import CUT_OUT, check_cut_out, check_mask_levels, cleaned, without_veil
 from mvtokenflow.pictures import (
-    AGAIN,
+    PICTURES,
     Pixels,
-    check_file,
     composite_white,
+    is_jpeg,
+    read_frame,
     read_mask,
     read_on_white,
-    read_png,
     read_rgb,
     read_rgba,
     to_uint8,
     write_png,
 )
+from mvtokenflow.video_file import decoded
+from mvtokenflow.video_frame import colour_note, frame_pixels
 
 __all__ = [
-    "LOSSY_ALPHA_SLACK",
     "MAX_CLIP_PIXELS",
     "Clip",
+    "Frames",
     "Pixels",
     "composite_white",
     "count_frames",
@@ -50,15 +53,6 @@ __all__ = [
 ]
 
 MAX_CLIP_PIXELS = 2**28  # 4 GiB as float32 RGBA
-
-# Levels within this distance of 0 and 255 count as 0 and 255 where alpha went through a lossy codec.
-# libvpx and x264 leave up to 10 levels of noise beside edges, which would be a grey veil on white.
-LOSSY_ALPHA_SLACK = 15
-
-_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif", "avi"}
-# FFmpeg's own VP8 and VP9 decoders drop the alpha plane; these keep it.
-_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-_CUT_OUT = "give frames with alpha (RGBA), a mask (--mask), or segment the object first"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,13 +112,40 @@ class Clip:
         return self.rgb * self.alpha + value * (1 - self.alpha)
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """(T, H, W[, C]) pictures that were asked for, what messages call them, and how many there were in all."""
+@dataclass(frozen=True, kw_only=True)
+class Frames:
+    """Frames that were asked for.
+
+    Attributes:
+        pictures: (T, H, W[, C]) uint8.
+        labels: what messages call each.
+        numbers: of all frames of the source, in order, by which masks are paired.
+        counted: the numbers are the source's own; else a video's, counted from 0.
+        stamps: of the frames that were asked for. tick: what these are rounded to, see `frame_times.clock`.
+        unit: of the stamps.
+        lossy: the pictures went through a lossy codec.
+        notes: what was taken for granted.
+    """
 
     pictures: Pixels
-    labels: Sequence[str]
-    total: int
+    labels: list[str]
+    numbers: list[int]
+    counted: bool
+    stamps: list[int]
+    tick: Fraction
+    unit: str
+    lossy: bool
+    notes: tuple[str, ...]
+
+    def clock(self, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Times of the frames as `Clip.clock` has them, and a note if they are uneven."""
+        stamps: list[Fraction | int] = list(self.stamps)
+        if not self.counted:
+            stamps = [stamp * self.tick for stamp in self.stamps]
+        found = clock(name, stamps, self.tick)
+        if found is None:
+            return None, ()
+        return found, (f"{name}: frames are {unevenness(stamps, self.unit)} and keep their own times",)
 
 
 def read_clip(
@@ -139,56 +160,58 @@ def read_clip(
     """Read a clip of one object with its alpha.
 
     Args:
-        source: a folder of frames `<n>.png` (8-bit RGBA, or RGB with `mask`), or a video file: mp4, mov,
-            webm, mkv, avi or gif, with an alpha channel or with `mask`. A rotation stored in the file
-            is applied.
-        mask: a folder of masks (see `read_mask`) or a video whose brightness is the mask, with as many
-            frames of the same size; 255 is the object.
+        source: a folder of frames `<n>.png` (8-bit RGBA, or RGB with `mask`; see `files.frame_files` for other
+            names, `.jpg` with `mask`), or a video file: mp4, mov, webm, mkv, avi or gif, with an alpha channel
+            or with `mask`. Turns and mirrors stated in the file are applied; HDR and wide colours become sRGB.
+        mask: a folder of masks (see `read_mask`) or a video whose brightness is the mask, of the same size, one
+            for each frame under the frame's number; 255 is the object.
         start, stop, stride: which frames, by position from 0 in numeric order; `stop` is exclusive.
         name: what messages call the clip; the file's name by default.
 
-    Alpha that went through a lossy codec is set to 0 or 255 within LOSSY_ALPHA_SLACK of them; nothing
-    else is altered.
+    The times of the frames are their time stamps or numbers, see `Clip.clock`. Alpha that went through a lossy
+    codec is set to 0 or 255 within `masks.FAINT` of them, and so is what is nearly transparent far from the
+    object; nothing else is altered.
 
     Raises:
         DataError: unreadable, damaged or cut off files, unequal sizes, a range that is not in the clip,
-            fewer than two frames, no object (opaque or empty alpha), two sources of alpha, a mask that
-            does not fit, more than MAX_CLIP_PIXELS in all.
+            fewer than two frames, no object (opaque, empty or inverted alpha), two sources of alpha, masks that
+            do not fit, or hold numbers of objects, more than MAX_CLIP_PIXELS in all.
     """
     keep = slice(start, stop, stride)
-    frames = _read_folder(source, keep) if source.is_dir() else _read_video(source, keep)
+    frames = _read(source, keep)
     alpha = frames.pictures[..., 3] if frames.pictures.shape[-1] == 4 else None
+    where, notes = source, list(frames.notes)
     if mask is not None:
         if alpha is not None and alpha.min() < 255:
             raise DataError(f"{source}: has alpha of its own and a mask ({mask}); give one of them")
-        alpha = _read_masks(mask, frames, source, keep)
-    if alpha is None or alpha.min() == 255:
-        found = "no alpha channel" if alpha is None else "opaque everywhere"
-        raise DataError(f"{source if mask is None else mask}: {found}, the object is not cut out; {_CUT_OUT}")
-    empty = [label for label, picture in zip(frames.labels, alpha, strict=True) if not picture.any()]
-    if empty:
-        raise DataError(
-            f"{', '.join(empty[:3])}{' ...' if len(empty) > 3 else ''}: alpha is 0 everywhere, no object in "
-            f"{len(empty)} of {len(alpha)} frames; mend the mask or choose other frames with start and stop"
-        )
+        where = mask
+        alpha, paired = _read_masks(mask, frames, source, keep)
+        notes += paired
+    if alpha is None:
+        raise DataError(f"{source}: no alpha channel, the object is not cut out; {CUT_OUT}")
+    alpha, veil = without_veil(str(where), alpha)
+    notes += [veil] if veil else []
+    notes += check_cut_out(str(where), frames.labels, alpha)
+    times, uneven = frames.clock(str(source))
     return Clip(
         rgb=torch.from_numpy(np.ascontiguousarray(frames.pictures[..., :3])).float().div_(255),
         alpha=torch.from_numpy(np.ascontiguousarray(alpha[..., None])).float().div_(255),
         name=name or source.stem,
+        clock=times,
+        notes=(*notes, *uneven),
     )
 
 
-def read_opaque(source: Path, *, start: int = 0, stop: int | None = None, stride: int = 1) -> Pixels:
-    """(T, H, W, 3) uint8 frames of a clip whose object is not cut out yet. Arguments as of `read_clip`.
+def read_opaque(source: Path, *, start: int = 0, stop: int | None = None, stride: int = 1) -> Frames:
+    """RGB frames (T, H, W, 3) of a clip whose object is not cut out yet. Arguments as of `read_clip`.
 
     Raises:
         DataError: as `read_clip`, or the frames have an alpha channel that is in use.
     """
-    keep = slice(start, stop, stride)
-    frames = _read_folder(source, keep) if source.is_dir() else _read_video(source, keep)
+    frames = _read(source, slice(start, stop, stride))
     if frames.pictures.shape[-1] == 4 and frames.pictures[..., 3].min() < 255:
         raise DataError(f"{source}: has alpha of its own, the object is cut out; read it without segmenting it")
-    return np.ascontiguousarray(frames.pictures[..., :3])
+    return replace(frames, pictures=np.ascontiguousarray(frames.pictures[..., :3]))
 
 
 def count_frames(source: Path) -> int:
@@ -198,8 +221,16 @@ def count_frames(source: Path) -> int:
         DataError: as `read_clip`.
     """
     if source.is_dir():
-        return len(frame_files(source))
-    return sum(1 for _ in _decoded(source))
+        return len(frame_files(source, PICTURES))
+    return sum(1 for _ in decoded(source))
+
+
+Check = Callable[[list[int]], None]  # raises if the numbers of a source are not those that are needed
+
+
+def _read(source: Path, keep: slice, masks: bool = False, check: Check = lambda numbers: None) -> Frames:
+    """Frames of a folder or video, once its numbers have passed `check`."""
+    return (_read_folder if source.is_dir() else _read_video)(source, keep, masks, check)
 
 
 def _positions(source: Path, keep: slice, total: int) -> range:
@@ -207,7 +238,7 @@ def _positions(source: Path, keep: slice, total: int) -> range:
     if stride < 1 or not 0 <= start < stop <= total:
         raise DataError(
             f"{source}: frames {start} to {stop} in steps of {stride} were asked for, it has {total} "
-            f"(0 to {total - 1}); choose 0 <= start < stop <= {total} and stride >= 1"
+            f"(0 to {total - 1}); ask for frames that it has"
         )
     positions = range(start, stop, stride)
     if len(positions) < 2:
@@ -220,11 +251,11 @@ def _refuse_too_large(source: Path, picture: Pixels, count: int) -> None:
     if height * width * count > MAX_CLIP_PIXELS:
         raise DataError(
             f"{source}: {count} frames of {width}x{height} do not fit into {MAX_CLIP_PIXELS >> 20} megapixels; "
-            "choose fewer frames (start, stop, stride) or scale them down"
+            "take fewer frames or scale them down"
         )
 
 
-def _stack(pictures: Sequence[Pixels], labels: Sequence[str], total: int) -> _Frames:
+def _stacked(pictures: Sequence[Pixels], labels: Sequence[str]) -> Pixels:
     first = pictures[0]
     for label, picture in zip(labels, pictures, strict=True):
         if picture.shape[:2] != first.shape[:2]:
@@ -237,150 +268,103 @@ def _stack(pictures: Sequence[Pixels], labels: Sequence[str], total: int) -> _Fr
                 f"{label}: {picture.shape[2]} channels, but {labels[0]} has {first.shape[2]}; "
                 "save all frames as RGBA, or all as RGB"
             )
-    return _Frames(np.stack(pictures), labels, total)
+    return np.stack(pictures)
 
 
-def _read_folder(folder: Path, keep: slice, *, masks: bool = False) -> _Frames:
-    paths = frame_files(folder)
-    chosen = [paths[position] for position in _positions(folder, keep, len(paths))]
-    read = read_mask if masks else _read_rgb_or_rgba
+def _read_folder(folder: Path, keep: slice, masks: bool, check: Check) -> Frames:
+    paths = frame_files(folder, PICTURES)
+    numbers = frame_numbers(paths)
+    check(numbers)
+    positions = _positions(folder, keep, len(paths))
+    chosen = [paths[position] for position in positions]
+    read = read_mask if masks else read_frame
     pictures = [read(chosen[0])]
     _refuse_too_large(folder, pictures[0], len(chosen))
     pictures += [read(path) for path in chosen[1:]]
-    return _stack(pictures, [str(path) for path in chosen], len(paths))
+    labels = [str(path) for path in chosen]
+    return Frames(
+        pictures=_stacked(pictures, labels),
+        labels=labels,
+        numbers=numbers,
+        counted=True,
+        stamps=[numbers[position] for position in positions],
+        tick=Fraction(0),
+        unit="numbers",
+        lossy=any(is_jpeg(path) for path in chosen),
+        notes=(),
+    )
 
 
-def _read_rgb_or_rgba(path: Path) -> Pixels:
-    return read_png(path, ("8-bit RGBA", "8-bit RGB"))
-
-
-def _read_masks(mask: Path, frames: _Frames, source: Path, keep: slice) -> Pixels:
-    found = _read_folder(mask, keep, masks=True) if mask.is_dir() else _read_video(mask, keep, masks=True)
-    if found.total != frames.total:
-        raise DataError(f"{mask}: {found.total} masks for the {frames.total} frames of {source}; give one each")
-    if found.pictures.shape != frames.pictures.shape[:3]:
-        sizes = [f"{p.shape[2]}x{p.shape[1]}" for p in (found.pictures, frames.pictures)]
-        raise DataError(
-            f"{mask}: masks of {sizes[0]} pixels for frames of {sizes[1]} in {source}; make them equal"
-        )
-    if found.pictures.max() == 1:
-        raise DataError(f"{mask}: the masks hold 0 and 1, expected 0 and 255; multiply them by 255")
-    return found.pictures
-
-
-# ---- video files ----
-
-
-def _read_video(path: Path, keep: slice, *, masks: bool = False) -> _Frames:
-    kept: dict[int, Pixels] = {}
-    total = 0
-    lossy = False
-    for frame, is_lossy in _decoded(path):
-        position, total, lossy = total, total + 1, is_lossy
+def _read_video(path: Path, keep: slice, masks: bool, check: Check) -> Frames:
+    kept: dict[int, tuple[Pixels, int]] = {}
+    total, lossy, tick = 0, False, Fraction(0)
+    notes: dict[str, None] = {}
+    for item in decoded(path):
+        position, total, lossy, tick = total, total + 1, item.lossy, item.tick
         if position < keep.start or (position - keep.start) % max(keep.step, 1):
             continue
         if keep.stop is None or position < keep.stop:
-            kept[position] = _pixels(path, frame, masks=masks)
-            _refuse_too_large(path, kept[position], len(kept))
+            colours = colour_note(item.frame)
+            notes |= dict.fromkeys(note for note in (item.note, colours and f"{path}: {colours}") if note)
+            kept[position] = frame_pixels(path, item.frame, item.matrix, masks=masks), item.stamp
+            _refuse_too_large(path, kept[position][0], len(kept))
+    check(list(range(total)))
     positions = _positions(path, keep, total)
-    frames = _stack([kept[p] for p in positions], [f"{path} frame {p}" for p in positions], total)
-    if lossy and (masks or frames.pictures.shape[-1] == 4):
-        alpha = frames.pictures if masks else frames.pictures[..., 3]
-        alpha[alpha <= LOSSY_ALPHA_SLACK] = 0
-        alpha[alpha >= 255 - LOSSY_ALPHA_SLACK] = 255
-    return frames
+    labels = [f"{path} frame {position}" for position in positions]
+    pictures = _stacked([kept[position][0] for position in positions], labels)
+    if lossy and pictures.shape[-1] == 4 and not masks:
+        pictures[..., 3] = cleaned(pictures[..., 3])
+    return Frames(
+        pictures=pictures,
+        labels=labels,
+        numbers=list(range(total)),
+        counted=False,
+        stamps=[kept[position][1] for position in positions],
+        tick=tick,
+        unit="s",
+        lossy=lossy,
+        notes=tuple(notes),
+    )
 
 
-def _decoded(path: Path) -> Iterator[tuple[Any, bool]]:
-    """Every frame of a whole video file, and whether its codec is lossy."""
-    check_file(path)
-    total = 0
-    try:
-        with path.open("rb") as stream, av.open(stream) as container:
-            video = _video_stream(path, container)
-            if container.format.name == "gif":
-                _check_gif_end(path)
-            for frame in _decode(path, video):
-                total += 1
-                yield frame, video.codec_context.codec.lossy
-    except av.FFmpegError as error:
+def _read_masks(mask: Path, frames: Frames, source: Path, keep: slice) -> tuple[Pixels, list[str]]:
+    """Masks (T, H, W) of the frames, and notes."""
+    found = _read(mask, keep, True, lambda numbers: _refuse_unpaired(mask, numbers, source, frames.numbers))
+    pictures = cleaned(found.pictures) if found.lossy else found.pictures
+    if pictures.shape != frames.pictures.shape[:3]:
+        sizes = [f"{p.shape[2]}x{p.shape[1]}" for p in (pictures, frames.pictures)]
         raise DataError(
-            f"{path}: not a video, or damaged or cut off after {total} frames ({error.strerror}); copy or "
-            "export it again (mp4, mov, webm, mkv, avi, gif, or a folder of frames <n>.png)"
-        ) from error
-    if not total:
-        raise DataError(f"{path}: a video without frames; record or export it again")
-
-
-def _video_stream(path: Path, container: Any) -> Any:
-    kind = container.format
-    if kind.name not in _CONTAINERS:
-        raise DataError(
-            f"{path}: a file of type '{kind.long_name or kind.name}'; give an mp4, mov, webm, mkv, avi or gif "
-            "video, or a folder of frames <n>.png"
+            f"{mask}: masks of {sizes[0]} pixels for frames of {sizes[1]} in {source}; make them equal"
         )
-    if not container.streams.video:
-        raise DataError(f"{path}: holds no video stream; give a video file")
-    video = container.streams.video[0]
-    if video.sample_aspect_ratio not in (None, 0, 1):
-        raise DataError(
-            f"{path}: pixels are not square ({video.sample_aspect_ratio}); re-encode it with square pixels"
-        )
-    return video
+    check_mask_levels(str(mask), pictures)
+    shift = [] if found.numbers == frames.numbers else [
+        f"{mask}: numbered from {found.numbers[0]}, the frames of {source} from {frames.numbers[0]}; both are "
+        "without a gap and paired in order"
+    ]  # fmt: skip
+    return pictures, [*found.notes, *shift]
 
 
-def _check_gif_end(path: Path) -> None:
-    """A GIF states neither its length nor its frame count, only its end."""
-    if not path.read_bytes().rstrip(b"\0").endswith(b";"):
-        raise DataError(f"{path}: a GIF that ends early (no end mark); {AGAIN}")
+def _refuse_unpaired(mask: Path, ours: list[int], source: Path, theirs: list[int]) -> None:
+    """Refuse masks of other numbers than the frames; what is left is paired by position.
 
-
-def _decode(path: Path, video: Any) -> Iterator[Any]:
-    """All frames, with alpha where the codec has it; refuses damaged frames and an early end."""
-    context = video.codec_context
-    if video.metadata.get("alpha_mode") == "1" and context.name in _ALPHA_DECODERS:
-        context = av.CodecContext.create(_ALPHA_DECODERS[context.name], "r")
-        context.extradata = video.codec_context.extradata
-    times: list[float] = []
-    duration = 0.0
-    for packet in video.container.demux(video):
-        for frame in context.decode(packet):
-            if frame.is_corrupt or frame.time is None:
-                raise DataError(f"{path}: frame {len(times)} is damaged; {AGAIN}")
-            times.append(frame.time)
-            duration = float(frame.duration * frame.time_base)
-            yield frame
-    length = _seconds(video)
-    if not times or length is None:
+    One of the two may count from 1 and the other from 0, if neither has a gap.
+    """
+    if ours == theirs:
         return
-    interval = max(duration, (times[-1] - times[0]) / max(len(times) - 1, 1))  # some files hold no durations
-    missing = length - (times[-1] - float((video.start_time or 0) * video.time_base) + interval)
-    if missing > 0.75 * interval:  # less than one frame, more than any rounding of time stamps
-        raise DataError(
-            f"{path}: ends early, after {len(times)} frames; {missing:.2f} of {length:.2f} s are missing; "
-            f"{AGAIN}"
-        )
+    gapless = all(numbers == list(range(numbers[0], numbers[0] + len(numbers))) for numbers in (ours, theirs))
+    if gapless and len(ours) == len(theirs) and {ours[0], theirs[0]} == {0, 1}:
+        return
+    lacking, spare = sorted(set(theirs) - set(ours)), sorted(set(ours) - set(theirs))
+    found = [f"frame {_listed(lacking)} has no mask"] if lacking else []
+    found += [f"mask {_listed(spare)} has no frame"] if spare else []
+    raise DataError(
+        f"{mask}: {len(ours)} masks for the {len(theirs)} frames of {source}; give one each under the frame's "
+        f"number: {' and '.join(found)}"
+    )
 
 
-def _seconds(video: Any) -> float | None:
-    """How long the file says this stream lasts, after edits; None if it doesn't say."""
-    if video.duration is not None:
-        return float(video.duration * video.time_base)
-    tag = video.metadata.get("DURATION")  # Matroska and WebM: hh:mm:ss.fraction
-    if tag is not None:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    container = video.container  # its duration is that of its longest stream
-    alone = len(container.streams) == 1 and container.duration is not None
-    return float(container.duration / av.time_base) if alone else None
-
-
-def _pixels(path: Path, frame: Any, *, masks: bool) -> Pixels:
-    colour = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
-    if frame.rotation % 90:
-        raise DataError(f"{path}: turned by {frame.rotation} degrees; re-encode it upright")
-    pixels: Pixels = frame.to_ndarray(format="gray" if masks else colour)
-    return np.rot90(pixels, frame.rotation // 90)  # both counter-clockwise
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers[:3])) + (" ..." if len(numbers) > 3 else "")
 
 
 def write_video(path: Path, frames: Pixels, fps: float | Fraction) -> None:

@@ -1,10 +1,8 @@
 """Frames of a clip stand at their own times, whether these are even or not."""
 
-import numpy as np
 import pytest
 import torch
 
-from mvtokenflow.baselines.native import frame_times
 from mvtokenflow.config import preset
 from mvtokenflow.prepare import prepare
 from mvtokenflow.splat.export import fixed_view
@@ -23,7 +21,6 @@ def clip_of(frames: int, clock: torch.Tensor | None = None) -> Clip:
 def test_even_frames_are_at_n_of_the_last_to_the_last_bit(frames: int) -> None:
     want = torch.tensor(range(frames), dtype=torch.float32) / (frames - 1)
     assert torch.equal(clip_of(frames).times, want)
-    assert frame_times(clip_of(frames)) == np.linspace(0, 1, frames).tolist()
 
 
 def test_uneven_times_reach_the_field_and_its_pictures() -> None:
@@ -31,7 +28,6 @@ def test_uneven_times_reach_the_field_and_its_pictures() -> None:
     config = preset("mini")
     assert config.stride == 2
     assert torch.equal(prepare(clip, config).times, UNEVEN[[0, 2, 4, 5]])
-    assert frame_times(clip) == UNEVEN.tolist()
     assert [shot.time for shot in fixed_view(0, UNEVEN.tolist())] == UNEVEN.tolist()
 
 

@@ -138,11 +138,11 @@ def test_a_finished_scene_is_not_decoded_again(tmp_path: Path, monkeypatch: pyte
 
 def test_the_faster_of_two_processes_wins(tmp_path: Path) -> None:
     target = tmp_path / "scene"
-    with folder_module._new_folder(target) as slow:
+    with folder_module._new_folder(target, range(5)) as slow:
         (slow / "who").write_text("slow")
-        with folder_module._new_folder(target) as fast:
+        with folder_module._new_folder(target, range(5)) as fast:
             write(fast / "input", RGBA)
-            (fast / "scene.json").write_text('{"frames": {"input": 5}}')
+            (fast / "scene.json").write_text('{"frames": {"input": 5}, "form": 2}')
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scene"]
     assert not (target / "who").exists()
     assert len(list((target / "input").iterdir())) == 5

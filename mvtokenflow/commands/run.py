@@ -14,6 +14,8 @@ from mvtokenflow.commands.talk import Device, Json, check_device, print_json, pr
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     from mvtokenflow.config import MethodConfig
     from mvtokenflow.pipeline import Result
     from mvtokenflow.progress import Progress
@@ -58,6 +60,7 @@ class Given:
         digest: of the pictures, and of their alpha if it was given.
         cut_out_by: "alpha", "mask" or the name of a segmentation network.
         clip: None until the object is segmented. opaque: (T, H, W, 3), to be segmented.
+        clock, notes: see `Clip`.
     """
 
     digest: str
@@ -65,6 +68,8 @@ class Given:
     name: str
     clip: "Clip | None"
     opaque: "Pixels | None"
+    clock: "Tensor | None"
+    notes: tuple[str, ...]
 
     def __len__(self) -> int:
         pictures = self.opaque if self.clip is None else self.clip
@@ -137,6 +142,8 @@ def run(
         with progress() as bars:
             report = _showing(bars, output)
             clip = _cut_out(given, output, segmenter, report)
+            for note in clip.notes:
+                say(f"note: {note}")
             say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
             result = run_method(clip, config, output / "method", seed, device=device, progress=report)
             if not (output / FIELD_FILE).exists():
@@ -144,7 +151,7 @@ def run(
             made = _export(result, clip, view, output, fps, ply, report)
             made["comparison"] = str(_compare(clip, config, view, output, fps))
         made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
-    _tell(result, len(clip), made, as_json)
+    _tell(result, clip, made, as_json)
 
 
 # ---- settings ----
@@ -194,15 +201,33 @@ def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int)
 
     if segment:
         opaque = read_opaque(video, stop=stop, stride=stride)
-        pictures = digest([(str(opaque.shape), opaque.tobytes())])
-        return Given(digest=pictures, cut_out_by=MODEL, name=video.stem, clip=None, opaque=opaque)
+        times, uneven = opaque.clock(str(video))
+        shown = [(str(opaque.pictures.shape), opaque.pictures.tobytes())]
+        shown += [] if times is None else [("clock", times.numpy().tobytes())]
+        return Given(
+            digest=digest(shown),
+            cut_out_by=MODEL,
+            name=video.stem,
+            clip=None,
+            opaque=opaque.pictures,
+            clock=times,
+            notes=(*opaque.notes, *uneven),
+        )
     clip = read_clip(video, mask, stop=stop, stride=stride)
     parts = {f"{name} {tuple(part.shape)}": part for name, part in (("rgb", clip.rgb), ("alpha", clip.alpha))}
     if clip.clock is not None:
         parts["clock"] = clip.clock
     pictures = digest((name, part.numpy().tobytes()) for name, part in parts.items())
     cut_out_by = "alpha" if mask is None else "mask"
-    return Given(digest=pictures, cut_out_by=cut_out_by, name=clip.name, clip=clip, opaque=None)
+    return Given(
+        digest=pictures,
+        cut_out_by=cut_out_by,
+        name=clip.name,
+        clip=clip,
+        opaque=None,
+        clock=clip.clock,
+        notes=clip.notes,
+    )
 
 
 def _segmenter(given: Given, output: Path) -> "Callable[[Pixels], Pixels] | None":
@@ -222,7 +247,8 @@ def _cut_out(
     if given.clip is not None:
         return given.clip
     assert given.opaque is not None
-    return cut_out(given.opaque, output / "masks", segmenter, given.name, report)
+    clip = cut_out(given.opaque, output / "masks", segmenter, given.name, report)
+    return replace(clip, clock=given.clock, notes=(*given.notes, *clip.notes))
 
 
 # ---- results ----
@@ -324,13 +350,14 @@ def _device_name(device: str) -> str:
     return torch.cuda.get_device_name(torch.device(device))
 
 
-def _tell(result: "Result", frames: int, made: dict[str, Any], as_json: bool) -> None:
-    count = len(result.field.gaussians)
+def _tell(result: "Result", clip: "Clip", made: dict[str, Any], as_json: bool) -> None:
+    frames, count = len(clip), len(result.field.gaussians)
     seconds = sum(cost.seconds for cost in result.costs)
     if as_json:
         costs = [asdict(cost) for cost in result.costs]
         numbers = {"frames": frames, "gaussians": count, "front_iou": result.front_iou}
-        print_json({**made, **numbers, "crop": asdict(result.crop), "costs": costs})
+        notes = list(clip.notes)
+        print_json({**made, **numbers, "notes": notes, "crop": asdict(result.crop), "costs": costs})
         return
     say(f"{frames} frames, {count} Gaussians, {seconds:.0f} s")
     if result.front_iou < FRONT_IOU:

@@ -40,7 +40,7 @@ from mvtokenflow.cameras import (
     orbit,
 )
 from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.files import atomic_path, frame_files, write_json
+from mvtokenflow.files import atomic_path, frame_files, frame_numbers, write_json
 from mvtokenflow.pictures import Pixels, check_file, read_mask, read_png, write_png
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 
@@ -220,9 +220,10 @@ def _are_views(folder: Path, kind: str, rows: int, columns: int, views: int) -> 
 
 
 def _check_rows(folder: Path, rows: dict[int, list[Path]]) -> None:
-    wanted = {int(path.stem) for row in rows.values() for path in row}
-    for row in rows.values():
-        missing = sorted(wanted - {int(path.stem) for path in row})
+    numbers = {key: frame_numbers(row) for key, row in rows.items()}
+    wanted = {number for row in numbers.values() for number in row}
+    for key, row in rows.items():
+        missing = sorted(wanted - set(numbers[key]))
         if missing:
             raise DataError(
                 f"{row[0].parent / str(missing[0])}.png: missing, other folders of {folder} have this number "
