@@ -8,13 +8,20 @@ from numpy.typing import NDArray
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.pictures import Pixels
+from mvtokenflow.video_colours import (
+    BT709,
+    BT2020,
+    DIFFUSE_WHITE_NITS,
+    HDR,
+    LAST_TRANSFER,
+    ODD_PRIMARIES,
+    ODD_TRANSFERS,
+    UNSPECIFIED,
+    WIDE,
+    to_srgb,
+)
 
-# Code points of ISO/IEC 23091-2, as FFmpeg has them.
-_HDR = {16: "smpte2084", 18: "arib-std-b67"}
-_ODD_TRANSFERS = {8: "linear", 9: "log100", 10: "log316", 12: "bt1361e", 17: "smpte428"}
-_LAST_TRANSFER = 18
-_WIDE = {4: "bt470m", 8: "film", 9: "bt2020", 10: "smpte428", 11: "smpte431", 12: "smpte432"}
-_UNSPECIFIED, _BT709, _SRGB, _BT2020 = 2, 1, 13, 9
+_LUMA = np.array([0.2126, 0.7152, 0.0722])  # of BT.709
 
 _STRAIGHT = 0.02  # of the larger entries of a display matrix; more is a turn by another angle or a shear
 
@@ -29,41 +36,43 @@ def frame_pixels(path: Path, frame: Any, matrix: NDArray[np.int32] | None, *, ma
         DataError: turned by other than quarter turns, stretched, or of colours that cannot be converted.
     """
     has_alpha = any(component.is_alpha for component in frame.format.components)
-    wanted = "gray" if masks else "rgba" if has_alpha else "rgb24"
-    converted = _converted(path, frame, "rgba" if has_alpha else "rgb24")
-    return upright(path, (frame if converted is None else converted).to_ndarray(format=wanted), matrix)
+    transfer, primaries = _colours(path, frame)
+    if transfer not in HDR and primaries not in WIDE:
+        wanted = "gray" if masks else "rgba" if has_alpha else "rgb24"
+        return upright(path, frame.to_ndarray(format=wanted), matrix)
+    if frame.colorspace == UNSPECIFIED and primaries == BT2020:
+        frame.colorspace = BT2020  # what such files mean
+    coded = frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le")
+    pixels = to_srgb(coded[..., :3], transfer, primaries)
+    if masks:
+        pixels = np.rint(pixels @ _LUMA).astype(np.uint8)
+    elif has_alpha:
+        pixels = np.concatenate((pixels, (coded[..., 3:] >> 8).astype(np.uint8)), axis=-1)
+    return upright(path, pixels, matrix)
 
 
 def colour_note(frame: Any) -> str | None:
     """What `frame_pixels` does to the colours of such a frame; None if it takes them as they are."""
-    if frame.color_trc in _HDR:
-        return f"HDR ({_HDR[frame.color_trc]}) mapped to sRGB, diffuse white at 203 nits"
-    if frame.color_primaries in _WIDE:
-        return f"colours of {_WIDE[frame.color_primaries]} mapped to sRGB"
+    if frame.color_trc in HDR:
+        return f"HDR ({HDR[frame.color_trc]}) mapped to sRGB, white at {DIFFUSE_WHITE_NITS:.0f} nits"
+    if frame.color_primaries in WIDE:
+        return f"colours of {WIDE[frame.color_primaries]} mapped to those of sRGB"
     return None
 
 
-def _converted(path: Path, frame: Any, pixel_format: str) -> Any:
-    """The frame in BT.709's primaries by FFmpeg's colour management; None where it is so already."""
+def _colours(path: Path, frame: Any) -> tuple[int, int]:
+    """Transfer and primaries; what HDR leaves open is BT.2020, everything else that of BT.709."""
     transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
-    if transfer in _ODD_TRANSFERS or transfer > _LAST_TRANSFER:
-        name = _ODD_TRANSFERS.get(transfer, f"number {transfer}")
+    odd = ODD_TRANSFERS.get(transfer, f"number {transfer}" if transfer > LAST_TRANSFER else None)
+    odd = odd or ODD_PRIMARIES.get(primaries)
+    if odd is not None:
         raise DataError(
-            f"{path}: its transfer characteristic is {name}, which is not read; convert it to BT.709, e.g. "
+            f"{path}: its colours are {odd}, which is not read; convert it to BT.709, e.g. "
             "`ffmpeg -i IN -vf zscale=t=bt709:p=bt709:m=bt709,format=yuv420p OUT`"
         )
-    hdr = transfer in _HDR
-    if not hdr and primaries not in _WIDE:
-        return None
-    # What is left open is what such files mean by it.
-    if hdr and primaries == _UNSPECIFIED:
-        frame.color_primaries = _BT2020
-    if frame.colorspace == _UNSPECIFIED and int(frame.color_primaries) == _BT2020:
-        frame.colorspace = _BT2020
-    if transfer == _UNSPECIFIED:
-        frame.color_trc = _BT709
-    same = int(frame.color_trc)  # SDR keeps its transfer, so that greys stay as they are
-    return frame.reformat(format=pixel_format, dst_color_trc=_SRGB if hdr else same, dst_color_primaries=_BT709)
+    if primaries not in WIDE:
+        primaries = BT2020 if transfer in HDR and primaries == UNSPECIFIED else BT709
+    return transfer, primaries
 
 
 def display_matrix(frame: Any) -> NDArray[np.int32] | None:

@@ -229,11 +229,11 @@ def test_paths_without_scenes(tmp_path: Path) -> None:
     empty.mkdir()
     with pytest.raises(DataError, match=r"empty: holds no frames named <integer>.png.*; rename the frames or"):
         FolderDataset(empty).scene_names()
-    write_png(empty / "frame_001.png", RGBA[0])
-    with pytest.raises(DataError, match=r"the first entry is frame_001.png\); rename the frames or"):
+    write_png(empty / "first.png", RGBA[0])
+    with pytest.raises(DataError, match=r"the first entry is first.png\); rename the frames or"):
         FolderDataset(empty).scene_names()
-    with pytest.raises(DataError, match=r"frame_001.png: not a video \(.mp4, .*\); give one or a folder"):
-        FolderDataset(empty / "frame_001.png").scene_names()
+    with pytest.raises(DataError, match=r"first.png: not a video \(.mp4, .*\); give one or a folder"):
+        FolderDataset(empty / "first.png").scene_names()
 
 
 def test_two_scenes_of_one_name_and_frames_beside_views(tmp_path: Path) -> None:
