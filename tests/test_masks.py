@@ -67,7 +67,7 @@ def film(path: Path, frames: Sequence[Pixels]) -> Path:
         (
             (0, 1, 2, 3),
             (0, 1, 2),
-            "3 masks for the 4 frames of .*rgb; give one each under the frame's number: frame 3 has no mask",
+            "3 masks for the 4 frames of .*rgb; give one .*: frame 3 has no mask",
         ),
         ((0, 1, 2), (0, 1, 2, 3), "4 masks for the 3 frames of .*: mask 3 has no frame"),
         ((0, 1, 2, 3), (2, 3, 4, 5), "frame 0, 1 has no mask and mask 4, 5 has no frame"),
