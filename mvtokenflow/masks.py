@@ -103,12 +103,23 @@ def check_cut_out(name: str, labels: Sequence[str], alpha: Pixels, *, fix: str =
     return _inverted(name, alpha > 127)
 
 
+def odd_alpha(name: str, alpha: Pixels) -> list[str]:
+    """Notes on alpha (T, H, W) of pictures that are read as they are: a veil, an object on all four sides.
+
+    Raises:
+        DataError: inverted.
+    """
+    veil = without_veil(name, alpha)[1]
+    notes = [f"{name}: alpha up to {FAINT} of 255 far from the object; pass --binary-alpha"] if veil else []
+    return notes + _inverted(name, alpha > 127)
+
+
 def _refuse_frames(labels: Sequence[str], wrong: Mask, found: str) -> None:
     bad = [label for label, is_wrong in zip(labels, wrong, strict=True) if is_wrong]
     if bad:
         shown = ", ".join(bad[:3]) + (" ..." if len(bad) > 3 else "")
         raise DataError(
-            f"{shown}: {found} in {len(bad)} of {len(labels)} frames; mend the mask or leave these frames out"
+            f"{shown}: {found} in {len(bad)} of {len(labels)} frames; mend the mask or remove these frames"
         )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -320,7 +321,7 @@ def test_third_parties(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("their_data:Half", "their_data:Half has no 'scene_names'; see the Dataset protocol"),
         ("their_data:Gone", "cannot import their_data:Gone .*; is its package installed"),
         ("no_such_module_here:Data", "No module named 'no_such_module_here'.*; is its package installed"),
-        (":Data", "cannot import :Data"),
+        (":Data", "cannot import ':Data'"),
     ):
         with pytest.raises(ConfigError, match=says):
             open_dataset(name)
@@ -330,3 +331,57 @@ def test_moving_the_sources_does_not_change_the_reference(tmp_path: Path) -> Non
     first = FolderDataset(write(tmp_path / "cat", RGBA)).scene("cat")
     shutil.move(tmp_path / "cat", tmp_path / "elsewhere" / "cat")
     assert FolderDataset(tmp_path / "elsewhere" / "cat").scene("cat").root == first.root
+
+
+def numbered(folder: Path, frames: NDArray[np.uint8], numbers: Sequence[int]) -> Path:
+    for n, frame in zip(numbers, frames, strict=True):
+        write_png(folder / f"{n}.png", frame)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ((0, 1, 2, 4), "lacks frame 3 of .*input; number both alike, or leave the frame out of both"),
+        ((1, 2, 3, 4, 5), "lacks frame 0 of"),
+        ((0, 1, 2, 3, 4, 9), "has a frame 9, which is none of"),
+    ],
+)
+def test_a_view_of_other_frames_than_the_input(tmp_path: Path, numbers: tuple[int, ...], says: str) -> None:
+    folder = scene_folder(tmp_path)
+    shutil.rmtree(folder / "eval_0")
+    numbered(folder / "eval_0", np.resize(RGBA, (len(numbers), *RGBA.shape[1:])), numbers)
+    with pytest.raises(DataError, match=f"eval_0: {says}"):
+        FolderDataset(folder).scene("cat")
+
+
+def test_frames_keep_their_numbers_and_times(tmp_path: Path) -> None:
+    folder = tmp_path / "cat"
+    numbers = (3, 4, 5, 8, 9)
+    for view in ("input", "eval_0"):
+        numbered(folder / view, RGBA, numbers)
+    (folder / "views.json").write_text(json.dumps({"eval_0": VIEWS["eval_0"]}))
+    with pytest.warns(UserWarning, match="frames are 1 to 3 numbers apart and keep their own times"):
+        scene = FolderDataset(folder).scene("cat")
+    for view in (scene.input, *scene.views):
+        assert [int(path.stem) for path in view.frames] == list(numbers)
+    assert np.allclose(scene.clip().times, [0, 1 / 6, 2 / 6, 5 / 6, 1])
+    with pytest.warns(UserWarning, match="keep their own times"):  # of what is in the cache as well
+        FolderDataset(folder).scene("cat")
+
+
+def test_what_an_older_form_of_the_cache_accepted_is_read_again(tmp_path: Path) -> None:
+    folder = scene_folder(tmp_path)
+    made = FolderDataset(folder).scene("cat").root / "scene.json"
+    record = json.loads(made.read_bytes())
+    made.write_text(json.dumps({key: record[key] for key in ("frames", "sources")}))
+    FolderDataset(folder).scene("cat")
+    assert json.loads(made.read_bytes()) == record
+
+
+def test_a_folder_of_frames_with_other_names_is_a_clip(tmp_path: Path) -> None:
+    folder = tmp_path / "cat"
+    for n, frame in enumerate(RGBA):
+        write_png(folder / f"frame_{n:04d}.png", frame)
+    assert FolderDataset(folder).scene_names() == ["cat"]
+    assert len(FolderDataset(folder).scene("cat").input.frames) == len(RGBA)

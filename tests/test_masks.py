@@ -287,6 +287,6 @@ def test_frames_without_object_or_background_are_named(tmp_path: Path) -> None:
     for n, (level, says) in enumerate([(3, "0 everywhere"), (255, "0 nowhere")]):
         masks = [*MASKS[:3], np.full_like(MASKS[0], level), *MASKS[4:]]
         with pytest.raises(
-            DataError, match=rf"3.png: alpha is {says}, no .* in 1 of 6 frames; .*leave these frames out"
+            DataError, match=rf"3.png: alpha is {says}, no .* in 1 of 6 frames; .*remove these frames"
         ):
             read_clip(put(tmp_path / str(n), rgba(masks)))

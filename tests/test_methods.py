@@ -329,6 +329,24 @@ def test_imports_that_would_be_paired_wrongly_are_refused(
         ImportedRenderings(name="x", root=tmp_path / "nowhere").config()
 
 
+def test_imports_are_paired_with_a_reference_that_has_gaps(
+    theirs: ImportedRenderings, scene: Scene, tmp_path: Path
+) -> None:
+    """As many frames by position are refused; equal numbers are the truth itself."""
+    view = scene.views[0]
+    kept = [path for path in view.frames if path.stem != "1"]
+    gapped = dataclasses.replace(
+        scene, views=[dataclasses.replace(view, frames=kept), *scene.views[1:]], content="gapped"
+    )
+    folder = theirs.root / "ant" / view.name
+    (folder / "1.png").unlink()
+    made = theirs.render(gapped, 0, tmp_path, quiet)[view.name]
+    assert np.array_equal(made.rgb, np.stack([np.array(Image.open(path)) for path in kept]))
+    (folder / "2.png").rename(folder / "1.png")
+    with pytest.raises(DataError, match=f"{view.name}: frame 1 is not in the reference; number frames as it"):
+        theirs.render(gapped, 0, tmp_path, quiet)
+
+
 # Published numbers
 
 

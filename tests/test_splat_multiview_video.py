@@ -372,3 +372,49 @@ def test_shapes_that_do_not_fit_are_refused_in_memory() -> None:
         replace(video, normals=video.alpha)
     with pytest.raises(ValueError, match="flow"):
         replace(video, flow=replace(video.flow, view=6))
+
+
+def _masked(folder: Path) -> Path:
+    """RGB pictures with masks."""
+    video = made(extras=False)
+    write_multiview(folder, video)
+    for path in sorted(folder.glob("view_*/*.png")):
+        rgba = np.array(Image.open(path))
+        write_png(folder / "masks" / path.parent.name / path.name, rgba[..., 3])
+        write_png(path, rgba[..., :3])
+    return folder
+
+
+def test_masks_of_other_frames_or_views_are_refused(tmp_path: Path) -> None:
+    folder = _masked(tmp_path / "mv")
+    whole = read_multiview(folder)
+    assert torch.equal(whole.alpha, made().alpha)
+    for view in (folder / "masks").iterdir():
+        (view / "2.png").rename(view / "3.png")
+    with pytest.raises(DataError, match=r"masks: 3 frames of masks for 3 frames, frame 2 is missing; give one"):
+        read_multiview(folder)
+    for view in (folder / "masks").iterdir():
+        (view / "3.png").rename(view / "2.png")
+    for n in range(VIEWS - 1, -1, -1):
+        (folder / "masks" / f"view_{n}").rename(folder / "masks" / f"view_{n + 1}")
+    with pytest.raises(DataError, match=r"masks: 6 views of masks for 6 views, view 0 is missing; give"):
+        read_multiview(folder)
+
+
+def test_masks_of_labels_are_refused(tmp_path: Path) -> None:
+    folder = _masked(tmp_path / "mv")
+    for path in (folder / "masks").rglob("*.png"):
+        write_png(path, np.array(Image.open(path)) // 255 * 2)
+    with pytest.raises(DataError, match=r"masks: the masks hold levels up to 2, expected 0 and 255"):
+        read_multiview(folder)
+
+
+def test_a_gap_between_views_is_refused_and_one_between_frames_is_time(tmp_path: Path) -> None:
+    folder = tmp_path / "mv"
+    write_multiview(folder, made(extras=False))
+    for view in folder.glob("view_*"):
+        (view / "2.png").rename(view / "5.png")
+    assert read_multiview(folder).times.tolist() == pytest.approx([0, 0.2, 1])
+    (folder / "view_5").rename(folder / "view_6")
+    with pytest.raises(DataError, match="mv: there is no view 5, but one after it; number views as"):
+        read_multiview(folder)

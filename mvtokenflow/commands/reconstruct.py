@@ -55,9 +55,10 @@ def reconstruct(
 
     from mvtokenflow.files import write_bytes
     from mvtokenflow.lock import working_in
+    from mvtokenflow.masks import odd_alpha
     from mvtokenflow.overrides import overridden
     from mvtokenflow.seeds import check_seed
-    from mvtokenflow.splat.multiview_video import read_multiview
+    from mvtokenflow.splat.multiview_video import TIMES_FILE, read_multiview
     from mvtokenflow.splat.previews import write_comparison
     from mvtokenflow.splat.run_folder import claim
     from mvtokenflow.splat.trainer import FIELD_FILE
@@ -68,6 +69,11 @@ def reconstruct(
     check_seed(seed)
     config = overridden(preset_named(preset), settings or [])
     video = read_multiview(folder, cameras, binary_alpha=binary_alpha)
+    notes = odd_alpha(str(folder), (video.alpha * 255).round().byte().flatten(0, 1)[..., 0].numpy())
+    if video.clock is not None and not (folder / TIMES_FILE).exists():
+        notes.append(f"{folder}: frames stand as far apart as their numbers, which have gaps")
+    for note in notes:
+        say(f"note: {note}")
     video = video if frames is None else video.head(frames)
     video = (video if size is None else video.resized(size)).with_room(config.extent).to(device)
     config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
@@ -96,6 +102,7 @@ def reconstruct(
         "size": video.cameras.width,
         "gaussians": len(field.gaussians),
         "training_views_psnr_db": round(agreement, 3),
+        "notes": notes,
     }
     if as_json:
         print_json(result)

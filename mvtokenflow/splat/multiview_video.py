@@ -11,11 +11,12 @@ A multiview folder:
                                    flows, from each frame to the next
     DIR/cameras.json               optional, the fields of `Cameras.to_dict`
     DIR/times.json                 optional, a list of the frames' times, increasing, in [0, 1]; without it
-                                   frames are evenly spaced
+                                   frames stand as far apart as their numbers
 
 Pictures are 8-bit RGBA with straight alpha, or RGB with masks, or RGB on white (alpha is then 0 exactly where
 a picture is white and connected to its border). Plain integers as folder names are views or frames, whichever
-fits the number of cameras; names that fit both are refused. Numbers may start anywhere; they are ordered.
+fits the number of cameras; names that fit both are refused. Numbers may start anywhere; masks and normals have
+those of their pictures, and views have no gap.
 """
 
 import json
@@ -23,6 +24,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ from mvtokenflow.cameras import (
 )
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import atomic_path, frame_files, frame_numbers, write_json
+from mvtokenflow.frame_times import clock
+from mvtokenflow.masks import check_mask_levels
 from mvtokenflow.pictures import Pixels, check_file, read_mask, read_png, write_png
 from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
 
@@ -109,12 +113,12 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
             raise DataError(f"{folder}: holds no {CAMERAS_FILE}; name the cameras (--cameras era3d, ...)")
         cameras = str(folder / CAMERAS_FILE)
     count = len(named_cameras(cameras, 1))
-    grid = _picture_grid(folder, count)
-    pictures = _read_grid(grid, lambda path: read_png(path, ("8-bit RGBA", "8-bit RGB")))
-    rgb, alpha = pictures[..., :3], _read_alpha(folder, pictures, grid)
+    layout = _layout(folder, count)
+    pictures = _read_grid(layout.grid, lambda path: read_png(path, ("8-bit RGBA", "8-bit RGB")))
+    rgb, alpha = pictures[..., :3], _read_alpha(folder, pictures, layout)
     if binary_alpha:
         alpha = np.where(alpha > 127, 255, 0).astype(np.uint8)
-    _check_alpha(alpha, grid)
+    _check_alpha(alpha, layout.grid)
     height, width = alpha.shape[2:]
     found = named_cameras(cameras, width)
     if (found.width, found.height) != (width, height):
@@ -127,9 +131,9 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
         rgb=torch.from_numpy(np.where(solid, rgb, 255)).float().div_(255),
         alpha=torch.from_numpy(alpha[..., None]).float().div_(255),
         cameras=found,
-        normals=_read_normals(folder, pictures.shape, solid),
+        normals=_read_normals(folder, layout, pictures.shape, solid),
         flow=_read_flow(folder / FLOW_FILE, pictures.shape),
-        clock=_read_times(folder / TIMES_FILE, len(grid)),
+        clock=_read_times(folder, layout.frames),
         name=folder.name,
     )
 
@@ -174,8 +178,17 @@ def write_multiview(folder: Path, video: MultiviewVideo) -> None:
 Grid = list[list[Path]]  # [frame][view]
 
 
-def _picture_grid(folder: Path, views: int) -> Grid:
-    """Paths [frame][view] of the pictures in `folder`, complete."""
+@dataclass(frozen=True)
+class _Layout:
+    """Paths [frame][view] of a folder, complete, and the numbers of frames and views in their names."""
+
+    grid: Grid
+    frames: list[int]
+    views: list[int]
+
+
+def _layout(folder: Path, views: int) -> _Layout:
+    """Of the pictures in `folder`; refuses views or frames that lack a picture, and a gap between views."""
     outer: dict[int, Path] = {}
     kinds: set[str] = set()
     known = (CAMERAS_FILE, FLOW_FILE, TIMES_FILE, *_EXTRAS)
@@ -204,7 +217,15 @@ def _picture_grid(folder: Path, views: int) -> Grid:
         raise DataError(
             f"{folder}: {found} do not fit {views} cameras; a view is missing or the cameras are others"
         )
-    return [list(column) for column in zip(*table, strict=True)] if by_view else table
+    inner = frame_numbers(table[0])
+    if by_view:
+        layout = _Layout([list(column) for column in zip(*table, strict=True)], inner, list(rows))
+    else:
+        layout = _Layout(table, list(rows), inner)
+    gap = next((n for n in range(layout.views[0], layout.views[-1]) if n not in layout.views), None)
+    if gap is not None:
+        raise DataError(f"{folder}: there is no view {gap}, but one after it; number views as the cameras are")
+    return layout
 
 
 def _are_views(folder: Path, kind: str, rows: int, columns: int, views: int) -> bool:
@@ -252,18 +273,29 @@ def _shape(picture: Pixels) -> str:
     return f"{picture.shape[1]}x{picture.shape[0]} with {channels} channels"
 
 
-def _extra(folder: Path, shape: Sequence[int], read: Callable[[Path], Pixels], what: str) -> Pixels:
-    """(T, V, H, W[, C]) masks or normals in the same layout as the pictures."""
-    grid = _picture_grid(folder, shape[1])
-    if len(grid) != shape[0]:
-        raise DataError(f"{folder}: {len(grid)} frames of {what} for {shape[0]} frames; give one each")
-    found = _read_grid(grid, read)
+def _extra(
+    folder: Path, pictures: _Layout, shape: Sequence[int], read: Callable[[Path], Pixels], what: str
+) -> Pixels:
+    """(T, V, H, W[, C]) masks or normals with the numbers of the pictures."""
+    layout = _layout(folder, shape[1])
+    for kind, ours, theirs in (
+        ("frame", layout.frames, pictures.frames),
+        ("view", layout.views, pictures.views),
+    ):
+        odd = sorted(set(ours) ^ set(theirs))
+        if odd:
+            where = "is only here" if odd[0] in ours else "is missing"
+            raise DataError(
+                f"{folder}: {len(ours)} {kind}s of {what} for {len(theirs)} {kind}s, {kind} {odd[0]} {where}; "
+                "give one each under the number of its picture"
+            )
+    found = _read_grid(layout.grid, read)
     if found.shape[2:4] != tuple(shape[2:4]):
         raise DataError(f"{folder}: {what} of {_shape(found[0, 0])} do not fit the pictures; make them equal")
     return found
 
 
-def _read_alpha(folder: Path, pictures: Pixels, grid: Grid) -> Pixels:
+def _read_alpha(folder: Path, pictures: Pixels, layout: _Layout) -> Pixels:
     """(T, V, H, W) uint8 from the pictures, the masks, or the white background."""
     masks = folder / "masks"
     if pictures.shape[-1] == 4:
@@ -271,12 +303,11 @@ def _read_alpha(folder: Path, pictures: Pixels, grid: Grid) -> Pixels:
             raise DataError(f"{masks}: the pictures have alpha of their own; remove one of the two")
         return pictures[..., 3]
     if masks.exists():
-        found = _extra(masks, pictures.shape, read_mask, "masks")
-        if found.max() <= 1:
-            raise DataError(f"{masks}: the masks hold 0 and 1, expected 0 and 255; multiply them by 255")
+        found = _extra(masks, layout, pictures.shape, read_mask, "masks")
+        check_mask_levels(str(masks), found.reshape(-1, *found.shape[2:]))
         return found
     alpha = np.full(pictures.shape[:-1], 255, np.uint8)
-    for n, row in enumerate(grid):
+    for n, row in enumerate(layout.grid):
         for k, path in enumerate(row):
             outside = _white_outside(pictures[n, k])
             if not outside.any():
@@ -307,10 +338,12 @@ def _check_alpha(alpha: Pixels, grid: Grid) -> None:
                 )
 
 
-def _read_normals(folder: Path, shape: Sequence[int], solid: NDArray[np.bool_]) -> Tensor | None:
+def _read_normals(
+    folder: Path, layout: _Layout, shape: Sequence[int], solid: NDArray[np.bool_]
+) -> Tensor | None:
     if not (folder / "normals").exists():
         return None
-    pixels = _extra(folder / "normals", shape, lambda path: read_png(path, ("8-bit RGB",)), "normals")
+    pixels = _extra(folder / "normals", layout, shape, lambda path: read_png(path, ("8-bit RGB",)), "normals")
     normals = pixels.astype(np.float32) / np.float32(127.5) - 1
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     unit = np.where((length > _UNIT_FLOOR) & solid, normals / np.maximum(length, _UNIT_FLOOR), 0)
@@ -376,9 +409,11 @@ def _check_pairs(pairs: NDArray[Any], frames: int, path: Path) -> None:
         )
 
 
-def _read_times(path: Path, frames: int) -> Tensor | None:
+def _read_times(folder: Path, numbers: list[int]) -> Tensor | None:
+    """As the folder states them, else by the numbers of the frames; None if these are even."""
+    path, frames = folder / TIMES_FILE, len(numbers)
     if not path.exists():
-        return None
+        return clock(str(folder), numbers) if frames > 1 else None
     check_file(path)
     try:
         held = json.loads(path.read_bytes())
