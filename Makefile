@@ -10,7 +10,7 @@ TABLE_FLAGS ?=
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
 	@echo "make test     install and run the tests (minutes)"
-	@echo "make nightly  the slow tests as well"
+	@echo "make nightly  the slow tests as well, and 2000 damaged files for every reader"
 	@echo "make lint     ruff and mypy --strict"
 	@echo "make bench    speed, printed against the floor and the peer"
 
@@ -32,7 +32,7 @@ test: lint
 
 nightly: lint
 	$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow" --fuzz-count 2000
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --markdown runs/regress.md --junit runs/regress.xml
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-mini.json --runs runs/regress-mini --markdown runs/regress-mini.md --junit runs/regress-mini.xml
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the checkout on sys.path, where our `datasets/` would shadow Hugging Face's.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+sys.path.append(str(Path(__file__).parent / "fuzz"))  # its modules import one another
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub must fail at once
 
 SHARED = Path(os.environ.get("MVTF_SHARED", ROOT.parent / "shared"))
 Layout = Callable[..., Path]
 TINY = Path(__file__).parent / "data" / "tables_tiny"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fuzzer", "tests/fuzz")
+    group.addoption("--fuzz-count", type=int, default=40, metavar="N", help="damaged inputs for each reader")
+    group.addoption("--fuzz-seed", type=int, metavar="N", help="only the input of this number")
+    group.addoption("--fuzz-table", metavar="FILE", help="append a line for each reader: counts, seconds, MiB")
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +214,12 @@ def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("prior") / "prior.safetensors"
     save_small_prior(path, unet.state_dict(), unet_config, codec, {})
     return path
+
+
+@pytest.fixture(scope="session")
+def fuzz_root(tmp_path_factory: pytest.TempPathFactory, prior_file: Path) -> Path:
+    """Where valid and damaged files of the fuzzer go; `shared/` holds what is costly to make."""
+    root = tmp_path_factory.mktemp("fuzz")
+    (root / "shared").mkdir()
+    shutil.copyfile(prior_file, root / "shared" / "prior.safetensors")
+    return root

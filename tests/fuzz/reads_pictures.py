@@ -1,0 +1,135 @@
+"""Valid clips, datasets and multiview folders, and who reads them."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import valid
+
+# ---- clips and pictures ----
+
+
+def make_video(name: str, codec: str, pix_fmt: str, folder: Path, shared: Path) -> None:
+    """With masks where the format has no alpha."""
+    valid.video(folder / name, codec, pix_fmt)
+    if pix_fmt in ("yuv420p", "rgb8"):
+        valid.balls(folder / "masks", kind="mask")
+
+
+def read_video(folder: Path) -> None:
+    from mvtokenflow.video import count_frames, read_clip
+
+    (path,) = folder.glob("clip.*")
+    masks = folder / "masks"
+    read_clip(path, masks if masks.is_dir() else None, stop=count_frames(path))
+
+
+def make_clip(folder: Path, shared: Path) -> None:
+    valid.balls(folder / "clip")
+
+
+def read_clip(folder: Path) -> None:
+    from mvtokenflow.video import count_frames, read_clip
+
+    read_clip(folder / "clip", stop=count_frames(folder / "clip"))
+
+
+def make_masked(folder: Path, shared: Path) -> None:
+    valid.balls(folder / "clip", kind="rgb")
+    valid.balls(folder / "masks", kind="mask")
+
+
+def read_masked(folder: Path) -> None:
+    from mvtokenflow.video import read_clip
+
+    read_clip(folder / "clip", folder / "masks")
+
+
+def make_mask_video(folder: Path, shared: Path) -> None:
+    valid.balls(folder / "clip", kind="rgb")
+    valid.video(folder / "masks.mp4", "libx264", "yuv420p", mask=True)
+
+
+def read_mask_video(folder: Path) -> None:
+    from mvtokenflow.video import read_clip
+
+    read_clip(folder / "clip", folder / "masks.mp4")
+
+
+def read_segmented(folder: Path) -> None:
+    """The masks that `mvtf run --segment` left, read instead of made."""
+    from mvtokenflow.segment import cut_out
+    from mvtokenflow.video import read_opaque
+
+    cut_out(read_opaque(folder / "clip"), folder / "masks", None, "clip")
+
+
+def make_segmented(folder: Path, shared: Path) -> None:
+    from mvtokenflow.segment import mask_paths
+
+    make_masked(folder, shared)
+    for before, after in zip(
+        sorted((folder / "masks").iterdir()), mask_paths(folder / "masks", valid.FRAMES), strict=True
+    ):
+        before.rename(after)
+
+
+def read_scene(folder: Path) -> None:
+    """A clip with reference views, as a dataset: its pictures are kept in the cache."""
+    from mvtokenflow.datasets.catalogue import open_dataset
+
+    dataset = open_dataset(str(folder / "scenes"))
+    for name in dataset.scene_names():
+        dataset.scene(name).clip()
+
+
+def make_scene(folder: Path, shared: Path) -> None:
+    shutil.copytree(valid.scored_runs(shared) / "scenes", folder / "scenes")
+
+
+def make_cached_scene(folder: Path, shared: Path) -> None:
+    make_scene(folder, shared)
+    os.environ["MVTF_CACHE"] = str(folder / "cache")
+    read_scene(folder)
+
+
+def make_truth(folder: Path, shared: Path) -> None:
+    values = np.zeros((3, 8, 8, 2), np.float32), np.ones((3, 8, 8), np.bool_)
+    normal, depth = np.zeros((4, 8, 8, 3), np.float16), np.ones((4, 8, 8), np.float32)
+    np.savez_compressed(folder / "input.npz", flow=values[0], visible=values[1], normal=normal, depth=depth)
+
+
+def read_truth(folder: Path) -> None:
+    from mvtokenflow.datasets.toy4d.dataset import _TruthFile
+
+    _TruthFile(folder / "input.npz")()
+
+
+# ---- multiview folders ----
+
+
+def make_views(folder: Path, shared: Path) -> None:
+    shutil.copytree(valid.view_folder(shared), folder / "views")
+
+
+def make_masked_views(folder: Path, shared: Path) -> None:
+    from mvtokenflow.pictures import composite_white, read_rgba, write_png
+
+    shutil.copytree(valid.view_folder(shared), folder / "views", ignore=shutil.ignore_patterns("normals"))
+    for path in sorted((folder / "views").glob("view_*/*.png")):
+        rgba = read_rgba(path)
+        write_png(folder / "views" / "masks" / path.parent.name / path.name, rgba[..., 3])
+        write_png(path, composite_white(rgba))
+
+
+def read_views(folder: Path) -> None:
+    from mvtokenflow.splat.multiview_video import read_multiview
+
+    read_multiview(folder / "views")
+
+
+def read_named_cameras(folder: Path) -> None:
+    from mvtokenflow.splat.multiview_video import read_multiview
+
+    read_multiview(folder / "views", str(folder / "views" / "cameras.json"))
