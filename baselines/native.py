@@ -17,11 +17,12 @@ from mvtokenflow.cost import Cost, measured, read_costs
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
 from mvtokenflow.errors import DataError, WeightsMissingError
-from mvtokenflow.files import choose
+from mvtokenflow.files import choose, digest_json
+from mvtokenflow.multiview.pose import lens_cameras
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import six_cameras
-from mvtokenflow.pipeline import COSTS_FILE, GivenViews, made_by, run
-from mvtokenflow.placement import assumed_camera, cameras_in_field, faces_front
+from mvtokenflow.pipeline import COSTS_FILE, GivenViews, Result, made_by, run
+from mvtokenflow.placement import assumed_camera, cameras_in_field, cameras_in_video, faces_front
 from mvtokenflow.prepare import Input
 from mvtokenflow.priors import load_prior, prior_name
 from mvtokenflow.splat.field import DynamicField
@@ -101,37 +102,40 @@ class Native:
         return read_costs(workdir / COSTS_FILE)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
+        result = self.reconstruct(scene, seed, workdir, progress)
+        views, device = (scene.input, *scene.views), torch.device(self.setup.device)
         clip = scene.clip()
-        height, width = clip.rgb.shape[1:3]
-        front = _cameras(scene.input, (height, width))
-        if not faces_front(front):
+        moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
+        renderings = {}
+        with measured("render", workdir / COSTS_FILE, device):
+            for done, view in enumerate(views, 1):
+                cameras = field_cameras(view, scene.input, result, clip.rgb.shape[1:3])
+                renderings[view.name] = rendering(result.field, cameras, moments)
+                progress("render views", done, len(views))
+        return renderings
+
+    def reconstruct(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Result:
+        """The field of the scene's clip, and where its world lies in the clip's frames."""
+        clip = scene.clip()
+        if not faces_front(camera_of(scene.input, clip.rgb.shape[1:3])):
             raise DataError(
                 f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
                 "cameras and azimuths are stated so that it is"
             )
         settings = framed(self.settings, scene.input)
         device, store = self.setup.device, self.setup.store
-        result = run(
+        return run(
             clip,
             settings,
             workdir,
             seed,
             prior=None if self.true_views else _loaded(settings.prior, device),
             given=_true_views(scene) if self.true_views else None,
-            camera=front,
+            camera=scene.input.cameras,
             store=None if store is None else StageStore(store),
             device=device,
             progress=progress,
         )
-        views = (scene.input, *scene.views)
-        moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
-        renderings = {}
-        with measured("render", workdir / COSTS_FILE, torch.device(device)):
-            for done, view in enumerate(views, 1):
-                cameras = cameras_in_field(_cameras(view, (height, width)), front, result.crop)
-                renderings[view.name] = rendering(result.field, cameras, moments)
-                progress("render views", done, len(views))
-        return renderings
 
 
 def ablation(*parts: str) -> Native:
@@ -200,11 +204,33 @@ def _numpy(picture: torch.Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _cameras(view: View, size: tuple[int, int]) -> Cameras:
-    """The view's camera; where the dataset has none, an orthographic one that sees as much as the input."""
+def field_cameras(view: View, front: View, result: Result, size: Sequence[int]) -> Cameras:
+    """The view's camera in the field's world.
+
+    Where the dataset states none it has the lens that the prior's network estimates of the input, if it does,
+    and else no perspective.
+
+    Args:
+        front: the input view.
+        size: height and width of the input's frames.
+    """
+    lens = None if result.pose is None else result.pose.focal_mm
+    if front.cameras is None and lens is not None:
+        height, width = size
+        return lens_cameras(lens, result.crop, height, width, view.azimuth_deg, view.elevation_deg)
+    return cameras_in_field(camera_of(view, size), camera_of(front, size), result.crop)
+
+
+def camera_of(view: View, size: Sequence[int]) -> Cameras:
+    """The view's camera; where the dataset has none, an orthographic one that sees as much as the input.
+
+    Args:
+        size: height and width of the input's frames.
+    """
     if view.cameras is not None:
         return view.cameras
-    return assumed_camera(*size, view.azimuth_deg, view.elevation_deg)
+    height, width = size
+    return assumed_camera(height, width, view.azimuth_deg, view.elevation_deg)
 
 
 @lru_cache(maxsize=1)
@@ -218,7 +244,7 @@ def _true_views_name() -> str:
 
 
 def _true_views(scene: Scene) -> GivenViews:
-    """A scene of toy4d, rendered from the prior's six cameras.
+    """A scene of toy4d or toy4d-pinhole, rendered from the prior's six cameras around the field's world.
 
     Raises:
         DataError: a scene of another dataset, which cannot be seen from there.
@@ -229,9 +255,14 @@ def _true_views(scene: Scene) -> GivenViews:
             "leave this row out"
         )
 
+    front = scene.input.cameras
+
     def make(given: Input) -> MultiviewVideo:
         cameras = six_cameras(given.front.shape[1])
-        picture = render_scene(scene.name, cameras, given.times.double().numpy())
+        seeing = cameras
+        if front is not None and not is_front_camera(front):
+            seeing = cameras_in_video(cameras, front, given.crop)
+        picture = render_scene(scene.name, seeing, given.times.double().numpy())
         return MultiviewVideo(
             rgb=torch.from_numpy(picture.rgb),
             alpha=torch.from_numpy(picture.alpha),
@@ -239,7 +270,10 @@ def _true_views(scene: Scene) -> GivenViews:
             cameras=cameras,
         )
 
-    return GivenViews(name=f"{_true_views_name()}, {scene.name}", make=make)
+    name = f"{_true_views_name()}, {scene.name}"
+    if front is not None and not is_front_camera(front):  # which part of the world is in the crop depends on it
+        name += f", input camera {digest_json(front.to_dict())[:10]}"
+    return GivenViews(name=name, make=make)
 
 
 FULL = Native(name="mvtokenflow")

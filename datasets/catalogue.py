@@ -15,9 +15,15 @@ from mvtokenflow.names import brief, name_fault
 DATASETS: Mapping[str, str] = MappingProxyType(
     {
         "toy4d": "mvtokenflow.datasets.toy4d.dataset:Toy4D",
+        "toy4d-pinhole": "mvtokenflow.datasets.toy4d.dataset:Toy4DPinhole",
         "consistent4d": "mvtokenflow.datasets.consistent4d:Consistent4D",
+        "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
+        "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
+        "consistent4d-r2.5": "mvtokenflow.datasets.consistent4d:Farther",
+        "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
     }
 )
+TOYS = ("toy4d", "toy4d-pinhole")  # those with exact geometry
 
 
 def open_dataset(name: str, root: Path | None = None) -> Dataset:

@@ -1,7 +1,10 @@
 """The Consistent4D test set: 7 animated objects, 4 views of 32 frames, and the input videos.
 
 Evaluation views stand at azimuth −75, 15, 105, 195 degrees from the input view, elevation 0 (issue 12 of
-the Consistent4D repository). Distance and field of view were never published, so views have no cameras.
+the Consistent4D repository). Distance and field of view of the references were never published. They are
+assumed to be those that Consistent4D trains and renders with, distance 2 (issue 13) and 49.1 degrees (its
+configuration), and most others with it. `Orthographic`, `Nearer` and `Farther` are other readings of the same
+pictures, as datasets.
 
 The reference pictures are used as published: RGBA. `View.frames` are the files themselves, and whoever
 scores composites them on white (`read_on_white`), as Consistent4D's README asks before its own scripts run.
@@ -10,21 +13,24 @@ scores composites them on white (`read_on_white`), as Consistent4D's README asks
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.datasets.assumed import AssumedCamera
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import cache_root, choose, digest_json, frame_files, frame_numbers, sha256_file
+from mvtokenflow.pictures import picture_size
 from mvtokenflow.video import Clip, read_clip, read_rgba
 
 OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")
 FRAMES = 32
+CAMERA = AssumedCamera(distance=2.0, fov_deg=49.1)
 
 ROOT_VARIABLE = "MVTF_CONSISTENT4D"
 VIDEOS_VARIABLE = "MVTF_CONSISTENT4D_VIDEOS"
@@ -64,9 +70,13 @@ class Consistent4D:
         root: the folder with the test set; default `$MVTF_CONSISTENT4D`.
         videos: the folder with the input videos; default `$MVTF_CONSISTENT4D_VIDEOS`, else below `root`.
         cache: where folders that join references and inputs are kept; default `cache_root()`.
+
+    Attributes:
+        camera: assumed of all views, the input's too.
     """
 
     name = "consistent4d"
+    camera = CAMERA
 
     def __init__(self, root: Path | None = None, videos: Path | None = None, cache: Path | None = None) -> None:
         self._root = root
@@ -87,7 +97,7 @@ class Consistent4D:
             ConfigError: no such object.
         """
         choose("object", name, dict.fromkeys(OBJECTS))
-        root = _given(self._root, ROOT_VARIABLE)
+        root = given_folder(self._root, ROOT_VARIABLE)
         if root is None:
             raise DataError(f"consistent4d: no folder given and {ROOT_VARIABLE} is not set\n{INSTRUCTIONS}")
         folder = find_references(root) / name
@@ -104,10 +114,48 @@ class Consistent4D:
         return Scene(
             name=name,
             clip=clip,
-            input=_view("input", 0.0, found),
-            views=[_view(view, azimuth, folder / view) for view, azimuth in AZIMUTHS_DEG.items()],
-            root=_linked(links, self._cache or cache_root()),
+            input=seen("input", 0.0, found, self.camera),
+            views=[seen(view, azimuth, folder / view, self.camera) for view, azimuth in AZIMUTHS_DEG.items()],
+            root=linked(links, self._cache or cache_root()),
+            assumed=assumptions(self.camera),
         )
+
+
+class Orthographic(Consistent4D):
+    """The dataset `consistent4d-ortho`: cameras without perspective, as priors have them."""
+
+    name = "consistent4d-ortho"
+    camera = replace(CAMERA, kind="ortho")
+
+
+class Nearer(Consistent4D):
+    """The dataset `consistent4d-r1.5`: the distance that DreamGaussian4D renders at."""
+
+    name = "consistent4d-r1.5"
+    camera = replace(CAMERA, distance=1.5)
+
+
+class Farther(Consistent4D):
+    """The dataset `consistent4d-r2.5`: as far on the other side of the assumed distance."""
+
+    name = "consistent4d-r2.5"
+    camera = replace(CAMERA, distance=2.5)
+
+
+def assumptions(camera: AssumedCamera) -> tuple[str, ...]:
+    """`Scene.assumed` of a reading of the cameras."""
+    return (f"cameras of the views: {camera}; Consistent4D does not state them",)
+
+
+def seen(name: str, azimuth_deg: float, folder: Path | None, camera: AssumedCamera) -> View:
+    """The level view of the frames in `folder`, through the assumed camera; without frames there is none.
+
+    Raises:
+        DataError: the first frame is not a readable PNG.
+    """
+    frames = frame_files(folder) if folder else ()
+    cameras = camera.at(azimuth_deg, *picture_size(frames[0])) if frames else None
+    return View(name=name, azimuth_deg=azimuth_deg, elevation_deg=0.0, cameras=cameras, frames=frames)
 
 
 def find_references(root: Path) -> Path:
@@ -130,13 +178,7 @@ def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None
     Raises:
         DataError: there is more than one.
     """
-    base = _given(videos, VIDEOS_VARIABLE)
-    if base is None:
-        base = root.resolve()
-        while base.name in ("test_dataset", "eval_gt"):  # the videos are unpacked beside the test set
-            base = base.parent
-    if not base.is_dir():
-        raise DataError(f"{base}: no such folder of input videos; set {VIDEOS_VARIABLE} to the right one")
+    base = videos_folder(root, videos)
     found = [
         folder
         for pattern in (name, f"*/{name}", f"*/*/{name}")
@@ -149,6 +191,22 @@ def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None
             f"set {VIDEOS_VARIABLE} to the folder of one"
         )
     return found[0] if found else None
+
+
+def videos_folder(root: Path, videos: Path | None = None) -> Path:
+    """The folder below which the input videos are: given, `$MVTF_CONSISTENT4D_VIDEOS`, or beside the test set.
+
+    Raises:
+        DataError: it is not there.
+    """
+    base = given_folder(videos, VIDEOS_VARIABLE)
+    if base is None:
+        base = root.resolve()
+        while base.name in ("test_dataset", "eval_gt"):  # the videos are unpacked beside the test set
+            base = base.parent
+    if not base.is_dir():
+        raise DataError(f"{base}: no such folder of input videos; set {VIDEOS_VARIABLE} to the right one")
+    return base
 
 
 def verify(root: Path, videos: Path | None = None) -> list[Finding]:
@@ -190,27 +248,18 @@ def _verify_object(folder: Path, root: Path, videos: Path | None) -> list[Findin
     return findings
 
 
-def _given(path: Path | None, variable: str) -> Path | None:
+def given_folder(path: Path | None, variable: str) -> Path | None:
+    """`path`, or what the environment variable names, or None."""
     named = os.environ.get(variable)
     given = path if path is not None else Path(named) if named else None
     return None if given is None else given.expanduser()
-
-
-def _view(name: str, azimuth_deg: float, folder: Path | None) -> View:
-    return View(
-        name=name,
-        azimuth_deg=azimuth_deg,
-        elevation_deg=0.0,
-        cameras=None,
-        frames=frame_files(folder) if folder else (),
-    )
 
 
 def _no_clip(name: str, looked: Path) -> Clip:
     raise DataError(f"{looked}: no folder {name}/ with the input video below it\n{INSTRUCTIONS}")
 
 
-def _linked(links: Mapping[str, Path], cache: Path) -> Path:
+def linked(links: Mapping[str, Path], cache: Path) -> Path:
     """A folder of links to the views, because references and input videos are downloads of their own."""
     targets = {view: str(folder.resolve()) for view, folder in links.items()}
     joined = cache / "consistent4d" / digest_json(targets)[:16]

@@ -38,7 +38,7 @@ class View:
     Attributes:
         name: folder name in the Consistent4D layout, "eval_0" and so on; "input" is the input view.
         azimuth_deg, elevation_deg: relative to the input camera.
-        cameras: a batch of one camera, or None where the dataset never published it.
+        cameras: a batch of one camera, stated or assumed (`Scene.assumed`); None where it is neither.
         frames: the reference pictures `<n>.png`, in frame order; empty where there is no reference.
         truth: loads exact geometry on demand, or None.
     """
@@ -64,6 +64,7 @@ class Scene:
         tags: facts a table may group by, e.g. "held-out-plan".
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
             is None, the bytes of the views' frames tell one content from another.
+        assumed: what the dataset leaves open and how it was read, one clause each; printed with every table.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Scene:
     root: Path
     tags: frozenset[str] = field(default_factory=frozenset)
     content: str | None = None
+    assumed: tuple[str, ...] = ()
 
 
 class Dataset(Protocol):

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mvtokenflow.datasets.catalogue import open_dataset
-from mvtokenflow.datasets.consistent4d import INSTRUCTIONS, verify
+from mvtokenflow.datasets.consistent4d import INSTRUCTIONS, Consistent4D, verify
+from mvtokenflow.datasets.consistent4d_videos import Consistent4DVideos
 from mvtokenflow.datasets.toy4d.dataset import Toy4D
 from mvtokenflow.errors import UserError
 
@@ -18,10 +19,10 @@ def check_dataset(
     Args:
         report: told (stage, done, total).
     """
-    if name == "consistent4d":
+    data = open_dataset(name, root)
+    if isinstance(data, Consistent4D):
         place = root or (Path(os.environ["MVTF_CONSISTENT4D"]) if "MVTF_CONSISTENT4D" in os.environ else None)
         return [INSTRUCTIONS] if place is None else [str(finding) for finding in verify(place, videos)]
-    data = open_dataset(name, root)
     names = list(data.scene_names())
     findings = []
     for done, scene in enumerate(names, 1):
@@ -33,3 +34,9 @@ def check_dataset(
             findings.append(str(error))
         report("scenes", done, len(names))
     return findings
+
+
+def coverage(name: str, root: Path | None) -> str | None:
+    """What of a dataset without a fixed list of scenes is here, in words; None for all others."""
+    data = open_dataset(name, root)
+    return data.coverage() if isinstance(data, Consistent4DVideos) else None

@@ -189,6 +189,7 @@ class Manifest:
         pedigree: code version, commit, packages, device, weights' hashes, command.
         scene_digest: of the pictures and views it was rendered from and is judged by; None in manifests of
             earlier versions, which did not note it.
+        assumed: see `Scene.assumed`.
     """
 
     dataset: str
@@ -207,6 +208,7 @@ class Manifest:
     pedigree: Mapping[str, Any]
     stages: Sequence[Stage] = field(default_factory=tuple)
     scene_digest: str | None = None
+    assumed: Sequence[str] = ()
 
     def save(self, path: Path) -> None:
         write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})
@@ -215,7 +217,8 @@ class Manifest:
     def load(cls, path: Path) -> "Manifest":
         try:
             fields = _fields(path.read_text())
-            return cls(**{**fields, "stages": tuple(Stage(**stage) for stage in fields.get("stages", ()))})
+            stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
+            return cls(**{**fields, "stages": stages, "assumed": tuple(fields.get("assumed", ()))})
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: not a manifest ({error}); delete the run folder and run again") from error
 

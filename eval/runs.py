@@ -81,12 +81,15 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         pedigree=pedigree(job.device, weights),
         stages=[Stage(name=cost.stage, wall_s=cost.seconds, peak_mib=cost.peak_mib) for cost in costs],
         scene_digest=scene_digest(scene),
+        assumed=scene.assumed,
     ).save(folder / "manifest.json")
     return folder
 
 
 def scene_digest(scene: Scene) -> str:
-    """Hex sha256 over where the views of a scene stand and over its pictures: of another clip it is another.
+    """Hex sha256 over where the views of a scene stand, what is assumed of them, and its pictures.
+
+    Of another clip, or of one that is read in another way, it is another.
 
     Raises:
         DataError: a picture of the scene cannot be read.
@@ -104,7 +107,8 @@ def scene_digest(scene: Scene) -> str:
             raise DataError(
                 f"{error.filename}: a picture of {scene.name} cannot be read ({error.strerror}); restore it"
             ) from error
-    return digest_json({"content": content, "views": [_view(view) for view in views]})
+    assumed = {"assumed": list(scene.assumed)} if scene.assumed else {}
+    return digest_json({"content": content, "views": [_view(view) for view in views], **assumed})
 
 
 def refuse_other_pictures(folder: Path, manifest: Manifest, found: str) -> None:

@@ -17,6 +17,12 @@ def protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
     return notes + [f"Assumed: {assumption}." for assumption in protocol.assumed]
 
 
+def data_notes(runs: Sequence[Run]) -> list[str]:
+    """What the datasets of some runs leave open and how it was read."""
+    found = {(run.manifest.dataset, clause): None for run in runs for clause in run.manifest.assumed}
+    return [f"Assumed of {dataset}: {clause}." for dataset, clause in found]
+
+
 def force_notes(methods: Sequence[str]) -> list[str]:
     """Which rows hold numbers that were scored by force; none if `methods` is empty."""
     if not methods:

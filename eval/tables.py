@@ -23,7 +23,7 @@ from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.stats import bootstrap_mean, compare
 from mvtokenflow.eval.table import Cell, Column, Group, Table, TableRow
-from mvtokenflow.eval.table_notes import code_notes, force_notes, protocol_notes
+from mvtokenflow.eval.table_notes import code_notes, data_notes, force_notes, protocol_notes
 from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
 
 STATISTICS_SEED = 2025
@@ -123,7 +123,7 @@ def build_table(
         )  # stable: order within groups is kept
     ]
     forced = [method for method in methods if _forced([grid[method, i] for i in range(len(columns))])]
-    notes = [*protocol_notes(protocol, scenes), *force_notes(forced), *code_notes(used)]
+    notes = [*protocol_notes(protocol, scenes), *data_notes(used), *force_notes(forced), *code_notes(used)]
     if quoted:
         rows += _quoted_rows(spec.name, columns, notes)
     return Table(
@@ -337,6 +337,7 @@ def _provenance(found: _Measured) -> dict[str, object]:
         "signature": found.signature,
         "per scene": dict(found.values),
         "config": dict(first.config),
+        **({"assumed": list(first.assumed)} if first.assumed else {}),
         "seeds": sorted({run.manifest.seed for run in found.runs}),
         "runs": {
             run.folder.name if len(found.runs) == 1 else f"{run.manifest.scene}/{run.folder.name}": (

@@ -196,6 +196,18 @@ def _read_jpeg(path: Path) -> Pixels:
     return picture.astype(np.uint8)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a PNG, in pixels, without decoding it.
+
+    Raises:
+        DataError: a damaged, truncated or unreadable file, or not a PNG.
+    """
+    data = _read_bytes(path)
+    if not data.startswith(_SIGNATURE):
+        raise DataError(f"{path}: not a PNG file; {AGAIN}")
+    return _png_kind(path, _png_chunks(path, data))[1:]
+
+
 def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]:
     """("8-bit RGB" or the like, width, height).
 

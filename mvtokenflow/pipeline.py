@@ -9,8 +9,10 @@ A run has a folder, and each stage a folder in it; a stage whose folder is compl
 
     run.json        what the run is of: settings, clip, prior, seed
     views/          the generated views of stage 1, a multiview folder (`splat.multiview_video`)
+    views.json      beside them: what made them, what token flow did, and the pose of the input that the prior's
+                    network estimated (`multiview.pose`; null for the small prior, which has no such head)
     coarse/         stage 2, a folder of `splat.trainer`
-    regenerated/    the views of stage 3
+    regenerated/    the views of stage 3, with regenerated.json
     refined/        the field of stage 3
     <stage>.key     in runs with a `store`: what the stage was computed from when it was begun
     stages.json     seconds and peak memory of each stage
@@ -36,6 +38,7 @@ from mvtokenflow.flow_estimate import FlowEstimator, load_estimator
 from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.lock import working_in
 from mvtokenflow.multiview.pipeline import generate
+from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
@@ -80,12 +83,15 @@ class Result:
         costs: of the stages, as they were when each was computed.
         front_iou: the least over the frames of how far the generated front view, of stage 1, covers the input's
             object: intersection over union of their masks. Flow and losses take the one for the other.
+        pose: of the input, by the prior's network in stage 1; None where it has no head for it, or no prior
+            made the views.
     """
 
     field: DynamicField
     crop: Crop
     costs: tuple[Cost, ...]
     front_iou: float
+    pose: InputPose | None = None
 
 
 def run(
@@ -108,8 +114,9 @@ def run(
         seed: 0 to `seeds.MAX_SEED`.
         prior: of `config.prior`, if it is loaded already.
         given: views to take in place of generated ones; then no prior is used.
-        camera: (1,) that took the clip, level and at azimuth 0, in a world of its own; None is an orthographic
-            one. It matters if `config.front` is "input" (`prepare.front_video`).
+        camera: (1,) that took the clip, level and at azimuth 0, in a world of its own; None is one with the
+            lens that the prior's network estimates, or an orthographic one where it estimates none. It matters
+            if `config.front` is "input" (`prepare.front_video`).
         store: of stages that other runs may have finished; what is finished here is kept there.
         progress: called with (stage, done, total).
 
@@ -150,11 +157,19 @@ def run(
             progress=progress,
         )
         video = stages.views()
+        pose = read_pose(workdir / "views.json")
+        if front is not None and camera is None and pose is not None and pose.focal_mm is not None:
+            lens = lens_cameras(pose.focal_mm, prepared.crop, *clip.rgb.shape[1:3], azimuth_deg=0.0)
+            stages.front = front_video(clip, prepared, lens)
         field = stages.coarse(video)
         if config.refinement:
             field = stages.refined(video, field)
         return Result(
-            field=field, crop=stages.given.crop, costs=stages.costs(), front_iou=stages.front_iou(video)
+            field=field,
+            crop=stages.given.crop,
+            costs=stages.costs(),
+            front_iou=stages.front_iou(video),
+            pose=pose,
         )
 
 
@@ -267,7 +282,7 @@ class _Stages:
         return replace(read_multiview(folder), clock=self.given.times).to(self.device)
 
     def _generate(self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]) -> None:
-        report: dict[str, Any] = {}
+        report: dict[str, Any] = {"token_flow": {}, "pose": None}
         if self.views_given is not None:
             video = self.views_given.make(self.given)
         else:
@@ -280,13 +295,13 @@ class _Stages:
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         write_multiview(partial, video)
-        write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), "token_flow": report})
+        write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), **report})
         partial.replace(folder)
 
     def _sample(
         self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
     ) -> tuple[MultiviewVideo, dict[str, Any]]:
-        """Views of the prior, and the report of the token flow."""
+        """Views of the prior, the report of the token flow, and the pose of the input."""
         prior, front = self._loaded(), self.given.front.to(self.device)
         # Both passes start from the same noise: what flow cannot change stays as it was.
         draws = torch.Generator().manual_seed(self.seed)
@@ -302,7 +317,8 @@ class _Stages:
         straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
         rgb = torch.where(made.alpha > 0, straight, 1.0)
         video = MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
-        return video, report
+        pose = None if made.pose is None else InputPose.of(made.pose).to_dict()
+        return video, {"token_flow": report, "pose": pose}
 
     @contextmanager
     def _stage(self, name: str, depends: Callable[[], Mapping[str, Any]], report: str = "") -> Iterator[None]:

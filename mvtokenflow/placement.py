@@ -10,6 +10,7 @@ import math
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.multiview.preprocess import Crop
@@ -78,6 +79,20 @@ def cameras_in_field(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
     Raises:
         ValueError: `front` is not one camera, or looks in another direction.
     """
+    return _moved(cameras, *_similarity(front, crop))
+
+
+def cameras_in_video(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
+    """`cameras` of the field's world, moved into the video's world: the inverse of `cameras_in_field`.
+
+    Args and errors as there. They see in the video's world what the field has to show them.
+    """
+    scale, offset = _similarity(front, crop)
+    return _moved(cameras, 1 / scale, -offset / scale)
+
+
+def _similarity(front: Cameras, crop: Crop) -> tuple[float, Tensor]:
+    """s and t of `cameras_in_field`."""
     if not faces_front(front):
         raise ValueError("front must be one camera, level and at azimuth 0")
     pose, lens = front.world_to_camera[0], front.intrinsics[0]
@@ -90,7 +105,11 @@ def cameras_in_field(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
     shift = torch.zeros(3, dtype=pose.dtype)
     shift[:2] = placed[0].to(pose.dtype)
     shift[:2] += scale * pose[:2, 3]
-    offset = pose[:3, :3].T @ shift  # t: the front camera's axes are the same in both worlds
+    return scale, pose[:3, :3].T @ shift  # t: the front camera's axes are the same in both worlds
+
+
+def _moved(cameras: Cameras, scale: float, offset: Tensor) -> Cameras:
+    """Cameras that see scale X + offset where `cameras` see X."""
     turned = cameras.world_to_camera[:, :3, :3]
     moved = cameras.world_to_camera.clone()
     moved[:, :3, 3] = scale * cameras.world_to_camera[:, :3, 3] - turned @ offset

@@ -6,6 +6,7 @@ and refers to pictures and videos by relative paths; what is not there (yet) is 
     run.json, environment.json          settings, prior, seed; versions
     comparison.mp4, turntable/, azimuth_*/, ply/, field.safetensors
     method/views/, method/regenerated/  generated views of both passes, multiview folders
+    method/views.json                   the estimated pose of the input
     method/coarse/, method/refined/     losses and previews of the training stages
     method/stages.json                  seconds and peak memory
 """
@@ -19,6 +20,7 @@ from urllib.parse import quote
 
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files, write_text
+from mvtokenflow.multiview.pose import read_pose
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.generated import NO_SECOND_PASS, PASSES, azimuths_of, skips_second_pass
 from mvtokenflow.reports.html import asset, environment, public
@@ -70,7 +72,7 @@ def run_page(folder: Path) -> str:
             title=folder.resolve().name,
             style=[asset(name) for name in _STYLES],
             script=asset("run.js"),
-            facts=_facts(settings, rows, costs),
+            facts=_facts(settings, rows, costs) + _pose(folder),
             comparison=_link(folder, "comparison.mp4"),
             turntable=_link(folder, "turntable/turntable.mp4"),
             fixed=_fixed(folder),
@@ -120,6 +122,17 @@ def _facts(
         facts.append(("Computed in", duration(sum(cost["seconds"] for cost in costs))))
     facts += [("Seed", settings.get("seed")), ("Prior", _short(settings.get("prior")))]
     return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _pose(folder: Path) -> list[tuple[str, str]]:
+    """How the input was taken, by the prior's estimate; none where it has none."""
+    report = folder / "method" / "views.json"
+    pose = read_pose(report) if report.is_file() else None
+    if pose is None:
+        return []
+    steep = " (level views cannot lie over it)" if pose.is_steep else ""
+    lens = "no perspective" if pose.focal_mm is None else f"{pose.focal_mm:.0f} mm"
+    return [("Input's elevation, estimated", f"{pose.elevation:.0f}°{steep}"), ("its lens", lens)]
 
 
 def _short(prior: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """The Consistent4D reader, on a procedural stand-in in exactly the official layout."""
 
+import math
 import pickle
 import re
 import shutil
@@ -13,9 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.cameras import orbit
+from mvtokenflow.datasets.assumed import AssumedCamera
+from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d import FRAMES, OBJECTS, Consistent4D, Finding, verify
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.eval.runs import scene_digest
 from mvtokenflow.video import read_on_white, read_rgba
 
 SIZE = 20
@@ -74,11 +78,11 @@ def test_a_scene_of_the_official_layout(data: Path) -> None:
     )  # fmt: skip
     scene = dataset.scene("monster")
     eval_gt = data / "test_dataset" / "eval_gt" / "monster"
-    assert [(v.name, v.azimuth_deg, v.elevation_deg, v.cameras) for v in scene.views] == [
-        ("eval_0", -75.0, 0.0, None),
-        ("eval_1", 15.0, 0.0, None),
-        ("eval_2", 105.0, 0.0, None),
-        ("eval_3", 195.0, 0.0, None),
+    assert [(v.name, v.azimuth_deg, v.elevation_deg) for v in scene.views] == [
+        ("eval_0", -75.0, 0.0),
+        ("eval_1", 15.0, 0.0),
+        ("eval_2", 105.0, 0.0),
+        ("eval_3", 195.0, 0.0),
     ]
     for view in scene.views:  # the files as published, in numeric order
         assert list(view.frames) == [eval_gt / view.name / f"{n}.png" for n in range(FRAMES)]
@@ -94,6 +98,59 @@ def test_a_scene_of_the_official_layout(data: Path) -> None:
         assert (scene.root / view.name / "31.png").samefile(view.frames[31])
     assert Consistent4D(data).scene("monster").root == scene.root
     assert len(pickle.loads(pickle.dumps(scene)).clip()) == FRAMES
+
+
+def test_cameras_are_assumed_and_said_to_be(data: Path) -> None:
+    """Distance 2, 49.1 degrees up and down: what a point at a known place is seen at."""
+    scene = Consistent4D(data).scene("monster")
+    (clause,) = scene.assumed
+    assert "at distance 2, with a vertical field of view of 49.1 degrees" in clause
+    half = SIZE / 2
+    for view in (scene.input, *scene.views):
+        assert view.cameras is not None
+        assert (view.cameras.kind, view.cameras.width, view.cameras.height) == ("pinhole", SIZE, SIZE)
+        assert view.cameras.centres.norm().item() == pytest.approx(2, abs=1e-5)
+        top = torch.tensor([[0.0, 0.0, 2 * math.tan(math.radians(49.1 / 2))], [0.0, 0.0, 0.0]])
+        pixels, depth = view.cameras.project(top)  # of the axis that all of them look at
+        np.testing.assert_allclose(pixels[0], [[half, 0], [half, half]], atol=1e-4)
+        np.testing.assert_allclose(depth[0], 2, atol=1e-5)
+    right = torch.tensor([[0.1, 0.0, 0.0]])
+    assert scene.input.cameras is not None
+    assert scene.input.cameras.project(right)[0][0, 0, 0] > half
+
+
+def test_a_wide_picture_keeps_the_vertical_angle() -> None:
+    camera = AssumedCamera(distance=3, fov_deg=60).at(90.0, 60, 40)
+    corner = torch.tensor([[0.0, 3 * math.tan(math.radians(30)) * 1.5, 3 * math.tan(math.radians(30))]])
+    np.testing.assert_allclose(camera.project(corner)[0][0], [[60, 0]], atol=1e-4)
+    with pytest.raises(ConfigError, match="fov_deg is 180"):
+        AssumedCamera(fov_deg=180)
+
+
+def test_other_readings_of_the_cameras_are_datasets_of_their_own(data: Path) -> None:
+    digests, roots = set(), set()
+    for name, distance in (("", 2), ("-ortho", 2), ("-r1.5", 1.5), ("-r2.5", 2.5)):
+        dataset = open_dataset(f"consistent4d{name}", data)
+        assert dataset.name == f"consistent4d{name}"
+        scene = dataset.scene("skull")
+        for view in (scene.input, *scene.views):
+            assert view.cameras is not None
+            assert view.cameras.kind == ("ortho" if name == "-ortho" else "pinhole")
+            assert view.cameras.world_to_camera[0, 2, 3] == pytest.approx(distance)
+            top = torch.tensor([[0.0, 0.0, distance * math.tan(math.radians(49.1 / 2))]])
+            np.testing.assert_allclose(view.cameras.project(top)[0][0], [[SIZE / 2, 0]], atol=1e-4)
+        assert len(scene.assumed) == 1
+        digests.add(scene_digest(scene))
+        roots.add(scene.root)
+    assert len(digests) == 4, "a run of one reading is not taken for one of another"
+    assert len(roots) == 1, "the pictures are the same"
+
+
+def test_a_first_frame_that_is_no_picture_is_told_when_the_scene_is_opened(data: Path) -> None:
+    frame = data / "test_dataset" / "eval_gt" / "skull" / "eval_2" / "0.png"
+    frame.write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"eval_2.0.png: not a PNG file"):
+        Consistent4D(data).scene("skull")
 
 
 @pytest.mark.parametrize("layout", ["whole", "test_dataset", "eval_gt", "flat"])

@@ -157,6 +157,7 @@ def _manifest() -> Manifest:
         pedigree=pedigree("cpu", {"lpips-vgg": SHA}),
         stages=(Stage(name="coarse", wall_s=1.5, peak_mib=700.0),),
         scene_digest=SHA,
+        assumed=("cameras at distance 2",),
     )
 
 
@@ -180,7 +181,7 @@ def test_a_manifest_with_stages_and_weights(tmp_path: Path) -> None:
 def test_schemas_and_page_have_the_fields_of_the_code(name: str, kind: Any) -> None:
     schema = _schema(name)
     expected = {field.name for field in fields(kind)} | {"schema"}
-    later = {"scene_digest"} if kind is Manifest else set()  # earlier versions did not write it
+    later = {"scene_digest", "assumed"} if kind is Manifest else set()  # earlier versions did not write it
     assert set(schema["properties"]) == set(schema["required"]) | later == expected
     page = (ROOT / "docs/records.md").read_text()
     assert all(f"`{field}`" in page for field in expected)

@@ -2,26 +2,34 @@
 
 import importlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
+from mvtokenflow.baselines import native
 from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES, method_named
-from mvtokenflow.baselines.method import Configurable, Costed, Setup, Weighted
+from mvtokenflow.baselines.method import Configurable, Costed, Rendering, Setup, Weighted
 from mvtokenflow.baselines.native import Native, framed, is_front_camera
 from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.config import SWITCHES, mini, paper
-from mvtokenflow.datasets.scene import View
-from mvtokenflow.datasets.toy4d.dataset import view_cameras
+from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.datasets.toy4d.dataset import Toy4DPinhole, view_cameras
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.eval.commands.grid import default_methods
 from mvtokenflow.eval.commands.tables import ablated_rows
 from mvtokenflow.eval.records import Run, load_runs
 from mvtokenflow.multiview.small_prior import six_cameras
+from mvtokenflow.pipeline import Result
+from mvtokenflow.prepare import prepare
+from mvtokenflow.splat.field import Render, render_gaussians
+from mvtokenflow.splat.gaussians import Gaussians
+from mvtokenflow.video import Clip
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 
@@ -133,6 +141,86 @@ def test_a_field_of_a_video_with_perspective_is_fitted_to_the_video_itself() -> 
     assert framed(mini(), pinhole) == replace(mini(), front="input")
     assert framed(paper(), pinhole) == paper()
     assert framed(mini(), _view(view_cameras()[0])).front == "generated"
+
+
+# ---- a perspective input ----
+
+
+def _no_progress(stage: str, done: int, total: int) -> None: ...
+
+
+def _surface(scene: Scene, times: Sequence[int]) -> torch.Tensor:
+    """(P, 3) points of the world on the scene's exact surface, as all of its views see it."""
+    found = []
+    for view in (scene.input, *scene.views):
+        assert view.cameras is not None
+        assert view.truth is not None
+        pose, lens = view.cameras.world_to_camera[0].double(), view.cameras.intrinsics[0].double()
+        y, x = torch.meshgrid(*[torch.arange(128.0, dtype=torch.float64) + 0.5] * 2, indexing="ij")
+        for frame in times:
+            z = torch.from_numpy(view.truth().depth[frame]).double()
+            points = torch.stack(((x - lens[0, 2]) / lens[0, 0] * z, (y - lens[1, 2]) / lens[1, 1] * z, z), -1)
+            found.append((points[z > 0] - pose[:3, 3]) @ pose[:3, :3])
+    return torch.cat(found).float()
+
+
+class _AtRest:
+    """Black dots at the points, as a field."""
+
+    def __init__(self, points: torch.Tensor) -> None:
+        count = len(points)
+        self.gaussians = Gaussians(
+            means=points,
+            quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+            scales=torch.full((count, 3), 0.008),
+            opacities=torch.ones(count),
+            colors=torch.zeros(count, 3),
+        )
+
+    def render(self, cameras: Cameras, time: float, flow_to: float | None = None) -> Render:
+        return render_gaussians(self.gaussians, cameras)
+
+
+def _overlap(view: View, made: Rendering) -> float:
+    """Intersection over union of the exact mask of frame 0 and of the dots."""
+    assert view.truth is not None
+    seen, drawn = view.truth().depth[0] > 0, made.rgb[0].min(-1) < 128
+    return float((seen & drawn).sum() / (seen | drawn).sum())
+
+
+def test_a_perspective_input_is_covered_by_what_its_crop_is_reconstructed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known answer: the toy itself, where a perfect reconstruction of the crop has it, as Gaussians at rest."""
+    scene = Toy4DPinhole(tmp_path).scene("bird-01")
+    whole = scene.clip()
+    still = Clip(rgb=whole.rgb[:1], alpha=whole.alpha[:1], name="still")
+    scene = replace(scene, clip=lambda: still)
+
+    def perfect(clip: Clip, config: MethodConfig, *given: Any, **more: Any) -> Result:
+        crop = prepare(clip, config).crop
+        assert crop.width < 128, "it is no picture of the prior's own camera"
+        # pixels at the origin's distance, pixels of the square picture, half its width
+        focal = 64 / math.tan(math.radians(49.1 / 2))
+        scale = focal / 2.6 * (crop.scaled_width / crop.width) / 32
+        across, down = ((crop.to_square(torch.tensor([64.0, 64.0])) - 32) / 32).tolist()
+        points = _surface(scene, [0]) * scale + torch.tensor([across, 0.0, -down])
+        return Result(field=_AtRest(points), crop=crop, costs=(), front_iou=1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(native, "run", perfect)
+    made = Native(name="x", base=mini(), true_views=True).render(scene, 0, tmp_path / "work", _no_progress)
+    for view in (scene.input, *scene.views):
+        assert _overlap(view, made[view.name]) > 0.95, view.name
+    flat = replace(
+        scene,
+        views=[
+            replace(v, cameras=orbit((v.azimuth_deg,), size=128, kind="ortho", radius=3, half_width=1.188))
+            for v in scene.views
+        ],
+    )
+    wrong = Native(name="x", base=mini(), true_views=True).render(flat, 0, tmp_path / "flat", _no_progress)
+    for view in scene.views:
+        assert _overlap(view, wrong[view.name]) < 0.93, f"{view.name}: as good without perspective"
 
 
 # ---- a table ----

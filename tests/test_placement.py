@@ -9,7 +9,7 @@ from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.config import mini
 from mvtokenflow.errors import DataError
 from mvtokenflow.multiview.preprocess import Crop
-from mvtokenflow.placement import cameras_in_field, cut, faces_front, square_window
+from mvtokenflow.placement import cameras_in_field, cameras_in_video, cut, faces_front, square_window
 from mvtokenflow.prepare import front_video, prepare
 from mvtokenflow.video import Clip
 
@@ -42,6 +42,15 @@ def test_all_cameras_move_alike() -> None:
     origin = (CROP.to_square(torch.tensor([64.0, 64.0])) - half) / half  # the world's origin in the field
     field_points = scale * POINTS + torch.tensor([float(origin[0]), 0.0, -float(origin[1])])
     torch.testing.assert_close(_pixels(moved, field_points), _pixels(others, POINTS), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["ortho", "pinhole"])
+def test_back_in_the_video_is_the_inverse(kind: str) -> None:
+    front = orbit((0.0,), size=128, kind="pinhole", radius=2.6)
+    others = orbit((-75.0, 15.0), 20.0, size=96, kind=kind, radius=2.6)  # type: ignore[arg-type]
+    again = cameras_in_video(cameras_in_field(others, front, CROP), front, CROP)
+    torch.testing.assert_close(again.world_to_camera, others.world_to_camera, rtol=0, atol=1e-5)
+    torch.testing.assert_close(again.intrinsics, others.intrinsics, rtol=1e-5, atol=0)
 
 
 def test_a_whole_frame_changes_nothing() -> None:

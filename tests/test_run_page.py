@@ -229,3 +229,17 @@ def test_terms_that_are_off_have_no_chart() -> None:
 
 def test_durations_for_people() -> None:
     assert [duration(s) for s in (0.04, 59.94, 61.6, 7260.0)] == ["0.0 s", "59.9 s", "1 min 02 s", "2 h 01 min"]
+
+
+def test_the_estimated_pose_of_the_input_is_told(folder: Path) -> None:
+    """And that level views are other views than a steep one."""
+    assert "estimated" not in run_page(folder)
+    report = folder / "method" / "views.json"
+    for elevation, focal, says in ((4.2, 0.0, "no perspective"), (25.0, 24 / 50, "50 mm")):
+        write_json(report, {"pose": {"elevation_deg": [elevation], "lens": [focal]}})
+        page = run_page(folder)
+        assert says in page
+        assert f"{elevation:.0f}°" in page
+        assert ("level views cannot lie over it" in page) == (elevation > 10)
+    write_json(report, {"made_by": "x", "pose": None})
+    assert "estimated" not in run_page(folder)

@@ -107,6 +107,17 @@ def test_rows_of_different_code_are_told_below_the_table() -> None:
     assert not any("different code" in note for note in build(old + same).footnotes)
 
 
+def test_what_a_dataset_leaves_open_is_told_below_the_table_and_not_in_signatures() -> None:
+    stated = [make_run("a", s, 1) for s in SCENES]
+    assumed = [replace(r, manifest=replace(r.manifest, assumed=["cameras at distance 2"])) for r in stated]
+    table, plain = build(assumed), build(stated)
+    assert table.footnotes.count("Assumed of tiny: cameras at distance 2.") == 1
+    assert [column.signatures for column in table.columns] == [column.signatures for column in plain.columns]
+    assert (cell(table, "a").provenance or {})["assumed"] == ["cameras at distance 2"]
+    assert not any(note.startswith("Assumed of") for note in plain.footnotes)
+    assert "assumed" not in (cell(plain, "a").provenance or {})
+
+
 def test_what_was_forced_shares_a_column_unranked_and_noted() -> None:
     runs = [make_run(m, s, v) for m, v in (("a", 1), ("b", 2)) for s in SCENES]
     runs += [make_run("forced", s, 9, mark="|forced" if s == "s1" else "") for s in SCENES]

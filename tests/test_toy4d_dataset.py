@@ -12,15 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
-from mvtokenflow.cameras import orbit
+from mvtokenflow.cameras import CameraKind, orbit
+from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.dataset import SCENES, SIZE, VIEWS, Toy4D
-from mvtokenflow.datasets.toy4d.digests import EXPECTED
+from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.video import read_on_white
 
 NAME = "bird-01"
+HASH = "245c089b45"  # in the name of the folder of `toy4d` since its first release
 
 
 @pytest.fixture(scope="module")
@@ -245,23 +248,81 @@ def test_any_camera_and_time() -> None:
         toy4d.render_scene("nobody", cameras, [0.0])
 
 
-def test_every_scene_has_its_digest() -> None:
-    assert list(EXPECTED) == list(SCENES)
-    assert len({entry["pixels"] for entry in EXPECTED.values()}) == len(SCENES)
+@pytest.mark.parametrize("table", [EXPECTED, EXPECTED_PINHOLE])
+def test_every_scene_has_its_digest(table: dict[str, dict[str, str]]) -> None:
+    assert list(table) == list(SCENES)
+    assert len({entry["pixels"] for entry in table.values()}) == len(SCENES)
 
 
-def check_digest(name: str) -> None:
-    pixels, truth = toy4d.render_benchmark(name)
+def check_digest(name: str, kind: CameraKind) -> None:
+    pixels, truth = toy4d.render_benchmark(name, kind)
     found = {"pixels": toy4d.pixel_digest(pixels), "truth": toy4d.truth_digest(truth)}
-    assert found == EXPECTED[name]
+    assert found == toy4d.expected_digests(kind)[name]
 
 
-@pytest.mark.parametrize("name", ["vehicle-01", "crab-01"])
-def test_digests_of_two_scenes(name: str) -> None:
-    check_digest(name)
+@pytest.mark.parametrize(
+    ("name", "kind"), [("vehicle-01", "ortho"), ("crab-01", "ortho"), ("robot-01", "pinhole")]
+)
+def test_digests_of_some_scenes(name: str, kind: CameraKind) -> None:
+    check_digest(name, kind)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ortho", "pinhole"])
 @pytest.mark.parametrize("name", SCENES)
-def test_digests_of_all_scenes(name: str) -> None:
-    check_digest(name)
+def test_digests_of_all_scenes(name: str, kind: CameraKind) -> None:
+    check_digest(name, kind)
+
+
+# ---- toy4d-pinhole ----
+
+
+def test_the_plain_benchmark_is_the_same_folder_as_before() -> None:
+    assert toy4d.generation_hash() == HASH
+    assert Toy4D(Path("r")).root == Path("r") / f"toy4d-{HASH}"
+    other = toy4d.Toy4DPinhole(Path("r"))
+    assert other.root.name.startswith("toy4d-pinhole-")
+    assert not other.root.name.endswith(HASH)
+
+
+def test_a_scene_through_pinhole_cameras(tmp_path: Path) -> None:
+    """Files, cameras and truth of one scene: inside all pictures; flow, depth and normals agree."""
+    dataset = open_dataset("toy4d-pinhole", tmp_path)
+    assert isinstance(dataset, Toy4D)
+    scene = dataset.scene(NAME)
+    dataset.verify(NAME)
+    assert scene.tags == {"bird"}
+    assert scene.assumed == (), "it states its cameras"
+    frames = {}
+    for view in (scene.input, *scene.views):
+        assert view.cameras is not None
+        assert view.truth is not None
+        camera = view.cameras
+        assert (camera.kind, camera.width) == ("pinhole", SIZE)
+        assert camera.centres.norm().item() == pytest.approx(2.6, abs=1e-5)
+        focal = SIZE / 2 / np.tan(np.radians(49.1 / 2))
+        np.testing.assert_allclose(camera.intrinsics[0, (0, 1), (0, 1)], focal, rtol=1e-6)
+        pictures = np.stack([read_on_white(path) for path in view.frames]).astype(np.float32)
+        frames[view.name] = pictures
+        for edge in (pictures[:, [0, -1]], pictures[:, :, [0, -1]]):
+            assert (edge == 255).all(), view.name
+        truth = view.truth()
+        # What is seen at a pixel is seen at the pixel that the flow leads to: colours agree but at edges.
+        y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+        n = 9
+        there = np.stack((x, y), -1) + truth.flow[n]
+        column, row = (np.clip(there[..., k].round(3).astype(int), 0, SIZE - 1) for k in (0, 1))
+        moved, seen = pictures[n + 1][row, column], truth.visible[n]
+        assert np.median(np.abs(moved - pictures[n])[seen]) <= 2
+        # Neighbours in depth span the surface that the normals are of.
+        z, mask = truth.depth[n], truth.depth[n] > 0
+        rays = np.stack(((x - SIZE / 2) / focal, (y - SIZE / 2) / focal, np.ones_like(x)), -1)
+        points = (z[..., None] * rays - camera.world_to_camera[0, :3, 3].numpy()) @ (
+            camera.world_to_camera[0, :3, :3].numpy()
+        )
+        across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
+        plane = np.cross(down, across)
+        plane /= np.maximum(np.linalg.norm(plane, axis=-1, keepdims=True), 1e-12)
+        inner = mask[1:-1, 1:-1] & mask[1:-1, 2:] & mask[1:-1, :-2] & mask[2:, 1:-1] & mask[:-2, 1:-1]
+        cosine = (plane * truth.normal[n][1:-1, 1:-1]).sum(-1)[inner]
+        assert np.median(cosine) > np.cos(np.radians(3)), view.name

@@ -4,7 +4,10 @@ Every camera is orthographic with half-width 1 at elevation 0, the input as well
 the multiview prior is trained on this projection and generates its views in it, so the input video and the
 references live in the world the prior knows, and the method is judged rather than a mismatch of cameras.
 
-Files below `<root>/toy4d-<hash>/<scene>/`:
+`toy4d-pinhole` is the same toys at the same times and azimuths through pinhole cameras of 49.1 degrees, as
+Consistent4D's pictures are assumed to be: what is lost there is lost to perspective.
+
+Files below `<root>/toy4d-<hash>/<scene>/`, or `<root>/toy4d-pinhole-<hash>/<scene>/`:
 
 * `eval_<i>/<n>.png` RGB on white, `input/<n>.png` RGBA with straight alpha
 * `truth/<view>.npz` flow and depth float32, normal float16, visible bool, as in `scene.GroundTruth`
@@ -27,9 +30,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.datasets.scene import GroundTruth, Scene, View
-from mvtokenflow.datasets.toy4d.digests import EXPECTED
+from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, Toy, make_toy
@@ -53,6 +56,11 @@ VIEWS: Mapping[str, float] = MappingProxyType(
     {"input": 0.0, "eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
 )
 HELD_OUT_TAG = "held-out-plan"
+
+FOV_DEG = 49.1
+# The nearest distance, in tenths, from which every toy is inside all pictures. Toys reach 0.875 (`toys.FILL`);
+# distance 2 for objects that reach 0.67 gives the same pictures.
+DISTANCE = 2.6
 
 # Which test seeds became scenes: chosen by eye among the first ten of each plan for variety of colour and
 # pattern and for facing the input camera, before any method was run on them.
@@ -81,9 +89,10 @@ def frame_times() -> NDArray[np.float64]:
     return np.arange(FRAMES) / (FRAMES - 1)
 
 
-def view_cameras() -> Cameras:
+def view_cameras(kind: CameraKind = "ortho") -> Cameras:
     """The cameras of `VIEWS` in order: the input camera, then the evaluation cameras."""
-    return orbit(tuple(VIEWS.values()), size=SIZE, kind="ortho", radius=RADIUS)
+    azimuths, radius = tuple(VIEWS.values()), DISTANCE if kind == "pinhole" else RADIUS
+    return orbit(azimuths, size=SIZE, kind=kind, radius=radius, fov_deg=FOV_DEG)
 
 
 def scene_toy(name: str) -> Toy:
@@ -115,10 +124,10 @@ def _pixels(picture: Render) -> Pixels:
     return out
 
 
-def render_benchmark(name: str) -> tuple[Pixels, dict[str, GroundTruth]]:
+def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dict[str, GroundTruth]]:
     """What a scene's files hold, by view: decoded pixels (FRAMES, SIZE, SIZE, C) uint8, C = 4 for the input,
     and the exact geometry."""
-    toy, cameras, times = scene_toy(name), view_cameras(), frame_times()
+    toy, cameras, times = scene_toy(name), view_cameras(kind), frame_times()
     picture = render(toy, cameras, times, samples=SAMPLES)
     motion = render_flow(toy, cameras, times[:-1], times[1:])
     truth = {
@@ -161,9 +170,14 @@ def _stored(truth: GroundTruth) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def generation_hash() -> str:
+def expected_digests(kind: CameraKind) -> Mapping[str, Mapping[str, str]]:
+    """Digests of pixels and truth by scene."""
+    return EXPECTED_PINHOLE if kind == "pinhole" else EXPECTED
+
+
+def generation_hash(kind: CameraKind = "ortho") -> str:
     """Names the cache folder: changes with the expected content and the layout."""
-    return digest_json({"layout": 1, "views": dict(VIEWS), "digests": EXPECTED})[:10]
+    return digest_json({"layout": 1, "views": dict(VIEWS), "digests": expected_digests(kind)})[:10]
 
 
 class Toy4D:
@@ -171,12 +185,16 @@ class Toy4D:
 
     Args:
         root: where to keep generated scenes; default `cache_root()`.
+
+    Attributes:
+        kind: of its cameras.
     """
 
     name = "toy4d"
+    kind: CameraKind = "ortho"
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (cache_root() if root is None else root) / f"toy4d-{generation_hash()}"
+        self.root = (cache_root() if root is None else root) / f"{self.name}-{generation_hash(self.kind)}"
 
     def scene_names(self) -> Sequence[str]:
         """The 18 scenes of trained plans, then the 6 of the held-out plan."""
@@ -193,8 +211,8 @@ class Toy4D:
         plan, _ = choose("toy4d scene", name, SCENES)
         folder = self.root / name
         if not (folder / "scene.json").exists():
-            _generate(name, folder)
-        cameras = view_cameras()
+            _generate(name, folder, self.kind)
+        cameras = view_cameras(self.kind)
         views = [
             View(
                 name=view,
@@ -234,16 +252,23 @@ class Toy4D:
         for kind, value in found.items():
             if value != written[kind]:
                 raise DataError(f"{folder}: the {kind} on disk are not what was generated; {advice}")
-        if found != EXPECTED[name]:
+        if found != expected_digests(self.kind)[name]:
             raise DataError(
                 f"{folder}: this machine's arithmetic gave other digests than the benchmark's reference; "
                 "numbers on this scene are not comparable, copy the folder from another machine"
             )
 
 
-def _generate(name: str, folder: Path) -> None:
-    toy = scene_toy(name)
-    pixels, truth = render_benchmark(name)
+class Toy4DPinhole(Toy4D):
+    """The dataset `toy4d-pinhole`."""
+
+    name = "toy4d-pinhole"
+    kind: CameraKind = "pinhole"
+
+
+def _generate(name: str, folder: Path, kind: CameraKind) -> None:
+    toy, expected = scene_toy(name), expected_digests(kind)[name]
+    pixels, truth = render_benchmark(name, kind)
     for view in VIEWS:
         for n, frame in enumerate(pixels[view]):
             buffer = BytesIO()
@@ -259,9 +284,9 @@ def _generate(name: str, folder: Path) -> None:
                 depth=arrays["depth"],
             )
     found = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
-    if found != EXPECTED[name]:
+    if found != expected:
         warnings.warn(
-            f"toy4d scene {name}: digests {found} are not the reference {EXPECTED[name]}; this machine's "
+            f"toy4d scene {name}: digests {found} are not the reference {expected}; this machine's "
             "arithmetic differs and numbers on this scene are not comparable with others'",
             stacklevel=3,
         )

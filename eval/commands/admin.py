@@ -193,8 +193,11 @@ def datasets_verify(
 
     Example: mvtf-eval datasets verify consistent4d --root data/test_dataset
     """
-    from mvtokenflow.eval.dataset_check import check_dataset
+    from mvtokenflow.eval.dataset_check import check_dataset, coverage
 
+    here = coverage(dataset, root)
+    if here is not None:
+        say(here)
     with progress() as report:
         findings = check_dataset(dataset, root, videos, report)
     if as_json:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from mvtokenflow.eval.scoring import Options
     from mvtokenflow.eval.tabulate import Request
 
-DatasetName = Annotated[str, typer.Option(help="toy4d, consistent4d, or the path of a folder or video.")]
+DatasetName = Annotated[
+    str,
+    typer.Option(help="toy4d, consistent4d or another of docs/datasets.md, or the path of a folder or video."),
+]
 DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
 Methods = Annotated[
     str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
@@ -80,13 +83,13 @@ def request_of(
 
 
 def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":
-    from mvtokenflow.datasets.catalogue import open_dataset
+    from mvtokenflow.datasets.catalogue import TOYS, open_dataset
     from mvtokenflow.eval.words import scene_names, scenes_named
 
     data = open_dataset(dataset, root)
     if scenes is None:
         known = list(scene_names(data))
-        quick = data.name == "toy4d" and not full
+        quick = data.name in TOYS and not full
         return data, _spread(known, QUICK_SCENES) if quick else known
     return data, scenes_named(data, scenes)
 
@@ -97,21 +100,23 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
+    from mvtokenflow.datasets.catalogue import TOYS
     from mvtokenflow.eval.protocols import protocol_named
 
     if name is None:
-        name = "toy4d-v2" if dataset == "toy4d" else "c4d-fixed-v1" if table == "table2" else "refview-v1"
+        name = "toy4d-v2" if dataset in TOYS else "c4d-fixed-v1" if table == "table2" else "refview-v1"
     return protocol_named(name)
 
 
 def default_methods(table: str, dataset: str) -> Sequence[str]:
     """The rows of a table: the method beside the known answers, its ablations, or their costs."""
     from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
+    from mvtokenflow.datasets.catalogue import TOYS
 
     if table == "table4":
         return tuple(NATIVES)
     if table == "table3":
-        return (*NATIVES, *(BOUNDS if dataset == "toy4d" else ()))
+        return (*NATIVES, *(BOUNDS if dataset in TOYS else ()))
     return ("mvtokenflow", *KNOWN_ANSWERS)
 
 

@@ -356,14 +356,22 @@ def _tell(result: "Result", clip: "Clip", made: dict[str, Any], as_json: bool) -
     if as_json:
         costs = [asdict(cost) for cost in result.costs]
         numbers = {"frames": frames, "gaussians": count, "front_iou": result.front_iou}
-        notes = list(clip.notes)
-        print_json({**made, **numbers, "notes": notes, "crop": asdict(result.crop), "costs": costs})
+        pose = None
+        if result.pose is not None:
+            pose = {"elevation_deg": result.pose.elevation, "focal_mm": result.pose.focal_mm}
+        told = {"pose": pose, "notes": list(clip.notes)}
+        print_json({**made, **numbers, **told, "crop": asdict(result.crop), "costs": costs})
         return
     say(f"{frames} frames, {count} Gaussians, {seconds:.0f} s")
     if result.front_iou < FRONT_IOU:
         say(
             f"in the worst frame the generated front view covers the input's object badly (IoU "
             f"{result.front_iou:.2f}), and the input's flow was taken for its own; level views suit priors best"
+        )
+    if result.pose is not None and result.pose.is_steep:
+        say(
+            f"the input seems to be seen from {result.pose.elevation:.0f} degrees of elevation; views are made "
+            "level, so the front one does not lie over the input; level videos suit priors best"
         )
     for path in (made["page"], made["turntable"]):
         typer.echo(path)

@@ -31,12 +31,14 @@ FORMAT = "mvtokenflow-small-prior-1"
 BACKGROUND = 0.5
 SIZE, PATCH = 64, 4
 JUMP = 400  # see `small_sampling`
-_GIVEN = (  # settings of a network that the codec, the small CLIP and the six cameras fix
+_GIVEN = (  # settings of a network that the codec, the small CLIP, the six cameras and the level input fix
     "in_channels",
     "out_channels",
     "num_views",
     "cross_attention_dim",
     "projection_class_embeddings_input_dim",
+    "regress_elevation",
+    "regress_focal_length",
 )
 _RADIUS = 3.0  # of the cameras, which are orthographic: without influence on pictures
 
@@ -105,8 +107,8 @@ def _check_given(config: UNetConfig) -> None:
         found, expected = getattr(config, name), getattr(given, name)
         if found != expected:
             raise ConfigError(
-                f"unet config: {name} is {found}, expected {expected}: the small prior's patches, CLIP and six "
-                "views fix it; remove it"
+                f"unet config: {name} is {found}, expected {expected}: the small prior's patches, CLIP, six "
+                "views and level input fix it; remove it"
             )
 
 
