@@ -47,8 +47,8 @@ class Variant:
 
 
 def _tokens(**settings: Any) -> TokenFlowConfig:
-    """The mini preset's token flow with other switches."""
-    return replace(method.mini().token_flow, **settings)
+    """The mini preset's token flow with other switches; keyframes and own unless they say otherwise."""
+    return replace(method.mini().token_flow, **{"enlarged": "keyframes+own", **settings})
 
 
 _KEYS = "keyframes"

@@ -111,7 +111,9 @@ class Replay(nn.Module):
         self.stored = stored
         self.asked: list[tuple[Tensor, int, Tensor]] = []
 
-    def forward(self, sample: Tensor, timestep: Tensor, context: Tensor, labels: Tensor) -> MultiviewOutput:
+    def forward(
+        self, sample: Tensor, timestep: Tensor, context: Tensor, labels: Tensor, parts: None
+    ) -> MultiviewOutput:
         index = len(self.asked)
         self.asked.append((sample, int(timestep), labels))
         return MultiviewOutput(self.stored[f"unet_sample_out{index}"], self.stored[f"unet_pose_out{index}"])
@@ -207,7 +209,9 @@ def test_perfect_network_returns_the_picture() -> None:
             super().__init__()
             self.anchor = nn.Parameter(torch.zeros(1))
 
-        def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, labels: Tensor) -> MultiviewOutput:
+        def forward(
+            self, noisy: Tensor, timestep: Tensor, context: Tensor, labels: Tensor, parts: None
+        ) -> MultiviewOutput:
             power = prior.scheduler.alphas_cumprod[timestep]
             x = noisy[:, :3]
             v = (power.sqrt() * x - clean.flatten(0, 2)) / (1 - power).sqrt()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.multiview.attention import MultiviewBlock, MultiviewTransformer, pair_domains
+from mvtokenflow.multiview.parts import Part
 from mvtokenflow.multiview.unet import MultiviewUNet
 
 DATA = Path(__file__).parent / "data"
@@ -122,8 +123,10 @@ def test_original_spatial_transformer() -> None:
     transformer = MultiviewTransformer(32, 4, 24, VIEWS, layers=1, groups=8, linear=True)
     transformer.load_state_dict(taken(tensors, "state_dict."))
     seen = taken(tensors, "input.")
-    mixed = transformer(seen["hidden_states"], pair_domains(seen["encoder_hidden_states"]).flatten(0, 1))
-    torch.testing.assert_close(mixed, tensors["output.hidden_states"], atol=1e-5, rtol=0)
+    context = pair_domains(seen["encoder_hidden_states"]).flatten(0, 1)
+    part = Part(features=seen["hidden_states"], embedding=torch.zeros(1), context=context)
+    transformer([part])
+    torch.testing.assert_close(part.features, tensors["output.hidden_states"], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("regress", "count", "size"), [(True, 838, 947_664_646), (False, 802, 919_783_684)])

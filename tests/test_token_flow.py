@@ -102,10 +102,13 @@ def attend(controller: TokenFlow, tokens: Tensor, at: Step, unet: MultiviewUNet)
     passes = controller.passes(at)
     check_passes(passes, at)
     for current in passes:
-        chosen = list(current.frames)
         with controller.running(at, current):
-            mixed = layer(unet)(tokens[:, chosen].flatten(0, 2))
-        out[:, chosen] = mixed.view(at.halves, len(chosen), VIEWS, *tokens.shape[3:])
+            layer(unet).processor.gather(
+                layer(unet), (tokens[:, list(part)].flatten(0, 2) for part in current.parts)
+            )
+            for part in current.parts:
+                mixed = layer(unet)(tokens[:, list(part)].flatten(0, 2))
+                out[:, list(part)] = mixed.view(at.halves, len(part), VIEWS, *tokens.shape[3:])
     return out
 
 

@@ -7,12 +7,15 @@ without a copy. Reference: Era3D (Li et al., arXiv 2405.11616) and its released 
 `BasicMVTransformerBlock` of kind "self_rowwise".
 """
 
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from mvtokenflow.multiview.parts import Part
 
 
 def pair_domains(batch: Tensor) -> Tensor:
@@ -44,6 +47,20 @@ class SdpaProcessor:
         return projected
 
 
+class GatheringProcessor(Protocol):
+    """A processor of `attn1` through which the parts of a batch see each other.
+
+    Before `attn1` runs on each part, in order, the network shows it the tokens of all of them.
+    """
+
+    def gather(self, attn: Attention, parts: Iterable[Tensor]) -> None:
+        """Read what is needed of the normalised paired tokens (m, 2 L, C) of each part.
+
+        They are computed as they are read; a processor that needs none leaves them.
+        """
+        ...
+
+
 def _attention(channels: int, heads: int, context: int | None = None) -> Attention:
     attention = Attention(
         query_dim=channels, cross_attention_dim=context, heads=heads, dim_head=channels // heads
@@ -73,6 +90,13 @@ class MultiviewBlock(nn.Module):
         # A new block leaves the views alone: training starts from the single-view network.
         projection: Any = self.attn_mv.to_out[0]
         nn.init.zeros_(projection.weight)
+
+    def gather(self, parts: Iterable[Tensor]) -> None:
+        """Show the paired tokens of all parts of a batch to a processor of `attn1` that gathers them."""
+        processor: Any = self.attn1.processor
+        if hasattr(processor, "gather"):
+            gathering: GatheringProcessor = processor
+            gathering.gather(self.attn1, (self.norm1(tokens) for tokens in parts))
 
     def forward(self, tokens: Tensor, context: Tensor, height: int) -> Tensor:
         """Map paired tokens (m, 2 L, C), L = height x width row by row, to the same shape.
@@ -114,25 +138,37 @@ class MultiviewTransformer(nn.Module):
         self.proj_out = projection(channels, channels)
         self.linear = linear
 
-    def forward(self, features: Tensor, context: Tensor) -> Tensor:
-        """Map features (N, C, h, w) in the network's batch order; `context` (N, L', C') is paired."""
+    def forward(self, parts: Sequence[Part]) -> None:
+        """Replace the features (n, C, h, w) of each part, in the network's batch order, by mixed ones."""
+        height = parts[0].features.shape[2]
+        tokens = [self._tokens(part.features) for part in parts]
+        blocks: Any = self.transformer_blocks
+        for block in blocks:
+            block.gather(tokens)
+            for position, part in enumerate(parts):
+                tokens[position] = block(tokens[position], part.context, height)
+        for part in parts:
+            part.features = part.features + self._grid(tokens.pop(0), part.features.shape)
+
+    def _tokens(self, features: Tensor) -> Tensor:
+        """Paired tokens (n / 2, 2 h w, C) of features (n, C, h, w)."""
         count, channels, height, width = features.shape
         inner = self.norm(features)
         if not self.linear:
             inner = self.proj_in(inner)
         tokens = pair_domains(inner).permute(0, 1, 3, 4, 2).reshape(count // 2, 2 * height * width, channels)
-        if self.linear:
-            tokens = self.proj_in(tokens)
-        for block in self.transformer_blocks:
-            tokens = block(tokens, context, height)
+        projected: Tensor = self.proj_in(tokens) if self.linear else tokens
+        return projected
+
+    def _grid(self, tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Features of `shape` (n, C, h, w) of paired tokens."""
+        count, channels, height, width = shape
         if self.linear:
             tokens = self.proj_out(tokens)
         grid = tokens.view(count // 2, 2, height, width, channels)
         inner = grid.permute(1, 0, 4, 2, 3).reshape(count, channels, height, width)
-        if not self.linear:
-            inner = self.proj_out(inner)
-        mixed: Tensor = features + inner
-        return mixed
+        projected: Tensor = inner if self.linear else self.proj_out(inner)
+        return projected
 
 
 def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:

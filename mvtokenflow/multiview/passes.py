@@ -2,7 +2,8 @@
 
 At every noise level the sampler runs the network over all frames in a few *passes* of whole frames. Without a
 controller, frames are independent and passes only bound memory. A controller (token flow) orders them:
-keyframes in one pass, whose attention it records, then the other frames, which it fills from the record.
+keyframes in one pass, whose attention it records, then the other frames, which it fills from the record; or all
+frames in one pass, which goes through the network in parts that meet in attention.
 
 Inside a pass of f frames the network's batch is n = (d G + q) V + v with G = halves * f groups and
 q = half * f + position of the frame in the pass; half 0 is unconditional and half 1 conditional, with
@@ -27,7 +28,7 @@ class Step:
         timestep: training timestep of the level.
         frames, views: of the whole video.
         halves: 2 with guidance, 1 without.
-        chunk: frames that fit into one pass.
+        chunk: frames that fit into working memory at once.
     """
 
     index: int
@@ -41,10 +42,37 @@ class Step:
 
 @dataclass(frozen=True)
 class Pass:
-    """One call of the network: the frames in it, by index into the video, and the controller's word for it."""
+    """Frames that the network runs on together.
+
+    Attributes:
+        frames: by index into the video.
+        role: the controller's word for the pass.
+        chunk: frames that are worked on at once; every layer then runs on part after part of the pass, and a
+            processor of `attn1` may let them see each other. None is all.
+    """
 
     frames: tuple[int, ...]
     role: str = "plain"
+    chunk: int | None = None
+
+    @property
+    def parts(self) -> list[tuple[int, ...]]:
+        """Frames of each part, in order."""
+        return [tuple(self.frames[position] for position in part) for part in self._positions()]
+
+    def groups(self, halves: int) -> list[list[int]] | None:
+        """Groups q of the network's batch in each part; None if there is but one call with all."""
+        if self.chunk is None:
+            return None
+        count = len(self.frames)
+        return [
+            [half * count + position for half in range(halves) for position in part]
+            for part in self._positions()
+        ]
+
+    def _positions(self) -> list[range]:
+        size = self.chunk or len(self.frames)
+        return [range(start, min(start + size, len(self.frames))) for start in range(0, len(self.frames), size)]
 
 
 class Controller(Protocol):

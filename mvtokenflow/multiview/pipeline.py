@@ -31,7 +31,7 @@ class SamplingConfig:
         guidance: weight of the image condition; 1 runs no unconditional branch, at half the cost.
         timesteps: training timesteps to visit instead, `steps` of them, strictly falling.
         share_noise: all frames start from and receive the same noise, of each view and domain.
-        chunk: frames per call of the network and the codec; bounds memory.
+        chunk: frames that the network and the codec work on at once; bounds memory.
     """
 
     steps: int = 40
@@ -289,7 +289,7 @@ def _predict(
         given = _halves(torch.zeros_like(condition[:, chosen]), condition[:, chosen], step.halves)
         label = _halves(torch.zeros_like(labels[:, chosen]), labels[:, chosen], step.halves)
         with _running(controller, step, current):
-            output, pose = _call(prior, sample, given, label, step)
+            output, pose = _call(prior, sample, given, label, step, current)
         guided = output[:, -1]
         if step.halves == 2:
             guided = output[:, 0] + guidance * (guided - output[:, 0])
@@ -310,7 +310,7 @@ def _halves(unconditional: Tensor, conditional: Tensor, halves: int) -> Tensor:
 
 
 def _call(
-    prior: MultiviewPrior, sample: Tensor, given: Tensor, labels: Tensor, step: Step
+    prior: MultiviewPrior, sample: Tensor, given: Tensor, labels: Tensor, step: Step, current: Pass
 ) -> tuple[Tensor, Tensor | None]:
     """Run the network on (2, halves, f, V, ...); the pose is that of the conditional half, (f, 2)."""
     kind = next(prior.unet.parameters()).dtype
@@ -321,6 +321,7 @@ def _call(
         torch.tensor(step.timestep, device=sample.device),
         prompts.flatten(0, 3),
         labels.to(kind).flatten(0, 3),
+        parts=current.groups(step.halves),
     )
     pose = None if output.pose is None else output.pose.view(lead[1], lead[2], 2)[-1]
     return output.sample.view(*lead, *output.sample.shape[1:]), pose

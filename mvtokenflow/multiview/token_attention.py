@@ -4,6 +4,7 @@ Tokens of a pass are (halves, f, V, 2 L, C): guidance half, frame, view, then th
 before those of the colour picture. Attention never mixes halves or views; both domains share everything.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,9 @@ if TYPE_CHECKING:  # the controller makes processors; they only read it
     from mvtokenflow.multiview.token_flow import TokenFlow
 
 
+GATHERED = ("key", "all")  # roles of passes whose parts see each other
+
+
 class TokenFlowProcessor:
     """Replaces the processor of one `attn1`, and holds what this layer recorded of the keyframes."""
 
@@ -31,12 +35,38 @@ class TokenFlowProcessor:
         """Drop the record: it belongs to one noise level."""
         self._outputs: Tensor | None = None  # (2 halves, M, V', L, C), domain inner to half
         self._shared: tuple[Tensor, Tensor] | None = None  # keys, values (halves, V, heads, S, C / heads)
+        self._waiting: list[tuple[int, ...]] = []  # frames of the parts that were gathered and not yet attended
 
     @property
     def record_bytes(self) -> int:
         """Size of the record."""
         held = [self._outputs, *(self._shared or ())]
         return sum(tensor.nbytes for tensor in held if tensor is not None)
+
+    def gather(self, attn: Attention, parts: Iterable[Tensor]) -> None:
+        """Keys and values of all parts of a pass over keyframes, or over all frames; other passes need none.
+
+        Args:
+            parts: tokens (halves f V, 2 L, C) of each part.
+        """
+        step, current = self.controller.step, self.controller.current
+        if step is None or current is None or current.role not in GATHERED:
+            return
+        self.forget()
+        self._waiting = current.parts
+        if self.controller.config.enlarged == "off":
+            return
+        start = 0
+        for frames, hidden_states in zip(current.parts, parts, strict=True):
+            made = _keys_values(attn, _folded(_by_frame(hidden_states, step, len(frames))))
+            length = made[0].shape[3]
+            if self._shared is None:  # whole from the start: joining the parts later would hold them twice
+                *lead, _, width = made[0].shape
+                shape = (*lead, length // len(frames) * len(current.frames), width)
+                self._shared = made[0].new_empty(shape), made[1].new_empty(shape)
+            for whole, some in zip(self._shared, made, strict=True):
+                whole[..., start : start + length, :] = some
+            start += length
 
     def __call__(
         self,
@@ -50,19 +80,22 @@ class TokenFlowProcessor:
         if step is None or current is None or current.role == "plain":
             original: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask)
             return original
-        tokens = hidden_states.view(step.halves, len(current.frames), step.views, *hidden_states.shape[1:])
+        frames = current.frames
+        if current.role in GATHERED:
+            if not self._waiting:
+                raise ValueError("attention is to run on a part whose tokens were not gathered")
+            frames = self._waiting.pop(0)
+        tokens = _by_frame(hidden_states, step, len(frames))
         run = {"key": self._keys, "fill": self._rest, "own": self._rest, "all": self._all}[current.role]
-        return run(attn, tokens, step, current.frames).reshape(hidden_states.shape)
+        return run(attn, tokens, step, frames).reshape(hidden_states.shape)
 
     def _keys(self, attn: Attention, tokens: Tensor, step: Step, frames: tuple[int, ...]) -> Tensor:
-        """All tokens of all keyframes of a view attend to each other; the record begins."""
-        if self.controller.config.enlarged == "off":
+        """Keyframes, whose outputs are recorded: all tokens of all keyframes of a view are keys and values."""
+        if self._shared is None:  # not enlarged
             single = tokens.flatten(1, 2)  # frames count as views: none sees another
             mixed = self._attend(attn, single, single).view_as(tokens)
         else:
-            folded = _folded(tokens)
-            self._shared = _keys_values(attn, folded)
-            mixed = _unfolded(self._attend(attn, folded, None), len(frames))
+            mixed = _unfolded(self._attend(attn, _folded(tokens), None), len(frames))
         self._record(mixed)
         return mixed
 
@@ -74,23 +107,21 @@ class TokenFlowProcessor:
         return torch.stack(filled, dim=1)
 
     def _all(self, attn: Attention, tokens: Tensor, step: Step, frames: tuple[int, ...]) -> Tensor:
-        """All frames of the video in one pass: all tokens of a view are keys and values."""
-        folded = _folded(tokens)
-        self._shared = _keys_values(attn, folded)
-        if not self.controller.propagating:
-            mixed = _unfolded(self._attend(attn, folded, None), len(frames))
-            self._drop()
-            return mixed
+        """A part of a pass over all frames, keyframes first: all tokens of a view are keys and values."""
         keys = keyframes(step.frames, self.controller.config.interval)
-        recorded = _unfolded(self._attend(attn, _folded(tokens[:, list(keys)]), None), len(keys))
-        self._record(recorded)
-        ready = dict(zip(keys, recorded.unbind(1), strict=True))
-        filled = [
-            ready[frame] if frame in ready else self._frame(attn, tokens[:, frame], frame, own=False)
-            for frame in frames
-        ]
-        self._drop()
-        return torch.stack(filled, dim=1)
+        filled = self.controller.propagating
+        attended = [position for position, frame in enumerate(frames) if not filled or frame in keys]
+        mixed = torch.empty_like(tokens)
+        if attended:
+            mixed[:, attended] = self._keys(
+                attn, tokens[:, attended], step, tuple(frames[position] for position in attended)
+            )
+        for position, frame in enumerate(frames):
+            if position not in attended:
+                mixed[:, position] = self._frame(attn, tokens[:, position], frame, own=False)
+        if not self._waiting:
+            self._drop()
+        return mixed
 
     def _drop(self) -> None:
         """Forget the record at once: no other pass follows."""
@@ -132,13 +163,14 @@ class TokenFlowProcessor:
         return filled
 
     def _record(self, outputs: Tensor) -> None:
-        """Keep outputs (halves, M, V, 2 L, C) of the views that are propagated at this level."""
+        """Keep, behind those kept before, outputs (halves, M, V, 2 L, C) of the views that are propagated."""
         flows = self.controller.flows
         if flows is not None and self.controller.propagating:
             chosen = outputs[:, :, list(flows.views)]
             halves, count, views, length, channels = chosen.shape
             split = chosen.reshape(halves, count, views, 2, length // 2, channels)
-            self._outputs = split.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
+            made = split.permute(0, 3, 1, 2, 4, 5).flatten(0, 1)
+            self._outputs = made if self._outputs is None else torch.cat((self._outputs, made), dim=1)
 
     def _attend(
         self, attn: Attention, queries: Tensor, own: Tensor | None, views: list[int] | None = None
@@ -150,18 +182,28 @@ class TokenFlowProcessor:
             views: which views the V' are; None is all of them, in order.
         """
         query = _split_heads(attn.to_q(queries), attn.heads)
-        parts = []
-        if self._shared is not None:
-            keys, values = self._shared
-            parts.append(self._shared if views is None else (_of_views(keys, views), _of_views(values, views)))
-        if own is not None:
-            parts.append(_keys_values(attn, own))
-        key, value = (
-            torch.cat(pieces, dim=3) if len(pieces) > 1 else pieces[0] for pieces in zip(*parts, strict=True)
-        )
-        mixed = F.scaled_dot_product_attention(query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1))
-        projected: Tensor = attn.to_out[0](mixed.transpose(1, 2).flatten(2))
-        return projected.view(queries.shape)
+        added = None if own is None else _keys_values(attn, own)
+        # Half by half: the shared keys of some views could not be folded into one batch without a copy.
+        mixed = []
+        for half, asked in enumerate(query):
+            keys, values = (self._joined(kind, half, views, added) for kind in range(2))
+            mixed.append(F.scaled_dot_product_attention(asked, keys, values))
+        projected: Tensor = attn.to_out[0](torch.stack(mixed).transpose(2, 3).flatten(3))
+        return projected
+
+    def _joined(
+        self, kind: int, half: int, views: list[int] | None, added: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """Keys (kind 0) or values (1) of a half (V', heads, S, C / heads): shared ones, then the added."""
+        pieces = [] if self._shared is None else [_of_views(self._shared[kind][half], views, dim=0)]
+        if added is not None:
+            pieces.append(added[kind][half])
+        return torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces[0]
+
+
+def _by_frame(hidden_states: Tensor, step: Step, frames: int) -> Tensor:
+    """(halves f V, 2 L, C) -> (halves, f, V, 2 L, C)."""
+    return hidden_states.view(step.halves, frames, step.views, *hidden_states.shape[1:])
 
 
 def _folded(tokens: Tensor) -> Tensor:
@@ -181,11 +223,13 @@ def _paired(tokens: Tensor) -> Tensor:
     return tokens.view(batch // 2, 2, views, length, channels).transpose(1, 2).flatten(2, 3)
 
 
-def _of_views(tensor: Tensor, views: list[int]) -> Tensor:
-    """(halves, len(views), ...) of (halves, V, ...); neighbouring views are not copied."""
+def _of_views(tensor: Tensor, views: list[int] | None, dim: int = 1) -> Tensor:
+    """Some views of a tensor with all of them along `dim`; neighbouring views are not copied."""
+    if views is None:
+        return tensor
     if views == list(range(views[0], views[-1] + 1)):
-        return tensor[:, views[0] : views[-1] + 1]
-    return tensor[:, views]
+        return tensor.narrow(dim, views[0], len(views))
+    return tensor.index_select(dim, torch.tensor(views, device=tensor.device))
 
 
 def _keys_values(attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:

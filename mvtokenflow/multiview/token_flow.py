@@ -1,10 +1,10 @@
 """Enlarged self-attention and token propagation in a multiview network: paper Sec. 3.1 and 3.3.
 
 At each noise level the network first runs on the keyframes, whose joint attention (`attn1`) sees the tokens of
-all keyframes of the same view. Its outputs are recorded. Then the other frames run; where a view has flow and
-the level is early enough, their attention outputs are not computed but fetched from the two enclosing
-keyframes along the flow. Everything else of the network runs as ever. The quantity propagated is the output
-of `attn1` after its projection and before the skip, as in TokenFlow (Geyer et al., ICLR 2024).
+all keyframes of the same view, or those of all frames. Its outputs are recorded. Then the other frames run;
+where a view has flow and the level is early enough, their attention outputs are not computed but fetched from
+the two enclosing keyframes along the flow. Everything else of the network runs as ever. The quantity propagated
+is the output of `attn1` after its projection and before the skip, as in TokenFlow (Geyer et al., ICLR 2024).
 """
 
 import time
@@ -43,13 +43,17 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFlowConfig:
-    """What is enlarged and what is propagated. Defaults follow the paper where it is consistent.
+    """What is enlarged and what is propagated.
+
+    Defaults follow the paper where it is consistent, but for `enlarged`: what all frames cost the full-size
+    network is told in `mvtokenflow.config.paper`.
 
     Attributes:
         interval: frames from one keyframe to the next; the last frame is one too.
         enlarged: whose keys and values a frame attends to, always of the same view: its own alone (off), the
-            keyframes' and its own, or those of all frames, as the paper writes. The last needs all frames in
-            one pass of the network, and its time grows with the square of their number.
+            keyframes' and its own, or those of all frames, as the paper writes. The last takes all frames
+            through the network in step, `chunk` of them at once, and holds hidden states, keys and values of
+            all; the time of attention grows with the square of their number.
         propagation: views whose tokens are propagated: the front (paper Sec. 3.1), all (Sec. 3.3) or none.
         tau: share of the steps, from pure noise on, that propagate; 20 of 40 in the paper.
         tau_inclusive: "t <= τ" of Sec. 3.1 instead of "t < τ" of Sec. 4.1: one step more.
@@ -193,14 +197,14 @@ class TokenFlow:
         for processor in self._processors:
             processor.forget()
         active = self.config.propagates(step.index, step.count)
-        if self.config.enlarged == "all":
-            return [Pass(tuple(range(step.frames)), "all")]
         if self.config.enlarged == "off" and not active:
             return plain_passes(step)
         keys = keyframes(step.frames, self.config.interval)
         rest = [frame for frame in range(step.frames) if frame not in keys]
+        if self.config.enlarged == "all":
+            return [Pass((*keys, *rest), "all", step.chunk)]
         chunks = [tuple(rest[start : start + step.chunk]) for start in range(0, len(rest), step.chunk)]
-        return [Pass(keys, "key"), *(Pass(chunk, "fill" if active else "own") for chunk in chunks)]
+        return [Pass(keys, "key", step.chunk), *(Pass(chunk, "fill" if active else "own") for chunk in chunks)]
 
     @contextmanager
     def running(self, step: Step, current: Pass) -> Iterator[None]:
@@ -213,6 +217,10 @@ class TokenFlow:
         try:
             yield
             self._wait()
+        except BaseException:  # what attention has gathered so far is of no use to anybody
+            for processor in self._processors:
+                processor.forget()
+            raise
         finally:
             self.step, self.current = None, None
         self._seconds[current.role] += time.perf_counter() - started

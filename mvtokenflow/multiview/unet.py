@@ -3,7 +3,8 @@ multiview attention and a head that regresses the pose of the input.
 
 Parameter names and the configuration are those of the released `unet` folder, so that its weights load
 strictly. Pictures of one call are ordered n = (d G + q) V + v: domain d (0 normal, 1 colour), group q
-(guidance half, then frame), view v. Groups never influence each other.
+(guidance half, then frame), view v. Groups never influence each other, unless a processor of `attn1` says so,
+and may go through the network in parts (`mvtokenflow.multiview.parts`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.multiview.attention import MultiviewTransformer, PoseRegressor, pair_domains
+from mvtokenflow.multiview.parts import Groups, Part, group_order, join_groups, take_groups
+from mvtokenflow.multiview.stages import DownStage, MidStage, UpStage
 from mvtokenflow.overrides import check_types
 
 # Keys of Era3D's unet/config.json of which this network is one case; another value is another network.
@@ -182,73 +185,6 @@ def _check(fits: bool, key: str, value: Any, expected: str) -> None:
         raise ConfigError(f"unet config: {key} is {value!r}, expected {expected}")
 
 
-class _Stage(nn.Module):
-    """Residual layers of one resolution, each followed by a transformer where the level has attention."""
-
-    def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        if attentions:
-            self.attentions = nn.ModuleList(attentions)
-        self.with_attention = bool(attentions)
-
-    def layer(self, index: int, features: Tensor, embedding: Tensor, context: Tensor) -> Tensor:
-        """Residual layer `index` and its transformer."""
-        features = self.resnets[index](features, embedding)
-        return self.attentions[index](features, context) if self.with_attention else features
-
-
-class DownStage(_Stage):
-    """Layers, then half the resolution."""
-
-    def __init__(
-        self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], downsampler: nn.Module | None
-    ) -> None:
-        super().__init__(resnets, attentions)
-        if downsampler is not None:
-            self.downsamplers = nn.ModuleList([downsampler])
-        self.with_downsampler = downsampler is not None
-
-    def forward(self, features: Tensor, embedding: Tensor, context: Tensor) -> list[Tensor]:
-        """Features after each layer; the last goes on, all are kept for the way up."""
-        kept = []
-        for index in range(len(self.resnets)):
-            features = self.layer(index, features, embedding, context)
-            kept.append(features)
-        if self.with_downsampler:
-            kept.append(self.downsamplers[0](features))
-        return kept
-
-
-class MidStage(_Stage):
-    """A layer with attention and one without."""
-
-    def forward(self, features: Tensor, embedding: Tensor, context: Tensor) -> Tensor:
-        features = self.layer(0, features, embedding, context)
-        mixed: Tensor = self.resnets[1](features, embedding)
-        return mixed
-
-
-class UpStage(_Stage):
-    """Layers that take the features kept on the way down, then twice the resolution."""
-
-    def __init__(
-        self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], upsampler: nn.Module | None
-    ) -> None:
-        super().__init__(resnets, attentions)
-        if upsampler is not None:
-            self.upsamplers = nn.ModuleList([upsampler])
-        self.with_upsampler = upsampler is not None
-
-    def forward(self, features: Tensor, kept: list[Tensor], embedding: Tensor, context: Tensor) -> Tensor:
-        """Takes its features off the end of `kept`."""
-        for index in range(len(self.resnets)):
-            features = torch.cat((features, kept.pop()), dim=1)
-            features = self.layer(index, features, embedding, context)
-        # The size is given because a side that is odd was rounded up on the way down.
-        return self.upsamplers[0](features, kept[-1].shape[2:]) if self.with_upsampler else features
-
-
 class MultiviewUNet(nn.Module, AttentionMixin):
     """The denoiser. `attn_processors` and `set_attn_processor` of diffusers work on it.
 
@@ -293,6 +229,7 @@ class MultiviewUNet(nn.Module, AttentionMixin):
         timestep: Tensor | float,
         encoder_hidden_states: Tensor,
         class_labels: Tensor | None = None,
+        parts: Sequence[Groups] | None = None,
     ) -> MultiviewOutput:
         """Predict the denoising target of each picture.
 
@@ -301,21 +238,43 @@ class MultiviewUNet(nn.Module, AttentionMixin):
             timestep: one for all, or (N,).
             encoder_hidden_states: (N, L, cross_attention_dim) text of each picture.
             class_labels: (N, projection_class_embeddings_input_dim), None for a network without.
+            parts: groups that are worked on at once, every group in one part. Every layer runs on part after
+                part, so that only features, keys and values of the whole batch are held. None is all at once.
+
+        Raises:
+            ValueError: no class labels though the network needs them; parts without every group once.
         """
+        views = self.config.num_views
+        chosen: Sequence[Groups | None] = [None] if parts is None else parts
+        order = None if parts is None else group_order(parts, len(sample) // (2 * views))
         embedding = self._embedding(sample, timestep, class_labels)
-        context = pair_domains(encoder_hidden_states).flatten(0, 1)
-        kept = [self.conv_in(sample)]
+        running = [self._part(sample, embedding, encoder_hidden_states, groups) for groups in chosen]
         for stage in self.down_blocks:
-            kept += stage(kept[-1], embedding, context)
-        features = self.mid_block(kept[-1], embedding, context)
+            stage(running)
+        self.mid_block(running)
         pose = None
         if self.config.regress_pose:
-            pose = self._pose(features)
-            embedding = embedding + self._pose_embedding(pose)
+            pose = torch.cat([self._posed(part) for part in running])
+            pose = pose if order is None else pose[order]
         for stage in self.up_blocks:
-            features = stage(features, kept, embedding, context)
-        sample = self.conv_out(F.silu(self.conv_norm_out(features)))
-        return MultiviewOutput(sample, pose)
+            stage(running)
+        taken = [self.conv_out(F.silu(self.conv_norm_out(part.features))) for part in running]
+        return MultiviewOutput(taken[0] if order is None else join_groups(taken, order, views), pose)
+
+    def _part(self, sample: Tensor, embedding: Tensor, text: Tensor, groups: Groups | None) -> Part:
+        """The start of some groups of a batch."""
+        chosen, levels, words = (
+            take_groups(batch, groups, self.config.num_views) for batch in (sample, embedding, text)
+        )
+        features = self.conv_in(chosen)
+        context = pair_domains(words).flatten(0, 1)
+        return Part(features=features, embedding=levels, context=context, kept=[features])
+
+    def _posed(self, part: Part) -> Tensor:
+        """(g, 2) of a part's groups, which its layers are told of from here on."""
+        pose = self._pose(part.features)
+        part.embedding = part.embedding + self._pose_embedding(pose)
+        return pose
 
     def _embedding(self, sample: Tensor, timestep: Tensor | float, labels: Tensor | None) -> Tensor:
         """(N, 4 C) of the noise level and the class labels."""

@@ -1,0 +1,56 @@
+"""A batch of the multiview network in parts of whole groups, which bounds the memory that a layer works in.
+
+Pictures of a batch are ordered n = (d G + q) V + v: domain d (0 normal, 1 colour), group q (guidance half,
+then frame), view v. Everything in the network but `attn1` treats groups independently, so every layer may run
+on part after part, and only `attn1` may need the tokens of all parts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Groups = Sequence[int]
+
+
+@dataclass(kw_only=True)
+class Part:
+    """Some groups of a batch on their way through the network; every layer replaces `features`.
+
+    Attributes:
+        features: (n, C, h, w).
+        embedding: (n, E) of the noise level, the labels and, behind the middle, the pose.
+        context: (n, L, C') text, paired: the colours follow their normals.
+        kept: features for the way up, the last on top.
+    """
+
+    features: Tensor
+    embedding: Tensor
+    context: Tensor
+    kept: list[Tensor] = field(default_factory=list)
+
+
+def take_groups(batch: Tensor, groups: Groups | None, views: int) -> Tensor:
+    """Pictures (2 g V, ...) of some groups, in their order; None is the batch as it is."""
+    if groups is None:
+        return batch
+    return batch.view(2, -1, views, *batch.shape[1:])[:, list(groups)].flatten(0, 2)
+
+
+def join_groups(taken: Sequence[Tensor], order: Sequence[int], views: int) -> Tensor:
+    """The inverse of `take_groups`: one batch of the pictures of all parts; see `group_order`."""
+    joined = torch.cat([some.view(2, -1, views, *some.shape[1:]) for some in taken], dim=1)
+    return joined[:, list(order)].flatten(0, 2)
+
+
+def group_order(parts: Sequence[Groups], count: int) -> list[int]:
+    """Where each of `count` groups is found when the parts are put behind each other.
+
+    Raises:
+        ValueError: not every group is in exactly one part.
+    """
+    placed = [group for groups in parts for group in groups]
+    if sorted(placed) != list(range(count)):
+        raise ValueError(f"the parts have the groups {placed}; expected every group of {count} once")
+    return sorted(range(count), key=placed.__getitem__)

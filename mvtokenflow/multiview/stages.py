@@ -1,0 +1,81 @@
+"""Stages of the multiview network, each of one resolution, over the parts of a batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mvtokenflow.multiview.parts import Part
+
+
+class _Stage(nn.Module):
+    """Residual layers of one resolution, each followed by a transformer where the level has attention."""
+
+    def __init__(self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        if attentions:
+            self.attentions = nn.ModuleList(attentions)
+        self.with_attention = bool(attentions)
+
+    def layer(self, index: int, parts: Sequence[Part]) -> None:
+        """Residual layer `index` and its transformer."""
+        for part in parts:
+            part.features = self.resnets[index](part.features, part.embedding)
+        if self.with_attention:
+            self.attentions[index](parts)
+
+
+class DownStage(_Stage):
+    """Layers, then half the resolution."""
+
+    def __init__(
+        self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], downsampler: nn.Module | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        if downsampler is not None:
+            self.downsamplers = nn.ModuleList([downsampler])
+        self.with_downsampler = downsampler is not None
+
+    def forward(self, parts: Sequence[Part]) -> None:
+        """Keeps the features after each layer for the way up."""
+        for index in range(len(self.resnets)):
+            self.layer(index, parts)
+            for part in parts:
+                part.kept.append(part.features)
+        if self.with_downsampler:
+            for part in parts:
+                part.features = self.downsamplers[0](part.features)
+                part.kept.append(part.features)
+
+
+class MidStage(_Stage):
+    """A layer with attention and one without."""
+
+    def forward(self, parts: Sequence[Part]) -> None:
+        self.layer(0, parts)
+        for part in parts:
+            part.features = self.resnets[1](part.features, part.embedding)
+
+
+class UpStage(_Stage):
+    """Layers that take the features kept on the way down, then twice the resolution."""
+
+    def __init__(
+        self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], upsampler: nn.Module | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        if upsampler is not None:
+            self.upsamplers = nn.ModuleList([upsampler])
+        self.with_upsampler = upsampler is not None
+
+    def forward(self, parts: Sequence[Part]) -> None:
+        """Takes its features off the end of what was kept."""
+        for index in range(len(self.resnets)):
+            for part in parts:
+                part.features = torch.cat((part.features, part.kept.pop()), dim=1)
+            self.layer(index, parts)
+        if self.with_upsampler:
+            for part in parts:
+                # The size is given because a side that is odd was rounded up on the way down.
+                part.features = self.upsamplers[0](part.features, part.kept[-1].shape[2:])
