@@ -50,7 +50,7 @@ def case(bench: ModuleType, frames: int, **changes: Any) -> Any:
 
 def test_operations_of_attention_are_those_of_its_formula(bench: ModuleType) -> None:
     """Scores and mixing: two products of (frames 2 L)^2 C, per view; without enlargement within each frame."""
-    unet, frames = network("meta"), 4
+    unet, frames = network("meta"), 3
     together = bench.count(case(bench, frames), unet)
     apart = bench.count(case(bench, frames, enlarged="off"), unet)
     single = sum(4 * (2 * side**2) ** 2 * CHANNELS[0] * layers for side, layers in LAYERS.items())
@@ -61,13 +61,13 @@ def test_operations_of_attention_are_those_of_its_formula(bench: ModuleType) -> 
 
 def test_memory_grows_by_what_has_to_be_held(bench: ModuleType) -> None:
     """Per frame: latents, text and labels, features kept for the way up, features, tokens, keys and values."""
-    unet, counts = network("meta"), (9, 17, 25)
+    unet, counts = network("meta"), (9, 13, 17)
     parts, whole = (
         [bench.count(case(bench, frames, chunk=chunk or frames), unet).held for frames in counts]
         for chunk in (1, 0)
     )
     (first, second), (whole_first, _) = (
-        [(later - earlier) // 8 for earlier, later in pairwise(held)] for held in (parts, whole)
+        [(later - earlier) // 4 for earlier, later in pairwise(held)] for held in (parts, whole)
     )
     assert first == second
     pictures, plane = 2 * VIEWS, CHANNELS[0] * (SIZE // 8) ** 2

@@ -171,7 +171,8 @@ def test_parts_with_the_small_prior(propagation: str) -> None:
     whole, parts = (
         latents(prior, front, replace(small_sampling(1), chunk=chunk), tokens, flows)[0] for chunk in (3, 1)
     )
-    torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-6)
+    # Measured 4e-7, as for independent frames in chunks.
+    assert (parts - whole).norm() < 1e-6 * whole.norm()
 
 
 def network_inputs(groups: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -193,7 +194,7 @@ def test_groups_come_back_in_their_order(unet: MultiviewUNet) -> None:
         torch.testing.assert_close(made.sample, whole.sample, atol=1e-5, rtol=0)
         torch.testing.assert_close(made.pose, whole.pose, atol=1e-5, rtol=0)
     for parts in ([[0, 1, 2]], [[0, 1, 2, 3], [3]], [[0, 1], [2, 4]], []):
-        with pytest.raises(ValueError, match="every group once"):
+        with pytest.raises(ValueError, match="expected every group of 4 once"):
             unet(*given, parts=parts)
 
 
