@@ -159,7 +159,8 @@ def run(
         video = stages.views()
         pose = read_pose(workdir / "views.json")
         if front is not None and camera is None and pose is not None and pose.focal_mm is not None:
-            lens = lens_cameras(pose.focal_mm, prepared.crop, *clip.rgb.shape[1:3], azimuth_deg=0.0)
+            height, width = clip.rgb.shape[1:3]
+            lens = lens_cameras(pose.focal_mm, prepared.crop, height, width, azimuth_deg=0.0)
             stages.front = front_video(clip, prepared, lens)
         field = stages.coarse(video)
         if config.refinement:

@@ -78,7 +78,8 @@ def _encoded(transfer: int) -> Pixels:
         code = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     else:
         code = np.where(light < 0.018, light * 4.5, 1.099 * light**0.45 - 0.099)
-    return np.rint(code * 255).astype(np.uint8)
+    levels: Pixels = np.rint(code * 255).astype(np.uint8)
+    return levels
 
 
 @lru_cache(maxsize=8)

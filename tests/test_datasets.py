@@ -363,8 +363,8 @@ def test_frames_keep_their_numbers_and_times(tmp_path: Path) -> None:
     (folder / "views.json").write_text(json.dumps({"eval_0": VIEWS["eval_0"]}))
     with pytest.warns(UserWarning, match="frames are 1 to 3 numbers apart and keep their own times"):
         scene = FolderDataset(folder).scene("cat")
-    for view in (scene.input, *scene.views):
-        assert [int(path.stem) for path in view.frames] == list(numbers)
+    for seen in (scene.input, *scene.views):
+        assert [int(path.stem) for path in seen.frames] == list(numbers)
     assert np.allclose(scene.clip().times, [0, 1 / 6, 2 / 6, 5 / 6, 1])
     with pytest.warns(UserWarning, match="keep their own times"):  # of what is in the cache as well
         FolderDataset(folder).scene("cat")

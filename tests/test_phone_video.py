@@ -139,7 +139,8 @@ def _hlg(nits: NDArray[np.float64]) -> NDArray[np.float64]:
     luma = np.maximum(display @ np.array([0.2627, 0.6780, 0.0593]), 1e-6)
     scene = np.clip(display * (luma ** (-0.2 / 1.2))[..., None], 0, 1)
     high = 0.17883277 * np.log(np.maximum(12 * scene - 0.28466892, 1e-9)) + 0.55991073
-    return np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
+    coded: NDArray[np.float64] = np.where(scene <= 1 / 12, np.sqrt(3 * scene), high)
+    return coded
 
 
 def _orient(path: Path, matrix: tuple[int, int, int, int], which: int = -1) -> None:

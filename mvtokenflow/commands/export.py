@@ -29,7 +29,7 @@ Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the pictur
 Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white instead of RGBA.")]
 
 
-def open_field(path: Path, device: str, fit_size: int | None) -> "tuple[DynamicField, dict[str, Any]]":
+def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[DynamicField, dict[str, Any]]":
     """The field, and what identifies it in the record of an output folder.
 
     Args:

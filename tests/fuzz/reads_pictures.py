@@ -62,7 +62,7 @@ def read_segmented(folder: Path) -> None:
     from mvtokenflow.segment import cut_out
     from mvtokenflow.video import read_opaque
 
-    cut_out(read_opaque(folder / "clip"), folder / "masks", None, "clip")
+    cut_out(read_opaque(folder / "clip").pictures, folder / "masks", None, "clip")
 
 
 def make_segmented(folder: Path, shared: Path) -> None:

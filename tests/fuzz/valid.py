@@ -135,7 +135,7 @@ def view_folder(shared: Path) -> Path:
 
         seen = render_scene("fish-01", six_views(SIZE), [0.0, 0.4, 1.0], samples=1)
         alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
-        flow = ViewFlow(view=0, flow=torch.zeros(2, SIZE, SIZE, 2), visible=alpha[:-1, 0, ..., 0] > 0.5)
+        flow = ViewFlow.forward(0, torch.zeros(2, SIZE, SIZE, 2), alpha[:-1, 0, ..., 0] > 0.5)
         write_multiview(
             folder / "views",
             MultiviewVideo(
