@@ -1,10 +1,10 @@
 """What settings of the method are worth, on toys that no table evaluates and the prior never saw.
 
     python benchmarks/tuning.py -o runs/tuning                            # the preset mini as it is
-    python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 stride=4,token_flow.tau=0.5
+    python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 "stride=4;token_flow.tau=0.5"
     python benchmarks/tuning.py -o runs/tuning --true-views               # from faultless views
 
-Each word is a variant: settings as of `mvtf run --set`, joined by commas. The toys are the first of the split
+Each word is a variant: settings as of `mvtf run --set`, joined by semicolons. The toys are the first of the split
 `validation` of their body plans, filmed as the scenes of toy4d are (32 frames at 128 pixels), and every
 variant runs the whole method on each of them. What is finished below the folder of `-o` is read, never redone,
 and stages that variants have in common are computed once.
@@ -142,7 +142,7 @@ def print_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], toys: Seq
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variants", nargs="*", metavar="NAME=VALUE[,NAME=VALUE]")
+    parser.add_argument("variants", nargs="*", metavar="NAME=VALUE[;NAME=VALUE]")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of runs and results")
     parser.add_argument("--plans", nargs="+", default=list(PLANS), metavar="PLAN")
     parser.add_argument("--toys", type=int, default=1, help="of each plan")
@@ -159,7 +159,7 @@ def main() -> None:
     }
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for word in words:
-        config = overridden(preset(given.preset), [part for part in word.split(",") if part])
+        config = overridden(preset(given.preset), [part for part in word.split(";") if part])
         if given.true_views:
             config = overridden(config, ["regeneration=false"])
         label = (word or given.preset) + (" (true views)" if given.true_views else "")
