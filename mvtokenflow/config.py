@@ -108,9 +108,9 @@ def paper() -> MethodConfig:
         prior="pengHTYX/MacLab-Era3D-512-6view",
         square=SquareConfig(size=512, crop_size=420),
         sampling=SamplingConfig(steps=40, eta=1.0, guidance=3.0),
-        # Both passes over 32 frames are 112 PFLOP with keyframes and own, 409 with all frames: at half an A40's
-        # peak 27 or 97 of the 120 minutes that the paper states for everything. With the small prior all frames
-        # changed next to nothing (docs/method.md, "What all frames cost").
+        # Both passes over 32 frames are 113 PFLOP with keyframes and own, 420 with all frames: at half an A40's
+        # peak 27 or 100 of the 120 minutes that the paper states for everything. With the small prior all
+        # frames changed next to nothing (docs/method.md, "What all frames cost").
         token_flow=TokenFlowConfig(interval=8, tau=0.5, enlarged="keyframes+own"),
         flow="raft_large",
         front="input",  # 3.1: "the dynamic 3D Gaussian field is supervised by the video"
