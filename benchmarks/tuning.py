@@ -4,8 +4,8 @@
     python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 "stride=4;token_flow.tau=0.5"
     python benchmarks/tuning.py -o runs/tuning --true-views               # from faultless views
 
-Each word is a variant: settings as of `mvtf run --set`, joined by semicolons. The toys are the first of the split
-`validation` of their body plans, filmed as the scenes of toy4d are (32 frames at 128 pixels), and every
+Each word is a variant: settings as of `mvtf run --set`, joined by semicolons. The toys are the first of the
+split `validation` of their body plans, filmed as the scenes of toy4d are (32 frames at 128 pixels), and every
 variant runs the whole method on each of them. What is finished below the folder of `-o` is read, never redone,
 and stages that variants have in common are computed once.
 
