@@ -77,6 +77,11 @@ class FolderDataset:
         self.cache = cache
         self.name = f"folder-{_title(self.path.resolve())}"
 
+    @property
+    def root(self) -> Path:
+        """What holds the reference pictures of all scenes."""
+        return self.cache or cache_root()
+
     def scene_names(self) -> Sequence[str]:
         """Names of folders and videos, sorted.
 

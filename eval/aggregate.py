@@ -27,7 +27,10 @@ def mean(values: Sequence[float]) -> float:
         raise DataError(
             "infinite and minus infinite values have no mean; score under c4d-fixed-v1, which caps them"
         )
-    return math.fsum(values) / len(values)
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError as error:
+        raise DataError("values too large to be averaged; a record of them is damaged, score again") from error
 
 
 def has_mean(values: Iterable[float]) -> bool:

@@ -8,8 +8,10 @@ from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.summary import Summary, plain
 from mvtokenflow.eval.table_specs import ColumnSpec, TableSpec
 from mvtokenflow.eval.tabulate import Request, scored_runs, tabulate
+from mvtokenflow.names import printable
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from rich.tree import Tree
 
 
@@ -91,7 +93,7 @@ def tree(title: str, document: dict[str, Any]) -> "Tree":
     """The document as a tree for the terminal."""
     from rich.tree import Tree
 
-    root = Tree(title)
+    root = Tree(_text(title))
     _grow(root, document)
     return root
 
@@ -107,6 +109,13 @@ def _grow(branch: "Tree", value: Any) -> None:
 
 def _leaf_or_branch(branch: "Tree", key: str, item: Any) -> None:
     if isinstance(item, dict | list) and item:
-        _grow(branch.add(key), item)
+        _grow(branch.add(_text(key)), item)
     else:
-        branch.add(f"{key}: {item}")
+        branch.add(_text(f"{key}: {item}"))
+
+
+def _text(text: str) -> "Text":
+    """Text that is neither console markup nor able to steer a terminal."""
+    from rich.text import Text
+
+    return Text(printable(text))

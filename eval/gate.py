@@ -18,6 +18,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.escapes import markdown
 from mvtokenflow.eval.gate_documents import SCHEMA_VERSION, CellName, checked_cells, plain_number
 from mvtokenflow.eval.table import Direction
 
@@ -244,10 +245,10 @@ def to_markdown(report: GateReport) -> str:
         for cell in moved:
             numbers = (cell.baseline, cell.current, cell.change, cell.tolerance)
             texts = [cell.outcome, str(cell.name), *map(_text, numbers), cell.reason]
-            lines.append("| " + " | ".join(" ".join(text.split()).replace("|", "\\|") for text in texts) + " |")
+            lines.append("| " + " | ".join(markdown(text) for text in texts) + " |")
         lines.append("")
     if report.ungated:
-        lines += [f"Not in the baseline: {', '.join(str(name) for name in report.ungated)}.", ""]
+        lines += [f"Not in the baseline: {', '.join(markdown(str(name)) for name in report.ungated)}.", ""]
     return "\n".join(lines)
 
 

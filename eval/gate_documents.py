@@ -48,7 +48,7 @@ def load_document(path: Path, kind: Kind) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such {kind} file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: unreadable {kind} ({error}); restore it or measure it again") from error
     try:
         checked_cells(document, kind)
@@ -103,7 +103,7 @@ def checked_cells(document: Mapping[str, Any], kind: Kind) -> dict[CellName, Map
     """
     if not isinstance(document, Mapping) or document.get("kind") != kind:
         raise DataError(f"not a {kind} document: it must be a mapping with kind '{kind}'")
-    if document.get("schema") != SCHEMA_VERSION:
+    if document.get("schema") != SCHEMA_VERSION or document["schema"] is True:
         raise DataError(f"{kind} of schema {document.get('schema')}, this version reads {SCHEMA_VERSION}")
     cells = document.get("cells")
     if not isinstance(cells, list | tuple) or (kind == "baseline" and not cells):

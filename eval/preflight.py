@@ -88,6 +88,8 @@ def _is_view(entry: Path) -> bool:
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    if path.exists() and not path.is_file():  # a pipe has no end
+        raise DataError(f"{path}: not a regular file; put a picture in its place")
     try:
         with Image.open(path, formats=["PNG"]) as picture:
             return picture.mode, picture.size

@@ -13,22 +13,27 @@ Tables and pages are pure functions of these files.
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.eval import record_checks
 from mvtokenflow.files import write_json
+from mvtokenflow.names import brief
 
 SCHEMA_VERSION = 1
+MAX_MANIFEST_BYTES = 2**24  # those written have some thousands
+MAX_LINE_BYTES = 2**24  # of features, the longest: some ten thousands
 
 
 def _fields(line: str) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(line)
     version = fields.pop("schema", None)
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"schema {version}, this version reads {SCHEMA_VERSION}")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ValueError(f"schema {brief(repr(version))}, this version reads {SCHEMA_VERSION}")
     return fields
 
 
@@ -72,6 +77,7 @@ class Row:
     @classmethod
     def from_json(cls, line: str) -> "Row":
         fields = _fields(line)
+        record_checks.row(fields)
         return cls(**{**fields, "value": float(fields["value"])})
 
 
@@ -102,7 +108,9 @@ class FeatureRow:
 
     @classmethod
     def from_json(cls, line: str) -> "FeatureRow":
-        return cls(**_fields(line))
+        fields = _fields(line)
+        record_checks.features(fields)
+        return cls(**fields)
 
 
 class _Record(Protocol):
@@ -127,16 +135,28 @@ class Log(Generic[R]):
         """All whole records in the order written; the file stays as it is."""
         if not self.path.is_file():  # a device has no end to read to
             return []
-        data = self.path.read_bytes()
         records = []
-        for number, line in enumerate(data[: _whole(data)].splitlines(), 1):
+        for number, line in enumerate(self._lines(), 1):
             try:
                 records.append(self._parse(line.decode()))
-            except (ValueError, TypeError, AttributeError) as error:
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
                     f"{self.path}:{number}: not a record ({error}); move the file away and score again"
                 ) from error
         return records
+
+    def _lines(self) -> Iterator[bytes]:
+        """Whole lines, of at most `MAX_LINE_BYTES` each: a file may be larger than the memory."""
+        with self.path.open("rb") as stream:
+            number = 0
+            while (line := stream.readline(MAX_LINE_BYTES)).endswith(b"\n"):
+                number += 1
+                yield line[:-1]
+            if len(line) == MAX_LINE_BYTES:
+                raise DataError(
+                    f"{self.path}:{number + 1}: not a record (a line of more than {MAX_LINE_BYTES} bytes); "
+                    "move the file away and score again"
+                )
 
     def append(self, records: Sequence[R]) -> None:
         """Write whole lines and fsync before returning; a torn last line of an earlier writer is removed."""
@@ -216,10 +236,12 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         try:
-            fields = _fields(path.read_text())
+            fields = _fields(_text(path))
+            record_checks.manifest(fields)
+            _check_frames(path.parent / "pred", fields)
             stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
             return cls(**{**fields, "stages": stages, "assumed": tuple(fields.get("assumed", ()))})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}: not a manifest ({error}); delete the run folder and run again") from error
 
 
@@ -233,6 +255,38 @@ class Run:
     features: Sequence[FeatureRow] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     measured_by: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as stream:
+        data = stream.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ValueError(f"more than {MAX_MANIFEST_BYTES} bytes")
+    return data.decode()
+
+
+def _check_frames(pred: Path, fields: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a manifest's number of frames is not that of its pictures, if it has any.
+
+    Pictures that are missing in between are told where they are needed.
+    """
+    stated, count, span = fields.get("frames", 0), 0, 0
+    for view in fields.get("views", ()):
+        numbers = [int(found[1]) for name in _names(pred / view["name"]) if (found := _PICTURE.match(name))]
+        if numbers:
+            count = max(count, len(numbers))
+            span = max(span, max(numbers) - min(numbers) + 1)
+    if count and not count <= stated <= span:
+        raise ValueError(f"'frames' is {stated}, but the fullest view of pred/ holds {count}")
+
+
+_PICTURE = re.compile(r"(\d{1,18})\.png\Z", re.ASCII)
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:

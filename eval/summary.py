@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.eval import record_checks
 from mvtokenflow.eval.aggregate import has_mean, mean, object_values, signature_of, without_mean
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
 from mvtokenflow.eval.records import SCHEMA_VERSION, FeatureRow, Row, Run
 from mvtokenflow.files import write_json
+from mvtokenflow.names import brief
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +85,11 @@ class Summary:
             return None
         try:
             fields = json.loads(path.read_text())
-            if fields["schema"] != SCHEMA_VERSION:
+            if fields["schema"] != SCHEMA_VERSION or fields["schema"] is True:
                 raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA_VERSION}")
+            record_checks.summary(fields)
+            if fields["protocol"] != protocol:
+                raise ValueError(f"of the protocol {brief(fields['protocol'])}")
             return cls(
                 protocol=fields["protocol"],
                 keys=frozenset(fields["keys"]),
@@ -93,7 +98,7 @@ class Summary:
                 findings=tuple(fields["findings"]),
                 pedigree=fields["pedigree"],
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: not a summary ({error}); delete it and score again") from error
 
 

@@ -23,7 +23,7 @@ from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
 from mvtokenflow.eval.weights import fingerprint
 from mvtokenflow.eval.workers import set_threads, start_worker, worker_pool
-from mvtokenflow.files import shown
+from mvtokenflow.files import cache_root, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,22 @@ def _is_rendered(job: Job) -> bool:
 
 
 def _manifest(job: Job) -> Manifest:
-    return Manifest.load(job.folder() / "manifest.json")
+    """The manifest in the folder of a job, which must be that job's.
+
+    Raises:
+        DataError: damaged, or of another run: numbers of a folder that was moved would stand in a wrong row.
+    """
+    path = job.folder() / "manifest.json"
+    manifest = Manifest.load(path)
+    wanted = (job.dataset.name, job.method.name, job.scene, job.seed, job.config_hash())
+    found = (manifest.dataset, manifest.method, manifest.scene, manifest.seed, manifest.config_hash)
+    for kind, ours, theirs in zip(("dataset", "method", "scene", "seed", "config"), wanted, found, strict=True):
+        if ours != theirs:
+            raise DataError(
+                f"{path}: not a manifest of this folder (its {kind} is {theirs}, not {ours}); delete the run "
+                "folder and run again"
+            )
+    return manifest
 
 
 def _failure(job: Job, reason: str) -> Failure:
@@ -283,11 +298,27 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
     """Every finished and scored run of the whole grid, and whether it was scored by force."""
     found = []
     for job in replace(request, shard=(0, 1)).jobs():
-        summary = Summary.load(job.folder(), request.protocol.name) if _is_rendered(job) else None
+        summary = None
+        if _is_rendered(job):
+            _manifest(job)
+            summary = Summary.load(job.folder(), request.protocol.name)
         run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
         if run is not None and summary is not None:
             found.append((run, was_forced(run, summary, request.protocol)))
     return found
+
+
+def reference_places(request: Request) -> list[Path]:
+    """The folders that may hold reference pictures of a request: the dataset's own, and the cache.
+
+    Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has.
+    """
+    root = getattr(request.dataset, "root", None)
+    if isinstance(root, str | Path):
+        return [cache_root(), Path(root)]
+    scenes = _Scenes(request.dataset)
+    opened = [scene for name in request.scenes if (scene := scenes.open(name)) is not None]
+    return [cache_root(), *(scene.root for scene in opened)]
 
 
 def finished_only(request: Request) -> Request:

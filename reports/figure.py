@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -199,10 +200,10 @@ class Album:
 
     def command(self, *methods: str) -> str:
         """What makes runs of `methods` on this scene, and the page with them."""
-        names, data = ",".join(methods), self.page.dataset
-        root = "" if data == "toy4d" else f" --dataset {data}"
+        names, data = quote(",".join(methods)), self.page.dataset
+        root = "" if data == "toy4d" else f" --dataset {quote(data)}"
         return (
-            f"`mvtf-eval table3{root} --methods {names} --scenes {self.page.name}`, then "
+            f"`mvtf-eval table3{root} --methods {names} --scenes {quote(self.page.name)}`, then "
             f"`mvtf-eval report{root} --tables table3 --methods {names}`"
         )
 

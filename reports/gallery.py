@@ -7,6 +7,7 @@ not fill the gallery.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from mvtokenflow.reports import colormaps
@@ -86,7 +87,7 @@ def gallery(albums: Sequence[Album], count: int = COUNT) -> Gallery:
             if wall is None:
                 missing.append(
                     f"{method} on {dataset} has no values frame by frame to find its worst by; score it: "
-                    f"`mvtf-eval table2 --dataset {dataset} --methods {method}`."
+                    f"`mvtf-eval table2 --dataset {quote(dataset)} --methods {quote(method)}`."
                 )
             else:
                 walls.append(wall)

@@ -83,6 +83,8 @@ class PictureStore:
 
     def _opened(self, source: Path) -> Bytes:
         """(H, W, 4), straight alpha."""
+        if not source.is_file():  # a pipe has no end
+            raise DataError(f"{source}: no such file")
         try:
             with Image.open(source, formats=["PNG"]) as opened:  # frames are; others need programs to be read
                 if opened.width * opened.height > MAX_PICTURE_PIXELS:

@@ -1,6 +1,7 @@
 """What the page of one scene shows, collected from the records of its runs."""
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.eval.record_checks import MAX_FRAMES
 from mvtokenflow.eval.records import Row, Run
 from mvtokenflow.eval.table import Column
 from mvtokenflow.files import frame_files
 from mvtokenflow.reports.pictures import Picture, PictureStore
 
 TRUTH = "gt"
+_SLUG_BYTES = 150  # of the name of a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,10 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenePage:
-    """A scene of a dataset with its runs. `slug` names its page, `tags` filter it."""
+    """A scene of a dataset with its runs. `slug` names its page, `tags` filter it.
+
+    `references` are the folders of its ground truth, of those that the runs name the ones that pages may show.
+    """
 
     dataset: str
     name: str
@@ -45,14 +51,26 @@ class ScenePage:
     tags: Sequence[str]
     views: Sequence[Mapping[str, Any]]
     series: Sequence[Series]
+    references: Sequence[Path]
 
     @property
     def runs(self) -> list[Run]:
         return [series.run for series in self.series if series.run is not None]
 
 
-def scene_pages(runs: Sequence[Run], order: Sequence[str]) -> list[ScenePage]:
-    """One page per (dataset, scene), sorted; methods in the order of `order`, then by name, oracles last."""
+def scene_pages(
+    runs: Sequence[Run], order: Sequence[str], places: Sequence[Path] | None = None
+) -> list[ScenePage]:
+    """One page per (dataset, scene), sorted; methods in the order of `order`, then by name, oracles last.
+
+    Args:
+        places: pages show references below these folders only, whatever the manifests say; None shows all.
+
+    Raises:
+        DataError: a run's folder holds a link that leads out of it.
+    """
+    for run in runs:
+        _check_links(run.folder)
     methods = sorted(
         {run.manifest.method for run in runs},
         key=lambda name: (
@@ -69,6 +87,7 @@ def scene_pages(runs: Sequence[Run], order: Sequence[str]) -> list[ScenePage]:
     for (dataset, name), members in sorted(scenes.items()):
         members.sort(key=lambda run: (methods.index(run.manifest.method), run.manifest.seed, run.folder.name))
         slug = re.sub(r"[^\w.-]+", "_", f"{dataset}--{name}").lower().lstrip(".")
+        slug = slug.encode()[:_SLUG_BYTES].decode(errors="ignore")
         taken[slug] += 1
         truth = Series(id=TRUTH, label="Ground truth", kind="truth", color=-1, run=None)
         pages.append(
@@ -79,6 +98,7 @@ def scene_pages(runs: Sequence[Run], order: Sequence[str]) -> list[ScenePage]:
                 tags=sorted({tag for run in members for tag in run.manifest.tags}),
                 views=_views(members),
                 series=[truth, *_series(members, methods)],
+                references=_references(members, places),
             )
         )
     return pages
@@ -97,6 +117,7 @@ def scene_data(
     """
     pictures: dict[str, dict[str, Any]] = {}
     frames = max(run.manifest.frames for run in page.runs)
+    _check_numbers(page.runs)
     reduced: set[tuple[int, int]] = set()
     for view in page.views:
         name = view["name"]
@@ -126,11 +147,22 @@ def scene_data(
     }
 
 
+def _check_numbers(runs: Sequence[Run]) -> None:
+    """Curves have a place for every number up to the largest: raise a DataError where that is no clip's."""
+    for run in runs:
+        largest = max((row.frame for row in run.rows if row.frame is not None), default=0)
+        if largest > MAX_FRAMES:
+            raise DataError(
+                f"{run.folder / 'rows.jsonl'}: a value of frame {largest}, which no page has room for; move "
+                "the file away and score again, with frames numbered from 0"
+            )
+
+
 def picture_folders(page: ScenePage, series: Series, view: str) -> list[Path]:
     """Where the frames of a view may lie: below the run, or for the ground truth below any reference root."""
     if series.run is not None:
         return [series.run.folder / "pred" / view]
-    return [root / view for root in _reference_roots(page.runs)]
+    return [root / view for root in page.references]
 
 
 def _is_oracle(run: Run) -> bool:
@@ -177,9 +209,33 @@ def _views(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [*known.values(), entry]
 
 
-def _reference_roots(runs: Sequence[Run]) -> list[Path]:
+def _references(runs: Sequence[Run], places: Sequence[Path] | None) -> list[Path]:
     """Distinct reference folders; runs recorded on another machine may name one that is not here."""
-    return list(dict.fromkeys(Path(run.manifest.reference_root) for run in runs))
+    named = dict.fromkeys(Path(run.manifest.reference_root) for run in runs)
+    if places is None:
+        return list(named)
+    allowed = [place.resolve() for place in places]
+    return [root for root in named if any(_within(root, place) for place in allowed)]
+
+
+def _check_links(folder: Path) -> None:
+    """Raise a DataError for a link to somewhere outside a run: pages copy what lies in the run alone."""
+    home = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and not _within(path, home):
+                raise DataError(
+                    f"{path}: a link that leads out of the run's folder, which pages do not follow; put what "
+                    "it links to in its place"
+                )
+
+
+def _within(path: Path, home: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(home)
+    except (OSError, RuntimeError):  # a link that leads to itself
+        return False
 
 
 class Namer:
@@ -189,7 +245,8 @@ class Namer:
         self.names: dict[str, str] = {}
         for run in runs:
             self.names[str(run.folder)] = "/".join(run.folder.parts[-4:])
-            self.names[run.manifest.reference_root.rstrip("/")] = "reference"
+            if "/" in (root := run.manifest.reference_root.rstrip("/")):
+                self.names[root] = "reference"
 
     def __call__(self, message: str) -> str:
         for folder in sorted(self.names, key=len, reverse=True):
@@ -202,7 +259,7 @@ def _sequence(
 ) -> tuple[dict[str, Any], set[tuple[int, int]]]:
     """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of the first
     folder that holds frames, and the sizes pictures had before they were reduced."""
-    why = ""
+    why = "" if folders else "the reference is not in a folder of the dataset; name it with --root"
     for folder in folders:
         try:
             files = frame_files(folder)

@@ -50,6 +50,7 @@ def build_site(
     *,
     title: str = "Video-to-4D benchmark report",
     max_size: int = 320,
+    places: Sequence[Path] | None = None,
 ) -> Path:
     """Build the site in `out` and return its `index.html`.
 
@@ -64,8 +65,12 @@ def build_site(
         title: heading of the index page.
         max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
 
+        places: reference pictures are shown from below these folders only, whatever the manifests say; None,
+            for who made the runs, shows all.
+
     Raises:
-        DataError: `out` holds files that are not a site's; two tables share a name; a malformed table.
+        DataError: `out` holds files that are not a site's; two tables share a name; a malformed table; a run's
+            folder holds a link that leads out of it.
     """
     names = [table.name for table in tables]
     if len(set(names)) < len(names):
@@ -75,7 +80,8 @@ def build_site(
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
     try:
-        _write(building, out, tables, runs, progress or (lambda *_: None), title, max_size)
+        pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), places)
+        _write(building, out, tables, runs, pages, progress or (lambda *_: None), title, max_size)
         _swap(building, out)
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -127,12 +133,11 @@ def _write(
     earlier: Path,
     tables: Sequence[Table],
     runs: Sequence[Run],
+    pages: Sequence[ScenePage],
     progress: Progress,
     title: str,
     max_size: int,
 ) -> None:
-    order = list(dict.fromkeys(row.label for table in tables for row in table.rows))
-    pages = scene_pages(runs, order)
     store = PictureStore(root / "pictures", max_size, earlier / "pictures")
     drawn = PictureStore(root / FIGURES, max_size, earlier / FIGURES)
     jinja = environment()

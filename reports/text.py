@@ -15,8 +15,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mvtokenflow.errors import DataError
+from mvtokenflow.escapes import json_for_terminals, spreadsheet
+from mvtokenflow.escapes import markdown as _md
 from mvtokenflow.eval.table import Table
 from mvtokenflow.files import choose
+from mvtokenflow.names import printable
 from mvtokenflow.reports.layout import DAGGER, TIED, PrintCell, PrintHead, PrintRow, PrintTable, lay_out
 
 
@@ -69,16 +72,17 @@ def csv_text(table: Table) -> str:
             rank = cell.rank if row.group == "measured" else None
             tied = cell.tied if row.group == "measured" else None
             line += [cell.value, cell.low, cell.high, cell.have, cell.want, rank, tied, cell.reason]
-        writer.writerow(line)
+        writer.writerow([spreadsheet(item) for item in line])
     return stream.getvalue()
 
 
 def json_text(table: Table) -> str:
     """`Table.to_json()` indented and key-sorted; strict JSON."""
     try:
-        return json.dumps(table.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json.dumps(table.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise DataError(f"table {table.name}: holds NaN ({error}); score again") from error
+    return json_for_terminals(text) + "\n"
 
 
 def latex(table: Table, *, intervals: bool = False) -> str:
@@ -111,7 +115,7 @@ def terminal(table: Table, *, intervals: bool = False) -> RenderableType:
     """For `rich.console.Console.print`; no name is read as console markup."""
     laid = lay_out(table, intervals=intervals)
     grid = RichTable(
-        title=Text(table.title),
+        title=_text(table.title),
         title_justify="left",
         title_style="bold",
         header_style="",
@@ -122,22 +126,22 @@ def terminal(table: Table, *, intervals: bool = False) -> RenderableType:
     grid.add_column("Method", no_wrap=True)  # a narrow terminal must not squeeze the names away
     cells = [[_terminal_cell(cell) for cell in row.cells] for group in laid.groups for row in group.rows]
     for index, head in enumerate(laid.heads):
-        title = Text(head.title + (f" {head.arrow}" if head.arrow else ""), style="bold")
+        title = _text(head.title + (f" {head.arrow}" if head.arrow else ""), style="bold")
         widest = max((row[index].cell_len for row in cells), default=1)
         grid.add_column(
             title.append(_raised(head.notes), style="not bold dim"), justify="right", min_width=widest
         )  # headings wrap, numbers do not
     for group in laid.groups:
         if len(laid.groups) > 1:
-            grid.add_row(Text(group.title, style="italic dim"))
+            grid.add_row(_text(group.title, style="italic dim"))
         for row in group.rows:
-            label = Text(row.label + (f" {DAGGER}" if row.quoted else ""))
+            label = _text(row.label + (f" {DAGGER}" if row.quoted else ""))
             label.append(_raised(_some(row.note)), style="dim")
             grid.add_row(label, *(_terminal_cell(cell) for cell in row.cells))
         grid.add_section()
-    below = [Text(table.caption)] if table.caption else []
-    below += [Text(line, style="dim") for line in laid.legend]
-    below += [Text(f"{place}. {note}", style="dim") for place, note in enumerate(laid.notes, 1)]
+    below = [_text(table.caption)] if table.caption else []
+    below += [_text(line, style="dim") for line in laid.legend]
+    below += [_text(f"{place}. {note}", style="dim") for place, note in enumerate(laid.notes, 1)]
     return RichGroup(grid, *below)
 
 
@@ -147,6 +151,11 @@ _FORMS: dict[str, Callable[[Table, bool], str]] = {
     "latex": lambda table, intervals: latex(table, intervals=intervals),
     "json": lambda table, _: json_text(table),
 }
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text that is neither console markup nor able to steer a terminal."""
+    return Text(printable(text), style=style)
 
 
 def _some(note: int | None) -> list[int]:
@@ -165,15 +174,6 @@ def _terminal_cell(cell: PrintCell) -> Text:
     text.append(TIED if cell.tied else "", style="not bold not underline")
     rest = " ".join(part for part in (cell.interval, cell.coverage and f"({cell.coverage})") if part)
     return text.append(f" {rest}" if rest else _raised(_some(cell.note)), style="not bold not underline dim")
-
-
-# Markdown: every character that could start a construct; `_` inside a word never does in GitHub's dialect.
-_MD_SPECIAL = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|^(?:[#+-]|\d+(?=[.)]))(?=.?\s)")
-
-
-def _md(text: str) -> str:
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MD_SPECIAL.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", text)
 
 
 def _md_sup(notes: Sequence[int]) -> str:
@@ -245,7 +245,7 @@ _TEX = str.maketrans(
 
 def tex(text: str) -> str:
     """`text` with every character special to LaTeX escaped; other unicode is left to the engine (utf8)."""
-    return " ".join(text.split()).translate(_TEX)
+    return printable(" ".join(text.split())).translate(_TEX)
 
 
 def _tex_number(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.commands.talk import Json, print_json, progress, say
+from mvtokenflow.commands.talk import Json, print_json, progress, say, shown, tell
 
 weights_app = typer.Typer(
     no_args_is_help=True, help="Networks the metrics need: list, fetch, verify, pack, unpack."
@@ -45,7 +45,7 @@ def weights_list(as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("weights", "state", "used by", "MB", "sha256", title=f"weights in {root()}")
+    table = Table("weights", "state", "used by", "MB", "sha256", title=shown(f"weights in {root()}"))
     for s in states:
         file = s.weights.files[0]
         table.add_row(
@@ -59,7 +59,7 @@ def weights_list(as_json: Json = False) -> None:
     console.print(table)
     for s in states:
         if s.reason:
-            console.print(s.reason, highlight=False, soft_wrap=True)
+            console.print(shown(s.reason), soft_wrap=True)
 
 
 def _all(names: list[str] | None) -> list[str]:
@@ -115,7 +115,7 @@ def weights_verify(names: Names = None, as_json: Json = False) -> None:
         print_json({s.weights.name: s.state for s in states})
     else:
         for s in states:
-            typer.echo(f"{s.weights.name}: {s.state}" + (f" ({s.reason})" if s.reason else f" {s.path}"))
+            tell(f"{s.weights.name}: {s.state}" + (f" ({s.reason})" if s.reason else f" {s.path}"))
     if any(s.state != "ready" for s in states):
         raise typer.Exit(2)
 
@@ -131,7 +131,7 @@ def weights_pack(
     from mvtokenflow.eval.weights import pack, status
 
     ready = names or [s.weights.name for s in status() if s.state == "ready" and s.weights.shipped is None]
-    typer.echo(f"{archive}: {', '.join(pack(archive, ready))}")
+    tell(f"{archive}: {', '.join(pack(archive, ready))}")
 
 
 @weights_app.command("unpack")
@@ -143,7 +143,7 @@ def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `
     from mvtokenflow.eval.weights import unpack
 
     for path in unpack(archive):
-        typer.echo(str(path))
+        tell(str(path))
 
 
 Dataset = Annotated[str, typer.Argument(help="toy4d, consistent4d, or the path of a folder or video.")]
@@ -162,7 +162,7 @@ def datasets_list(dataset: Dataset = "toy4d", root: Root = None, as_json: Json =
     if as_json:
         print_json(names)
     else:
-        typer.echo("\n".join(names))
+        tell("\n".join(names))
 
 
 @datasets_app.command("prepare")
@@ -204,8 +204,8 @@ def datasets_verify(
         print_json(findings)
     else:
         for sentence in findings:
-            typer.echo(sentence)
-        typer.echo(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
+            tell(sentence)
+        tell(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
     if findings:
         raise typer.Exit(2)
 
@@ -232,11 +232,11 @@ def protocols(as_json: Json = False) -> None:
         )
         return
     for p in PROTOCOLS.values():
-        typer.echo(f"{p.name}: {p.summary}\n  source: {p.source}")
+        tell(f"{p.name}: {p.summary}\n  source: {p.source}")
         for assumption in p.assumed:
-            typer.echo(f"  assumed: {assumption}")
+            tell(f"  assumed: {assumption}")
         for spec in p.metrics:
-            typer.echo(f"  {p.signature(spec)}")
+            tell(f"  {p.signature(spec)}")
 
 
 def doctor(as_json: Json = False) -> None:
@@ -251,6 +251,4 @@ def doctor(as_json: Json = False) -> None:
         print_json([{"check": c.name, "ok": c.ok, "found": c.found, "fix": c.fix} for c in checks])
     else:
         for c in checks:
-            typer.echo(
-                f"{'ok     ' if c.ok else 'missing'} {c.name}: {c.found}" + (f"; {c.fix}" if c.fix else "")
-            )
+            tell(f"{'ok     ' if c.ok else 'missing'} {c.name}: {c.found}" + (f"; {c.fix}" if c.fix else ""))

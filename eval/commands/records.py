@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.commands.talk import Device, Json, print_json, progress, say, sentence_of
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say, sentence_of, tell
 from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
@@ -54,7 +54,7 @@ def report(
     """
     from mvtokenflow.eval.summary import merged
     from mvtokenflow.eval.table_specs import table_named
-    from mvtokenflow.eval.tabulate import finished_only, scored_runs, tabulate
+    from mvtokenflow.eval.tabulate import finished_only, reference_places, scored_runs, tabulate
     from mvtokenflow.reports.site import build_site
 
     built: list[Table] = []
@@ -79,7 +79,8 @@ def report(
         for run in scored_runs(request):
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
-        page = build_site(built, list(shown.values()), out, bars)
+        places = reference_places(request)
+        page = build_site(built, list(shown.values()), out, bars, places=places)
     say(f"report: {page}")
 
 
@@ -227,7 +228,7 @@ def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_js
     if as_json:
         print_json(result.to_json())
     else:
-        typer.echo(summary)
+        tell(summary)
     if markdown is not None:
         write_text(markdown, summary)
     if junit is not None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say, shown, tell
 from mvtokenflow.eval.commands.common import Jobs, WeightsPath, options
 
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
@@ -84,14 +84,14 @@ def _print(document: dict[str, Any], protocol: str) -> None:
     metrics = list(document["average"])
     table = Table("object", *metrics, title=protocol)
     for name, values in [*document["objects"].items(), ("average", document["average"])]:
-        table.add_row(name, *("—" if values[m] is None else f"{values[m]:.6g}" for m in metrics))
+        table.add_row(shown(name), *("—" if values[m] is None else f"{values[m]:.6g}" for m in metrics))
     console = Console()
     console.print(table)
     for entry in document["missing"]:
-        console.print(f"{entry['metric']} is missing: {entry['reason']}", highlight=False)
+        console.print(shown(f"{entry['metric']} is missing: {entry['reason']}"))
     for metric in metrics:
         if metric in document["signatures"]:
-            console.print(document["signatures"][metric], style="dim", highlight=False, soft_wrap=True)
+            console.print(shown(document["signatures"][metric]), style="dim", soft_wrap=True)
 
 
 def ambiguity(
@@ -128,11 +128,11 @@ def ambiguity(
     for reading in readings:
         value = "—" if reading.value is None else f"{reading.value:.6g}"
         change = "" if reading.difference is None else f"{reading.difference:+.4g}"
-        table.add_row(reading.label, value, change)
+        table.add_row(shown(reading.label), value, change)
     console = Console()
     console.print(table)
     for reason in dict.fromkeys(r.reason for r in readings if r.reason):
-        console.print(reason, highlight=False)
+        console.print(shown(reason))
 
 
 def align(
@@ -170,4 +170,4 @@ def align(
         print_json({name: to_json(result) for name, result in found.items()})
         return
     for name, result in found.items():
-        typer.echo(f"{name}: {sentence(result)}")
+        tell(f"{name}: {sentence(result)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.commands.talk import Device, Json, print_json, progress, say
+from mvtokenflow.commands.talk import Device, Json, print_json, progress, say, tell
 from mvtokenflow.eval.commands.common import Jobs, RunsRoot, WeightsPath, fetch_weights, options
 from mvtokenflow.eval.commands.grid import (
     DatasetName,
@@ -187,7 +187,7 @@ class _Show:
 def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
     """Ensure the runs, print the table, and exit with 2 if one failed."""
     from mvtokenflow.eval.table_specs import table_named
-    from mvtokenflow.eval.tabulate import ensure, scored_runs, specs_of, tabulate
+    from mvtokenflow.eval.tabulate import ensure, reference_places, scored_runs, specs_of, tabulate
 
     spec = table_named(name)
     if fetch:
@@ -203,7 +203,9 @@ def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
         from mvtokenflow.reports.site import build_site
 
         with progress() as report:
-            page = build_site([result], scored_runs(request), show.site, report)
+            page = build_site(
+                [result], scored_runs(request), show.site, report, places=reference_places(request)
+            )
         say(f"report: {page}")
     if failures:
         raise typer.Exit(2)
@@ -220,8 +222,8 @@ def _print(result: "Table", form: str, intervals: bool) -> None:
     if form == "html":
         from mvtokenflow.reports.html import tables_page
 
-        typer.echo(tables_page([result], title=result.title, intervals=intervals))
+        tell(tables_page([result], title=result.title, intervals=intervals))
         return
     from mvtokenflow.reports.text import render
 
-    typer.echo(render(result, form, intervals=intervals))
+    tell(render(result, form, intervals=intervals))

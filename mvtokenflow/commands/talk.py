@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mvtokenflow.names import printable
 from mvtokenflow.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or cuda.")]
@@ -21,7 +23,19 @@ Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or 
 
 def say(text: str) -> None:
     """Talk goes to stderr; stdout is data."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
+
+
+def tell(text: str) -> None:
+    """Lines of data for people on stdout, without characters that a terminal would act on."""
+    typer.echo(printable(text))
+
+
+def shown(text: str) -> "Text":
+    """For rich: text that is neither console markup nor able to steer a terminal."""
+    from rich.text import Text
+
+    return Text(printable(text))
 
 
 def print_json(value: Any) -> None:
@@ -59,7 +73,7 @@ def _bars(console: "Console") -> Iterator[Progress]:
     from rich.progress import Progress as Bars
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -71,7 +85,7 @@ def _bars(console: "Console") -> Iterator[Progress]:
 
         def report(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(printable(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield report
