@@ -70,7 +70,7 @@ def _load(name: str, place: str, root: Path | None) -> Dataset:
     try:
         made: Any = kind(*arguments)
     except TypeError as error:
-        how = "without arguments" if root is None else "with the folder of --root alone"
+        how = "without arguments" if root is None else "with the folder of its files alone"
         raise ConfigError(f"dataset {name}: {place} cannot be called {how} ({error})") from error
     for needed in ("name", "scene_names", "scene"):
         if not hasattr(made, needed):

@@ -362,7 +362,8 @@ def plan_folder(
     if absent and not allow_missing:
         raise ProtocolError(
             f"{prediction}: lacks {len(absent)} of {len(wanted)} objects ({', '.join(absent[:3])}); "
-            "render them, name the wanted ones with --objects, or accept a partial score with --allow-missing"
+            "render them, name the wanted ones with --objects, or accept a partial score with "
+            "`mvtf-eval score --allow-missing`"
         )
     views = tuple(dict.fromkeys(view for spec in protocol.metrics for view in protocol.views_of(spec)))
     plans = [plan_object(name, ours[name], theirs[name], views, protocol) for name in wanted if name in ours]
@@ -384,7 +385,10 @@ def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: boo
         return
     shown = " | ".join(finding.sentence() for finding in refusals[:3])
     more = f" | and {len(refusals) - 3} more" if len(refusals) > 3 else ""
-    raise ProtocolError(f"{shown}{more} ({protocol.name} is strict; --force scores anyway and records this)")
+    raise ProtocolError(
+        f"{shown}{more} ({protocol.name} is strict; `mvtf-eval score --force` and `mvtf-eval table1 --force` "
+        "score anyway and record this)"
+    )
 
 
 def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol, rendered_here: bool = False) -> Plan:

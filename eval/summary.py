@@ -86,7 +86,7 @@ class Summary:
         try:
             fields = json.loads(path.read_text())
             if fields["schema"] != SCHEMA_VERSION or fields["schema"] is True:
-                raise ValueError(f"schema {fields['schema']}, this version reads {SCHEMA_VERSION}")
+                raise ValueError(f"schema {brief(repr(fields['schema']))}, this version reads {SCHEMA_VERSION}")
             record_checks.summary(fields)
             if fields["protocol"] != protocol:
                 raise ValueError(f"of the protocol {brief(fields['protocol'])}")

@@ -246,7 +246,7 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
             remedy = "render all rows on one device"
         raise ProtocolError(
             f"column {column.title}: its cells were measured in different ways ({listed}); {remedy}, or accept "
-            "it with --allow-mixed"
+            "it with `mvtf-eval table1 --allow-mixed`"
         )
     return Column(
         key=column.metric, title=column.title, better=column.better, digits=column.digits, signatures=signatures

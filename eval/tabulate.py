@@ -185,7 +185,7 @@ def _in_one_sentence() -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         reason = (str(error).splitlines() or ["the machine has no more"])[0]
         raise UserError(
-            f"out of memory ({reason}); free some, or take fewer --jobs or a smaller preset"
+            f"out of memory ({reason}); free some, or take fewer processes or a smaller preset"
         ) from error
     except OSError as error:
         sentence = sentence_of(error)
@@ -279,7 +279,8 @@ def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
             method=run.manifest.method,
             scene=run.manifest.scene,
             seed=run.manifest.seed,
-            reason="a strict pre-flight refused it; what was scored all the same only tables with --force show",
+            reason="a strict pre-flight refused it; what was scored all the same only tables that force it show"
+            ", as `mvtf-eval table1 --force` does",
         )
         for run in runs
         if (run.manifest.method, run.manifest.scene, run.manifest.seed) not in told

@@ -271,8 +271,9 @@ def _wanting_rivals(album: Album) -> list[str]:
     if len(rows_of(album.page)) > 1:
         return []
     return [
-        "Needs other methods to compare with: renderings of theirs come in with `--import NAME=PATH`, and "
-        f"reconstruction from true views with {album.command(FULL, 'true-views')}."
+        "Needs other methods to compare with: renderings of theirs come in with "
+        "`mvtf-eval table1 --import NAME=PATH`, and reconstruction from true views with "
+        f"{album.command(FULL, 'true-views')}."
     ]
 
 

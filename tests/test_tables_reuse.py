@@ -224,7 +224,7 @@ def test_what_was_forced_is_marked_and_does_not_count_without_force(tiny: Module
     hidden = cells(request, refused)["exchanged"]
     assert (hidden.value, hidden.reason) == (None, "no run succeeded, see the notes")
     notes = tabulate.tabulate(request, TABLE, [], quoted=False).footnotes
-    assert any("exchanged on ant" in note and "only tables with --force" in note for note in notes)
+    assert any("exchanged on ant" in note and "only tables that force it show" in note for note in notes)
 
 
 def test_unmarked_numbers_of_what_was_refused_are_measured_anew(tiny: ModuleType, tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float |
     if facts["version"] == "1" and pixel is None:
         raise DataError(
             f"{path}: written before fields stated the size of the pictures that they were fitted to, without "
-            "which they look too thin or too thick; say it (--fit-size 64 for the preset mini, 512 for paper)"
+            "which they look too thin or too thick; say it "
+            "(`mvtf render --fit-size 64` for the preset mini, 512 for paper)"
         )
     tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}
     for name, value in tensors.items():

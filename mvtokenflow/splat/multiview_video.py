@@ -110,7 +110,9 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
         raise DataError(f"{folder}: no such folder; give a folder of views, see `mvtf reconstruct --help`")
     if cameras is None:
         if not (folder / CAMERAS_FILE).is_file():
-            raise DataError(f"{folder}: holds no {CAMERAS_FILE}; name the cameras (--cameras era3d, ...)")
+            raise DataError(
+                f"{folder}: holds no {CAMERAS_FILE}; name the cameras (`mvtf reconstruct --cameras era3d`, ...)"
+            )
         cameras = str(folder / CAMERAS_FILE)
     count = len(named_cameras(cameras, 1))
     layout = _layout(folder, count)
@@ -334,7 +336,7 @@ def _check_alpha(alpha: Pixels, grid: Grid) -> None:
             if alpha[n, k].min() > 0:
                 raise DataError(
                     f"{path}: alpha is never 0 (at least {alpha[n, k].min()}), the object is not cut out; "
-                    "segment it, or pass --binary-alpha if the background is merely not exactly 0"
+                    "segment it, or `mvtf reconstruct --binary-alpha` if the background is merely not exactly 0"
                 )
 
 
