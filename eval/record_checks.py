@@ -41,7 +41,7 @@ def manifest(fields: Mapping[str, Any]) -> None:
             "config": mapping,
             "config_hash": fingerprint,
             "reference_root": _place,
-            "views": _list_of(_view, 1, MAX_VIEWS),
+            "views": _list_of(_view, 0, MAX_VIEWS),
             "frames": _whole(1, MAX_FRAMES),
             "prediction_digest": fingerprint,
             "pedigree": pedigree,

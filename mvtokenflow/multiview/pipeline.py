@@ -44,6 +44,8 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.chunk < 1:
             raise ConfigError(f"steps is {self.steps}, chunk is {self.chunk}; both must be at least 1")
+        if self.steps > 10_000:
+            raise ConfigError(f"steps is {self.steps}; expected at most 10000")
         if not 0 <= self.eta <= 1:
             raise ConfigError(f"eta is {self.eta}; expected 0 (deterministic) to 1")
         if not 0 <= self.guidance < inf:

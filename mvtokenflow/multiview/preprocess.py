@@ -18,6 +18,8 @@ from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.pictures import Pixels, to_uint8
 from mvtokenflow.video import Clip
 
+MAX_SIDE = 4096  # pixels of the prior's pictures; Era3D has 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class SquareConfig:
@@ -37,6 +39,8 @@ class SquareConfig:
     per_frame: bool = False
 
     def __post_init__(self) -> None:
+        if self.size > MAX_SIDE:
+            raise ConfigError(f"size is {self.size}; expected at most {MAX_SIDE} pixels")
         if self.size < 1 or not (self.crop_size == -1 or 1 <= self.crop_size <= self.size):
             raise ConfigError(
                 f"size is {self.size}, crop_size is {self.crop_size}; expected a crop_size of 1 to size, or -1 "

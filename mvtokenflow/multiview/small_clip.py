@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.files import atomic_path, canonical_json, sha256_file
+from mvtokenflow.multiview.fitting import built_for
 
 WEIGHTS = Path(__file__).parent / "weights" / "clip.safetensors"
 WEIGHTS_SHA256 = "7b8451e2e266623e2a21ed27aeae1ab88553984a3afcd055329d51894aa05bcb"
@@ -68,6 +69,14 @@ class SmallClipConfig:
         sizes = (self.embed_dim, self.vision_width, *self.vision_layers, self.text_width, self.text_layers)
         if min(sizes) < 1 or self.context_length < 3:
             raise ConfigError("sizes of a small CLIP must be positive, its context at least 3 tokens")
+        many = {"vision_width": 4096, "text_width": 8192, "embed_dim": 8192, "text_layers": 128}
+        for name, most in {**many, "image_size": 4096, "context_length": 4096}.items():
+            if getattr(self, name) > most:
+                raise ConfigError(f"{name} of a small CLIP is {getattr(self, name)}; expected at most {most}")
+        if max(self.vision_layers) > 128:
+            raise ConfigError(
+                f"vision_layers of a small CLIP are {self.vision_layers}; expected at most 128 each"
+            )
         if self.image_size % 32 or self.image_size < 32:
             raise ConfigError(f"image_size must be a multiple of 32, got {self.image_size}")
         if self.text_width % self.text_heads:
@@ -242,8 +251,7 @@ def load_small_clip(path: Path | None = None, device: torch.device | str = "cpu"
         broken = [name for name, value in tensors.items() if not value.isfinite().all()]
         if broken:
             raise ValueError(f"values that are not finite in {broken[0]}")
-        model = SmallClip(config)
-        model.load_state_dict(tensors, strict=True)
+        model = built_for(lambda: SmallClip(config), tensors)
     except (SafetensorError, ConfigError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsCorruptError(f"{file}: not a small CLIP ({error}); reinstall or train it again") from error
     return model.to(device).eval().requires_grad_(False)

@@ -20,6 +20,7 @@ from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
 from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.files import atomic_path, canonical_json, choose, write_bytes
 from mvtokenflow.multiview import small_clip, training_state
+from mvtokenflow.multiview.fitting import built_for
 from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
 from mvtokenflow.multiview.pipeline import SamplingConfig
 from mvtokenflow.multiview.prior import MultiviewPrior
@@ -226,9 +227,9 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
         codec = PatchCodec(
             means=means, scales=scales, places=place_planes(six_cameras(size), patch), patch=patch
         )
-        unet = MultiviewUNet.from_config(json.loads(metadata["unet"]))
+        stated = json.loads(metadata["unet"])
         weights = {name.removeprefix("unet."): value for name, value in tensors.items() if name[:5] == "unet."}
-        unet.load_state_dict(weights, strict=True)
+        unet = built_for(lambda: MultiviewUNet.from_config(stated), weights)
         trained_with = metadata["clip_sha256"]
     except (ConfigError, SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsCorruptError(

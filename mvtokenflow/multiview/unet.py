@@ -89,6 +89,9 @@ class MultiviewOutput(NamedTuple):
     pose: Tensor | None
 
 
+_MOST_LAYERS = 32  # of a block, and levels: Era3D's has 2 and 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
     """The keys of `unet/config.json` that shape the network; names and defaults as there.
@@ -128,6 +131,17 @@ class UNetConfig:
             _check(len(getattr(self, name)) == levels, name, getattr(self, name), f"{levels} of them")
         for name in ("transformer_layers_per_block", "attention_head_dim"):
             _check(len(getattr(self, name)) == levels, name, getattr(self, name), f"{levels} of them")
+        _check(levels <= _MOST_LAYERS, "block_out_channels", levels, f"at most {_MOST_LAYERS} levels")
+        for name in ("layers_per_block", "transformer_layers_per_block"):
+            _check(
+                max(getattr(self, name), default=1) <= _MOST_LAYERS, name, getattr(self, name), "32 or fewer"
+            )
+        _check(
+            self.num_regress_blocks <= _MOST_LAYERS,
+            "num_regress_blocks",
+            self.num_regress_blocks,
+            "32 or fewer",
+        )
         for name in (*self.down_block_types, *self.up_block_types):
             _check(name in _WITH_ATTENTION, "block type", name, f"one of {', '.join(_WITH_ATTENTION)}")
         _check(self.mid_block_type in _MID, "mid_block_type", self.mid_block_type, f"one of {', '.join(_MID)}")

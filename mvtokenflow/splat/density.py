@@ -63,6 +63,8 @@ class DensityConfig:
                 raise ConfigError(f"density.{entry.name} is {value}; expected a finite number, 0 or more")
         if self.every < 1 or self.max_count < 1:
             raise ConfigError("density.every and density.max_count must be at least 1")
+        if self.max_count > 50_000_000:
+            raise ConfigError(f"density.max_count is {self.max_count}; expected at most 50000000")
         least = max(OPACITY_FLOOR, 2 * self.prune_opacity)
         if not least <= self.reset_opacity <= 1:
             raise ConfigError(

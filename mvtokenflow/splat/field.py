@@ -22,6 +22,8 @@ from mvtokenflow.splat.project_sh import MAX_DEGREE
 from mvtokenflow.splat.rasterize import Backend, rasterize
 
 NEAR_PLANE = 0.01
+# Sizes that stored fields and command lines may state: far above any use, and below what no machine has.
+_MOST = {"control_points": 100_000, "neighbours": 1_000, "hyper_dim": 1_000, "width": 1_024, "depth": 32}
 _SKIP_AFTER = 4  # of a field's network, whatever its depth: stored fields are so
 _ALPHA_FLOOR = 1e-10
 _SOLID = 0.5  # alpha from which a pixel counts as the object
@@ -67,8 +69,10 @@ class FieldConfig:
         least = {"control_points": 1, "neighbours": 1, "hyper_dim": 0, "width": 1, "depth": 6, "sh_degree": 0}
         for name, low in least.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < low:
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ConfigError(f"field.{name} is {value!r}; expected a whole number of at least {low}")
+            if value > _MOST.get(name, value):
+                raise ConfigError(f"field.{name} is {value}; expected at most {_MOST[name]}")
         if self.neighbours > self.control_points:
             raise ConfigError(
                 f"field.neighbours is {self.neighbours} but there are {self.control_points} control points; "

@@ -14,6 +14,8 @@ from mvtokenflow.splat.field import FieldConfig
 from mvtokenflow.splat.losses import LossWeights
 
 Stage = Literal["static", "coarse", "refine"]
+MAX_POINTS = 5_000_000  # a GB of parameters
+MAX_ITERATIONS = 10_000_000
 STAGES: tuple[Stage, ...] = ("static", "coarse", "refine")
 
 
@@ -61,7 +63,9 @@ class StageConfig:
     iterations: int
 
     def __post_init__(self) -> None:
-        _require(self.iterations >= 0, "iterations", self.iterations, "0 or more")
+        _require(
+            0 <= self.iterations <= MAX_ITERATIONS, "iterations", self.iterations, f"0 to {MAX_ITERATIONS}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +118,10 @@ class ReconstructionConfig:
     sh_every: int = 1000
 
     def __post_init__(self) -> None:
-        _require(self.points >= 4, "points", self.points, "4 or more")
+        _require(4 <= self.points <= MAX_POINTS, "points", self.points, f"4 to {MAX_POINTS}")
         _require(0 < self.opacity < 1, "opacity", self.opacity, "within 0 and 1")
-        _require(self.extent > 0, "extent", self.extent, "> 0")
-        _require(self.times_per_step >= 1, "times_per_step", self.times_per_step, "1 or more")
+        _require(0 < self.extent <= 1e6, "extent", self.extent, "> 0, at most 1e6")
+        _require(1 <= self.times_per_step <= 1_000, "times_per_step", self.times_per_step, "1 to 1000")
         _require(0 <= self.adjacent <= 1, "adjacent", self.adjacent, "a probability")
         _require(self.flow_gap >= 1, "flow_gap", self.flow_gap, "1 or more")
         _require(
