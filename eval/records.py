@@ -25,6 +25,7 @@ from mvtokenflow.files import write_json
 from mvtokenflow.names import brief
 
 SCHEMA_VERSION = 1
+MAX_FRAMES = record_checks.MAX_FRAMES
 MAX_MANIFEST_BYTES = 2**24  # those written have some thousands
 MAX_LINE_BYTES = 2**24  # of features, the longest: some ten thousands
 

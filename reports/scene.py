@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.eval.record_checks import MAX_FRAMES
-from mvtokenflow.eval.records import Row, Run
+from mvtokenflow.eval.records import MAX_FRAMES, Row, Run
 from mvtokenflow.eval.table import Column
 from mvtokenflow.files import frame_files
 from mvtokenflow.reports.pictures import Picture, PictureStore
