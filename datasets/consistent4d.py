@@ -86,7 +86,7 @@ class Consistent4D:
     @property
     def root(self) -> Path:
         """What holds the reference pictures of all scenes; the cache joins them with inputs."""
-        return _given(self._root, ROOT_VARIABLE) or self._cache or cache_root()
+        return given_folder(self._root, ROOT_VARIABLE) or self._cache or cache_root()
 
     def scene_names(self) -> Sequence[str]:
         """The seven objects, whether or not they are on this machine."""

@@ -170,7 +170,12 @@ def test_what_a_schema_refuses_is_not_read(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_and_further_fields_are_refused(kind: str, tmp_path: Path) -> None:
     document, load = KINDS[kind]
-    later = {"scene_digest", "assumed", "stages", "values"}  # earlier versions did not write them, or nobody reads them
+    later = {
+        "scene_digest",
+        "assumed",
+        "stages",
+        "values",
+    }  # earlier versions did not write them, or nobody reads them
     for key in document.keys() - later:
         with pytest.raises(DataError):
             load(tmp_path, json.dumps({name: value for name, value in document.items() if name != key}))
