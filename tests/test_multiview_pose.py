@@ -8,21 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.cameras import orbit
+from mvtokenflow import pipeline
+from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.commands.run import _tell
-from mvtokenflow.config import mini
+from mvtokenflow.config import MethodConfig, mini
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
+from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.small_prior import read_prior_config
 from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.pipeline import Result, run
 from mvtokenflow.placement import cameras_in_field
+from mvtokenflow.prepare import Input, front_video
 from mvtokenflow.priors import load_prior
 from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.splat.views import FrontVideo
 from mvtokenflow.video import Clip
 
 WHOLE = Crop(left=0, top=0, width=128, height=128, x=0, y=0, scaled_width=64, scaled_height=64, size=64)
@@ -122,13 +126,19 @@ def test_other_views_stand_on_the_same_circle() -> None:
 # ---- in a run ----
 
 
-def test_a_prior_with_a_head_tells_the_pose_and_one_without_does_not(prior_file: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def clip() -> Clip:
     picture = render(make_toy("quadruped", 7), six_views(64)[:1], [0.0, 0.5, 1.0])
-    clip = Clip(
+    return Clip(
         rgb=torch.from_numpy(picture.rgb[:, 0]), alpha=torch.from_numpy(picture.alpha[:, 0]), name="toy"
     )
+
+
+@pytest.fixture
+def config(prior_file: Path) -> MethodConfig:
+    """One step of everything."""
     small, few = mini(), StageConfig(iterations=1)
-    config = replace(
+    return replace(
         small,
         prior=str(prior_file),
         sampling=replace(small.sampling, steps=1, timesteps=(999,)),
@@ -143,19 +153,50 @@ def test_a_prior_with_a_head_tells_the_pose_and_one_without_does_not(prior_file:
             field=replace(small.reconstruction.field, control_points=8),
         ),
     )
-    plain = load_prior(config, "cpu")
-    assert run(clip, config, tmp_path / "plain", 0, prior=plain).pose is None
-    assert json.loads((tmp_path / "plain" / "views.json").read_text())["pose"] is None
-    torch.manual_seed(0)
+
+
+def with_head(plain: MultiviewPrior, elevation_deg: float, focal_mm: float) -> MultiviewPrior:
+    """The prior with a head that always says the same."""
     heads = {"regress_elevation": True, "regress_focal_length": True, "regress_hidden_dim": 16}
     unet = MultiviewUNet(replace(plain.unet.config, **heads))  # type: ignore[arg-type]  # of mixed types
     unet.load_state_dict(plain.unet.state_dict(), strict=False)
-    headed = replace(plain, unet=unet.eval().requires_grad_(False))
+    said = (unet.elevation_regressor, math.radians(elevation_deg)), (unet.focal_regressor, 24 / focal_mm)
+    with torch.no_grad():
+        for regressor, value in said:
+            regressor.linear_out.weight.zero_()
+            regressor.linear_out.bias.fill_(value)
+    return replace(plain, unet=unet.eval().requires_grad_(False))
+
+
+def test_a_run_keeps_the_pose_and_takes_its_lens(
+    clip: Clip, config: MethodConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clip is seen through the lens where nobody states a camera; without a head through none."""
+    taken: list[Cameras | None] = []
+
+    def noted(clip: Clip, given: Input, camera: Cameras | None) -> FrontVideo:
+        taken.append(camera)
+        return front_video(clip, given, camera)
+
+    monkeypatch.setattr(pipeline, "front_video", noted)
+    config = replace(config, front="input")
+    plain = load_prior(config, "cpu")
+    headed = with_head(plain, 12.0, 35.0)
+    assert run(clip, config, tmp_path / "plain", 0, prior=plain).pose is None
+    assert json.loads((tmp_path / "plain" / "views.json").read_text())["pose"] is None
+    assert taken == [None]
     result = run(clip, config, tmp_path / "headed", 0, prior=headed)
     assert result.pose is not None
     assert len(result.pose.elevation_deg) == len(result.pose.lens) == 3
+    assert (result.pose.elevation, result.pose.focal_mm) == (pytest.approx(12, abs=1e-4), pytest.approx(35))
     assert result.pose == read_pose(tmp_path / "headed" / "views.json")
-    assert run(clip, config, tmp_path / "headed", 0, prior=headed).pose == result.pose
+    lens = taken[-1]
+    assert lens is not None
+    torch.testing.assert_close(lens.intrinsics, lens_cameras(35.0, result.crop, 64, 64, 0.0).intrinsics)
+    assert run(clip, config, tmp_path / "headed", 0, prior=headed).pose == result.pose, "read again"
+    stated = orbit((0.0,), size=64, kind="pinhole", radius=2.0)
+    run(clip, config, tmp_path / "stated", 0, prior=headed, camera=stated)
+    assert taken[-1] is stated
 
 
 def test_the_small_priors_training_has_no_poses(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from mvtokenflow.baselines import native
 from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES, method_named
 from mvtokenflow.baselines.method import Configurable, Costed, Rendering, Setup, Weighted
-from mvtokenflow.baselines.native import Native, framed, is_front_camera
+from mvtokenflow.baselines.native import Native, field_cameras, framed, is_front_camera
 from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper
 from mvtokenflow.datasets.scene import Scene, View
@@ -24,6 +24,8 @@ from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.eval.commands.grid import default_methods
 from mvtokenflow.eval.commands.tables import ablated_rows
 from mvtokenflow.eval.records import Run, load_runs
+from mvtokenflow.multiview.pose import InputPose, lens_cameras
+from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.small_prior import six_cameras
 from mvtokenflow.pipeline import Result
 from mvtokenflow.prepare import prepare
@@ -221,6 +223,22 @@ def test_a_perspective_input_is_covered_by_what_its_crop_is_reconstructed_to(
     wrong = Native(name="x", base=mini(), true_views=True).render(flat, 0, tmp_path / "flat", _no_progress)
     for view in scene.views:
         assert _overlap(view, wrong[view.name]) < 0.93, f"{view.name}: as good without perspective"
+
+
+def test_views_without_cameras_have_the_lens_that_the_prior_estimates() -> None:
+    """And stated ones, or none where nothing is estimated, stay as they are."""
+    crop = Crop(left=12, top=-4, width=80, height=80, x=6, y=6, scaled_width=52, scaled_height=52, size=64)
+    steep = InputPose(elevation_deg=(30.0,), lens=(24 / 50,))
+    result = Result(field=_AtRest(torch.zeros(1, 3)), crop=crop, costs=(), front_iou=1.0, pose=steep)  # type: ignore[arg-type]
+    unknown, side = _view(None), replace(_view(None), azimuth_deg=90.0)
+    for view in (unknown, side):
+        seen = field_cameras(view, unknown, result, (128, 160))
+        want = lens_cameras(50.0, crop, 128, 160, view.azimuth_deg)
+        torch.testing.assert_close(seen.intrinsics, want.intrinsics)
+        torch.testing.assert_close(seen.world_to_camera, want.world_to_camera)
+    assert field_cameras(side, unknown, replace(result, pose=None), (128, 160)).kind == "ortho"
+    stated = _view(orbit((0.0,), size=128, kind="ortho", radius=3.0))
+    assert field_cameras(stated, stated, result, (128, 128)).kind == "ortho"
 
 
 # ---- a table ----
