@@ -58,7 +58,6 @@ def farther(view: View) -> Cameras:
 READINGS: Mapping[str, Callable[[View], Cameras]] = {"pinhole": own, "ortho": orthographic, "farther": farther}
 
 
-@torch.no_grad()
 def measure(scene: Scene, method: str, folder: Path, network: Lpips) -> dict[str, dict[str, float]]:
     """Means by reading, then by "psnr input" and the like."""
     row = method_named(method, Setup(store=stages_folder(folder.parent.parent)))
@@ -72,7 +71,8 @@ def measure(scene: Scene, method: str, folder: Path, network: Lpips) -> dict[str
             group = "input" if view.name == "input" else "novel"
             cameras = cameras_in_field(reading(view), reading(scene.input), result.crop)
             for frame in range(0, FRAMES, EVERY):
-                picture = result.field.render(cameras, float(times[frame])).rgb[0].clamp(0, 1)
+                with torch.no_grad():
+                    picture = result.field.render(cameras, float(times[frame])).rgb[0].clamp(0, 1)
                 levels = (picture.numpy() * 255 + 0.5).astype(np.uint8)
                 reference = read_on_white(view.frames[frame])
                 values.setdefault(f"psnr {group}", []).append(psnr(levels, reference))
