@@ -23,7 +23,7 @@ from mvtokenflow.eval.summary import Summary
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 SHA = "0" * 64
 Document = dict[str, Any]
-WRONG = [None, True, 5, -1, 1.5, "x", "", [], {}, [None], [{}], [5], {"a": 1}, 2**70, 10**400]
+WRONG: list[Any] = [None, True, 5, -1, 1.5, "x", "", [], {}, [None], [{}], [5], {"a": 1}, 2**70, 10**400]
 NAMES = ["..", "../x", "/etc", "a/b", "a\\b", "", " ", "a\0b", "\x1b[31m", "x" * 300, ".", "\u202ex", "C:x"]
 
 
@@ -248,12 +248,13 @@ def test_files_without_end_are_refused_at_once(name: str, tmp_path: Path) -> Non
     with (tmp_path / name).open("wb") as stream:
         stream.truncate(8 * 2**30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read: dict[str, Callable[[], object]] = {
+        "manifest.json": lambda: Manifest.load(tmp_path / name),
+        "rows.jsonl": lambda: row_log(tmp_path).read(),
+        "features.jsonl": lambda: feature_log(tmp_path).read(),
+    }
     with pytest.raises(DataError, match=name):
-        {
-            "manifest.json": lambda: Manifest.load(tmp_path / name),
-            "rows.jsonl": lambda: row_log(tmp_path).read(),
-            "features.jsonl": lambda: feature_log(tmp_path).read(),
-        }[name]()
+        read[name]()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
 
