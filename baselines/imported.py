@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import digest, frame_files, frame_numbers, sha256_file
+from mvtokenflow.files import digest, frame_files, frame_numbers, sha256_file, utf8_name
 from mvtokenflow.video import read_rgb
 
 
@@ -34,7 +34,7 @@ class ImportedRenderings:
         """The digest of every file: other renderings are another run."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; expected <scene>/eval_<i>/<n>.png in it")
-        pictures = sorted(self.root.rglob("*.png"))
+        pictures = sorted(utf8_name(path) for path in self.root.rglob("*.png"))
         files = ((str(path.relative_to(self.root)), sha256_file(path).encode()) for path in pictures)
         return {"imported": digest(files)}
 

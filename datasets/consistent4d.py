@@ -24,7 +24,7 @@ from mvtokenflow.datasets.assumed import AssumedCamera
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose, digest_json, frame_files, frame_numbers, sha256_file
+from mvtokenflow.files import cache_root, choose, digest_json, expanded, frame_files, frame_numbers, sha256_file
 from mvtokenflow.pictures import picture_size
 from mvtokenflow.video import Clip, read_clip, read_rgba
 
@@ -256,8 +256,9 @@ def _verify_object(folder: Path, root: Path, videos: Path | None) -> list[Findin
 def given_folder(path: Path | None, variable: str) -> Path | None:
     """`path`, or what the environment variable names, or None."""
     named = os.environ.get(variable)
-    given = path if path is not None else Path(named) if named else None
-    return None if given is None else given.expanduser()
+    if path is not None:
+        return expanded(path, "--root")
+    return expanded(named, variable) if named else None
 
 
 def _no_clip(name: str, looked: Path) -> Clip:

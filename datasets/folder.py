@@ -14,10 +14,8 @@ The reference pictures are made once as RGB on white in the cache, in a folder n
 all source files, so that they never depend on a file that changed since.
 """
 
-import json
 import re
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.cameras import Cameras
+from mvtokenflow.damaged import read_json
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import (
@@ -34,11 +33,14 @@ from mvtokenflow.files import (
     choose,
     digest,
     digest_json,
+    expanded,
     frame_files,
     frame_numbers,
     sha256_file,
+    utf8_name,
     write_json,
 )
+from mvtokenflow.partial import partial_folder, sweep
 from mvtokenflow.pictures import PICTURES, check_file, read_all_on_white
 from mvtokenflow.video import read_clip, write_png
 
@@ -73,9 +75,9 @@ class FolderDataset:
     """
 
     def __init__(self, path: Path, cache: Path | None = None) -> None:
-        self.path = path.expanduser()
+        self.path = expanded(path, "--dataset")
         self.cache = cache
-        self.name = f"folder-{_title(self.path.resolve())}"
+        self.name = f"folder-{_title(utf8_name(self.path.resolve()))}"
 
     @property
     def root(self) -> Path:
@@ -100,7 +102,7 @@ class FolderDataset:
         source = choose("scene", name, _find(self.path))
         angles = _read_angles(source)
         folder, sources = _materialise(name, source, self.cache or cache_root())
-        for note in json.loads((folder / "scene.json").read_bytes())["notes"]:
+        for note in read_json(folder / "scene.json", dict, f"delete {folder}", check=_check_notes)["notes"]:
             warnings.warn(note, stacklevel=2)
         views = [
             View(name=view, frames=frame_files(folder / view), **angles[view])
@@ -161,7 +163,7 @@ def _find(path: Path) -> dict[str, _Source]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        return sorted(utf8_name(entry) for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -221,13 +223,8 @@ def _read_angles(source: _Source) -> dict[str, dict[str, Any]]:
     angles: dict[str, Any] = {"input": {"azimuth_deg": 0, "elevation_deg": 0}}
     path = source.angles
     if path.is_file() and path.suffix == ".json":
-        try:
-            stated = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not readable as JSON ({error}); write it again") from error
-        if not isinstance(stated, dict):
-            raise DataError(f"{path}: expected an object with one entry per view, as in {_EXAMPLE}")
-        angles |= stated
+        cure = f"write an object with one entry per view, as in {_EXAMPLE}"
+        angles |= read_json(path, dict, cure, "not readable as JSON")
     missing, unknown = set(source.views) - set(angles), set(angles) - set(source.views) - {"input"}
     if missing:
         raise DataError(
@@ -303,6 +300,11 @@ def _materialise(name: str, source: _Source, cache: Path) -> tuple[Path, str]:
     return folder, key
 
 
+def _check_notes(stated: dict[str, Any]) -> None:
+    if not all(isinstance(note, str) for note in stated["notes"]):
+        raise TypeError("its notes are no texts")
+
+
 def _frames(role: str, folder: Path) -> list[Path]:
     """Of a clip, a mask or a view; views are compared with renderings and are PNG only."""
     return frame_files(folder, PICTURES if role in ("clip", "mask") else ("png",))
@@ -328,13 +330,13 @@ def _is_whole(folder: Path, numbers: Sequence[int] | None = None) -> bool:
         numbers: of the clip's frames; None for those of a video.
     """
     try:
-        stated = json.loads((folder / "scene.json").read_bytes())
+        stated = read_json(folder / "scene.json", dict, "it is made anew")
         counts = stated["frames"]
         return stated["form"] == _FORM and all(
             frame_numbers(frame_files(folder / view)) == list(range(count) if numbers is None else numbers)
             for view, count in counts.items()
         )
-    except (OSError, ValueError, KeyError, DataError):
+    except (KeyError, TypeError, AttributeError, DataError):
         return False
 
 
@@ -342,12 +344,9 @@ def _is_whole(folder: Path, numbers: Sequence[int] | None = None) -> bool:
 def _new_folder(target: Path, numbers: Sequence[int]) -> Iterator[Path]:
     """A temporary folder that replaces `target` if the block succeeds and nobody else was faster."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    sweep(target.parent, deep=False)
+    with partial_folder(target) as temporary:
         yield temporary
-        temporary.chmod(0o755)
         if not _is_whole(target, numbers):
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

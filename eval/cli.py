@@ -1,5 +1,6 @@
 """`mvtf-eval`: the command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -42,4 +43,5 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 def main() -> None:
     """Entry point of `mvtf-eval`."""
-    talk.run(app)
+    is_gate = sys.argv[1:2] == ["regress"]  # whose 2 is a verdict
+    talk.run(app, refused=records.GATE_FAILED if is_gate else 2)

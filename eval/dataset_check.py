@@ -9,6 +9,7 @@ from mvtokenflow.datasets.consistent4d import INSTRUCTIONS, Consistent4D, verify
 from mvtokenflow.datasets.consistent4d_videos import Consistent4DVideos
 from mvtokenflow.datasets.toy4d.dataset import Toy4D
 from mvtokenflow.errors import UserError
+from mvtokenflow.files import expanded
 
 
 def check_dataset(
@@ -21,7 +22,8 @@ def check_dataset(
     """
     data = open_dataset(name, root)
     if isinstance(data, Consistent4D):
-        place = root or (Path(os.environ["MVTF_CONSISTENT4D"]) if "MVTF_CONSISTENT4D" in os.environ else None)
+        named = os.environ.get("MVTF_CONSISTENT4D")
+        place = root or (expanded(named, "MVTF_CONSISTENT4D") if named else None)
         return [INSTRUCTIONS] if place is None else [str(finding) for finding in verify(place, videos)]
     names = list(data.scene_names())
     findings = []

@@ -3,10 +3,10 @@
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 from mvtokenflow.errors import UserError
 from mvtokenflow.eval import weights
+from mvtokenflow.files import expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,11 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at torch, memory, disk, weights, datasets and the browser for screenshots; change nothing."""
+    """Look at torch, disk, compiled code, weights and datasets; change nothing.
+
+    Raises:
+        ConfigError: a variable names a folder in the home folder of nobody.
+    """
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -32,6 +36,7 @@ def examine() -> list[Check]:
             found=", ".join(gpus) or "none; everything here runs on the CPU, the paper preset needs CUDA",
         ),
         _disk(),
+        _compiled_code(),
     ]
     for state in weights.status():
         ready = state.state == "ready"
@@ -59,6 +64,20 @@ def _disk() -> Check:
     )
 
 
+def _compiled_code() -> Check:
+    from mvtokenflow.compiled import code_folder
+
+    name, folder = "compiled code", code_folder()
+    if folder is not None:
+        return Check(name=name, ok=True, found=f"kept in {folder}")
+    return Check(
+        name=name,
+        ok=False,
+        found="kept nowhere, so that every process compiles anew, which takes a minute",
+        fix="set NUMBA_CACHE_DIR or MVTF_CACHE to a folder that can be written",
+    )
+
+
 def _consistent4d() -> Check:
     from mvtokenflow.datasets.consistent4d import find_references
 
@@ -66,7 +85,8 @@ def _consistent4d() -> Check:
     root = os.environ.get("MVTF_CONSISTENT4D")
     if not root:
         return Check(name=name, ok=False, found="MVTF_CONSISTENT4D is not set", fix=fix)
+    folder = expanded(root, "MVTF_CONSISTENT4D")
     try:
-        return Check(name=name, ok=True, found=str(find_references(Path(root))))
+        return Check(name=name, ok=True, found=str(find_references(folder)))
     except UserError as error:
         return Check(name=name, ok=False, found=str(error), fix=fix)

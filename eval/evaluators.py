@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.damaged import Form, read_arrays
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import protocols as spec_types
 from mvtokenflow.eval.metrics import clip as clip_metric
@@ -188,17 +189,21 @@ def _unit(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
     return np.divide(np.stack(pictures), 255, dtype=np.float32)
 
 
+_FORMS = {
+    "flow": Form("f", (None, None, None, 2)),
+    "visible": Form("biu", (None, None, None)),
+    "normal": Form("f", (None, None, None, 3)),
+}
+
+
 def _first(path: Path | None, count: int, *names: str) -> list[NDArray[Any]]:
     """The first `count` entries of arrays of a file: a result that was forced may have fewer frames."""
     assert path is not None  # can_measure has looked
-    try:
-        with np.load(path) as file:
-            arrays = [np.asarray(file[name]) for name in names]
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise DataError(f"{path}: holds no {' and '.join(names)} ({error}); write it again") from error
+    forms = {name: _FORMS[name] for name in names}
+    found = read_arrays(path, forms, "write it again", f"holds no {' and '.join(names)}", first=count)
+    arrays = [found[name] for name in names]
     if short := [name for name, array in zip(names, arrays, strict=True) if len(array) < count]:
         raise DataError(f"{path}: {short[0]} has fewer than {count} entries; write it again")
-    arrays = [array[:count] for array in arrays]
     return [array.astype(np.float32) if array.dtype.kind == "f" else array for array in arrays]
 
 

@@ -11,13 +11,13 @@ and "-inf". A measured `value` of null, with an optional "reason", is a cell tha
 "values"}.
 """
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from mvtokenflow.damaged import read_json
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import write_json
 
@@ -44,12 +44,9 @@ def load_document(path: Path, kind: Kind) -> dict[str, Any]:
         ConfigError: there is no such file.
         DataError: the file cannot be read or is malformed; names the file and the fault.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such {kind} file") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: unreadable {kind} ({error}); restore it or measure it again") from error
+    if not path.exists():
+        raise ConfigError(f"{path}: no such {kind} file")
+    document = read_json(path, dict, "restore it or measure it again", f"unreadable {kind}")
     try:
         checked_cells(document, kind)
     except DataError as error:

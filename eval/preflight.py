@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from mvtokenflow.errors import DataError, ProtocolError
 from mvtokenflow.eval.metrics.silhouette import background, misplaced_views, silhouettes, view_confusion
 from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
-from mvtokenflow.files import frame_files, frame_numbers
+from mvtokenflow.files import frame_files, frame_numbers, utf8_name
 from mvtokenflow.video import composite_white, read_rgb, read_rgba
 
 SILHOUETTE_FRAMES = 8
@@ -72,9 +72,9 @@ def objects_of(root: Path) -> Mapping[str, Path]:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected <object>/eval_<i>/<n>.png in it")
     try:
-        entries = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
+        entries = sorted(utf8_name(entry) for entry in root.iterdir() if not entry.name.startswith("."))
         if any(_is_view(entry) for entry in entries):
-            return {root.resolve().name: root}
+            return {utf8_name(root.resolve()).name: root}
         found = {e.name: e for e in entries if e.is_dir() and any(_is_view(child) for child in e.iterdir())}
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from error

@@ -17,12 +17,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import record_checks
-from mvtokenflow.files import write_json
+from mvtokenflow.files import naming, write_json
 from mvtokenflow.names import brief
+from mvtokenflow.partial import locked
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = record_checks.MAX_FRAMES
@@ -31,7 +33,7 @@ MAX_LINE_BYTES = 2**24  # of features, the longest: some ten thousands
 
 
 def _fields(line: str) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(line)
+    fields: dict[str, Any] = parse_json(line)
     version = fields.pop("schema", None)
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise ValueError(f"schema {brief(repr(version))}, this version reads {SCHEMA_VERSION}")
@@ -115,6 +117,9 @@ class FeatureRow:
 
 
 class _Record(Protocol):
+    @property
+    def key(self) -> str: ...
+
     def to_json(self) -> str: ...
 
 
@@ -138,12 +143,9 @@ class Log(Generic[R]):
             return []
         records = []
         for number, line in enumerate(self._lines(), 1):
-            try:
+            place = Path(f"{self.path}:{number}")
+            with damage(place, "not a record", "move the file away and score again"):
                 records.append(self._parse(line.decode()))
-            except (ValueError, TypeError, AttributeError, RecursionError) as error:
-                raise DataError(
-                    f"{self.path}:{number}: not a record ({error}); move the file away and score again"
-                ) from error
         return records
 
     def _lines(self) -> Iterator[bytes]:
@@ -160,22 +162,34 @@ class Log(Generic[R]):
                 )
 
     def append(self, records: Sequence[R]) -> None:
-        """Write whole lines and fsync before returning; a torn last line of an earlier writer is removed."""
+        """Write whole lines and fsync before returning; a torn last line of an earlier writer is removed.
+
+        One process at a time writes. What another one has written since this one looked, measuring the same, is
+        not written again.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._mend()
-        with self.path.open("ab") as stream:
-            stream.write("".join(record.to_json() + "\n" for record in records).encode())
+        with naming(self.path), self.path.open("a+b") as stream, locked(stream.fileno()):
+            size = stream.seek(0, os.SEEK_END)
+            known: set[str] = set()
+            if size != _SEEN.get(self.path, 0):  # another process has written, or this one has not yet
+                _mend(stream, size)
+                known = {record.key for record in self.read()}
+            fresh = [record for record in records if record.key not in known]
+            stream.write("".join(record.to_json() + "\n" for record in fresh).encode())
             stream.flush()
             os.fsync(stream.fileno())
+            _SEEN[self.path] = stream.tell()
 
-    def _mend(self) -> None:
-        if not self.path.is_file() or not self.path.stat().st_size:
-            return
-        with self.path.open("r+b") as stream:
-            stream.seek(-1, os.SEEK_END)  # nearly always whole: then nothing else is read
-            if stream.read() != b"\n":
-                stream.seek(0)
-                stream.truncate(_whole(stream.read()))
+
+_SEEN: dict[Path, int] = {}  # sizes of logs when this process last wrote to them
+
+
+def _mend(stream: IO[bytes], size: int) -> None:
+    """Remove a last line without its end."""
+    stream.seek(max(size - 1, 0))  # nearly always whole: then nothing else is read
+    if stream.read() not in (b"", b"\n"):
+        stream.seek(0)
+        stream.truncate(_whole(stream.read()))
 
 
 def _whole(data: bytes) -> int:
@@ -236,14 +250,12 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
-        try:
+        with damage(path, "not a manifest", "delete the run folder and run again"):
             fields = _fields(_text(path))
             record_checks.manifest(fields)
             _check_frames(path.parent / "pred", fields)
             stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
             return cls(**{**fields, "stages": stages, "assumed": tuple(fields.get("assumed", ()))})
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path}: not a manifest ({error}); delete the run folder and run again") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from mvtokenflow.eval.records import Run, feature_log, row_log
 from mvtokenflow.eval.score import Settings, Unit, units_of
 from mvtokenflow.eval.summary import Missing, Summary, why_missing
 from mvtokenflow.eval.workers import measure
+from mvtokenflow.partial import sweep
 
 Report = Callable[[str, int, int], None]
 
@@ -134,6 +135,7 @@ def _summarise(
         findings=plan.to_json()["findings"],
         pedigree=made,
     )
+    sweep(folder, deep=False)
     summary.save(folder, current, settings.protocol)
     return summary
 

@@ -1,12 +1,11 @@
 """`metrics-<protocol>.json`: which records of a folder count, what they average to, and what is missing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.eval import record_checks
 from mvtokenflow.eval.aggregate import has_mean, mean, object_values, signature_of, without_mean
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
@@ -83,8 +82,8 @@ class Summary:
         path = cls.path(folder, protocol)
         if not path.is_file():
             return None
-        try:
-            fields = json.loads(path.read_text())
+        with damage(path, "not a summary", "delete it and score again"):
+            fields = parse_json(path.read_bytes())
             if fields["schema"] != SCHEMA_VERSION or fields["schema"] is True:
                 raise ValueError(f"schema {brief(repr(fields['schema']))}, this version reads {SCHEMA_VERSION}")
             record_checks.summary(fields)
@@ -98,8 +97,6 @@ class Summary:
                 findings=tuple(fields["findings"]),
                 pedigree=fields["pedigree"],
             )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"{path}: not a summary ({error}); delete it and score again") from error
 
 
 def plain(value: float) -> float | str:

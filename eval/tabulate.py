@@ -6,11 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method
-from mvtokenflow.commands.talk import sentence_of
+from mvtokenflow.commands.talk import say, sentence_of
 from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.errors import DataError, UserError
 from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
@@ -22,8 +20,10 @@ from mvtokenflow.eval.table import Table
 from mvtokenflow.eval.table_specs import TableSpec
 from mvtokenflow.eval.tables import build_table
 from mvtokenflow.eval.weights import fingerprint
-from mvtokenflow.eval.workers import set_threads, start_worker, worker_pool
+from mvtokenflow.eval.workers import set_threads, start_worker, submit, worker_pool
 from mvtokenflow.files import cache_root, shown
+from mvtokenflow.lock import working_in
+from mvtokenflow.memory import ran_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +182,14 @@ def _in_one_sentence() -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason = (str(error).splitlines() or ["the machine has no more"])[0]
-        raise UserError(
-            f"out of memory ({reason}); free some, or take fewer processes or a smaller preset"
-        ) from error
-    except OSError as error:
+    except UserError:
+        raise
+    except Exception as error:
+        reason = ran_out(error)
+        if reason is not None:
+            raise UserError(
+                f"out of memory ({reason}); free some, or take fewer processes or a smaller preset"
+            ) from error
         sentence = sentence_of(error)
         if sentence is None:
             raise
@@ -218,7 +220,7 @@ def _render_each(jobs: Sequence[Job], options: Options, report: Report) -> Itera
             yield job, _render_one(job, report)
         return
     with worker_pool(min(options.jobs, len(jobs)), start_worker, (options.threads,)) as pool:
-        futures = {pool.submit(_render_one, job): job for job in jobs}
+        futures = {submit(pool, _render_one, job): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
 
@@ -233,7 +235,8 @@ def _render_one(job: Job, report: Report | None = None) -> str | None:
     try:
         with _in_one_sentence():
             weights_sha = {name: fingerprint(name) for name in job.method.weights()}
-            render(job, progress, weights_sha)
+            with working_in(job.folder(), waiting=say):
+                render(job, progress, weights_sha)
     except UserError as error:
         return str(error)
     return None

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 import mvtokenflow
+from mvtokenflow.damaged import damage
 from mvtokenflow.errors import UserError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.eval.package_index import DownloadError, Progress
 from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
 from mvtokenflow.eval.weights_sources import FromIndex
-from mvtokenflow.files import atomic_path, cache_root, choose, digest, sha256_file, shown
+from mvtokenflow.files import atomic_path, cache_root, choose, digest, expanded, sha256_file, shown
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
@@ -45,7 +45,7 @@ def entry(name: str) -> Weights:
 def root() -> Path:
     """The weights folder: `MVTF_WEIGHTS`, or else `weights` in the cache folder."""
     configured = os.environ.get("MVTF_WEIGHTS")
-    return Path(configured).expanduser() if configured else cache_root() / "weights"
+    return expanded(configured, "MVTF_WEIGHTS") if configured else cache_root() / "weights"
 
 
 def variable(name: str) -> str:
@@ -87,7 +87,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
     weights = entry(name)
     origin = "given"
     if explicit is None and (configured := os.environ.get(variable(name))):
-        explicit, origin = Path(configured).expanduser(), f"named by {variable(name)}"
+        explicit, origin = expanded(configured, variable(name)), f"named by {variable(name)}"
     if explicit is not None:
         if explicit.is_dir() and weights.folder:
             _model_in(explicit)
@@ -163,10 +163,8 @@ def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:
         kind = path.suffix
     else:  # copies in other caches are named by their hash: the ledger knows the format
         kind = Path(_identify(entry(name), path).filename).suffix
-    try:
+    with damage(path, "cannot be read as weights", f"fetch {name} again", WeightsCorruptError):
         return _read(path, kind)
-    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise WeightsCorruptError(f"{path}: cannot be read as weights ({error})") from error
 
 
 def _read(path: Path, kind: str) -> dict[str, torch.Tensor]:

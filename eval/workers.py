@@ -2,21 +2,24 @@
 
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.queues import Queue
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from mvtokenflow.errors import UserError
 from mvtokenflow.eval.records import FeatureRow, Row, feature_log, row_log
 from mvtokenflow.eval.score import Settings, Unit, UnitScorer
 
 Message = tuple[str, Any, Any]
+T = TypeVar("T")
 _scorer: UnitScorer | None = None
 _messages: "Queue[Message] | None" = None
 
@@ -70,13 +73,30 @@ def worker_pool(
                 "a worker process was killed, perhaps out of memory; run the same command again with fewer "
                 "--jobs, it goes on where it stopped"
             ) from error
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):  # of this process alone, perhaps
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
             raise
+
+
+def submit(pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -> "Future[T]":
+    """Give a pool work. An interrupt waits until the process that may be started for it can end in silence."""
+    if sys.platform == "win32":
+        return pool.submit(work, *arguments)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited; see `start_worker`
+    try:
+        return pool.submit(work, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_worker(threads: int = 1) -> None:
     """What every worker process does first."""
+    if sys.platform != "win32":  # an interrupt is the parent's to tell of: workers end, even in compiled code
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()
     set_threads(threads)
 
@@ -150,10 +170,10 @@ def measure(
     try:
         with worker_pool(min(jobs, len(units)), _start, (settings, messages)) as pool:
             ordered = sorted(units, key=lambda unit: -unit.steps())  # long ones first
-            futures = [pool.submit(_measure, u, {label: done[label] for label in u.views}) for u in ordered]
+            futures = [submit(pool, _measure, u, {label: done[label] for label in u.views}) for u in ordered]
             for future in as_completed(futures):
                 _merge(wanted, future.result())
-    except WorkerDiedError:
+    except (WorkerDiedError, KeyboardInterrupt):  # either may have ended a worker in the middle of a message
         clerk.give_up()
         raise
     except BaseException:

@@ -1,15 +1,17 @@
 """What the stages of a run cost: seconds and peak memory, kept beside what they made."""
 
-import json
+import math
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from mvtokenflow.damaged import read_json
 from mvtokenflow.files import write_json
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -33,12 +35,31 @@ class Cost:
     peak_mib: float
     finished: bool
 
+    @classmethod
+    def of(cls, fields: Any) -> "Cost":
+        """The cost that `asdict` made `fields` of. Raises TypeError or ValueError for anything else."""
+        cost = cls(**fields)
+        kinds = {"stage": str, "seconds": int | float, "peak_mib": int | float, "finished": bool}
+        for name, kind in kinds.items():
+            value = getattr(cost, name)
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise TypeError(f"{name} is {value!r}")
+        if not (0 <= cost.seconds < math.inf and 0 <= cost.peak_mib < math.inf):
+            raise ValueError(f"{cost.seconds} s and {cost.peak_mib} MiB")
+        return cost
+
 
 def read_costs(path: Path) -> tuple[Cost, ...]:
-    """The costs in a file of `measured`, in the order the stages were begun; none if there is no file."""
+    """The costs in a file of `measured`, in the order the stages were begun; none if there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     if not path.exists():
         return ()
-    return tuple(Cost(**entry) for entry in json.loads(path.read_bytes()))
+    cure = "delete it and run the same command again; only what the stages cost is lost"
+    entries = read_json(path, list, cure, check=lambda entries: [Cost.of(entry) for entry in entries])
+    return tuple(Cost.of(entry) for entry in entries)
 
 
 def keep_cost(path: Path, cost: Cost) -> None:
@@ -75,7 +96,8 @@ def _restart_peak(device: torch.device) -> None:
         torch.cuda.synchronize(device)  # and start CUDA: no stage may have touched the device yet
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
-        _CLEAR.write_text("5")  # Linux: peak resident size starts from the present one
+        with suppress(OSError):  # not everywhere allowed
+            _CLEAR.write_text("5")  # Linux: peak resident size starts from the present one
 
 
 def _peak_mib(device: torch.device) -> float:

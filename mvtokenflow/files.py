@@ -4,10 +4,9 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,32 +15,41 @@ from platformdirs import user_cache_path
 
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.names import MAX_NAME_BYTES, brief
+from mvtokenflow.partial import partial_file
 
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside `target`; it replaces `target` only if the block succeeds.
 
-    The file is fsynced before the rename, so a crash leaves either the old file or the new one.
+    The file is fsynced before the rename, so a crash leaves either the old file or the new one. Its mode is as
+    the umask leaves it.
 
     Raises:
         ConfigError: `target` is a folder or a device such as /dev/null, which a rename would destroy.
-        OSError: if the folder cannot be written (disk full, no permission); `target` is untouched.
+        OSError: if the folder cannot be written (disk full, no permission); `target` is untouched, and it is
+            `target` that the error names.
     """
     if target.exists() and not target.is_file():
         raise ConfigError(f"{target}: not a regular file; name a file to write")
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with partial_file(target) as temporary, naming(target, temporary):
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)  # mkstemp makes 0600; results are meant to be shared
         temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let errors of the system that name no file, or a temporary one, name `target`: a full disk names none."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None or error.filename == str(temporary)
+        if error.errno is None or not unnamed:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -83,6 +91,19 @@ def digest(parts: Iterable[tuple[str, bytes]]) -> str:
 def digest_json(value: Any) -> str:
     """Hex sha256 of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def utf8_name(path: Path) -> Path:
+    """`path`, if it can be written into records and pages.
+
+    Raises:
+        DataError: it holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: its name is not UTF-8; rename it") from error
+    return path
 
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -169,9 +190,37 @@ def _form(name: str, kinds: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def cache_root() -> Path:
-    """Where generated and unpacked files go: `$MVTF_CACHE`, else the user's cache folder of the platform."""
+    """Where generated and unpacked files go: `$MVTF_CACHE`, else the user's cache folder of the platform.
+
+    Raises:
+        ConfigError: neither is there, or `$MVTF_CACHE` is in the home folder of nobody.
+    """
     named = os.environ.get("MVTF_CACHE")
-    return Path(named).expanduser() if named else user_cache_path("mvtokenflow")
+    if named:
+        return expanded(named, "MVTF_CACHE")
+    none = "there is no home folder to keep a cache in; set MVTF_CACHE to a folder"
+    try:
+        folder = user_cache_path("mvtokenflow")
+    except RuntimeError as error:  # no HOME, and no entry of the user in passwd
+        raise ConfigError(none) from error
+    if not folder.is_absolute():  # or a literal ~, in other versions of platformdirs
+        raise ConfigError(none)
+    return folder
+
+
+def expanded(text: str | Path, origin: str) -> Path:
+    """A path with its leading ~ or ~user replaced.
+
+    Args:
+        origin: the variable or option it comes from.
+
+    Raises:
+        ConfigError: there is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{origin}: {text} has no home folder; give a path without ~") from error
 
 
 def shown(text: str | Path, *roots: Path) -> str:
@@ -181,7 +230,9 @@ def shown(text: str | Path, *roots: Path) -> str:
     folder's own name on, and the home folder is `~`.
     """
     short = str(text)
-    places = [(Path.cwd(), "."), *((root.absolute(), root.name) for root in roots), (Path.home(), "~")]
+    places = [(Path.cwd(), "."), *((root.absolute(), root.name) for root in roots)]
+    with suppress(RuntimeError):  # no home folder
+        places.append((Path.home(), "~"))
     for folder, name in places:
         if folder != Path(folder.anchor):
             whole = rf"(?<![\w.~/-]){re.escape(str(folder))}(?![\w-]|\.\w)"

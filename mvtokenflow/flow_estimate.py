@@ -5,7 +5,6 @@ uses (Sec. 3.1). DIS: Kroeger et al., "Fast Optical Flow using Dense Inverse Sea
 weights and no GPU.
 """
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvtokenflow.damaged import damage
 from mvtokenflow.errors import DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.files import choose
 from mvtokenflow.flow import resize
@@ -188,12 +188,8 @@ def load_estimator(name: str, weights: Path | None = None, device: torch.device 
 def _read_state(path: Path, fetch: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsMissingError(f"{path}: no such weights file; get it by `{fetch}`")
-    try:
+    with damage(path, "not a file of weights", f"get it by `{fetch}`", WeightsCorruptError):
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsCorruptError(
-            f"{path}: not a file of weights ({str(error).splitlines()[0]}); get it by `{fetch}`"
-        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsCorruptError(f"{path}: holds no state dict; get it by `{fetch}`")
     return state

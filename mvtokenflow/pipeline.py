@@ -18,8 +18,6 @@ A run has a folder, and each stage a folder in it; a stage whose folder is compl
     stages.json     seconds and peak memory of each stage
 """
 
-import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +30,7 @@ from torch import Tensor
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras
 from mvtokenflow.config import MethodConfig
 from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
+from mvtokenflow.damaged import read_json
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import canonical_json, digest, sha256_file, write_json, write_text
 from mvtokenflow.flow_estimate import FlowEstimator, load_estimator
@@ -42,6 +41,7 @@ from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.partial import partial_folder
 from mvtokenflow.prepare import FRONT, SOLID, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.progress import Progress
@@ -142,6 +142,8 @@ def run(
         "camera": None if camera is None or front is None else camera.to_dict(),
         "seed": seed,
     }
+    if store is not None:
+        store.tidy()
     with working_in(workdir):
         claim(workdir, identity)
         stages = _Stages(
@@ -176,7 +178,9 @@ def run(
 
 def made_by(workdir: Path) -> str:
     """What made the views in the folder of a run: the hash of a prior's weights, or the name of given views."""
-    return str(json.loads((workdir / "views.json").read_bytes())["made_by"])
+    path = workdir / "views.json"
+    cure = f"delete {workdir} to compute the run anew"
+    return str(read_json(path, dict, cure, check=lambda held: held["made_by"])["made_by"])
 
 
 def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> KeyframeFlow:
@@ -293,11 +297,10 @@ class _Stages:
         pairs = near_pairs(len(given.front), fit.flow_gap, backward=fit.flow_backward)
         flow = input_flow(given.front, given.alpha, pairs, self._flow())
         video = replace(video, flow=flow, clock=self.given.times, name=folder.name)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        write_multiview(partial, video)
-        write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), **report})
-        partial.replace(folder)
+        with partial_folder(folder) as partial:
+            write_multiview(partial, video)
+            write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), **report})
+            partial.replace(folder)
 
     def _sample(
         self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
@@ -346,7 +349,7 @@ class _Stages:
         with measured(name, costs, self.device):
             yield
         # A stage that was begun by other code, and finished now, is nobody else's.
-        if note.is_file() and note.read_text() == key:
+        if note.is_file() and note.read_bytes() == key.encode():
             cost = next(cost for cost in read_costs(costs) if cost.stage == name)
             self.store.keep(name, inputs, self.workdir, [*filter(None, [report]), name], cost)
 

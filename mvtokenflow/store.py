@@ -15,7 +15,6 @@ any time.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.cost import Cost
+from mvtokenflow.damaged import read_json
 from mvtokenflow.files import digest, digest_json, write_json
+from mvtokenflow.partial import partial_folder, sweep
 
 _PACKAGE = Path(__file__).resolve().parent
 # Other rooms, or words of command lines: no stage depends on them.
@@ -54,16 +55,16 @@ class Entry:
     @property
     def cost(self) -> Cost:
         """What the stage took when it was computed."""
-        return Cost(**json.loads((self.folder / "cost.json").read_bytes()))
+        path = self.folder / "cost.json"
+        return Cost.of(read_json(path, dict, f"delete {self.folder} to compute the stage anew", check=Cost.of))
 
     def copy_to(self, workdir: Path) -> None:
         """Put the stage's files into a run's folder; its folders come last, each by one rename."""
         workdir.mkdir(parents=True, exist_ok=True)
         for source in sorted((self.folder / "files").iterdir(), key=lambda path: (path.is_dir(), path.name)):
-            partial = workdir / f".{source.name}.shared"
-            _remove(partial)
-            _copy(source, partial)
-            partial.replace(workdir / source.name)
+            with partial_folder(workdir / source.name) as partial:
+                _copy(source, partial / source.name)
+                (partial / source.name).replace(workdir / source.name)
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,21 @@ class StageStore:
         if folder.is_dir():
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=self.root))
-        try:
+        with partial_folder(folder) as partial:
             (partial / "files").mkdir()
             for name in names:
                 _copy(workdir / name, partial / "files" / name)
             write_json(partial / "cost.json", asdict(cost))
             write_json(partial / "key.json", self._identity(stage, depends))
-            partial.chmod(0o755)  # mkdtemp makes 0700; results are meant to be shared
-            partial.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process was first
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first
+                    raise
+
+    def tidy(self) -> None:
+        """Remove what processes that are no more had begun to keep."""
+        sweep(self.root, deep=False)
 
     def _folder(self, stage: str, depends: Mapping[str, Any]) -> Path:
         return self.root / f"{stage}-{self.key(stage, depends)}"
@@ -150,10 +152,3 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -370,7 +370,8 @@ def _listed(numbers: list[int]) -> str:
 def write_video(path: Path, frames: Pixels, fps: float | Fraction) -> None:
     """Atomically write an H.264 MP4 that every browser plays: yuv420p, BT.709, quality CRF 18.
 
-    yuv420p needs even sizes: an odd last column or row is repeated once.
+    Equal frames give equal bytes, on however many cores. yuv420p needs even sizes: an odd last column or row is
+    repeated once.
 
     Args:
         path: must end in .mp4.
@@ -397,6 +398,7 @@ def write_video(path: Path, frames: Pixels, fps: float | Fraction) -> None:
             )
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             context = stream.codec_context
+            context.thread_count = 1  # its bits and its notes in the file depend on their number
             context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1  # BT.709
             context.color_range = 1  # 16..235
             for picture in frames:

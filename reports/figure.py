@@ -5,8 +5,6 @@ It works without scripts. `templates/figure.html` draws it.
 """
 
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.damaged import Form, read_arrays
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels
@@ -296,6 +295,13 @@ def finite(values: Sequence[Any]) -> list[float]:
     return [float(value) for value in values if value is not None and math.isfinite(float(value))]
 
 
+_FORMS = {
+    "flow": Form("f", (None, None, None, 2)),
+    "normal": Form("f", (None, None, None, 3)),
+    "view": Form("iu", ()),
+}
+
+
 def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
     """An array of an .npz file as float32, None without the file or the array.
 
@@ -304,8 +310,5 @@ def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
     """
     if not path.is_file():
         return None
-    try:
-        with np.load(path) as arrays:
-            return arrays[name].astype(np.float32) if name in arrays else None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); delete its run and run it again") from error
+    found = read_arrays(path, {name: _FORMS[name]}, "delete its run and run it again", optional=True)
+    return found[name].astype(np.float32) if name in found else None

@@ -4,7 +4,6 @@ work/views/, work/regenerated/    multiview folders (`splat.multiview_video`) of
 work/coarse/, work/refined/       losses.jsonl and preview_<step>.png of the training stages
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import atan2, degrees
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.damaged import read_json
 from mvtokenflow.files import frame_files
 from mvtokenflow.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
@@ -65,10 +64,8 @@ def read_pass(folder: Path) -> Pass | None:
     path = folder / "cameras.json"
     if not path.is_file():
         return None
-    try:
-        azimuths = azimuths_of(json.loads(path.read_bytes()))
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete {folder} to generate the views again") from error
+    cure = f"delete {folder} to generate the views again"
+    azimuths = azimuths_of(read_json(path, dict, cure, check=azimuths_of))
     files = [frame_files(folder / f"view_{view}") for view in range(len(azimuths))]
     return Pass(folder=folder, azimuths=azimuths, files=files)
 

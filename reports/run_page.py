@@ -11,13 +11,14 @@ and refers to pictures and videos by relative paths; what is not there (yet) is 
     method/stages.json                  seconds and peak memory
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from mvtokenflow.cost import read_costs
+from mvtokenflow.damaged import read_json
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import frame_files, write_text
 from mvtokenflow.multiview.pose import read_pose
@@ -25,7 +26,8 @@ from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.generated import NO_SECOND_PASS, PASSES, azimuths_of, skips_second_pass
 from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
-from mvtokenflow.reports.training import STAGES, last_preview, read_losses
+from mvtokenflow.reports.training import STAGES, last_preview
+from mvtokenflow.splat.run_folder import read_losses
 
 PAGE = "index.html"
 _STYLES = ("base.css", "site.css", "run.css", "curves.css")
@@ -51,18 +53,18 @@ def write_page(folder: Path) -> Path:
         DataError: FOLDER is not of `mvtf run`, or a file in it is damaged.
     """
     path, html = folder / PAGE, run_page(folder)
-    if not path.exists() or path.read_text(encoding="utf-8") != html:
+    if not path.exists() or path.read_bytes() != html.encode():
         write_text(path, html)
     return path
 
 
 def run_page(folder: Path) -> str:
     """The page of the run in `folder`. Raises as `write_page`."""
-    settings = public(_json(folder / "run.json"))
+    settings = public(_json(folder / "run.json", dict))
     if settings is None:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
     rows = {stage: read_losses(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
-    costs = _json(folder / "method" / "stages.json") or []
+    costs = [asdict(cost) for cost in read_costs(folder / "method" / "stages.json")]
     found = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
     passes = [one for one in found if one is not None]
     return (
@@ -85,7 +87,7 @@ def run_page(folder: Path) -> str:
             costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
             total=duration(sum(cost["seconds"] for cost in costs)),
             settings=settings,
-            environments=public(_json(folder / "environment.json") or []),
+            environments=public(_json(folder / "environment.json", list) or []),
         )
     )
 
@@ -93,13 +95,10 @@ def run_page(folder: Path) -> str:
 # ---- the run's files ----
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, form: type[Any], check: Callable[[Any], object] | None = None) -> Any:
     if not path.is_file():
         return None
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); delete it and run `mvtf run` again") from error
+    return read_json(path, form, "delete it and run `mvtf run` again", check=check)
 
 
 def _link(folder: Path, name: str) -> str | None:
@@ -166,7 +165,7 @@ def _files(folder: Path) -> list[tuple[str, str, str]]:
 def _pass(folder: Path, name: str, title: str, settings: Mapping[str, Any]) -> Pass | None:
     """Pictures of the first, middle and last frame of a finished pass."""
     root = folder / "method" / name
-    cameras = _json(root / "cameras.json")
+    cameras = _json(root / "cameras.json", dict, azimuths_of)
     if cameras is None:
         return None
     azimuths = [f"{azimuth}°" for azimuth in azimuths_of(cameras)]

@@ -8,19 +8,21 @@ Where they are there, the index also reads `code` ({"version", "commit", "dirty"
 ISO date).
 """
 
-import json
+import errno
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mvtokenflow.damaged import read_json
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval.records import Run
 from mvtokenflow.eval.table import Column, Table
 from mvtokenflow.files import canonical_json, digest, write_json, write_text
+from mvtokenflow.lock import holding
+from mvtokenflow.partial import left_folders, partial_folder
 from mvtokenflow.reports import figures, generated, training
 from mvtokenflow.reports.curves import HEIGHT, WIDTH
 from mvtokenflow.reports.figure import FULL, Album, Figure
@@ -31,6 +33,7 @@ from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
 
 Progress = Callable[[str, int, int], None]
 MARKER = "site.json"
+_MOUNTED = "{out}: is a mount point, whose place no other folder can take; name a folder in it ({out}/site)"
 ASSETS = (
     *("base.css", "site.css", "scene.css", "figure.css", "curves.css"),
     *("table.js", "index.js", "viewer.js", "charts.js"),
@@ -51,6 +54,7 @@ def build_site(
     title: str = "Video-to-4D benchmark report",
     max_size: int = 320,
     places: Sequence[Path] | None = None,
+    waiting: Callable[[str], object] | None = None,
 ) -> Path:
     """Build the site in `out` and return its `index.html`.
 
@@ -64,13 +68,13 @@ def build_site(
         progress: called as `progress("pictures", done, total)` after each sequence of pictures.
         title: heading of the index page.
         max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
-
         places: reference pictures are shown from below these folders only, whatever the manifests say; None,
             for who made the runs, shows all.
+        waiting: as of `lock.working_in`, where another process is building this site.
 
     Raises:
-        DataError: `out` holds files that are not a site's; two tables share a name; a malformed table; a run's
-            folder holds a link that leads out of it.
+        DataError: `out` is a mount point or holds files that are not a site's; two tables share a name; a
+            malformed table; a run's folder holds a link that leads out of it.
     """
     names = [table.name for table in tables]
     if len(set(names)) < len(names):
@@ -78,14 +82,22 @@ def build_site(
     out = out.resolve()
     _check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{out.name}.building-", dir=out.parent))
-    try:
+    with holding(out.with_name(f".{out.name}.lock"), f"on {out}", waiting):
+        _tidy(out)
+        _check_replaceable(out)
         pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), places)
-        _write(building, out, tables, runs, pages, progress or (lambda *_: None), title, max_size)
-        _swap(building, out)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        with partial_folder(out) as building:
+            _write(building, out, tables, runs, pages, progress or (lambda *_: None), title, max_size)
+            _swap(building, out)
     return out / "index.html"
+
+
+def _tidy(out: Path) -> None:
+    """Remove what builds that were killed left beside `out`; one of them may hold the site that was there."""
+    for left in left_folders(out):
+        if (left / out.name / MARKER).is_file() and not out.exists():
+            (left / out.name).rename(out)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _check_replaceable(out: Path) -> None:
@@ -94,12 +106,14 @@ def _check_replaceable(out: Path) -> None:
         return
     if not out.is_dir():
         raise DataError(f"{out}: is a file; name a folder for the site")
+    if out.is_mount():
+        raise DataError(_MOUNTED.format(out=out))
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()}
     if not found:
         return
     try:
-        ours = set(json.loads((out / MARKER).read_text())["files"]) | {MARKER}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        ours = set(read_json(out / MARKER, dict, "name a new folder")["files"]) | {MARKER}
+    except (DataError, KeyError, TypeError) as error:
         raise DataError(
             f"{out}: holds files and is not a site built here; name a new or empty folder"
         ) from error
@@ -113,19 +127,21 @@ def _check_replaceable(out: Path) -> None:
 
 def _swap(building: Path, out: Path) -> None:
     """Put the finished folder in place; the old one stays until the new one is there."""
-    building.chmod(0o755)  # mkdtemp makes 0700; a site is meant to be served
     if not out.exists():
         building.rename(out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
-    out.rename(old / out.name)
-    try:
-        building.rename(out)
-    except OSError:
-        (old / out.name).rename(out)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with partial_folder(out) as old:
+        try:
+            out.rename(old / out.name)
+        except OSError as error:
+            if error.errno in (errno.EBUSY, errno.EXDEV):  # mounts of the same drive do not look like mounts
+                raise DataError(_MOUNTED.format(out=out)) from error
+            raise
+        try:
+            building.rename(out)
+        except OSError:
+            (old / out.name).rename(out)
+            raise
 
 
 def _write(
@@ -204,7 +220,7 @@ def records_digest(runs: Sequence[Run]) -> str:
     for run in runs:
         name = "/".join(run.folder.parts[-4:])
         manifest = {**asdict(run.manifest), "reference_root": ""}  # differs between machines
-        rows = "\n".join(row.to_json() for row in run.rows)
+        rows = "\n".join(sorted({row.to_json() for row in run.rows}))  # in whatever order they were measured
         parts.append((name, f"{canonical_json(manifest)}\n{rows}".encode()))
     return digest(sorted(parts))
 

@@ -1,6 +1,5 @@
 """How the method's own runs came along: losses, generated views, fields by stages, and what each stage cost."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mvtokenflow.reports.generated import (
 )
 from mvtokenflow.reports.html import duration
 from mvtokenflow.reports.scene import Series
+from mvtokenflow.splat.run_folder import read_losses
 
 STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
 _FIELDS = {"static": "Static field", "coarse": "Coarse field", "refine": "Refined field"}
@@ -75,21 +75,6 @@ def costs(album: Album) -> Costs | None:
         ],
         totals=[duration(sum(stage.wall_s for stage in run.manifest.stages)) for run in runs],
     )
-
-
-def read_losses(path: Path) -> list[dict[str, float]]:
-    """Complete lines of a stage's `losses.jsonl`: one that is being written may be cut; [] without the file.
-
-    Raises:
-        DataError: a line is no JSON.
-    """
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); delete {path.parent} to redo the stage") from error
 
 
 def last_preview(folder: Path) -> tuple[Path, int] | None:

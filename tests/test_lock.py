@@ -5,13 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
 import torch
 
-from mvtokenflow import lock
+from mvtokenflow import lock, partial
 from mvtokenflow.config import mini
 from mvtokenflow.errors import DataError
 from mvtokenflow.lock import LOCK_FILE, working_in
@@ -79,15 +78,15 @@ def test_a_lock_that_its_last_holder_removed_is_not_taken(
 ) -> None:
     """Who opened the file before it was removed would share the folder with who opens the next one."""
     held: list[int] = []
-    hold = lock._hold
+    hold = partial.hold
 
-    def slowly(file: IO[str], folder: Path) -> None:
+    def slowly(number: int) -> bool:
         if not held:
             (tmp_path / LOCK_FILE).unlink()
-        hold(file, folder)
-        held.append(file.fileno())
+        held.append(number)
+        return hold(number)
 
-    monkeypatch.setattr(lock, "_hold", slowly)
+    monkeypatch.setattr(lock, "hold", slowly)
     _enter(tmp_path)
     assert len(held) == 2
 

@@ -237,3 +237,56 @@ def test_bad_plys_are_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(DataError, match="cannot be read"):
         read_ply(path)
+
+
+def _table(count: int, **values: float) -> np.ndarray:
+    names = ("x", "y", "z", "opacity", *(f"f_dc_{n}" for n in range(3)), *(f"scale_{n}" for n in range(3)))
+    rows = np.zeros(count, [(name, "f4") for name in (*names, *(f"rot_{n}" for n in range(4)))])
+    rows["rot_0"] = 1
+    for name, value in values.items():
+        rows[name] = value
+    return rows
+
+
+def _ply(path: Path, *elements: tuple[str, np.ndarray]) -> Path:
+    PlyData([PlyElement.describe(rows, name) for name, rows in elements], byte_order="<").write(str(path))
+    return path
+
+
+@pytest.mark.parametrize("sh_degree", [None, 2])
+def test_no_gaussians_are_a_whole_file(tmp_path: Path, sh_degree: int | None) -> None:
+    zeros = torch.zeros
+    colors = zeros(0, 3) if sh_degree is None else zeros(0, 9, 3)
+    none = Gaussians(
+        means=zeros(0, 3),
+        quats=zeros(0, 4),
+        scales=zeros(0, 3),
+        opacities=zeros(0),
+        colors=colors,
+        sh_degree=sh_degree,
+    )
+    write_ply(tmp_path / "none.ply", none)
+    again = read_ply(tmp_path / "none.ply")
+    assert (len(again), again.colors.shape, again.sh_degree) == (0, colors.shape, sh_degree)
+    assert len(read_ply(_ply(tmp_path / "empty.ply", ("vertex", _table(0))))) == 0
+
+
+def test_a_compressed_ply_is_named_as_one(tmp_path: Path) -> None:
+    packed = np.zeros(2, [(f"packed_{name}", "u4") for name in ("position", "rotation", "scale", "color")])
+    chunks = np.zeros(1, [("min_x", "f4"), ("max_x", "f4")])
+    for elements in (
+        [("vertex", packed)],
+        [("chunk", chunks), ("vertex", packed)],
+        [("vertex", _table(1)), ("chunk", chunks)],
+    ):
+        with pytest.raises(DataError, match=r"a\.ply: is compressed .*; export it as an uncompressed \.ply$"):
+            read_ply(_ply(tmp_path / "a.ply", *elements))
+
+
+def test_scales_that_cannot_be_drawn_are_refused_and_tiny_ones_are_kept(tmp_path: Path) -> None:
+    for scale in (31.0, 89.0, 3e38):
+        with pytest.raises(DataError, match=r"a\.ply: a scale is e\^.* which cannot be drawn"):
+            read_ply(_ply(tmp_path / "a.ply", ("vertex", _table(2, scale_1=scale))))
+    tiny = read_ply(_ply(tmp_path / "a.ply", ("vertex", _table(2, scale_1=-200.0)))).scales
+    assert bool((tiny > 0).all())
+    assert tiny[0].tolist() == [1.0, torch.finfo(torch.float32).tiny, 1.0]

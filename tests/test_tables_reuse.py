@@ -272,6 +272,10 @@ class Raising:
             "out of memory (CUDA out of memory. Tried)",
         ),
         (MemoryError(), "out of memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+            "out of memory (DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes); free",
+        ),
     ],
 )
 def test_a_machine_that_ends_one_run_leaves_the_rest_standing(

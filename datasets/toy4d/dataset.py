@@ -16,14 +16,12 @@ Files below `<root>/toy4d-<hash>/<scene>/`, or `<root>/toy4d-pinhole-<hash>/<sce
 Several processes may generate one scene at once: every file is replaced atomically by equal content.
 """
 
-import json
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from zipfile import BadZipFile
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.damaged import Form, read_arrays, read_json
 from mvtokenflow.datasets.scene import GroundTruth, Scene, View
 from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
@@ -301,11 +300,12 @@ def _advice(folder: Path) -> str:
 def _written(folder: Path) -> dict[str, str]:
     """The digests of a generated scene, `pixels` and `truth`, as its `scene.json` states them."""
     path = folder / "scene.json"
-    try:
-        record = json.loads(path.read_text())
-        return {kind: str(record[kind]) for kind in ("pixels", "truth")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); {_advice(folder)}") from error
+    record = read_json(path, dict, _advice(folder), "cannot be read", check=_digests)
+    return _digests(record)
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, str]:
+    return {kind: str(record[kind]) for kind in ("pixels", "truth")}
 
 
 def _read_frames(folder: Path) -> NDArray[np.uint8]:
@@ -335,6 +335,14 @@ class _ClipFolder:
         return Clip(rgb=rgba[..., :3], alpha=rgba[..., 3:], name=self.name)
 
 
+_FORMS = {
+    "flow": Form("f", (FRAMES - 1, SIZE, SIZE, 2)),
+    "visible": Form("b", (FRAMES - 1, SIZE, SIZE)),
+    "normal": Form("f", (FRAMES, SIZE, SIZE, 3)),
+    "depth": Form("f", (FRAMES, SIZE, SIZE)),
+}
+
+
 class _TruthFile:
     """Loads one view's ground truth; a class, so that a scene can be sent to another process."""
 
@@ -342,15 +350,6 @@ class _TruthFile:
         self.path = path
 
     def __call__(self) -> GroundTruth:
-        try:
-            with np.load(self.path) as arrays:
-                return GroundTruth(
-                    flow=arrays["flow"],
-                    visible=arrays["visible"],
-                    normal=arrays["normal"].astype(np.float32),
-                    depth=arrays["depth"],
-                )
-        except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
-            raise DataError(
-                f"{self.path}: cannot be read ({error}); delete {self.path.parent.parent}"
-            ) from error
+        cure = f"delete {self.path.parent.parent}"
+        arrays = read_arrays(self.path, _FORMS, cure, "cannot be read")
+        return GroundTruth(**{**arrays, "normal": arrays["normal"].astype(np.float32)})

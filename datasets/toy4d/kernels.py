@@ -19,8 +19,9 @@ each other live in this file, because numba's disk cache notices changes of a ca
 from math import ceil, floor, inf, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mvtokenflow.compiled import compiled
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +37,7 @@ OCCLUSION_SLACK = 1e-5
 # World-fixed key light from above, in front and left of the input camera; unit length up to 1e-3.
 LIGHT_X, LIGHT_Y, LIGHT_Z = -0.36, -0.56, 0.746
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = compiled(nogil=True, error_model="numpy")
 
 
 @_jit

@@ -10,8 +10,9 @@ Sine and cosine are polynomials of our own, because libm differs between machine
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mvtokenflow.compiled import compiled
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,7 +22,7 @@ OFFSET, AXIS, SLIDE = slice(0, 3), slice(3, 6), slice(6, 9)
 BIAS, SWING, PHASE, CYCLES, SPIN, SLIDE_PHASE = range(9, 15)
 BONE_COLUMNS = 15
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = compiled(nogil=True, error_model="numpy")
 
 
 def sincos(turns: float) -> tuple[float, float]:

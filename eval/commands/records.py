@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mvtokenflow.eval.scoring import Options
     from mvtokenflow.eval.table import Table
 
+GATE_FAILED = 4  # `gate.EXIT_CODES["missing"]`: nothing was compared
 TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
 
 
@@ -80,7 +81,7 @@ def report(
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
         places = reference_places(request)
-        page = build_site(built, list(shown.values()), out, bars, places=places)
+        page = build_site(built, list(shown.values()), out, bars, places=places, waiting=say)
     say(f"report: {page}")
 
 
@@ -165,7 +166,6 @@ def regress(
     Example: mvtf-eval regress --against eval/regression/toy4d-known.json
     """
     from mvtokenflow.errors import ConfigError
-    from mvtokenflow.eval.gate import EXIT_CODES
     from mvtokenflow.eval.regression import Recipe
 
     code = 0
@@ -190,7 +190,7 @@ def regress(
     except (Exception, SystemExit) as error:  # 0, 1 and 2 are verdicts: nothing that went wrong may exit so
         sentence = sentence_of(error)
         say(traceback.format_exc() if sentence is None else f"error: {sentence}")
-        raise typer.Exit(EXIT_CODES["missing"]) from error
+        raise typer.Exit(GATE_FAILED) from error
     raise typer.Exit(code)
 
 

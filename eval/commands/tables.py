@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -203,12 +203,15 @@ def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
         from mvtokenflow.reports.site import build_site
 
         with progress() as report:
-            page = build_site(
-                [result], scored_runs(request), show.site, report, places=reference_places(request)
-            )
+            places = reference_places(request)
+            page = build_site([result], scored_runs(request), show.site, report, places=places, waiting=say)
         say(f"report: {page}")
     if failures:
         raise typer.Exit(2)
+
+
+def _is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _print(result: "Table", form: str, intervals: bool) -> None:
@@ -222,7 +225,8 @@ def _print(result: "Table", form: str, intervals: bool) -> None:
     if form == "html":
         from mvtokenflow.reports.html import tables_page
 
-        tell(tables_page([result], title=result.title, intervals=intervals))
+        page = tables_page([result], title=result.title, intervals=intervals)
+        tell(page if _is_utf8(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
         return
     from mvtokenflow.reports.text import render
 

@@ -7,7 +7,6 @@ by `get_image_features` and, with its torchvision processor, the pixels (cosines
 `ToyEncoder` is another network with another scale of values: the small CLIP trained on toy4d pictures.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvtokenflow.damaged import damage, read_json
 from mvtokenflow.errors import DataError, WeightsCorruptError
 from mvtokenflow.eval import weights
 from mvtokenflow.eval.metrics.precision import full_precision
@@ -203,11 +203,14 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 
 def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
     """Heads, activation and preparation of a local model folder in transformers' layout."""
-    try:
-        vision: dict[str, Any] = json.loads((folder / "config.json").read_text())["vision_config"]
+    cure = "get the folder again"
+    with damage(folder, "not a CLIP model folder", cure, WeightsCorruptError):
+        vision = read_json(folder / "config.json", dict, cure, kind=WeightsCorruptError)["vision_config"]
         heads, activation = int(vision["num_attention_heads"]), vision["hidden_act"]
         file = folder / "preprocessor_config.json"
-        settings: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+        settings: dict[str, Any] = (
+            read_json(file, dict, cure, kind=WeightsCorruptError) if file.is_file() else {}
+        )
         size = int(vision["image_size"])
         rescale = float(settings.get("rescale_factor", 1 / 255))
         preparation = Preparation(
@@ -215,8 +218,6 @@ def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
             mean=tuple(settings.get("image_mean", Preparation.mean)),
             std=tuple(settings.get("image_std", Preparation.std)),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsCorruptError(f"{folder}: not a CLIP model folder ({error!r})") from error
     resize, crop = settings.get("size", size), settings.get("crop_size", size)
     for value in (resize, crop):
         sizes = set(value.values()) if isinstance(value, dict) else {value}

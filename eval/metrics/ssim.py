@@ -6,10 +6,10 @@ value is off by up to 8e-4 and depends on the convolution backend. Here it is th
 
 from typing import Any, Literal
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from mvtokenflow.compiled import compiled
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.eval.metrics.region import Image, bounding_window, check_pair, flat_background
 
@@ -23,7 +23,7 @@ _K1, _K2 = 0.01, 0.03
 
 
 # no fused multiply-adds: they would round a² + b² differently from b² + a², and SSIM is symmetric
-_compile: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+_compile: Any = compiled(nogil=True, error_model="numpy")
 
 
 def _window() -> Map:

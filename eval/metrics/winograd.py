@@ -12,10 +12,11 @@ run on the calling thread alone and release the GIL.
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from mvtokenflow.compiled import compiled
 
 Float = npt.NDArray[np.float32]
 Int = npt.NDArray[np.int32]
@@ -30,10 +31,10 @@ _p3, _q3 = np.float32(_P / 2), np.float32(_Q * 2)  # their cubes
 _two, _half, _five_halves = np.float32(2.0), np.float32(0.5), np.float32(2.5)
 _zero = np.float32(0.0)
 
-_compile: Any = numba.njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+_compile: Any = compiled(nogil=True, fastmath={"contract"}, error_model="numpy")
 # Sums may be taken in any order, but without fused multiply-adds: they would round a·s - b·t differently from
 # b·t - a·s and from zero for equal pictures.
-_compile_sum: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
+_compile_sum: Any = compiled(nogil=True, fastmath={"reassoc", "nsz"}, error_model="numpy")
 
 
 def transform_weight(weight: torch.Tensor) -> torch.Tensor:

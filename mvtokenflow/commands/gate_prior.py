@@ -65,12 +65,13 @@ def keep_weights(source: Path, target: Path) -> None:
 def _same_tensors(a: Path, b: Path) -> bool:
     """Files are not compared by their bytes: the order of their metadata is not fixed."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+
+    from mvtokenflow.errors import DataError
+    from mvtokenflow.tensor_files import read_tensors
 
     try:
-        one, other = load_file(a), load_file(b)
-    except SafetensorError:  # a damaged file is another one
+        (_, one), (_, other) = (read_tensors(path, "damaged", "delete it") for path in (a, b))
+    except DataError:  # a damaged file is another one
         return False
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 

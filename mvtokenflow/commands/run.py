@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mvtokenflow.pipeline import Result
     from mvtokenflow.progress import Progress
     from mvtokenflow.splat.export import ExportView
+    from mvtokenflow.splat.field import DynamicField
     from mvtokenflow.video import Clip, Pixels
 
 MAX_FRAMES = 64  # all frames attend to one another; memory and time grow with them
@@ -117,7 +118,6 @@ def run(
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.seeds import check_seed
     from mvtokenflow.splat.export import ExportView, check_video
-    from mvtokenflow.splat.io import save_field
     from mvtokenflow.splat.run_folder import claim
     from mvtokenflow.splat.trainer import FIELD_FILE
 
@@ -146,8 +146,7 @@ def run(
                 say(f"note: {note}")
             say(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
             result = run_method(clip, config, output / "method", seed, device=device, progress=report)
-            if not (output / FIELD_FILE).exists():
-                save_field(output / FIELD_FILE, result.field)
+            keep_field(output / FIELD_FILE, result.field)
             made = _export(result, clip, view, output, fps, ply, report)
             made["comparison"] = str(_compare(clip, config, view, output, fps))
         made |= {"field": str(output / FIELD_FILE), "page": str(write_page(output))}
@@ -270,6 +269,31 @@ def _showing(report: "Progress", output: Path) -> "Progress":
     return both
 
 
+def _are_equal(one: "DynamicField", other: "DynamicField") -> bool:
+    import torch
+
+    first, second = ({name: value.cpu() for name, value in f.state_dict().items()} for f in (one, other))
+    alike = (one.config, one.pixel, first.keys()) == (other.config, other.pixel, second.keys())
+    return alike and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def keep_field(path: Path, field: "DynamicField") -> None:
+    """Write the result, unless it is there and whole: the records of exports hold the digest of its file."""
+    from mvtokenflow.errors import DataError
+    from mvtokenflow.splat.io import load_field, save_field
+
+    if path.exists():
+        try:
+            kept = load_field(path)
+        except DataError as error:
+            say(f"{error}; written again from the last stage")
+        else:
+            if _are_equal(kept, field):
+                return
+            say(f"{path}: not what the last stage has made; written again from it")
+    save_field(path, field)
+
+
 def _export(
     result: "Result", clip: "Clip", view: "ExportView", output: Path, fps: float, ply: bool, report: "Progress"
 ) -> dict[str, Any]:
@@ -320,8 +344,7 @@ def _compare(clip: "Clip", config: "MethodConfig", view: "ExportView", output: P
 
 def _note_environment(path: Path, device: str) -> None:
     """Add what this call computes with to the file, unless it is what the last one computed with."""
-    import json
-
+    from mvtokenflow.damaged import read_json
     from mvtokenflow.files import write_json
 
     packages = {}
@@ -337,9 +360,15 @@ def _note_environment(path: Path, device: str) -> None:
         "device": _device_name(device),
         "packages": packages,
     }
-    known: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+    cure = "delete it and run the same command again; only what earlier calls computed with is lost"
+    known: list[dict[str, Any]] = read_json(path, list, cure, check=_check_notes) if path.exists() else []
     if known[-1:] != [here]:
         write_json(path, [*known, here])
+
+
+def _check_notes(notes: list[Any]) -> None:
+    if not notes or not all(isinstance(note, dict) for note in notes):
+        raise TypeError("it is not a list of objects")
 
 
 def _device_name(device: str) -> str:

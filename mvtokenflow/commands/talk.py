@@ -1,15 +1,22 @@
 """What the command lines share: where talk goes, progress bars, and how an error ends a command."""
 
+import io
 import json
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mvtokenflow.memory import ran_out
 from mvtokenflow.names import printable
 from mvtokenflow.progress import Progress
 
@@ -53,12 +60,19 @@ def progress() -> Iterator[Progress]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    try:
-        with _bars(console) if console.is_terminal else nullcontext(_lines()) as report:
-            yield report
-    except KeyboardInterrupt:
-        say("interrupted; run the same command again to go on where it stopped")
-        raise
+    with _bars(console) if console.is_terminal else nullcontext(_lines()) as report:
+        yield _stopping(report)
+
+
+def _stopping(report: Progress) -> Progress:
+    """`report`, which ends the command where compiled code or a library has swallowed an interrupt."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        if _interrupts:
+            raise KeyboardInterrupt
+        report(stage, done, total)
+
+    return told
 
 
 @contextmanager
@@ -125,16 +139,99 @@ def check_device(device: str) -> None:
         raise ConfigError(f"--device {device}: not on this machine ({reason}); use cpu or cuda") from error
 
 
-def run(app: Callable[[], None]) -> None:
-    """Run a command line: what the user can fix is one sentence on stderr and exit code 2."""
+def run(app: Callable[[], None], refused: int = 2) -> None:
+    """Run a command line: what the user can fix is one sentence on stderr and exit code `refused`.
+
+    An interrupt is one line and exit code 130, whatever it was that it interrupted.
+    """
+    _soften()
+    threading.excepthook = _told_by_thread
+    with _noting_interrupts():
+        try:
+            _check_words(sys.argv[1:])
+            app()
+            unprinted = _flushed()
+            if unprinted is not None:
+                raise unprinted
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            _end(error, refused)
+
+
+def _end(error: BaseException, refused: int) -> None:
+    """End the command as the error that came out of it asks for."""
+    unprinted = _flushed()
+    if isinstance(error, SystemExit) and not error.code and unprinted is not None:
+        error = unprinted
+    if isinstance(error, SystemExit) and not error.code:
+        raise error
+    if _interrupts or isinstance(error, KeyboardInterrupt):
+        say("interrupted; run the same command again to go on where it stopped")
+        sys.exit(130)
+    sentence = None if isinstance(error, SystemExit) else sentence_of(error)
+    if sentence is None:
+        raise error
+    say(f"error: {sentence}")
+    sys.exit(refused)
+
+
+_NOWHERE = Path(os.devnull)
+_interrupts: list[int] = []  # noted here, since compiled code turns the exception into others or loses it
+
+
+@contextmanager
+def _noting_interrupts() -> Iterator[None]:
+    """Note interrupts while inside, where they are not ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.default_int_handler:
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        _interrupts.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
     try:
-        app()
-    except Exception as error:
-        sentence = sentence_of(error)
-        if sentence is None:
-            raise
-        say(f"error: {sentence}")
-        sys.exit(2)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        _interrupts.clear()
+
+
+def _soften() -> None:
+    """Signs that a console's encoding lacks are replaced; where there is no stdout, nothing is printed."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if sys.stdout is None:
+        sys.stdout = _NOWHERE.open("w")
+
+
+def _told_by_thread(told: threading.ExceptHookArgs) -> None:
+    """What the system refused a thread that writes (TensorBoard's), the main one meets as well, and says."""
+    if not isinstance(told.exc_value, OSError):
+        threading.__excepthook__(told)
+
+
+def _flushed() -> OSError | None:
+    """Print what is left, now, and say why that failed: later it would be a message of the interpreter's."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = _NOWHERE.open("w")  # what could not be written would be tried again
+        return None if isinstance(error, BrokenPipeError) else error  # who read it has had enough
+    return None
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise a ConfigError for names that no record could hold, before the work."""
+    from mvtokenflow.errors import ConfigError
+
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{word}: not UTF-8; rename the file or folder") from error
 
 
 def sentence_of(error: BaseException) -> str | None:
@@ -143,13 +240,13 @@ def sentence_of(error: BaseException) -> str | None:
 
     if isinstance(error, UserError):
         return str(error)
+    reason = ran_out(error)
+    if reason is not None:
+        return (
+            f"too little memory, of the device or this machine ({reason}); run again where there is more, with "
+            "fewer --jobs, or in a new folder with smaller pictures, fewer frames or "
+            "`mvtf run --set sampling.chunk=1`"
+        )
     if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
         return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions, then run again"
-    torch = sys.modules.get("torch")  # not imported for this: without it, its memory cannot have run out
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        reason = ". ".join(str(error).split(". ")[:2])  # of a page on the allocator
-        return (
-            f"the device has too little memory ({reason}); run again on a larger one, or in a new folder with "
-            "smaller pictures, fewer frames or `mvtf run --set sampling.chunk=1`"
-        )
     return None

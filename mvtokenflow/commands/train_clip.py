@@ -1,6 +1,5 @@
 """`mvtf train-clip`: train the small CLIP on toy4d pictures and captions."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -325,7 +324,9 @@ def train_clip(
         talk.say(f"{trainer.step} of {steps} steps; run the same command again to go on")
         return
     if as_json:
-        talk.print_json(json.loads(scores.read_text()))
+        from mvtokenflow.damaged import read_json
+
+        talk.print_json(read_json(scores, dict, "delete it and run the same command again"))
     talk.say(f"wrote {weights} and {scores}")
 
 

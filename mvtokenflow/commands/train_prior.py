@@ -198,6 +198,7 @@ def evaluate(trainer: "PriorTrainer", run: Run) -> None:
     import json
 
     from mvtokenflow.commands.gate_prior import unseen
+    from mvtokenflow.damaged import read_json_lines
     from mvtokenflow.datasets.toy4d.toys import TRAINED_PLANS
     from mvtokenflow.files import write_text
     from mvtokenflow.multiview import gate, small_prior
@@ -213,10 +214,11 @@ def evaluate(trainer: "PriorTrainer", run: Run) -> None:
     sampling = {"mean": small_prior.small_sampling(1), "judged": small_prior.small_sampling()}
     record, answers = gate.evaluate(prior, pictures, sampling, "judged")
     log = run.folder / "evaluation.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    earlier = [line for line in lines if json.loads(line)["samples"] < trainer.state.samples]
+    cure = "move it away; training goes on without its earlier points"
+    points = read_json_lines(log, cure, lambda point: int(point["samples"])) if log.exists() else []
+    earlier = [point for point in points if point["samples"] < trainer.state.samples]
     point = {"samples": trainer.state.samples, **{key: record[key] for key in ("scores", "checks", "passed")}}
-    write_text(log, "".join(line + "\n" for line in (*earlier, json.dumps(point))))
+    write_text(log, "".join(json.dumps(line) + "\n" for line in (*earlier, point)))
     write_png(
         run.folder / f"samples-{trainer.state.samples}.png", gate.sheet(pictures, answers["judged"], EVALUATED)
     )

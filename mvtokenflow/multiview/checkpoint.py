@@ -4,7 +4,6 @@ Nothing is assumed about the numbers in the folder: the configuration is compare
 that this package rebuilds, every tensor must be there, and damaged files are found before anything is built.
 """
 
-import json
 import re
 import zipfile
 from collections.abc import Mapping
@@ -12,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
+from mvtokenflow.damaged import damage, read_json
 from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.files import expanded
 from mvtokenflow.multiview.era3d import UnclipEncoder, VaeCodec, encode_prompts
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.unet import MultiviewUNet
@@ -95,7 +96,7 @@ def find_checkpoint(source: str, revision: str | None = None) -> Path:
     Raises:
         WeightsMissingError: neither; the message has the command that gets the weights.
     """
-    folder = Path(source).expanduser()
+    folder = expanded(source, "the prior")
     if folder.is_dir():
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
@@ -221,10 +222,7 @@ def _config(folder: Path, component: str) -> dict[str, Any]:
     path = folder / component / name
     if not path.is_file():
         raise WeightsMissingError(f"{path}: no such file; get the whole checkpoint with: {_command(ERA3D)}")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise WeightsCorruptError(f"{path}: not JSON ({error}); download it again") from error
+    config: dict[str, Any] = read_json(path, dict, "download it again", "not JSON", WeightsCorruptError)
     return config
 
 
@@ -280,11 +278,8 @@ def _check_whole(path: Path) -> None:
         if not zipfile.is_zipfile(path):
             raise WeightsCorruptError(f"{path}: cut off, or not a file of torch.save; download it again")
         return
-    try:
-        with safe_open(path, "pt"):
-            pass
-    except SafetensorError as error:
-        raise WeightsCorruptError(f"{path}: damaged or cut off ({error}); download it again") from error
+    with damage(path, "damaged or cut off", "download it again", WeightsCorruptError), safe_open(path, "pt"):
+        pass
 
 
 def _unet(folder: Path, dtype: torch.dtype, device: torch.device | str) -> MultiviewUNet:
@@ -307,10 +302,8 @@ def _unet(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Multi
 def _read(path: Path, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
     """Tensors of a file, each converted as it is read, so that two copies of a network never exist."""
     if path.suffix == ".bin":
-        try:
+        with damage(path, "cannot be read", "download it again", WeightsCorruptError):
             stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        except Exception as error:  # torch raises several kinds for damaged archives and unsafe pickles
-            raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
         return {name: tensor.to(device, dtype) for name, tensor in stored.items()}
     with safe_open(path, "pt") as stream:
         return {name: stream.get_tensor(name).to(device, dtype) for name in stream.keys()}  # noqa: SIM118
@@ -321,10 +314,8 @@ def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.devic
     path = _weights(folder)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     options |= {"variant": "fp16"} if ".fp16." in path.name else {}
-    try:
+    with damage(path, "cannot be read", "download it again", WeightsCorruptError):
         network, notes = kind.from_pretrained(str(folder), **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
     unexpected = {name for name in notes["unexpected_keys"] if not name.endswith(_POSITION_BUFFER)}
     _check_keys(path, missing=set(notes["missing_keys"]), unexpected=unexpected)
     if notes["mismatched_keys"]:
@@ -373,10 +364,8 @@ def _stored_prompts(folder: Path) -> Tensor:
                 f"{path}: no such file; it is in Era3D's repository under mvdiffusion/data, or leave the "
                 "folder out and have the prompts computed"
             )
-        try:
+        with damage(path, "cannot be read", "download it again", WeightsCorruptError):
             tensor = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises several kinds for damaged archives and unsafe pickles
-            raise WeightsCorruptError(f"{path}: cannot be read ({error}); download it again") from error
         if not isinstance(tensor, Tensor) or tensor.ndim != 3 or len(tensor) != len(ERA3D_AZIMUTHS_DEG):
             raise WeightsCorruptError(f"{path}: not a tensor (6, L, D) of text embeddings; download it again")
         read.append(tensor)

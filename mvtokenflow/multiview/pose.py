@@ -5,7 +5,6 @@ Era3D's network regresses, for each frame, the camera's elevation and 24 mm over
 picture is as wide as the prior's own orthographic views at the object's centre, or without perspective (0).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.damaged import read_json
 from mvtokenflow.errors import DataError
 from mvtokenflow.multiview.preprocess import Crop
 
@@ -92,10 +92,7 @@ def read_pose(report: Path) -> InputPose | None:
     Raises:
         DataError: the file is damaged.
     """
-    try:
-        pose = json.loads(report.read_bytes()).get("pose")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{report}: cannot be read ({error}); make the run again") from error
+    pose = read_json(report, dict, "make the run again", "cannot be read").get("pose")
     return None if pose is None else InputPose.from_dict(pose, f"{report}: pose")
 
 

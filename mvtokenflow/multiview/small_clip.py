@@ -6,7 +6,6 @@ ResNet with attention pooling, a causal text transformer; Radford et al. 2021) w
 `SmallClipConfig`; the tokenizer is a word-level vocabulary kept inside the weights file.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,14 +14,14 @@ from typing import Any
 
 import torch
 from open_clip.model import CLIP
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.files import atomic_path, canonical_json, sha256_file
+from mvtokenflow.files import canonical_json, sha256_file
 from mvtokenflow.multiview.fitting import built_for
+from mvtokenflow.tensor_files import read_tensors, write_tensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "clip.safetensors"
 WEIGHTS_SHA256 = "7b8451e2e266623e2a21ed27aeae1ab88553984a3afcd055329d51894aa05bcb"
@@ -222,8 +221,7 @@ def save_small_clip(path: Path, model: SmallClip, facts: Mapping[str, str]) -> N
         for name, value in model.state_dict().items()
     }
     metadata = {**facts, "format": _FORMAT, "config": canonical_json(asdict(model.config))}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_small_clip(path: Path | None = None, device: torch.device | str = "cpu") -> SmallClip:
@@ -241,17 +239,14 @@ def load_small_clip(path: Path | None = None, device: torch.device | str = "cpu"
         raise WeightsCorruptError(
             f"{file}: sha256 {found[:12]}…, the shipped small CLIP has {WEIGHTS_SHA256[:12]}…; reinstall"
         )
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    cure = "reinstall or train it again"
+    metadata, tensors = read_tensors(file, "not a small CLIP", cure, WeightsCorruptError)
+    with damage(file, "not a small CLIP", cure, WeightsCorruptError):
         if metadata.get("format") != _FORMAT:
             raise ValueError(f"format {metadata.get('format')!r}, expected {_FORMAT!r}")
-        config = SmallClipConfig.from_mapping(json.loads(metadata["config"]))
+        config = SmallClipConfig.from_mapping(parse_json(metadata["config"]))
         broken = [name for name, value in tensors.items() if not value.isfinite().all()]
         if broken:
             raise ValueError(f"values that are not finite in {broken[0]}")
         model = built_for(lambda: SmallClip(config), tensors)
-    except (SafetensorError, ConfigError, OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise WeightsCorruptError(f"{file}: not a small CLIP ({error}); reinstall or train it again") from error
     return model.to(device).eval().requires_grad_(False)

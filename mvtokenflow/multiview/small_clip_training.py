@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.files import atomic_path, digest_json
+from mvtokenflow.files import digest_json
 from mvtokenflow.multiview.small_clip import SmallClip, SmallClipConfig
 from mvtokenflow.progress import Progress
+from mvtokenflow.tensor_files import read_checkpoint, write_checkpoint
 
 UNSTATED = -1
 
@@ -220,21 +222,22 @@ class SmallClipTrainer:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        with atomic_path(self._file) as temporary:
-            torch.save(state, temporary)
+        write_checkpoint(self._file, state)
 
     def _restore(self) -> None:
-        try:
-            state = torch.load(self._file, map_location="cpu", weights_only=True)
-            identity = state["identity"]
-        except Exception as error:  # torch.load raises a dozen unrelated types on damaged files
-            raise DataError(f"{self._file}: damaged checkpoint ({error}); delete it to start again") from error
+        cure = "delete it to start again"
+        state = read_checkpoint(self._file, "cpu", cure)
+        with damage(self._file, "damaged checkpoint", cure):
+            self._take(state)
+
+    def _take(self, state: Any) -> None:
+        identity = state["identity"]
         if identity != self._identity:
             raise DataError(f"{self._file}: a run of other settings; give each run its own folder")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.curve, self._window = json.loads(state["curve"])
+        self.curve, self._window = parse_json(state["curve"])
 
 
 @torch.no_grad()

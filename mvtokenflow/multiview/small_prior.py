@@ -4,7 +4,6 @@ One safetensors file holds the network and the codec's mean pictures and scales 
 the configuration, the cameras and the small CLIP whose labels and prompts the network was trained with.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.files import atomic_path, canonical_json, choose, write_bytes
+from mvtokenflow.files import canonical_json, choose, write_bytes
 from mvtokenflow.multiview import small_clip, training_state
 from mvtokenflow.multiview.fitting import built_for
 from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
@@ -26,6 +24,7 @@ from mvtokenflow.multiview.pipeline import SamplingConfig
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.training import NOISE_LEVELS, PriorTraining, noise_schedule
 from mvtokenflow.multiview.unet import MultiviewUNet, UNetConfig
+from mvtokenflow.tensor_files import read_tensors, write_tensors
 
 WEIGHTS = Path(__file__).parent / "weights" / "prior.safetensors"
 FORMAT = "mvtokenflow-small-prior-1"
@@ -83,7 +82,7 @@ def read_prior_config(path: Path | None) -> tuple[dict[str, Any], PriorTraining]
         return small_unet_config(), PriorTraining()
     try:
         tables = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path}: not a readable TOML file ({error}); check the path and its syntax"
         ) from error
@@ -167,8 +166,7 @@ def save_small_prior(
         "clip_sha256": small_clip.WEIGHTS_SHA256,
     }
     halves = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(halves, temporary, metadata=metadata)
+    write_tensors(path, halves, metadata)
 
 
 def export(source: Path, target: Path) -> None:
@@ -179,16 +177,22 @@ def export(source: Path, target: Path) -> None:
     """
     if not source.is_file():
         raise WeightsMissingError(f"{source}: no such file; train one with `mvtf train-prior -o DIR`")
-    try:
-        with safe_open(source, framework="pt") as opened:
-            kind = (opened.metadata() or {}).get("format")
-    except SafetensorError as error:
-        raise WeightsCorruptError(f"{source}: not a safetensors file ({error}); train it again") from error
+    metadata, _ = read_tensors(
+        source, "not a safetensors file", "train it again", WeightsCorruptError, names=False
+    )
+    kind = metadata.get("format")
     if kind == FORMAT:
         if source.resolve() != target.resolve():
             write_bytes(target, source.read_bytes())
         return
     facts, counters, tensors = training_state.read(source)
+    with damage(source, "a damaged training checkpoint", "train it again", WeightsCorruptError):
+        _export_average(facts, counters, tensors, target)
+
+
+def _export_average(
+    facts: Mapping[str, Any], counters: Mapping[str, Any], tensors: Mapping[str, Tensor], target: Path
+) -> None:
     means = tensors["codec.means"]
     codec = PatchCodec(
         means=means,
@@ -213,10 +217,10 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
     file = WEIGHTS if path is None else path
     if not file.is_file():
         raise WeightsMissingError(f"{file}: no prior there; reinstall, or run `mvtf train-prior -o DIR`")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name).float() for name in opened.keys()}  # noqa: SIM118
+    what, cure = "not a small prior", "reinstall, or train it again"
+    metadata, stored = read_tensors(file, what, cure, WeightsCorruptError)
+    with damage(file, what, cure, WeightsCorruptError):
+        tensors = {name: value.float() for name, value in stored.items()}
         if metadata.get("format") != FORMAT:
             raise ValueError(f"its format is {metadata.get('format')!r}")
         broken = [name for name, value in tensors.items() if not value.isfinite().all()]
@@ -227,14 +231,10 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
         codec = PatchCodec(
             means=means, scales=scales, places=place_planes(six_cameras(size), patch), patch=patch
         )
-        stated = json.loads(metadata["unet"])
+        stated = parse_json(metadata["unet"])
         weights = {name.removeprefix("unet."): value for name, value in tensors.items() if name[:5] == "unet."}
         unet = built_for(lambda: MultiviewUNet.from_config(stated), weights)
         trained_with = metadata["clip_sha256"]
-    except (ConfigError, SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsCorruptError(
-            f"{file}: not a small prior ({error}); reinstall, or train it again"
-        ) from error
     encoder = small_clip.load_small_clip(device=device)
     if trained_with != small_clip.WEIGHTS_SHA256:
         raise WeightsCorruptError(

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from mvtokenflow.damaged import damage, parse_json
 from mvtokenflow.errors import WeightsCorruptError
-from mvtokenflow.files import atomic_path, canonical_json
+from mvtokenflow.files import canonical_json
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.tensor_files import read_tensors, write_tensors
 
 FORMAT = "mvtokenflow-prior-training-1"
 
@@ -110,8 +110,7 @@ def save(path: Path, state: TrainingState, facts: Mapping[str, Any], extra: Mapp
         "curve": state.curve,
     }
     metadata = {"format": FORMAT, "facts": canonical_json(facts), "counters": json.dumps(counters)}
-    with atomic_path(path) as temporary:
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
+    write_tensors(path, {name: value.cpu().contiguous() for name, value in tensors.items()}, metadata)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
@@ -120,17 +119,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]
     Raises:
         WeightsCorruptError: not a checkpoint of `save`.
     """
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    what, cure = "not a checkpoint of `mvtf train-prior`", "restore it, or start in another folder"
+    metadata, tensors = read_tensors(path, what, cure, WeightsCorruptError)
+    with damage(path, what, cure, WeightsCorruptError):
         if metadata.get("format") != FORMAT:
             raise ValueError(f"its format is {metadata.get('format')!r}")
-        return json.loads(metadata["facts"]), json.loads(metadata["counters"]), tensors
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsCorruptError(
-            f"{path}: not a checkpoint of `mvtf train-prior` ({error}); restore it, or start in another folder"
-        ) from error
+        facts, counters = parse_json(metadata["facts"]), parse_json(metadata["counters"])
+        if not isinstance(facts, dict) or not isinstance(counters, dict):
+            raise TypeError("its notes are no objects")
+        return facts, counters, tensors
 
 
 @torch.no_grad()
@@ -152,12 +149,14 @@ def load(path: Path, state: TrainingState) -> None:
             f"{path}: made by another network ({len(differ)} tensors differ, first {differ[0]}); "
             "use the config it was started with, or another folder"
         )
+    with damage(path, "a damaged checkpoint", "restore it, or start in another folder", WeightsCorruptError):
+        step, samples = int(counters["step"]), int(counters["samples"])
+        seconds, curve = float(counters["seconds"]), list(counters["curve"])
+        cooldown = counters["cooldown"]
+        cooldown = None if cooldown is None else (int(cooldown[0]), int(cooldown[1]))
     for name, value in held.items():
         targets[name].copy_(value)
-    state.step, state.samples = counters["step"], counters["samples"]
-    state.seconds, state.curve = counters["seconds"], counters["curve"]
-    state.cooldown = (
-        None if counters["cooldown"] is None else (counters["cooldown"][0], counters["cooldown"][1])
-    )
+    state.step, state.samples, state.seconds = step, samples, seconds
+    state.curve, state.cooldown = curve, cooldown
     for memory in state.adam.state.values():
         memory["step"].fill_(state.step)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, models, overload, register_model
+
+from mvtokenflow.compiled import compiled
 
 LANES = 16  # one AVX-512 register of float32; 8 took a quarter more time there
 _FLAGS = ("nsz", "arcp", "contract", "reassoc")
@@ -25,10 +27,7 @@ def kernel(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable
     The code on disk is renewed when the kernel's own file changes, not when a file it calls does: after a
     change here, delete `__pycache__`.
     """
-    compiler: Callable[[Callable[..., Any]], Callable[..., Any]] = njit(
-        cache=True, nogil=True, parallel=parallel
-    )
-    return compiler
+    return compiled(nogil=True, parallel=parallel)
 
 
 def _device(function: Callable[..., Any]) -> Any:

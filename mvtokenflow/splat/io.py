@@ -1,27 +1,31 @@
 """Fields and Gaussians on disk: one safetensors file per field, one standard 3DGS .ply per moment."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from plyfile import PlyData, PlyElement, PlyParseError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from plyfile import PlyData, PlyElement
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.damaged import damage, parse_json
+from mvtokenflow.errors import DataError
 from mvtokenflow.files import atomic_path
 from mvtokenflow.splat.control import ControlPoints
 from mvtokenflow.splat.field import DynamicField, FieldConfig
 from mvtokenflow.splat.gaussians import PARAMETERS, SH_C0, GaussianModel, Gaussians
 from mvtokenflow.splat.project_sh import MAX_DEGREE
+from mvtokenflow.tensor_files import read_tensors, write_tensors
 
 FORMAT = "mvtokenflow-field"
+_CURE = "delete it and run the command that wrote it again"
 VERSION = "2"  # version 1 did not state the training pixel
 _GEOMETRY = ("x", "y", "z", "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)))
 _DC = tuple(f"f_dc_{channel}" for channel in range(3))
+_PACKED = re.compile(r"packed_|chunk\Z|codebook")  # columns and elements of compressed layouts
+_LARGEST = 30.0  # logarithm of a scale; squares of larger ones overflow on their way to the screen
 _NORMALS = ("nx", "ny", "nz")  # always 0: some viewers expect the columns
 
 
@@ -38,8 +42,7 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
     # One entry only: safetensors writes several in random order, and equal fields must be equal files.
     facts = {"version": VERSION, "config": field.config.to_dict(), "pixel": field.pixel}
     metadata = {FORMAT: json.dumps(facts)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float | None = None) -> DynamicField:
@@ -53,13 +56,15 @@ def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float |
         DataError: no such file, not a field, a newer version, tensors missing, of wrong shape or not finite; a
             file of version 1 without `pixel`.
     """
-    metadata, tensors = _read_tensors(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give a field written by save_field")
+    metadata, tensors = read_tensors(path, "cannot be read as safetensors", _CURE)
     if FORMAT not in metadata:
         raise DataError(f"{path}: not a field of this project; expected a file written by save_field")
-    try:
-        facts = json.loads(metadata[FORMAT])
-    except ValueError as error:
-        raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
+    with damage(path, "the field is damaged", _CURE):
+        facts = parse_json(metadata[FORMAT])
+        if not isinstance(facts, dict):
+            raise TypeError("its settings are no object")
     if facts.get("version") not in ("1", VERSION):
         raise DataError(
             f"{path}: has version {facts.get('version')}, this program reads 1 to {VERSION}; "
@@ -75,14 +80,12 @@ def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float |
     for name, value in tensors.items():
         if not value.isfinite().all():
             raise DataError(f"{path}: {name} holds NaN or infinite values; train the field again")
-    try:
+    with damage(path, "the field is damaged", _CURE):
         settings = facts["config"]
         config = FieldConfig(**settings | {"background": tuple(settings["background"])})
         model = GaussianModel(**{name: tensors.pop(f"gaussians.{name}") for name in PARAMETERS})
         own = pixel if facts["version"] == "1" else facts["pixel"]
         field = DynamicField(config, model, _control_points(config, tensors), pixel=own)
-    except (KeyError, TypeError, ValueError, ConfigError, DataError, RuntimeError) as error:
-        raise DataError(f"{path}: the field is damaged ({error}); write it again") from error
     return field.to(device)
 
 
@@ -112,7 +115,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
     colors = arrays["colors"]
     if gaussians.sh_degree is None:
         colors = ((colors - 0.5) / SH_C0)[:, None]
-    rest = colors[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), -1)
+    rest = colors[:, 1:].transpose(0, 2, 1).reshape(len(gaussians), 3 * (colors.shape[1] - 1))
     columns = [
         arrays["means"],
         np.zeros((len(gaussians), 3), np.float32),
@@ -133,15 +136,18 @@ def read_ply(path: Path) -> Gaussians:
     """Gaussians of a 3DGS .ply file, activated, float32; plain colours where it has no f_rest.
 
     Raises:
-        DataError: no such file, not a .ply, columns missing, or values that are not finite.
+        DataError: no such file, not a .ply, a compressed one, columns missing, values that are not finite, or
+            scales that cannot be drawn.
     """
-    try:
-        vertex = PlyData.read(path)["vertex"].data
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; give a .ply of 3D Gaussians") from error
-    except (PlyParseError, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as a .ply ({error}); export it again") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file; give a .ply of 3D Gaussians")
+    with damage(path, "cannot be read as a .ply", "export it again"):
+        held = PlyData.read(path)
+        vertex = held["vertex"].data
     names = set(vertex.dtype.names or ())
+    packed = [name for name in (*(element.name for element in held), *names) if _PACKED.match(name)]
+    if packed:
+        raise DataError(f"{path}: is compressed (it has {min(packed)}); export it as an uncompressed .ply")
     missing = [name for name in (*_GEOMETRY, *_DC) if name not in names]
     if missing:
         raise DataError(
@@ -157,26 +163,21 @@ def read_ply(path: Path) -> Gaussians:
     geometry, dc, rest = (_columns(vertex, part) for part in (_GEOMETRY, _DC, _rest_names(rest_count)))
     if not all(bool(part.isfinite().all()) for part in (geometry, dc, rest)):
         raise DataError(f"{path}: holds NaN or infinite values; export it again")
-    bands = torch.cat([dc[:, None], rest.reshape(len(dc), 3, -1).transpose(1, 2)], dim=1)
+    if bool((geometry[:, 4:7] > _LARGEST).any()):
+        raise DataError(
+            f"{path}: a scale is e^{float(geometry[:, 4:7].max()):.4g}, which cannot be drawn; scale_0..2 are "
+            "logarithms, export it again"
+        )
+    bands = torch.cat([dc[:, None], rest.reshape(len(dc), 3, rest_count // 3).transpose(1, 2)], dim=1)
     degree = degrees[rest_count]
     return Gaussians(
         means=geometry[:, :3],
         quats=torch.nn.functional.normalize(geometry[:, 7:11], dim=-1),
-        scales=geometry[:, 4:7].exp(),
+        scales=geometry[:, 4:7].exp().clamp_min(torch.finfo(torch.float32).tiny),
         opacities=geometry[:, 3].sigmoid(),
         colors=bands if degree else (SH_C0 * dc + 0.5).clamp_min(0.0),
         sh_degree=degree or None,
     )
-
-
-def _read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file; give a field written by save_field")
-    try:
-        with safe_open(path, framework="pt") as stored:
-            return stored.metadata() or {}, {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: cannot be read as safetensors ({error}); write it again") from error
 
 
 def _control_points(config: FieldConfig, tensors: dict[str, Tensor]) -> ControlPoints | None:

@@ -19,10 +19,7 @@ fits the number of cameras; names that fit both are refused. Numbers may start a
 those of their pictures, and views have no gap.
 """
 
-import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +38,7 @@ from mvtokenflow.cameras import (
     Cameras,
     orbit,
 )
+from mvtokenflow.damaged import Form, damage, read_arrays, read_json
 from mvtokenflow.errors import ConfigError, DataError
 from mvtokenflow.files import atomic_path, frame_files, frame_numbers, write_json
 from mvtokenflow.frame_times import clock
@@ -85,12 +83,7 @@ def named_cameras(name: str, size: int) -> Cameras:
     if path.suffix != ".json":
         raise ConfigError(f"no cameras '{name}'; choose era3d, zero123plus or a file ending in .json")
     check_file(path)
-    try:
-        fields = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); write it from Cameras.to_dict()") from error
-    if not isinstance(fields, dict):
-        raise DataError(f"{path}: not a JSON object; write it from Cameras.to_dict()")
+    fields: dict[str, Any] = read_json(path, dict, "write it from Cameras.to_dict()", "not a file of cameras")
     return Cameras.from_dict(fields, str(path))
 
 
@@ -358,35 +351,18 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
     if not path.exists():
         return None
     check_file(path)
-    try:
-        with np.load(path) as arrays:
-            held: dict[str, Any] = {name: arrays[name] for name in ("view", "flow", "visible")}
-            # files of earlier versions, and of other programs, go from frame to frame
-            forward = np.stack([np.arange(shape[0] - 1), np.arange(1, shape[0])], axis=1)
-            held["pairs"] = arrays.get("pairs", forward)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: not a flow file ({error}); it needs view, flow and visible") from error
-    for name, kinds, expected in (
-        ("view", "iu", "a whole number"),
-        ("pairs", "iu", "numbers of frames"),
-        ("flow", "f", "floats, pixels"),
-        ("visible", "biuf", "bool"),
-    ):
-        if held[name].dtype.kind not in kinds:
-            raise DataError(f"{path}: {name} is {held[name].dtype}; expected {expected}")
-    pairs = held["pairs"]
+    what, cure = "not a flow file", "it needs view, flow and visible of these pictures"
+    most = shape[0] * (shape[0] - 1) + 1  # one more than there are
+    found = read_arrays(path, {"pairs": Form("iu", (None, 2))}, cure, what, first=most, optional=True)
+    # files of earlier versions, and of other programs, go from frame to frame
+    forward = np.stack([np.arange(shape[0] - 1), np.arange(1, shape[0])], axis=1)
+    pairs = found.get("pairs", forward)
     _check_pairs(pairs, shape[0], path)
     grid = (len(pairs), *shape[2:4])
-    if (
-        held["view"].shape != ()
-        or held["flow"].shape != (*grid, 2)
-        or held["visible"].shape != grid
-        or not 0 <= int(held["view"]) < shape[1]
-    ):
-        raise DataError(
-            f"{path}: flow {held['flow'].shape}, visible {held['visible'].shape} of view {held['view']} do not "
-            f"fit; expected {(*grid, 2)}, {grid} and a view below {shape[1]}"
-        )
+    forms = {"view": Form("iu", ()), "flow": Form("f", (*grid, 2)), "visible": Form("biuf", grid)}
+    held = read_arrays(path, forms, cure, what)
+    if not 0 <= int(held["view"]) < shape[1]:
+        raise DataError(f"{path}: flow of view {held['view']}; expected one below {shape[1]}")
     flow = torch.from_numpy(held["flow"].astype(np.float32))
     if not flow.isfinite().all():
         raise DataError(f"{path}: flow holds NaN or infinite values; estimate it again")
@@ -417,11 +393,10 @@ def _read_times(folder: Path, numbers: list[int]) -> Tensor | None:
     if not path.exists():
         return clock(str(folder), numbers) if frames > 1 else None
     check_file(path)
-    try:
-        held = json.loads(path.read_bytes())
+    what, cure = "not a list of numbers", "write a time for each frame"
+    held = read_json(path, list, cure, what)
+    with damage(path, what, cure):
         times = torch.tensor(held, dtype=torch.float32)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path}: not a list of numbers ({error}); write a time for each frame") from error
     inside = bool(((times >= 0) & (times <= 1)).all())
     if times.shape != (frames,) or not inside or not bool((times.diff() > 0).all()):
         raise DataError(f"{path}: not {frames} increasing times in [0, 1]; write one for each frame")

@@ -9,18 +9,19 @@ WORKDIR/tensorboard/                the same numbers and pictures for TensorBoar
 """
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mvtokenflow.damaged import damage, read_json, read_json_lines
 from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.files import atomic_path, write_json, write_text
+from mvtokenflow.files import naming, write_json, write_text
+from mvtokenflow.tensor_files import read_checkpoint
 
 RUN_FILE = "run.json"
+REDO = "delete it to redo the stage"
 
 
 def claim(workdir: Path, identity: Mapping[str, Any]) -> None:
@@ -36,10 +37,7 @@ def claim(workdir: Path, identity: Mapping[str, Any]) -> None:
             raise DataError(f"{workdir}: holds files but no {RUN_FILE}; give a new or empty folder")
         write_json(path, dict(identity))
         return
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); delete {workdir} to start again") from error
+    found = read_json(path, dict, f"delete {workdir} to start again")
     different = _differences(found, json.loads(json.dumps(dict(identity))))
     if different:
         raise ConfigError(
@@ -61,30 +59,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 24 else f"{text[:12]}...{text[-6:]}"
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Atomically write tensors, numbers and strings; a kill at any time leaves the old file or the new."""
-    with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
-
-
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, or None if there is no file. Nothing in the file is executed.
+    """What `damaged.write_checkpoint` wrote, or None if there is no file. Nothing in the file is executed.
 
     Raises:
         DataError: a damaged file.
     """
     if not path.exists():
         return None
-    try:
-        if not zipfile.is_zipfile(path):  # torch would take it for an older format and fail in any way
-            raise EOFError("cut off or not a checkpoint")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:  # a RuntimeError, but no fault of the file
-        raise
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: damaged checkpoint ({reason}); delete it to redo the stage") from error
-    return state
+    state = read_checkpoint(path, device, REDO)
+    with damage(path, "damaged checkpoint", REDO):
+        return {str(name): value for name, value in state.items()}
 
 
 class LossLog:
@@ -93,16 +78,33 @@ class LossLog:
     def __init__(self, path: Path, step: int) -> None:
         """Keep the lines up to `step` of an existing file."""
         self._path = path
-        kept = [line for line in self._lines() if json.loads(line)["step"] <= step]
-        write_text(path, "".join(kept))
-
-    def _lines(self) -> list[str]:
-        """Complete lines: a kill can cut the last one."""
-        if not self._path.exists():
-            return []
-        return [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        kept = [row for row in read_losses(path) if row["step"] <= step]
+        write_text(path, "".join(_line(row) for row in kept))
 
     def append(self, row: Mapping[str, float | int]) -> None:
         """Add one line."""
-        with self._path.open("a") as stream:
-            stream.write(json.dumps(dict(row)) + "\n")
+        with naming(self._path), self._path.open("a") as stream:
+            stream.write(_line(row))
+
+
+def read_losses(path: Path) -> list[dict[str, float]]:
+    """The rows of a `LossLog`; one that is being written is left out. None without the file.
+
+    Raises:
+        DataError: a line is not a row.
+    """
+    if not path.is_file():
+        return []
+    return read_json_lines(path, "delete it; the stage goes on without its curve so far", _check_row)
+
+
+def _check_row(row: Mapping[str, Any]) -> None:
+    for name, value in {"step": None, "gaussians": None, **row}.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}, not a number")
+    if not row["step"] > 0:
+        raise ValueError(f"step is {row['step']}")
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(dict(row)) + "\n"

@@ -11,18 +11,20 @@ from pathlib import Path
 
 import torch
 
+from mvtokenflow.damaged import damage
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.files import digest
 from mvtokenflow.progress import Progress
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import visual_hull
 from mvtokenflow.splat.io import load_field, save_field
-from mvtokenflow.splat.run_folder import claim, load_checkpoint, save_checkpoint
+from mvtokenflow.splat.run_folder import REDO, claim, load_checkpoint
 from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
 from mvtokenflow.splat.training_log import TrainingLog, Watch
 from mvtokenflow.splat.training_step import Training
 from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.tensor_files import write_checkpoint
 
 CHECKPOINT_EVERY = 250
 FIELD_FILE = "field.safetensors"
@@ -144,8 +146,9 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
     done, seconds = 0, 0.0
     state = load_checkpoint(checkpoint, device)
     if state is not None:
-        training.restore(state)
-        done, seconds = state["step"], state["seconds"]
+        with damage(checkpoint, "damaged checkpoint", REDO):
+            training.restore(state)
+            done, seconds = int(state["step"]), float(state["seconds"])
     total = run.config.stage(stage).iterations
     log = TrainingLog(run.workdir, run.config, stage, done, run.progress, run.watch)
     began = time.perf_counter() - seconds
@@ -155,7 +158,7 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
             log.record(number + 1, terms, training, time.perf_counter() - began)
             if (number + 1) % run.checkpoint_every == 0 and number + 1 < total:
                 passed = {"step": number + 1, "seconds": time.perf_counter() - began}
-                save_checkpoint(checkpoint, training.state() | passed)
+                write_checkpoint(checkpoint, training.state() | passed)
     field = training.field
     save_field(folder / FIELD_FILE, field)
     checkpoint.unlink(missing_ok=True)

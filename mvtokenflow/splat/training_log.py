@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from mvtokenflow.files import naming
 from mvtokenflow.pictures import write_png
 from mvtokenflow.progress import Progress
 from mvtokenflow.splat.previews import psnr, strip
@@ -18,6 +19,7 @@ from mvtokenflow.splat.training_step import Training
 
 Watch = Callable[[Stage, Mapping[str, float]], None]
 
+BOARD = "tensorboard"  # folder
 LOG_EVERY = 20
 PREVIEWS = 5  # per stage, evenly spaced, the last one at its end
 
@@ -42,7 +44,7 @@ class TrainingLog:
         self._lines = LossLog(self._folder / "losses.jsonl", done)
         # TensorBoard has one time axis: stages follow one another
         self._offset = config.steps_before(stage)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=self._offset + done + 1)
+        self._board = SummaryWriter(str(workdir / BOARD), purge_step=self._offset + done + 1)
         self._report(done)
 
     def __enter__(self) -> Self:
@@ -51,10 +53,15 @@ class TrainingLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._board.close()
+        with naming(self._folder.parent / BOARD):
+            self._board.close()
 
     def record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
         """Note a finished step, counted from 1; what is costly only now and then."""
+        with naming(self._folder.parent / BOARD):  # files of our own are named already
+            self._record(step, terms, training, seconds)
+
+    def _record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
         last = step == self._total
         if step % max(self._total // PREVIEWS, 1) == 0 or last:
             self._preview(step, training)
