@@ -13,10 +13,14 @@ def ran_out(error: BaseException) -> str | None:
     """
     torch = sys.modules.get("torch")  # not imported for this: without it, its memory cannot have run out
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return ". ".join(str(error).split(". ")[:2])  # of a page on the allocator
+        return ". ".join(_line(error).split(". ")[:2])  # of a page on the allocator
     told = (
         isinstance(error, MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
         or (isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS))
     )
-    return (str(error).splitlines() or ["no more to be had"])[0] if told else None
+    return _line(error) if told else None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or ["no more to be had"])[0]

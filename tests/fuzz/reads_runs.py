@@ -154,8 +154,7 @@ def make_losses(folder: Path, shared: Path) -> None:
 def read_losses(folder: Path) -> None:
     """Drawn, and gone on with from step 2."""
     from mvtokenflow.reports.curves import charts
-    from mvtokenflow.reports.training import read_losses
-    from mvtokenflow.splat.run_folder import LossLog
+    from mvtokenflow.splat.run_folder import LossLog, read_losses
 
     charts([("static", read_losses(folder / "losses.jsonl"))])
     LossLog(folder / "losses.jsonl", 2).append({"step": 3, "loss": 0.5})
