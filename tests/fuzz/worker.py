@@ -112,14 +112,17 @@ def outcomes(
                 outcome = receiver.recv()
                 left.remove(outcome.number)
                 yield outcome
+            else:
+                process.join(PATIENCE)
         except EOFError:
             process.join()
             took = process.exitcode == -signal.SIGPROF
             words = f"more than {seconds:g} s" if took else f"the process died ({process.exitcode})"
             yield Outcome(number=left.pop(0), kind="failed", words=words)
         finally:
-            process.kill()
-            process.join()
+            if process.is_alive():
+                process.kill()
+                process.join()
             receiver.close()
 
 
