@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -78,8 +78,8 @@ class Job:
     parts: Path
 
 
-def cell_path(job: Job, name: str, seed: int) -> Path:
-    """Where a row of a scene is kept, without suffix; equal settings have equal paths."""
+def cell_path(job: Job, name: str, seed: int, kind: Literal["json", "npz"]) -> Path:
+    """Where measurements (json) or samples (npz) of a row of a scene are kept; other settings, another path."""
     if name in ("truth", "frozen"):  # no prior has a part in them
         used: dict[str, Any] = {"times": job.study.times, "size": _prior(job.study.prior).size}
     else:
@@ -87,7 +87,7 @@ def cell_path(job: Job, name: str, seed: int) -> Path:
         used["variant"] = {k: v for k, v in asdict(find(name)).items() if k not in ("title", "against")}
     hashed = digest_json(used | {"rays": SAMPLES, "reference": name in REFERENCES and name})
     label = name.replace(":", "-").replace(",", "-")
-    return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}"
+    return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}.{kind}"  # a label may hold points
 
 
 def run_job(job: Job) -> None:
@@ -115,20 +115,19 @@ class _Bench:
 
     def finish(self, name: str, seed: int) -> None:
         """One row of one seed."""
-        path = cell_path(self.job, name, seed)
-        record = path.with_suffix(".json")
+        record = cell_path(self.job, name, seed, "json")
         found: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
         missing = [measure for measure in self.job.measures if measure not in found]
         if not missing:
             return
-        rgb, normals, report = self._sampled(path, name, seed)
+        rgb, normals, report = self._sampled(name, seed)
         for measure in missing:
             found[measure] = self._measure(measure, rgb, normals)
         write_json(record, found | {"report": report})
         talk.say(f"{self.job.scene} {name} seed {seed}")
 
-    def _sampled(self, path: Path, name: str, seed: int) -> tuple[Clip, Packed, dict[str, float]]:
-        kept = path.with_suffix(".npz")
+    def _sampled(self, name: str, seed: int) -> tuple[Clip, Packed, dict[str, float]]:
+        kept = cell_path(self.job, name, seed, "npz")
         if not kept.exists():
             report: dict[str, float] = {}
             if name in REFERENCES:
@@ -194,7 +193,7 @@ def collect(jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def _read(job: Job, name: str, seed: int) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(cell_path(job, name, seed).with_suffix(".json").read_text())
+    record: dict[str, Any] = json.loads(cell_path(job, name, seed, "json").read_text())
     return record
 
 
@@ -221,7 +220,7 @@ def write_strips(jobs: Sequence[Job], folder: Path, view: int) -> None:
     for job in jobs:
         rows = []
         for name in job.names:
-            with np.load(cell_path(job, name, job.seeds[0]).with_suffix(".npz")) as arrays:
+            with np.load(cell_path(job, name, job.seeds[0], "npz")) as arrays:
                 rgb, normals = arrays["rgb"][:, view], arrays["normal"][:, view].astype(int)
             rows += [rgb, (128 + normals).clip(0, 255).astype(np.uint8)]
         write_png(
@@ -267,7 +266,7 @@ def _run() -> None:
     for name in names:
         find(name)
     measures = tuple(dict.fromkeys(("pictures", *given.measures)))
-    parts = given.out.with_suffix(".parts")
+    parts = given.out.with_name(f"{given.out.name.removesuffix('.json')}.parts")
     jobs = [
         Job(scene=scene, names=names, seeds=tuple(given.seeds), measures=measures, study=study, parts=parts)
         for scene in given.scenes

@@ -1,7 +1,7 @@
 """Rows of `consistency.py`: the variants of the method, the flow their tokens follow, and samples of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from mvtokenflow.multiview.pipeline import generate
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
 from mvtokenflow.multiview.small_prior import JUMP, small_sampling
 from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.overrides import overridden
 from mvtokenflow.pictures import to_uint8
 
 TOKEN_GRIDS = (16, 8)  # of the small prior
@@ -142,35 +143,26 @@ def find(name: str) -> Variant:
     """The variant of a name, or of `name:key=value,...` with settings changed and compared to the plain one.
 
     Raises:
-        ConfigError: no such variant or setting.
+        ConfigError: no such variant or setting, a value that the setting does not take, or a setting of a row
+            that is not sampled or has no token flow.
     """
     plain, _, changes = name.partition(":")
     variant = choose("variant", plain, {**VARIANTS, **REFERENCES})
     if not changes:
         return variant
-    settings: dict[str, Any] = {}
-    known = {field.name: field for field in fields(TokenFlowConfig)} | {"share_noise": None}
+    if plain in REFERENCES:
+        raise ConfigError(f"{name}: '{plain}' is not sampled and has no settings; leave them out")
+    shared: list[str] = []
+    of_tokens: list[str] = []
     for change in changes.split(","):
-        key, _, value = change.partition("=")
-        choose("setting of a variant", key, known)
-        settings[key] = _value(value)
-    shared = settings.pop("share_noise", variant.share_noise)
+        (shared if change.partition("=")[0].strip() == "share_noise" else of_tokens).append(change)
     tokens = variant.tokens
-    if settings:
+    if of_tokens:
         if tokens is None:
-            raise ConfigError(f"{name}: '{plain}' has no token flow to set {', '.join(settings)} of")
-        tokens = replace(tokens, **settings)
-    title = f"{variant.title} ({changes})"
-    return replace(variant, title=title, against=(plain,), share_noise=shared, tokens=tokens)
-
-
-def _value(text: str) -> bool | float | str:
-    if text in ("True", "False"):
-        return text == "True"
-    try:
-        return int(text) if text.isdigit() else float(text)
-    except ValueError:
-        return text
+            raise ConfigError(f"{name}: '{plain}' has no token flow to set {', '.join(of_tokens)} of")
+        tokens = overridden(tokens, of_tokens)
+    changed = replace(variant, title=f"{variant.title} ({changes})", against=(plain,), tokens=tokens)
+    return overridden(changed, shared)
 
 
 # ---- flow ----

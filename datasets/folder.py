@@ -37,6 +37,7 @@ from mvtokenflow.files import (
     frame_files,
     frame_numbers,
     sha256_file,
+    title,
     utf8_name,
     write_json,
 )
@@ -77,7 +78,7 @@ class FolderDataset:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         self.path = expanded(path, "--dataset")
         self.cache = cache
-        self.name = f"folder-{_title(utf8_name(self.path.resolve()))}"
+        self.name = f"folder-{title(utf8_name(self.path.resolve()))}"
 
     @property
     def root(self) -> Path:
@@ -135,7 +136,7 @@ def _find(path: Path) -> dict[str, _Source]:
         raise DataError(f"{path}: no such file or folder; give a folder of frames <n>.png or a video")
     alone = _source(path)
     if alone is not None:
-        return {_title(path.resolve()): alone}
+        return {title(path.resolve()): alone}
     if path.is_file():
         raise DataError(
             f"{path}: not a video ({', '.join(VIDEO_SUFFIXES)}); give one or a folder of frames <n>.png"
@@ -146,7 +147,7 @@ def _find(path: Path) -> dict[str, _Source]:
         source = _source(entry)
         if source is None or _is_mask(entry, entries):
             continue
-        name = _title(entry)
+        name = title(entry)
         if name in found:
             raise DataError(
                 f"{entry}: a second scene named '{name}' beside {found[name].clip}; rename one of them"
@@ -183,7 +184,7 @@ def _source(path: Path) -> _Source | None:
             raise DataError(f"{path}: frames beside {next(iter(views))}; move the frames into {path / 'input'}")
         return _Source(clip=path, mask=_mask_of(path), views={}, angles=path)
     for entry in entries:
-        if _title(entry) == "input" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
+        if title(entry) == "input" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
             return _Source(clip=entry, mask=_mask_of(entry), views=views, angles=path / "views.json")
     if views:
         raise DataError(
@@ -197,25 +198,18 @@ def _view_number(entry: Path) -> int:
     return int(match.group(1)) if match else -1
 
 
-def _title(path: Path) -> str:
-    """A folder's name, or a file's without its suffix."""
-    return path.name if path.is_dir() else path.stem
-
-
 def _mask_of(clip: Path) -> Path | None:
     """`<clip>_mask`, a folder or a video, beside the clip."""
     clip = clip if clip.is_file() else clip.resolve()
     for entry in _entries(clip.parent):
-        if _title(entry) == f"{_title(clip)}_mask" and (
-            entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES
-        ):
+        if title(entry) == f"{title(clip)}_mask" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
             return entry
     return None
 
 
 def _is_mask(entry: Path, entries: Sequence[Path]) -> bool:
-    title = _title(entry)
-    return title.endswith("_mask") and title.removesuffix("_mask") in {_title(e) for e in entries}
+    name = title(entry)
+    return name.endswith("_mask") and name.removesuffix("_mask") in {title(e) for e in entries}
 
 
 def _read_angles(source: _Source) -> dict[str, dict[str, Any]]:

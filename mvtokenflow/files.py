@@ -189,6 +189,11 @@ def _form(name: str, kinds: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(_DIGITS.split(stem)[0::2])
 
 
+def title(path: Path) -> str:
+    """A folder's name, which may hold points, or a file's without its suffix."""
+    return path.name if path.is_dir() else path.stem
+
+
 def cache_root() -> Path:
     """Where generated and unpacked files go: `$MVTF_CACHE`, else the user's cache folder of the platform.
 

@@ -19,8 +19,8 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
     """`config` with settings replaced by assignments `dotted.name=value`, e.g. `static.iterations=100`.
 
     Values are read as the setting's type: numbers, true or false, one of the words of a Literal, text, or a
-    tuple with commas. `none` leaves an optional setting out, and settings of a part that is None start from
-    that part's defaults.
+    tuple with commas. `none` or `null` leaves an optional setting out, and settings of a part that is None start
+    from that part's defaults. All words but texts may be in capitals.
 
     Args:
         config: a frozen dataclass; its parts may be dataclasses too. Their checks see all new values.
@@ -61,7 +61,7 @@ def _replaced(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
                 raise ConfigError(f"{name} is a single value, it has no setting {next(iter(value))}")
             inner = getattr(config, key)
             changes[key] = _replaced(parts[0]() if inner is None else inner, value, f"{name}.")
-        elif parts and not (value == "none" and type(None) in _options(kind)):
+        elif parts and not _left_out(kind, value):
             raise ConfigError(
                 f"{name} is a group; set one of {', '.join(f.name for f in fields(parts[0]))} in it"
             )
@@ -75,16 +75,21 @@ def _options(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
+def _left_out(kind: Any, text: str) -> bool:
+    return text.lower() in ("none", "null") and type(None) in _options(kind)
+
+
 def _parsed(kind: Any, text: str, name: str) -> Any:
-    if text == "none" and type(None) in _options(kind):
+    word = text.lower()
+    if _left_out(kind, text):
         return None
     for option in _options(kind):
-        if typing.get_origin(option) is Literal and text in typing.get_args(option):
-            return text
+        if typing.get_origin(option) is Literal and word in typing.get_args(option):
+            return word
         if typing.get_origin(option) is tuple:
             return tuple(_parsed(typing.get_args(option)[0], part, name) for part in text.split(","))
-        if option is bool and text in ("true", "false"):
-            return text == "true"
+        if option is bool and word in ("true", "false"):
+            return word == "true"
         if option in (int, float) and (number := _number(option, text)) is not None:
             return number
         if option is str and text:

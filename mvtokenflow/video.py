@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.errors import DataError
-from mvtokenflow.files import atomic_path, digest, frame_files, frame_numbers
+from mvtokenflow.files import atomic_path, digest, frame_files, frame_numbers, title
 from mvtokenflow.frame_times import clock, unevenness
 from mvtokenflow.masks import CUT_OUT, check_cut_out, check_mask_levels, cleaned, without_veil
 from mvtokenflow.pictures import (
@@ -196,7 +196,7 @@ def read_clip(
     return Clip(
         rgb=torch.from_numpy(np.ascontiguousarray(frames.pictures[..., :3])).float().div_(255),
         alpha=torch.from_numpy(np.ascontiguousarray(alpha[..., None])).float().div_(255),
-        name=name or source.stem,
+        name=name or title(source),
         clock=times,
         notes=(*notes, *uneven),
     )

@@ -194,7 +194,7 @@ def _stop(video: Path, frames: int | None, stride: int) -> int:
 
 
 def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int) -> Given:
-    from mvtokenflow.files import digest
+    from mvtokenflow.files import digest, title
     from mvtokenflow.segment import MODEL
     from mvtokenflow.video import read_clip, read_opaque
 
@@ -206,7 +206,7 @@ def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int)
         return Given(
             digest=digest(shown),
             cut_out_by=MODEL,
-            name=video.stem,
+            name=title(video),
             clip=None,
             opaque=opaque.pictures,
             clock=times,
