@@ -90,6 +90,11 @@ def cell_path(job: Job, name: str, seed: int, kind: Literal["json", "npz"]) -> P
     return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}.{kind}"  # a label may hold points
 
 
+def parts_folder(out: Path) -> Path:
+    """Where samples and measurements of a JSON file are kept: `<name>.parts` beside it."""
+    return out.with_name(f"{out.name.removesuffix('.json')}.parts")  # a name without .json may hold points
+
+
 def run_job(job: Job) -> None:
     """Sample and measure what is missing of a scene."""
     bench = _Bench(job)
@@ -266,7 +271,7 @@ def _run() -> None:
     for name in names:
         find(name)
     measures = tuple(dict.fromkeys(("pictures", *given.measures)))
-    parts = given.out.with_name(f"{given.out.name.removesuffix('.json')}.parts")
+    parts = parts_folder(given.out)
     jobs = [
         Job(scene=scene, names=names, seeds=tuple(given.seeds), measures=measures, study=study, parts=parts)
         for scene in given.scenes

@@ -19,8 +19,8 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
     """`config` with settings replaced by assignments `dotted.name=value`, e.g. `static.iterations=100`.
 
     Values are read as the setting's type: numbers, true or false, one of the words of a Literal, text, or a
-    tuple with commas. `none` or `null` leaves an optional setting out, and settings of a part that is None start
-    from that part's defaults. All words but texts may be in capitals.
+    tuple with commas. `none` or `null` leaves an optional setting out, and settings of a part that is None
+    start from that part's defaults. All words but texts may be in capitals.
 
     Args:
         config: a frozen dataclass; its parts may be dataclasses too. Their checks see all new values.

@@ -1,6 +1,7 @@
 """The measurement of the consistency steps: rows differ in what they say, and run once."""
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -8,11 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from mvtokenflow.config import mini
 from mvtokenflow.errors import ConfigError
 from mvtokenflow.flow import warp
 from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
-from mvtokenflow.multiview.small_prior import save_small_prior, six_cameras, small_unet_config
+from mvtokenflow.multiview.pipeline import generate
+from mvtokenflow.multiview.small_prior import (
+    load_small_prior,
+    save_small_prior,
+    six_cameras,
+    small_sampling,
+    small_unet_config,
+)
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.pictures import to_uint8
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SIZE = 16
@@ -105,6 +115,101 @@ def test_changed_variants_are_compared_to_the_plain_one(bench: ModuleType) -> No
         bench.find("front-exakt")
     with pytest.raises(ConfigError, match="32"):
         bench.Study(prior=Path("none"), frames=18, stride=2)
+
+
+def test_rows_that_differ_behind_the_decimal_point_are_kept_apart(
+    bench: ModuleType, untrained: Path, tmp_path: Path
+) -> None:
+    names = ("all-exact:tau=0.17", "all-exact:tau=0.5", "all-exact:tau=0.5,interval=2")
+    study = bench.Study(prior=untrained, frames=4, stride=4, steps=2)
+    job = bench.Job(
+        scene="fish-01",
+        names=("truth", *names),
+        seeds=(0,),
+        measures=("pictures",),
+        study=study,
+        parts=tmp_path / "parts",
+    )
+    jobs = (job, replace(job, study=replace(study, steps=3)))
+    paths = {
+        bench.cell_path(one, name, seed, kind)
+        for one in jobs
+        for name in names
+        for seed in (0, 1)
+        for kind in ("json", "npz")
+    }
+    assert len(paths) == len(jobs) * len(names) * 2 * 2
+    assert {path.suffix for path in paths} == {".json", ".npz"}
+
+    bench.run_job(job)
+    assert len(list(job.parts.rglob("*.*"))) == 2 * (1 + len(names))
+    truth = bench.render_truth("fish-01", study.times, SIZE)
+    prior = load_small_prior(untrained)
+    made = {}
+    for name in names:
+        variant = bench.find(name)
+        flows = bench.make_flows(variant, "fish-01", study.times, truth)
+        rgb, _, _ = bench.sample(prior, study, variant, truth, flows, seed=0)
+        with np.load(bench.cell_path(job, name, 0, "npz")) as arrays:
+            assert np.array_equal(arrays["rgb"], rgb)
+        made[name] = rgb.tobytes()
+    assert len(set(made.values())) == len(made)
+
+    outs = [tmp_path / name for name in ("tau=0.5", "tau=0.17", "a.json")]
+    assert [bench.parts_folder(out).name for out in outs] == ["tau=0.5.parts", "tau=0.17.parts", "a.parts"]
+
+
+def test_noise_that_is_not_shared_is_drawn_for_every_frame(bench: ModuleType, untrained: Path) -> None:
+    for word, value in (("false", False), ("False", False), ("FALSE", False), ("true", True), ("True", True)):
+        assert bench.find(f"keyframes:share_noise={word}").share_noise is value
+    study = bench.Study(prior=untrained, frames=3, stride=4, steps=2)
+    truth = bench.render_truth("fish-01", study.times, SIZE)
+    prior = load_small_prior(untrained)
+
+    def rgb(name: str) -> object:
+        return bench.sample(prior, study, bench.find(name), truth, None, seed=0)[0]
+
+    sampling = replace(small_sampling(study.steps, study.jump), chunk=study.chunk, share_noise=False)
+    front = torch.from_numpy(truth.rgb[:, 0]).float() / 255
+    wanted = to_uint8(generate(prior, front, sampling, torch.Generator().manual_seed(0)).rgb.numpy())
+    assert np.array_equal(rgb("shared:share_noise=false"), wanted)
+    assert not np.array_equal(rgb("shared"), wanted)
+    assert not np.array_equal(rgb("keyframes:share_noise=false"), rgb("keyframes"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("share_noise=maybe", "share_noise is 'maybe'; expected true or false"),
+        ("share_noise=0", "share_noise is '0'; expected true or false"),
+        ("share_noise=", "share_noise is ''; expected true or false"),
+        ("share_noise", "write it as name=value"),
+        ("literal_lambda=1", "literal_lambda is '1'; expected true or false"),
+        ("tau=1/6", "tau is '1/6'; expected a finite number"),
+        ("tau=1.5", "tau is 1.5; expected a share"),
+        ("interval=2.5", "interval is '2.5'; expected a whole number"),
+        ("fallback=none", "fallback is 'none'; expected own or warped"),
+    ],
+)
+def test_settings_of_another_type_are_refused(bench: ModuleType, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        bench.find(f"all-exact:{setting}")
+
+
+def test_rows_that_nothing_sampled_have_no_settings(bench: ModuleType) -> None:
+    with pytest.raises(ConfigError, match="'truth' is not sampled"):
+        bench.find("truth:share_noise=false")
+
+
+def test_rows_keep_their_attention_when_the_preset_changes(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = mini()
+    changed = replace(changed, token_flow=replace(changed.token_flow, enlarged="all"))
+    monkeypatch.setattr("mvtokenflow.config.mini", lambda: changed)
+    rows = importlib.import_module("consistency_rows")
+    assert rows._tokens(propagation="none").enlarged == "keyframes+own"
+    assert bench.find("all-frames").tokens.enlarged == "all"
 
 
 def test_differences_are_of_scenes_and_sets(report: ModuleType) -> None:

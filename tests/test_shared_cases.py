@@ -144,8 +144,7 @@ def test_ply_empty(case: Path) -> None:
     from mvtokenflow.splat.io import read_ply, write_ply
 
     zeros = torch.zeros
-    shapes = {"means": zeros(0, 3), "quats": zeros(0, 4), "scales": zeros(0, 3), "opacities": zeros(0)}
-    empty = Gaussians(**shapes, colors=zeros(0, 3), sh_degree=None)
+    empty = Gaussians(zeros(0, 3), zeros(0, 4), zeros(0, 3), zeros(0), colors=zeros(0, 3))
     for work in (lambda: read_ply(Path("data/empty.ply")), lambda: write_ply(Path("data/none.ply"), empty)):
         assert re.search("^$|empty|no Gaussians", _refusal(work))
 

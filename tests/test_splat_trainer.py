@@ -542,6 +542,10 @@ def test_settings_are_overridden_by_name() -> None:
         config, density=None, keyframe=None, view_weights=None
     )
     assert overridden(config, ["field.background=0,0.5,1"]).field.background == (0.0, 0.5, 1.0)
+    assert overridden(config, ["static.density=None", "keyframe=NULL"]).static.density is None
+    assert overridden(config, ["background=Random"]).background == "random"
+    for word, value in (("true", True), ("True", True), ("FALSE", False), ("false", False)):
+        assert overridden(config, [f"field.time_network={word}"]).field.time_network is value
     assert mini() == preset("mini")
     names = ("control_points", "neighbours")  # neither fits without the other
     both = overridden(config, [f"field.{name}={2}" for name in names])
@@ -566,7 +570,11 @@ def test_settings_are_overridden_by_name() -> None:
         ("flow_backward=both", "true or false"),
         ("rates.means=nan", "rates.means is 'nan'; expected a finite"),
         ("field.depth_tolerance=inf", "expected a finite number"),
-        ("field.time_network=maybe", "true or false"),
+        ("field.time_network=maybe", "field.time_network is 'maybe'; expected true or false"),
+        ("field.time_network=0", "true or false"),
+        ("field.time_network=none", "true or false"),
+        ("points=none", "points is 'none'; expected a whole number"),
+        ("background=", "expected white or random"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(assignment: str, message: str) -> None:

@@ -129,6 +129,7 @@ def test_a_folder_of_rgba_frames(tmp_path: Path) -> None:
     assert (clip.rgb.dtype, clip.alpha.dtype) == (torch.float32, torch.float32)
     want = torch.from_numpy(np.stack(BALLS)).float() / 255
     assert torch.equal(torch.cat((clip.rgb, clip.alpha), -1), want)  # straight: colours under alpha 0 are kept
+    assert read_clip(write_frames(tmp_path / "ball v1.5", BALLS)).name == "ball v1.5"  # no suffix to cut off
 
 
 def test_frames_come_in_numeric_order_from_any_first_index(tmp_path: Path) -> None:
