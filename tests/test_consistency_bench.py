@@ -4,6 +4,7 @@ import importlib
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_noise_that_is_not_shared_is_drawn_for_every_frame(bench: ModuleType, un
     truth = bench.render_truth("fish-01", study.times, SIZE)
     prior = load_small_prior(untrained)
 
-    def rgb(name: str) -> object:
+    def rgb(name: str) -> Any:
         return bench.sample(prior, study, bench.find(name), truth, None, seed=0)[0]
 
     sampling = replace(small_sampling(study.steps, study.jump), chunk=study.chunk, share_noise=False)
