@@ -542,7 +542,7 @@ def test_settings_are_overridden_by_name() -> None:
         config, density=None, keyframe=None, view_weights=None
     )
     assert overridden(config, ["field.background=0,0.5,1"]).field.background == (0.0, 0.5, 1.0)
-    assert overridden(config, ["static.density=None", "keyframe=NULL"]).static.density is None
+    assert overridden(config, ["density=None", "keyframe=NULL"]).density is None
     assert overridden(config, ["background=Random"]).background == "random"
     for word, value in (("true", True), ("True", True), ("FALSE", False), ("false", False)):
         assert overridden(config, [f"field.time_network={word}"]).field.time_network is value
