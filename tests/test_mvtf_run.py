@@ -251,3 +251,20 @@ def test_results_of_others_are_left_alone_and_help_has_an_example(
     code, printed, _ = mvtf("run", "--help")
     assert code == 0
     assert "Example: mvtf run " in " ".join(printed.split())
+
+
+def test_a_gap_in_the_frames_is_said_and_is_a_gap_in_the_results(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    gapped = tmp_path / "toy"
+    for n, path in zip((0, 1, 2, 5), frame_files(clip), strict=True):
+        write_png(gapped / f"frame_{n:04d}.png", read_rgba(path))
+    code, printed, talk = mvtf("run", gapped, "-o", tmp_path / "out", *few, "--json")
+    assert code == 0, talk
+    made = json.loads(printed)
+    assert "note: " + made["notes"][0] in talk
+    assert "frames are 1 to 3 numbers apart and keep their own times" in made["notes"][0]
+    field = load_field(Path(made["field"]))
+    for time, path in zip((0, 0.2, 0.4, 1), sorted(Path(made["ply"]).glob("*.ply")), strict=True):
+        assert torch.allclose(read_ply(path).means, field.at(time).means.detach(), atol=1e-5)
+    assert count_frames(Path(made["comparison"])) == FRAMES
