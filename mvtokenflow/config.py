@@ -135,12 +135,12 @@ def mini() -> MethodConfig:
         # All frames, as the paper writes: with 512 tokens a frame 9.5 CPU seconds per step instead of 7.0.
         token_flow=TokenFlowConfig(interval=4, tau=1 / 4, enlarged="all"),
         flow="dis",
-        front="generated",  # the small prior's front view is the input
+        front="input",
         reconstruction=replace(
             _one_colour(reconstruction.mini()),
             static=StageConfig(iterations=300),
-            coarse=StageConfig(iterations=700),
-            refine=StageConfig(iterations=350),
+            coarse=StageConfig(iterations=600),
+            refine=StageConfig(iterations=300),
             view_weights=(
                 3.0,
                 1.0,

@@ -139,10 +139,11 @@ def test_whole_frames_only_of_the_priors_own_front_camera() -> None:
 
 def test_a_field_of_a_video_with_perspective_is_fitted_to_the_video_itself() -> None:
     pinhole = _view(orbit((0.0,), size=128, kind="pinhole", radius=2.0, fov_deg=49.1))
-    assert mini().front == "generated"
-    assert framed(mini(), pinhole) == replace(mini(), front="input")
+    drawn = replace(mini(), front="generated")
+    assert framed(drawn, pinhole) == replace(drawn, front="input")
+    assert framed(mini(), pinhole) == mini()
     assert framed(paper(), pinhole) == paper()
-    assert framed(mini(), _view(view_cameras()[0])).front == "generated"
+    assert framed(drawn, _view(view_cameras()[0])).front == "generated"
 
 
 # ---- a perspective input ----
