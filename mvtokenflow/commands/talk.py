@@ -244,7 +244,7 @@ def sentence_of(error: BaseException) -> str | None:
     if reason is not None:
         return (
             f"too little memory, of the device or this machine ({reason}); run again where there is more, with "
-            "fewer --jobs, or in a new folder with smaller pictures, fewer frames or "
+            "fewer processes, or in a new folder with smaller pictures, fewer frames or "
             "`mvtf run --set sampling.chunk=1`"
         )
     if isinstance(error, OSError) and not (error.filename is None and error.errno is None):
