@@ -4,7 +4,7 @@
     python benchmarks/reconstruct.py --scenes robot-01 --without flow --without normal
     python benchmarks/reconstruct.py --size 128 --set coarse.iterations=2000 -o runs/bench --json
     python benchmarks/reconstruct.py --profile --scenes quadruped-01  # where the time of a step goes
-    python benchmarks/reconstruct.py --scenes fish@0 crab@0 --flow dis --set flow_gap=4,flow_backward=true
+    python benchmarks/reconstruct.py --scenes fish@0 crab@0 --flow dis --set flow_gap=4 --set flow_backward=true
 
 A scene is one of toy4d, or PLAN@N: toy N of a body plan's validation split, which no table evaluates; settings
 are chosen on these. Flow of the front view, between the frames that settings let it join, is exact or DIS's.
@@ -248,8 +248,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Run the benchmark."""
     given = _arguments()
-    words = [part for word in given.settings for part in word.split(",")]
-    settings = [*words, *(f"weights.{term}=0" for term in given.without)]
+    settings = [*given.settings, *(f"weights.{term}=0" for term in given.without)]
     config = overridden(preset(given.preset), settings)
     work = profile_step if given.profile else run_scene
     rows: dict[str, dict[str, float]] = {}

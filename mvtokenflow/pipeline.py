@@ -82,7 +82,8 @@ class Result:
         crop: where these lie in the clip's frames.
         costs: of the stages, as they were when each was computed.
         front_iou: the least over the frames of how far the generated front view, of stage 1, covers the input's
-            object: intersection over union of their masks. Flow and losses take the one for the other.
+            object: intersection over union of their masks. Token flow takes the one for the other, and the fit
+            too unless its front view is the input.
         pose: of the input, by the prior's network in stage 1; None where it has no head for it, or no prior
             made the views.
     """
