@@ -175,7 +175,7 @@ class _AtRest:
         self.gaussians = Gaussians(
             means=points,
             quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
-            scales=torch.full((count, 3), 0.008),
+            scales=torch.full((count, 3), 0.002),
             opacities=torch.ones(count),
             colors=torch.zeros(count, 3),
         )
@@ -185,9 +185,9 @@ class _AtRest:
 
 
 def _overlap(view: View, made: Rendering) -> float:
-    """Intersection over union of the exact mask of frame 0 and of the dots."""
+    """Intersection over union of the exact mask of frame 0 and of the dots, where they are nearly black."""
     assert view.truth is not None
-    seen, drawn = view.truth().depth[0] > 0, made.rgb[0].min(-1) < 128
+    seen, drawn = view.truth().depth[0] > 0, made.rgb[0].min(-1) < 25
     return float((seen & drawn).sum() / (seen | drawn).sum())
 
 
