@@ -138,9 +138,9 @@ def mini() -> MethodConfig:
         front="input",
         reconstruction=replace(
             _one_colour(reconstruction.mini()),
-            static=StageConfig(iterations=300),
-            coarse=StageConfig(iterations=600),
-            refine=StageConfig(iterations=300),
+            static=StageConfig(iterations=200),
+            coarse=StageConfig(iterations=400),
+            refine=StageConfig(iterations=200),
             view_weights=(
                 3.0,
                 1.0,

@@ -95,9 +95,16 @@ def make_cached_scene(folder: Path, shared: Path) -> None:
 
 
 def make_truth(folder: Path, shared: Path) -> None:
-    values = np.zeros((3, 8, 8, 2), np.float32), np.ones((3, 8, 8), np.bool_)
-    normal, depth = np.zeros((4, 8, 8, 3), np.float16), np.ones((4, 8, 8), np.float32)
-    np.savez_compressed(folder / "input.npz", flow=values[0], visible=values[1], normal=normal, depth=depth)
+    """Of the sizes that the benchmark's files have, and no others."""
+    from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE
+
+    arrays = {
+        "flow": np.zeros((FRAMES - 1, SIZE, SIZE, 2), np.float32),
+        "visible": np.ones((FRAMES - 1, SIZE, SIZE), np.bool_),
+        "normal": np.zeros((FRAMES, SIZE, SIZE, 3), np.float16),
+        "depth": np.ones((FRAMES, SIZE, SIZE), np.float32),
+    }
+    np.savez_compressed(folder / "input.npz", **arrays)
 
 
 def read_truth(folder: Path) -> None:
