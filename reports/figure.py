@@ -299,6 +299,7 @@ _FORMS = {
     "flow": Form("f", (None, None, None, 2)),
     "normal": Form("f", (None, None, None, 3)),
     "view": Form("iu", ()),
+    "pairs": Form("iu", (None, 2)),
 }
 
 
