@@ -88,6 +88,15 @@ def test_without_a_stdout_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) ->
 # ---- interrupts ----
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Shells let background jobs ignore interrupts, and with them tests that run in one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("becomes", [KeyboardInterrupt, SystemError, SystemExit, ImportError])
 def test_an_interrupt_is_one_line_whatever_compiled_code_makes_of_it(
     becomes: type[BaseException], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -107,6 +116,7 @@ def test_an_interrupt_is_one_line_whatever_compiled_code_makes_of_it(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_that_a_library_swallowed_ends_the_command_at_the_next_step(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
