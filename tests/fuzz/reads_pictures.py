@@ -98,13 +98,13 @@ def make_truth(folder: Path, shared: Path) -> None:
     """Of the sizes that the benchmark's files have, and no others."""
     from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE
 
-    arrays = {
-        "flow": np.zeros((FRAMES - 1, SIZE, SIZE, 2), np.float32),
-        "visible": np.ones((FRAMES - 1, SIZE, SIZE), np.bool_),
-        "normal": np.zeros((FRAMES, SIZE, SIZE, 3), np.float16),
-        "depth": np.ones((FRAMES, SIZE, SIZE), np.float32),
-    }
-    np.savez_compressed(folder / "input.npz", **arrays)
+    np.savez_compressed(
+        folder / "input.npz",
+        flow=np.zeros((FRAMES - 1, SIZE, SIZE, 2), np.float32),
+        visible=np.ones((FRAMES - 1, SIZE, SIZE), np.bool_),
+        normal=np.zeros((FRAMES, SIZE, SIZE, 3), np.float16),
+        depth=np.ones((FRAMES, SIZE, SIZE), np.float32),
+    )
 
 
 def read_truth(folder: Path) -> None:
