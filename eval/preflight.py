@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from mvtokenflow.damaged import damage
 from mvtokenflow.errors import DataError, ProtocolError
 from mvtokenflow.eval.metrics.silhouette import background, misplaced_views, silhouettes, view_confusion
 from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
@@ -90,11 +91,8 @@ def _is_view(entry: Path) -> bool:
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
     if path.exists() and not path.is_file():  # a pipe has no end
         raise DataError(f"{path}: not a regular file; put a picture in its place")
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            return picture.mode, picture.size
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: not a readable picture ({error}); write it again") from error
+    with damage(path, "not a readable picture", "write it again"), Image.open(path, formats=["PNG"]) as picture:
+        return picture.mode, picture.size
 
 
 def pair_view(

@@ -295,7 +295,7 @@ def _is_rigid(matrices: Tensor) -> bool:
 def _matrices(value: Any, size: int, name: str) -> Tensor:
     try:
         matrices = torch.tensor(value, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise DataError(
             f"{name}: not numbers in equal rows ({error}); give n matrices {size}x{size}"
         ) from error

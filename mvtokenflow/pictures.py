@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mvtokenflow.damaged import damage
 from mvtokenflow.errors import DataError
 from mvtokenflow.files import write_bytes
 
@@ -163,14 +164,12 @@ def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
         elif (found, accepted[0]) == ("8-bit RGB", "8-bit RGBA"):
             fix = "cut the object out and " + fix
         raise DataError(f"{path}: {found} picture, expected {' or '.join(accepted)}; {fix}")
-    try:
+    with damage(path, "damaged PNG", AGAIN):
         picture = np.array(Image.open(BytesIO(data), formats=["PNG"]))
         # Pillow fills rows that are not in the file with zeros.
         row = -(-width // 8) if picture.dtype == np.bool_ else picture[0].size
         needed = height * (1 + row)  # each row has a filter byte; interlaced files hold at least as much
         held = len(zlib.decompressobj().decompress(chunks[b"IDAT"], needed))
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
-        raise DataError(f"{path}: damaged PNG ({error}); {AGAIN}") from error
     if held < needed:
         raise DataError(f"{path}: damaged PNG ({held} of {needed} bytes of pixels); {AGAIN}")
     return picture.astype(np.uint8) * 255 if picture.dtype == np.bool_ else picture
@@ -181,18 +180,15 @@ def _read_jpeg(path: Path) -> Pixels:
     data = _read_bytes(path)
     if not data.startswith(b"\xff\xd8\xff"):
         raise DataError(f"{path}: not a JPEG file; give it the ending of its type")
-    try:
-        with Image.open(BytesIO(data), formats=["JPEG", "MPO"]) as opened:
-            if opened.width * opened.height > MAX_PICTURE_PIXELS:
-                raise DataError(
-                    f"{path}: {opened.width}x{opened.height} pixels, more than the {MAX_PICTURE_PIXELS} that "
-                    "are read; scale it down"
-                )
-            if opened.mode not in ("L", "RGB"):
-                raise DataError(f"{path}: a JPEG of {opened.mode}; save it as RGB")
-            picture = np.array(ImageOps.exif_transpose(opened))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: damaged JPEG ({error}); {AGAIN}") from error
+    with damage(path, "damaged JPEG", AGAIN), Image.open(BytesIO(data), formats=["JPEG", "MPO"]) as opened:
+        if opened.width * opened.height > MAX_PICTURE_PIXELS:
+            raise DataError(
+                f"{path}: {opened.width}x{opened.height} pixels, more than the {MAX_PICTURE_PIXELS} that are "
+                "read; scale it down"
+            )
+        if opened.mode not in ("L", "RGB"):
+            raise DataError(f"{path}: a JPEG of {opened.mode}; save it as RGB")
+        picture = np.array(ImageOps.exif_transpose(opened))
     return picture.astype(np.uint8)
 
 

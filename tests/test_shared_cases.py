@@ -104,6 +104,15 @@ def test_alpha_not_quite_zero(case: Path, go: Cli) -> None:
     _holds(go("mvtf run data/all-254 -o out/c --json"), Right(command="", words="not cut out"))
 
 
+def test_hdr_pq(case: Path) -> None:
+    from mvtokenflow.video import read_clip
+
+    clip = read_clip(Path("data/pq.mp4"), Path("data/masks"))
+    disc = clip.rgb[0][clip.alpha[0, ..., 0] == 1].median(dim=0).values * 255
+    assert np.abs(disc.numpy() - (200, 60, 40)).max() < 12, disc
+    assert float(clip.rgb[0, 0, 0].min()) > 0.95  # white
+
+
 def test_mirrored_video(case: Path) -> None:
     from mvtokenflow.video import read_clip
 

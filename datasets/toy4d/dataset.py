@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.damaged import Form, read_arrays, read_json
+from mvtokenflow.damaged import Form, damage, read_arrays, read_json
 from mvtokenflow.datasets.scene import GroundTruth, Scene, View
 from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
@@ -313,11 +313,8 @@ def _read_frames(folder: Path) -> NDArray[np.uint8]:
     paths = frame_files(folder)
     frames = []
     for path in paths:
-        try:
-            with Image.open(path) as picture:
-                frames.append(np.asarray(picture))
-        except OSError as error:
-            raise DataError(f"{path}: not a readable picture ({error}); delete {folder.parent}") from error
+        with damage(path, "not a readable picture", f"delete {folder.parent}"), Image.open(path) as picture:
+            frames.append(np.asarray(picture))
     shapes = {frame.shape for frame in frames}
     if len(frames) != FRAMES or len(shapes) != 1:
         raise DataError(f"{folder}: holds {len(frames)} frames of sizes {shapes}; delete {folder.parent}")

@@ -323,20 +323,20 @@ def load(explicit: Path | None = None, device: torch.device | str = "cpu") -> Im
         WeightsMissingError, WeightsCorruptError: as `weights.load`, or not a CLIP network.
     """
     path = weights.resolve(WEIGHTS_NAME, explicit)
-    tensors = image_tensors(weights.load(WEIGHTS_NAME, path))
+    stored = weights.load(WEIGHTS_NAME, path)
     heads: int | None = None
     activation: Activation = "quick_gelu"
     preparation = Preparation()
     if path.is_dir():
         heads, activation, preparation = _folder_settings(path)
-    try:
+    cure = "give the file or folder of a CLIP"
+    with damage(path, "not a CLIP vision transformer", cure, WeightsCorruptError):
+        tensors = image_tensors(stored)
         width = tensors["conv1.weight"].shape[0]
         tower = ImageTower(tensors, heads or width // 64, activation)
         tokens = (preparation.size // tower.patch) ** 2 + 1
         if len(tower.positional_embedding) != tokens:
             raise ValueError(f"{len(tower.positional_embedding)} positions for {tokens} tokens")
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise WeightsCorruptError(f"{path}: not a CLIP vision transformer ({error})") from error
     return ImageEncoder(tower.to(device), preparation)
 
 

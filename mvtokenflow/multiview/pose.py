@@ -54,7 +54,7 @@ class InputPose:
         try:
             elevation = tuple(float(value) for value in fields["elevation_deg"])
             lens = tuple(float(value) for value in fields["lens"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: not the pose of an input ({error}); make the run again") from error
         if not elevation or len(elevation) != len(lens):
             raise DataError(f"{name}: {len(elevation)} elevations and {len(lens)} lenses; make the run again")

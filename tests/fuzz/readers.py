@@ -24,6 +24,7 @@ def _video(kind: str, codec: str, pix_fmt: str) -> Reader:
 
 READERS: tuple[Reader, ...] = (
     Reader("clip-folder", "clip/*.png", pictures.make_clip, pictures.read_clip),
+    Reader("jpeg-frames", "clip/*.jpg", pictures.make_jpeg, pictures.read_masked),
     Reader("masks", "masks/*.png", pictures.make_masked, pictures.read_masked),
     Reader("segmented-masks", "masks/*.png", pictures.make_segmented, pictures.read_segmented),
     _video("mp4", "libx264", "yuv420p"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import valid
+from PIL import Image
 
 # ---- clips and pictures ----
 
@@ -44,6 +45,14 @@ def read_masked(folder: Path) -> None:
     from mvtokenflow.video import read_clip
 
     read_clip(folder / "clip", folder / "masks")
+
+
+def make_jpeg(folder: Path, shared: Path) -> None:
+    valid.balls(folder / "masks", kind="mask")
+    (folder / "clip").mkdir()
+    for n in range(valid.FRAMES):
+        picture = Image.fromarray(valid.ball(n)[..., :3])
+        picture.save(folder / "clip" / f"{n}.jpg", quality=90, exif=Image.Exif())
 
 
 def make_mask_video(folder: Path, shared: Path) -> None:
