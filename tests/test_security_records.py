@@ -283,7 +283,16 @@ def finished(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-GRID = ("--dataset", "tinyscenes:Tiny", "--methods", "white,copy-input", "--scenes", "ant")
+GRID = (
+    "--dataset",
+    "tinyscenes:Tiny",
+    "--methods",
+    "white,copy-input",
+    "--scenes",
+    "ant",
+    "--protocol",
+    "toy4d-v1",
+)
 
 
 @pytest.mark.parametrize(
