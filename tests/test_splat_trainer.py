@@ -559,7 +559,7 @@ def test_settings_are_overridden_by_name() -> None:
         ("point=3", "Did you mean 'points'"),
         ("static.iteration=3", "Did you mean 'iterations'"),
         ("points=many", "points is 'many'; expected a whole number"),
-        ("points=1", "points is 1; expected 4 or more"),
+        ("points=1", "points is 1; expected 4 to"),
         ("background=black", "expected white or random"),
         ("field=3", "field is a group"),
         ("points.x=3", "single value"),
