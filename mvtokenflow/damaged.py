@@ -52,9 +52,9 @@ def damage(path: Path, what: str, cure: str, kind: type[UserError] = DataError) 
                 raise  # a device's, or torch's: said where the command ends
             raise kind(f"{path}: does not fit into memory ({reason}); free some, then run again") from error
         if isinstance(error, OSError) and error.errno is not None:
-            raise kind(
-                f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
-            ) from error
+            gone = isinstance(error, FileNotFoundError)
+            advice = cure if gone else "check its permissions and the disk"
+            raise kind(f"{path}: cannot be read ({error.strerror}); {advice}") from error
         raise kind(f"{path}: {what} ({reason_of(error)}); {cure}") from error
 
 
