@@ -156,6 +156,7 @@ def read_clip(
     stop: int | None = None,
     stride: int = 1,
     name: str | None = None,
+    fix: str = CUT_OUT,
 ) -> Clip:
     """Read a clip of one object with its alpha.
 
@@ -167,6 +168,7 @@ def read_clip(
             for each frame under the frame's number; 255 is the object.
         start, stop, stride: which frames, by position from 0 in numeric order; `stop` is exclusive.
         name: what messages call the clip; the file's name by default.
+        fix: what a caller can do about a clip whose object is not cut out, for messages.
 
     The times of the frames are their time stamps or numbers, see `Clip.clock`. Alpha that went through a lossy
     codec is set to 0 or 255 within `masks.FAINT` of them, and so is what is nearly transparent far from the
@@ -188,10 +190,10 @@ def read_clip(
         alpha, paired = _read_masks(mask, frames, source, keep)
         notes += paired
     if alpha is None:
-        raise DataError(f"{source}: no alpha channel, the object is not cut out; {CUT_OUT}")
+        raise DataError(f"{source}: no alpha channel, the object is not cut out; {fix}")
     alpha, veil = without_veil(str(where), alpha)
     notes += [veil] if veil else []
-    notes += check_cut_out(str(where), frames.labels, alpha)
+    notes += check_cut_out(str(where), frames.labels, alpha, fix=fix)
     times, uneven = frames.clock(str(source))
     return Clip(
         rgb=torch.from_numpy(np.ascontiguousarray(frames.pictures[..., :3])).float().div_(255),

@@ -192,6 +192,8 @@ def _stop(video: Path, frames: int | None, stride: int) -> int:
 
 # ---- the clip ----
 
+CUT_OUT = "give frames with alpha (RGBA), a mask (--mask), or add --segment"
+
 
 def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int) -> Given:
     from mvtokenflow.files import digest, title
@@ -212,7 +214,7 @@ def _read(video: Path, mask: Path | None, segment: bool, stop: int, stride: int)
             clock=times,
             notes=(*opaque.notes, *uneven),
         )
-    clip = read_clip(video, mask, stop=stop, stride=stride)
+    clip = read_clip(video, mask, stop=stop, stride=stride, fix=CUT_OUT)
     parts = {f"{name} {tuple(part.shape)}": part for name, part in (("rgb", clip.rgb), ("alpha", clip.alpha))}
     if clip.clock is not None:
         parts["clock"] = clip.clock
