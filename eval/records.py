@@ -170,18 +170,20 @@ class Log(Generic[R]):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with naming(self.path), self.path.open("a+b") as stream, locked(stream.fileno()):
             size = stream.seek(0, os.SEEK_END)
-            known: set[str] = set()
-            if size != _SEEN.get(self.path, 0):  # another process has written, or this one has not yet
+            seen, known = _SEEN.get(self.path, (0, set()))
+            if size != seen:  # another process has written, or this one has not yet
                 _mend(stream, size)
                 known = {record.key for record in self.read()}
             fresh = [record for record in records if record.key not in known]
             stream.write("".join(record.to_json() + "\n" for record in fresh).encode())
             stream.flush()
             os.fsync(stream.fileno())
-            _SEEN[self.path] = stream.tell()
+            known.update(record.key for record in fresh)
+            _SEEN[self.path] = stream.tell(), known
 
 
-_SEEN: dict[Path, int] = {}  # sizes of logs when this process last wrote to them
+# Of logs, when this process last wrote to them: their sizes, and the keys in them.
+_SEEN: dict[Path, tuple[int, set[str]]] = {}
 
 
 def _mend(stream: IO[bytes], size: int) -> None:
