@@ -226,7 +226,7 @@ def test_presets_and_bad_settings(tmp_path: Path) -> None:
             replace(mini(), token_flow=replace(mini().token_flow, propagation=propagation))
     with pytest.raises(ConfigError, match="one crop box"):
         replace(mini(), square=replace(mini().square, per_frame=True))
-    with pytest.raises(ConfigError, match="steps is 20, but 6 timesteps are named"):
+    with pytest.raises(ConfigError, match="steps is 20, but 4 timesteps are named"):
         replace(mini().sampling, steps=20)
     with pytest.raises(ConfigError, match="front is 'back'; expected input or generated"):
         overridden(mini(), ["front=back"])
