@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Generic, Protocol, TypeVar
 
-from mvtokenflow.damaged import damage, parse_json
+from mvtokenflow.damaged import bounded_bytes, damage, parse_json
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import record_checks
 from mvtokenflow.files import naming, write_json
@@ -28,7 +28,6 @@ from mvtokenflow.partial import locked
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = record_checks.MAX_FRAMES
-MAX_MANIFEST_BYTES = 2**24  # those written have some thousands
 MAX_LINE_BYTES = 2**24  # of features, the longest: some ten thousands
 
 
@@ -253,7 +252,7 @@ class Manifest:
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         with damage(path, "not a manifest", "delete the run folder and run again"):
-            fields = _fields(_text(path))
+            fields = _fields(bounded_bytes(path).decode())
             record_checks.manifest(fields)
             _check_frames(path.parent / "pred", fields)
             stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
@@ -270,16 +269,6 @@ class Run:
     features: Sequence[FeatureRow] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     measured_by: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        raise ValueError("not a regular file")
-    with path.open("rb") as stream:
-        data = stream.read(MAX_MANIFEST_BYTES + 1)
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise ValueError(f"more than {MAX_MANIFEST_BYTES} bytes")
-    return data.decode()
 
 
 def _check_frames(pred: Path, fields: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.damaged import damage, parse_json
+from mvtokenflow.damaged import bounded_bytes, damage, parse_json
 from mvtokenflow.eval import record_checks
 from mvtokenflow.eval.aggregate import has_mean, mean, object_values, signature_of, without_mean
 from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
@@ -83,7 +83,7 @@ class Summary:
         if not path.is_file():
             return None
         with damage(path, "not a summary", "delete it and score again"):
-            fields = parse_json(path.read_bytes())
+            fields = parse_json(bounded_bytes(path))
             if fields["schema"] != SCHEMA_VERSION or fields["schema"] is True:
                 raise ValueError(f"schema {brief(repr(fields['schema']))}, this version reads {SCHEMA_VERSION}")
             record_checks.summary(fields)

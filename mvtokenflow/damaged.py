@@ -22,6 +22,8 @@ from mvtokenflow.errors import DataError, UserError
 from mvtokenflow.memory import ran_out
 
 MAX_ARRAY_BYTES = 2**29  # of an array whose size is not known before: 64 frames of 800 x 800 normals
+MAX_JSON_BYTES = 2**25  # of a document; the largest of ours, a summary of 100,000 values, has a fifth
+MAX_LOG_BYTES = 2**28  # of a file of lines
 _DEEPEST = 50  # JSON of ours nests 6 deep; the interpreter's own functions give up at a thousand
 _HEADER_BYTES = 4096  # of an array of ours: 80
 _PIECE = 2**20
@@ -87,6 +89,23 @@ def parse_json(text: str | bytes) -> Any:
     return value
 
 
+def bounded_bytes(path: Path, most: int | None = None) -> bytes:
+    """All of a file of at most `most` bytes, by default `MAX_JSON_BYTES`.
+
+    Raises:
+        ValueError: it has more, or is a pipe or a device, which may have no end.
+        OSError: it cannot be read.
+    """
+    limit = MAX_JSON_BYTES if most is None else most
+    if path.exists() and not path.is_file():
+        raise ValueError("not a regular file")
+    with path.open("rb") as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit >> 20} MiB")
+    return data
+
+
 def read_json(
     path: Path,
     form: type[T],
@@ -105,7 +124,7 @@ def read_json(
         `kind`: no readable file, not strict JSON (`parse_json`), another form.
     """
     with damage(path, what, cure, kind):
-        value = parse_json(path.read_bytes())
+        value = parse_json(bounded_bytes(path))
         if not isinstance(value, form):
             raise TypeError(f"it holds {_kind(value)}, not {_KINDS[form]}")
         if check is not None:
@@ -123,7 +142,7 @@ def read_json_lines(
     """
     rows: list[dict[str, Any]] = []
     with damage(path, "damaged", cure):
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = bounded_bytes(path, MAX_LOG_BYTES).split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):
         with damage(path, f"damaged in line {number}", cure):
             row = json.loads(line) if len(line) < _PIECE else parse_json(line)  # losses may be NaN

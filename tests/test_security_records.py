@@ -17,6 +17,7 @@ import pytest
 from mvtokenflow.baselines.method import Source
 from mvtokenflow.errors import DataError
 from mvtokenflow.eval import record_checks
+from mvtokenflow.eval.gate_documents import load_document
 from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.summary import Summary
 
@@ -242,7 +243,9 @@ def test_a_picture_that_is_missing_in_between_is_no_fault_of_the_manifest(tmp_pa
     load_manifest(tmp_path, json.dumps(manifest()))
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "rows.jsonl", "features.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "rows.jsonl", "features.jsonl", "metrics-toy4d-v2.json", "baseline.json"]
+)
 def test_files_without_end_are_refused_at_once(name: str, tmp_path: Path) -> None:
     """A sparse file of 8 GB takes no disk, and must not take memory either."""
     with (tmp_path / name).open("wb") as stream:
@@ -252,6 +255,8 @@ def test_files_without_end_are_refused_at_once(name: str, tmp_path: Path) -> Non
         "manifest.json": lambda: Manifest.load(tmp_path / name),
         "rows.jsonl": lambda: row_log(tmp_path).read(),
         "features.jsonl": lambda: feature_log(tmp_path).read(),
+        "metrics-toy4d-v2.json": lambda: Summary.load(tmp_path, "toy4d-v2"),
+        "baseline.json": lambda: load_document(tmp_path / name, "baseline"),
     }
     with pytest.raises(DataError, match=name):
         read[name]()
