@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import get_args
 
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
+from mvtokenflow.base.imports import attribute_at
+from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.baselines.method import Configurable, Method, Setup, Source
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import choose
-from mvtokenflow.imports import attribute_at
-from mvtokenflow.names import brief, name_fault
 
 _KNOWN = "mvtokenflow.baselines.known_answer"
-_NATIVE = "mvtokenflow.baselines.native"
+_NATIVE = "mvtokenflow.baselines.mvtokenflow"
 
 # Rows whose place in a table is known beforehand.
 KNOWN_ANSWERS: Mapping[str, str] = MappingProxyType(
@@ -66,7 +66,7 @@ def method_named(name: str, setup: Setup | None = None) -> Method:
 def _several_left_out(name: str) -> Method | None:
     if ":" in name or "+" not in name or not name.startswith(_WITHOUT):
         return None
-    from mvtokenflow.baselines.native import ablation
+    from mvtokenflow.baselines.mvtokenflow import ablation
 
     return ablation(*name.removeprefix(_WITHOUT).split("+"))
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import digest, frame_files, frame_numbers, sha256_file, utf8_name
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import digest, frame_files, frame_numbers, sha256_file, utf8_name
-from mvtokenflow.video import read_rgb
+from mvtokenflow.media.video import read_rgb
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from mvtokenflow.baselines.method import Progress, Rendering, Source
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.pictures import read_all_on_white
+from mvtokenflow.media.pictures import read_all_on_white
 
 Frames = NDArray[np.uint8]
 Distortion = Callable[[Frames, np.random.Generator], Frames]

@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.cost import Cost
 from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.workdir.cost import Cost
 
 Source = Literal["native", "upstream-run", "released-renderings", "oracle", "quoted"]
 

@@ -42,10 +42,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import flop_registry
 
-from mvtokenflow.files import write_json
+from mvtokenflow.base.files import write_json
 from mvtokenflow.multiview.passes import Step
-from mvtokenflow.multiview.token_flow import Enlarged, Propagation, TokenFlow, TokenFlowConfig
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.tokenflow.config import Enlarged, Propagation, TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
 
 GIB = 2**30
 STEPS = 40  # of which `TokenFlowConfig.tau`, a half, propagate

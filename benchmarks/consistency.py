@@ -52,16 +52,17 @@ from consistency_measures import (
 from consistency_report import NOVEL, markdown, summarise
 from consistency_rows import MAIN, REFERENCES, Study, Variant, find, make_flows, refer, sample
 
-from mvtokenflow.commands import talk
+from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.files import atomic_path, choose, digest_json, sha256_file, write_json
 from mvtokenflow.datasets.toy4d.dataset import SCENES
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
+from mvtokenflow.eval.engine.local import start_worker, worker_pool
 from mvtokenflow.eval.metrics.fvd import fvd_c4d
-from mvtokenflow.eval.workers import start_worker, worker_pool
-from mvtokenflow.files import atomic_path, choose, digest_json, sha256_file, write_json
-from mvtokenflow.flow_keyframes import KeyframeFlow
+from mvtokenflow.flow.keyframes import KeyframeFlow
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.small_prior import JUMP, WEIGHTS, load_small_prior
-from mvtokenflow.pictures import write_png
+from mvtokenflow.small.config import JUMP
+from mvtokenflow.small.prior import WEIGHTS, load_small_prior
 
 MEASURES = ("pictures", "lpips", "fvd", "fvd_c4d")
 

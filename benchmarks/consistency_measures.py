@@ -16,9 +16,9 @@ from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.eval.metrics import geometry, i3d, temporal
 from mvtokenflow.eval.metrics.lpips import Features, Lpips
 from mvtokenflow.eval.metrics.psnr import psnr
-from mvtokenflow.eval.weights import load
-from mvtokenflow.flow import warp
-from mvtokenflow.pictures import to_uint8
+from mvtokenflow.flow.ops import warp
+from mvtokenflow.media.pictures import to_uint8
+from mvtokenflow.weights.ledger import load
 
 SAMPLES = 3  # rays per pixel and axis of the true pictures
 CAP_DB = 100.0  # PSNR of equal pictures

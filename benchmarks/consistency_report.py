@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.eval.metrics import fvd
-from mvtokenflow.eval.stats import bootstrap_mean, paired_differences, sign_flip_test
+from mvtokenflow.eval.tables.stats import bootstrap_mean, paired_differences, sign_flip_test
 
 NOVEL = (1, 2, 3, 4, 5)
 METRICS = ("warp", "flicker", "psnr", "lpips", "normal", "normal_warp", "iou", "detail", "fvd_c4d")

@@ -16,21 +16,22 @@ from consistency_measures import (
 )
 from torch import Tensor
 
-from mvtokenflow import config as method
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
+from mvtokenflow.base.settings import overridden
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render_flow
 from mvtokenflow.datasets.toy4d.stream import six_views
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import choose
-from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
-from mvtokenflow.multiview.patch_codec import PatchCodec
-from mvtokenflow.multiview.pipeline import generate
+from mvtokenflow.flow.estimate import DisEstimator
+from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.media.pictures import to_uint8
+from mvtokenflow.method import config as method
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
-from mvtokenflow.multiview.small_prior import JUMP, small_sampling
-from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
-from mvtokenflow.overrides import overridden
-from mvtokenflow.pictures import to_uint8
+from mvtokenflow.multiview.sampler import generate
+from mvtokenflow.small.codec import PatchCodec
+from mvtokenflow.small.config import JUMP, small_sampling
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
 
 TOKEN_GRIDS = (16, 8)  # of the small prior
 

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.datasets.toy4d.dataset import render_scene
-from mvtokenflow.eval.records import Run, load_runs
-from mvtokenflow.eval.stats import bootstrap_mean
-from mvtokenflow.multiview.small_prior import six_cameras
-from mvtokenflow.splat.multiview_video import read_multiview
+from mvtokenflow.eval.records.rows import Run, load_runs
+from mvtokenflow.eval.tables.stats import bootstrap_mean
+from mvtokenflow.small.prior import six_cameras
+from mvtokenflow.views.folder import read_multiview
 
 # By row of the result: the row of a table, and the folder of its views.
 PASSES: Mapping[str, tuple[str, str]] = {

@@ -19,14 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE, VIEWS, render_scene
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.eval.records import Run, load_runs
-from mvtokenflow.pictures import write_png
+from mvtokenflow.eval.records.rows import Run, load_runs
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.io import load_field
 from mvtokenflow.splat.previews import psnr
+from mvtokenflow.views.cameras import Cameras, orbit
 
 EVERY = 4
 SIZES = (64, 128, 512)  # of the pictures to look at

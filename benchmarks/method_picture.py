@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets.toy4d.dataset import SIZE, render_scene
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.eval.records import load_runs
-from mvtokenflow.pictures import write_png
+from mvtokenflow.eval.records.rows import load_runs
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field
+from mvtokenflow.views.cameras import orbit
 
 SCENES = ("quadruped-01", "vehicle-01")
 TIMES = (0.25, 0.75)

@@ -29,18 +29,18 @@ from era3d_folder import Sizes, tiny_sizes, write_folder
 from rich.console import Console
 from rich.table import Table
 
-from mvtokenflow.config import MethodConfig, preset
+from mvtokenflow.base.files import write_json
+from mvtokenflow.base.progress import Progress
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
-from mvtokenflow.files import write_json
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import MethodConfig, preset
+from mvtokenflow.method.pipeline import run
 from mvtokenflow.multiview.checkpoint import load_era3d
-from mvtokenflow.multiview.preprocess import SquareConfig
+from mvtokenflow.multiview.config import SquareConfig
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.pipeline import run
-from mvtokenflow.progress import Progress
-from mvtokenflow.splat.multiview_video import FLOW_FILE
 from mvtokenflow.splat.training_config import STAGES, Stage
-from mvtokenflow.video import Clip
+from mvtokenflow.views.folder import FLOW_FILE
 
 SCENE = "quadruped-01"
 FULL, TINY = 512, 64

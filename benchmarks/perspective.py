@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from consistency_measures import lpips_network
 
+from mvtokenflow.base.files import write_json
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.method import Setup
-from mvtokenflow.baselines.native import Native
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.baselines.mvtokenflow import Native
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import DISTANCE, FOV_DEG, FRAMES, SCENES, SIZE, Toy4DPinhole
 from mvtokenflow.eval.metrics.lpips import Lpips
 from mvtokenflow.eval.metrics.psnr import psnr
-from mvtokenflow.eval.runs import stages_folder
-from mvtokenflow.files import write_json
-from mvtokenflow.pictures import read_on_white
-from mvtokenflow.placement import cameras_in_field
+from mvtokenflow.eval.tables.render import stages_folder
+from mvtokenflow.media.pictures import read_on_white
+from mvtokenflow.method.placement import cameras_in_field
+from mvtokenflow.views.cameras import Cameras, orbit
 
 EVERY = 4
 FARTHER = 1.25

@@ -19,7 +19,7 @@ import numba
 import torch
 from torch import Tensor
 
-from mvtokenflow.splat import reference
+from mvtokenflow.splat.kernels import reference
 from mvtokenflow.splat.rasterize import rasterize
 
 SIZES = ((5_000, 128, 3), (20_000, 256, 3), (20_000, 256, 8), (50_000, 512, 3))

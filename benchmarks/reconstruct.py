@@ -32,22 +32,22 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.base.settings import overridden
 from mvtokenflow.datasets.toy4d.dataset import SAMPLES, VIEWS, scene_toy
 from mvtokenflow.datasets.toy4d.render import Flow, Render, render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
-from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.overrides import overridden
-from mvtokenflow.pictures import write_png
-from mvtokenflow.prepare import input_flow, near_pairs
+from mvtokenflow.flow.estimate import DisEstimator
+from mvtokenflow.media.pictures import write_png
+from mvtokenflow.method.prepare import input_flow, near_pairs
 from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.previews import psnr, strip
 from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.splat.training_config import PRESETS, ReconstructionConfig, preset
 from mvtokenflow.splat.training_step import Training
-from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import MultiviewVideo, ViewFlow
 
 SCENES = ("quadruped-01", "bird-01", "fish-01", "robot-01", "vehicle-01", "plant-01")
 HELD_OUT = tuple(azimuth for view, azimuth in VIEWS.items() if view != "input")

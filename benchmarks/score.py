@@ -26,14 +26,14 @@ from PIL import Image, ImageFilter
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from mvtokenflow.errors import UserError
-from mvtokenflow.eval import weights
+from mvtokenflow.base.errors import UserError
 from mvtokenflow.eval.metrics import vgg
 from mvtokenflow.eval.metrics.lpips import Lpips
 from mvtokenflow.eval.metrics.psnr import psnr
 from mvtokenflow.eval.metrics.region import flat_background
 from mvtokenflow.eval.metrics.resize import squash
 from mvtokenflow.eval.metrics.ssim import ssim
+from mvtokenflow.weights import ledger as weights
 
 SIDE = 512
 METHODS = 5

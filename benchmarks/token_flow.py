@@ -25,17 +25,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import orbit
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.flow import warp
-from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.flow_keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.flow.estimate import DisEstimator
+from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.flow.ops import warp
 from mvtokenflow.multiview.passes import Step
-from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig, TokenFlowReport
-from mvtokenflow.multiview.token_warp import fetch, plan_frames
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow, TokenFlowReport
+from mvtokenflow.tokenflow.warp import fetch, plan_frames
+from mvtokenflow.views.cameras import orbit
 
 VIEWS, SIDE, SIZE = 6, 16, 64
 CASES: tuple[tuple[str, str, str], ...] = (

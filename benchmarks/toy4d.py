@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.toy4d.dataset import Toy4D
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.stream import ToyStream, six_views
 from mvtokenflow.datasets.toy4d.toys import TRAINED_PLANS, Toy, make_toy
+from mvtokenflow.views.cameras import Cameras
 
 FLOOR = 300  # training images per second and core
 

@@ -22,27 +22,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.baselines.native import framed, rendering
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.config import MethodConfig, preset
+from mvtokenflow.base.errors import WeightsMissingError
+from mvtokenflow.base.files import digest_json
+from mvtokenflow.base.settings import overridden
+from mvtokenflow.baselines.mvtokenflow import framed, rendering
 from mvtokenflow.datasets.scene import View
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE, VIEWS
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
-from mvtokenflow.errors import WeightsMissingError
-from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.metrics.lpips import Lpips
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.protocols import Lpips as LpipsSpec
-from mvtokenflow.files import digest_json
-from mvtokenflow.overrides import overridden
-from mvtokenflow.pipeline import GivenViews, run
-from mvtokenflow.placement import cameras_in_field
-from mvtokenflow.prepare import Input
-from mvtokenflow.splat.views import MultiviewVideo
-from mvtokenflow.store import StageStore
-from mvtokenflow.video import Clip
+from mvtokenflow.eval.score.evaluators import Evaluators
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import MethodConfig, preset
+from mvtokenflow.method.pipeline import GivenViews, run
+from mvtokenflow.method.placement import cameras_in_field
+from mvtokenflow.method.prepare import Input
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.store import StageStore
 
 PLANS = ("quadruped", "fish", "vehicle", "crab")  # those of the default table; the crab is new to the prior
 EVERY = 8  # frames between those that LPIPS sees

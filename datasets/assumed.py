@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass, replace
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
+from mvtokenflow.base.imports import attribute_at
+from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.datasets.scene import Dataset
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import choose
-from mvtokenflow.imports import attribute_at
-from mvtokenflow.names import brief, name_fault
 
 DATASETS: Mapping[str, str] = MappingProxyType(
     {

@@ -20,13 +20,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import (
+    cache_root,
+    choose,
+    digest_json,
+    expanded,
+    frame_files,
+    frame_numbers,
+    sha256_file,
+)
 from mvtokenflow.datasets.assumed import AssumedCamera
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose, digest_json, expanded, frame_files, frame_numbers, sha256_file
-from mvtokenflow.pictures import picture_size
-from mvtokenflow.video import Clip, read_clip, read_rgba
+from mvtokenflow.media.pictures import picture_size
+from mvtokenflow.media.video import Clip, read_clip, read_rgba
 
 OBJECTS = ("aurorus", "crocodile", "guppie", "monster", "pistol", "skull", "trump")
 FRAMES = 32

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import cache_root, choose
 from mvtokenflow.datasets.consistent4d import (
     CAMERA,
     INSTRUCTIONS,
@@ -23,10 +25,8 @@ from mvtokenflow.datasets.consistent4d import (
 )
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import cache_root, choose
-from mvtokenflow.pictures import picture_size
-from mvtokenflow.video import read_clip
+from mvtokenflow.media.pictures import picture_size
+from mvtokenflow.media.video import read_clip
 
 STATED = 24  # in the paper: 12 synthetic ones and 12 in the wild
 NAMED: Mapping[str, str] = {

@@ -24,11 +24,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.cameras import Cameras
-from mvtokenflow.damaged import read_json
-from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import (
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import (
     cache_root,
     choose,
     digest,
@@ -41,9 +39,11 @@ from mvtokenflow.files import (
     utf8_name,
     write_json,
 )
-from mvtokenflow.partial import partial_folder, sweep
-from mvtokenflow.pictures import PICTURES, check_file, read_all_on_white
-from mvtokenflow.video import read_clip, write_png
+from mvtokenflow.base.partial import partial_folder, sweep
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.media.pictures import PICTURES, check_file, read_all_on_white
+from mvtokenflow.media.video import read_clip, write_png
+from mvtokenflow.views.cameras import Cameras
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".webm", ".mkv", ".avi", ".gif")
 

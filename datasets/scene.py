@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import Cameras
-from mvtokenflow.video import Clip
+from mvtokenflow.media.video import Clip
+from mvtokenflow.views.cameras import Cameras
 
 Array = NDArray[np.float32]
 

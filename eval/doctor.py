@@ -4,9 +4,9 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from mvtokenflow.errors import UserError
-from mvtokenflow.eval import weights
-from mvtokenflow.files import expanded
+from mvtokenflow.base.errors import UserError
+from mvtokenflow.base.files import expanded
+from mvtokenflow.weights import ledger as weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def _disk() -> Check:
 
 
 def _compiled_code() -> Check:
-    from mvtokenflow.compiled import code_folder
+    from mvtokenflow.base.compiled import code_folder
 
     name, folder = "compiled code", code_folder()
     if folder is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from mvtokenflow.files import choose
+from mvtokenflow.base.files import choose
 
 ViewRole = Literal["novel", "input"]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.pictures import Pixels
+from mvtokenflow.media.pictures import Pixels
 
 Floats = NDArray[np.floating]
 

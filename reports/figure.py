@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.damaged import Form, read_arrays
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import Pixels
+from mvtokenflow.base.damaged import Form, read_arrays
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.pictures import Picture, PictureStore
 from mvtokenflow.reports.scene import TRUTH, Namer, ScenePage, Series, picture_folders

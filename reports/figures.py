@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import Pixels
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.figure import (
     COARSE,

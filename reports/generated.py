@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.damaged import read_json
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import Pixels, read_rgba
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media.masks import OBJECT_ALPHA
+from mvtokenflow.media.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.figure import (
     FULL,
@@ -38,7 +39,7 @@ NO_SECOND_PASS = "has no second pass: without token propagation it would draw th
 NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
 _NEIGHBOURS = 4
 _FIRST_AZIMUTH = 90  # the sheet that is open: a view that the input shows nothing of
-_SOLID = 127  # alpha above is the object
+_SOLID = int(255 * OBJECT_ALPHA)  # levels of alpha above are the object
 _LEAST_SIDE = 12  # of pictures whose flow can be estimated
 
 
@@ -228,8 +229,8 @@ def _motion(made: Pass, view: int, frames: Sequence[int]) -> _Motion | None:
     """Flow to the next frame (P, H, W, 2) and where it may be trusted (P, H, W), estimated by DIS."""
     import torch  # here and below: only pages with this figure wait for it
 
-    from mvtokenflow.flow import visible
-    from mvtokenflow.flow_estimate import DisEstimator, estimate_flow
+    from mvtokenflow.flow.estimate import DisEstimator, estimate_flow
+    from mvtokenflow.flow.ops import visible
 
     rgba = _pictures(made, view, frames)
     if len(frames) < 2 or min(rgba.shape[1:3]) < _LEAST_SIDE:
@@ -271,7 +272,7 @@ def warped_difference(
     """(H, W) in [0, 1]: |following(x + flow(x)) − frame(x)|, mean over the colours; 0 where not visible."""
     import torch
 
-    from mvtokenflow.flow import warp
+    from mvtokenflow.flow.ops import warp
 
     warped = warp(torch.from_numpy(following).float(), torch.from_numpy(flow)).numpy()
     apart: NDArray[Any] = np.abs(warped - frame).mean(axis=-1) / 255

@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.layout import lay_out, number
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.table import Cell, Column, Group, Table, TableRow
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
 
 DASH = "—"
 DAGGER = "†"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.pictures import MAX_PICTURE_PIXELS
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.media.pictures import MAX_PICTURE_PIXELS
 
 Bytes = NDArray[np.uint8]
 EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mvtokenflow.cost import read_costs
-from mvtokenflow.damaged import read_json
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import frame_files, write_text
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files, write_text
 from mvtokenflow.multiview.pose import read_pose
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.generated import NO_SECOND_PASS, PASSES, azimuths_of, skips_second_pass
 from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
 from mvtokenflow.reports.training import STAGES, last_preview
-from mvtokenflow.splat.run_folder import read_losses
+from mvtokenflow.workdir.cost import read_costs
+from mvtokenflow.workdir.folder import read_losses
 
 PAGE = "index.html"
 _STYLES = ("base.css", "site.css", "run.css", "curves.css")

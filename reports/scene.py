@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.records import MAX_FRAMES, Row, Run
-from mvtokenflow.eval.table import Column
-from mvtokenflow.files import frame_files
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.eval.records.rows import MAX_FRAMES, Row, Run
+from mvtokenflow.eval.tables.table import Column
 from mvtokenflow.reports.pictures import Picture, PictureStore
 
 TRUTH = "gt"

@@ -16,13 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.damaged import read_json
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.records import Run
-from mvtokenflow.eval.table import Column, Table
-from mvtokenflow.files import canonical_json, digest, write_json, write_text
-from mvtokenflow.lock import holding
-from mvtokenflow.partial import left_folders, partial_folder
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import canonical_json, digest, write_json, write_text
+from mvtokenflow.base.partial import left_folders, partial_folder
+from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.eval.tables.table import Column, Table
 from mvtokenflow.reports import figures, generated, training
 from mvtokenflow.reports.curves import HEIGHT, WIDTH
 from mvtokenflow.reports.figure import FULL, Album, Figure
@@ -30,6 +29,7 @@ from mvtokenflow.reports.gallery import gallery
 from mvtokenflow.reports.html import TEMPLATES, duration, environment, public, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
+from mvtokenflow.workdir.lock import holding
 
 Progress = Callable[[str, int, int], None]
 MARKER = "site.json"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mvtokenflow.pictures import Pixels
+from mvtokenflow.media.pictures import Pixels
 
 CAPTION = (
     "Space-time slices: one column of pixels over all frames, from left to right. Motion draws smooth lines; "

@@ -14,12 +14,12 @@ from rich.console import RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.escapes import json_for_terminals, spreadsheet
-from mvtokenflow.escapes import markdown as _md
-from mvtokenflow.eval.table import Table
-from mvtokenflow.files import choose
-from mvtokenflow.names import printable
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.escapes import json_for_terminals, spreadsheet
+from mvtokenflow.base.escapes import markdown as _md
+from mvtokenflow.base.files import choose
+from mvtokenflow.base.names import printable
+from mvtokenflow.eval.tables.table import Table
 from mvtokenflow.reports.layout import DAGGER, TIED, PrintCell, PrintHead, PrintRow, PrintTable, lay_out
 
 

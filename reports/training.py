@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.reports.colormaps import normal_picture
 from mvtokenflow.reports.curves import Chart, charts
 from mvtokenflow.reports.figure import FULL, Album, Block, Line, is_native
@@ -18,7 +18,7 @@ from mvtokenflow.reports.generated import (
 )
 from mvtokenflow.reports.html import duration
 from mvtokenflow.reports.scene import Series
-from mvtokenflow.splat.run_folder import read_losses
+from mvtokenflow.workdir.folder import read_losses
 
 STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
 _FIELDS = {"static": "Static field", "coarse": "Coarse field", "refine": "Refined field"}

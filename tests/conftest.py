@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    from mvtokenflow.splat.views import MultiviewVideo
+    from mvtokenflow.views.video import MultiviewVideo
 
 ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the checkout on sys.path, where our `datasets/` would shadow Hugging Face's.
@@ -119,7 +119,7 @@ def _in_process(
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run `mvtf-eval` in this process."""
-    from mvtokenflow.eval.cli import main
+    from mvtokenflow.cli.mvtf_eval import main
 
     return _in_process("mvtf-eval", capsys, monkeypatch, main)
 
@@ -127,7 +127,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def mvtf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run `mvtf` in this process."""
-    from mvtokenflow.cli import main
+    from mvtokenflow.cli.mvtf import main
 
     return _in_process("mvtf", capsys, monkeypatch, main)
 
@@ -165,7 +165,7 @@ def toy() -> "MultiviewVideo":
 
     from mvtokenflow.datasets.toy4d.dataset import render_scene
     from mvtokenflow.datasets.toy4d.stream import six_views
-    from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+    from mvtokenflow.views.video import MultiviewVideo, ViewFlow
 
     frames, size = 3, 64
     seen = render_scene("fish-01", six_views(size), [n / (frames - 1) for n in range(frames)], samples=2)
@@ -184,9 +184,10 @@ def prior_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prior of the shipped structure, narrow and untrained: it gives its mean pictures, a grey ball."""
     import torch
 
-    from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
-    from mvtokenflow.multiview.small_prior import save_small_prior, six_cameras, small_unet_config
     from mvtokenflow.multiview.unet import MultiviewUNet
+    from mvtokenflow.small.codec import PatchCodec, place_planes
+    from mvtokenflow.small.config import small_unet_config
+    from mvtokenflow.small.prior import save_small_prior, six_cameras
 
     size = 64
     unet_config = small_unet_config(channels=(8, 16), heads=(1, 2))

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from mvtokenflow.eval.aggregate import mean, object_values, signature_of
-from mvtokenflow.eval.records import Row
+from mvtokenflow.eval.records.aggregate import mean, object_values, signature_of
+from mvtokenflow.eval.records.rows import Row
 
 
 def row(name: str, view: str, frame: int | None, value: float, signature: str = "psnr|v:1") -> Row:

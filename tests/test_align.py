@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import CameraKind, orbit
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval import align as alignment
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.score import align as alignment
+from mvtokenflow.views.cameras import CameraKind, orbit
 
 Mask = NDArray[np.bool_]
 SIZE, FRAMES = 64, 3

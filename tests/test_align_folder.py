@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.align_folder import align_folder, align_toy4d
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
+from mvtokenflow.eval.score.align_folder import align_folder, align_toy4d
 
 Layout = Callable[..., Path]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow import cameras as C
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.views import cameras as C
+from mvtokenflow.views.cameras import Cameras, orbit
 
 F64 = torch.float64
 

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.catalogue import NATIVES
 from mvtokenflow.baselines.published import PUBLISHED
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES, claim_named
-from mvtokenflow.eval.claims import SCENES_ASKED, Finding, Pair, Verdict, judge
-from mvtokenflow.eval.claims_text import p_text, sentence
+from mvtokenflow.eval.claims.judge import SCENES_ASKED, Finding, Pair, Verdict, judge
+from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, claim_named
+from mvtokenflow.eval.claims.text import p_text, sentence
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.stats import minimum_p
-from mvtokenflow.eval.table_specs import TABLES
+from mvtokenflow.eval.tables.specs import TABLES
+from mvtokenflow.eval.tables.stats import minimum_p
 
 PROTOCOL = PROTOCOLS["toy4d-v2"]
 

@@ -14,13 +14,13 @@ import pytest
 from mvtokenflow.baselines.catalogue import NATIVES, method_named
 from mvtokenflow.baselines.method import Setup
 from mvtokenflow.datasets.catalogue import open_dataset
-from mvtokenflow.eval.claim_specs import CLAIMS, MEASURES
-from mvtokenflow.eval.claims_collect import rows_of
-from mvtokenflow.eval.claims_text import BEGIN, END, p_text
+from mvtokenflow.eval.claims.collect import rows_of
+from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES
+from mvtokenflow.eval.claims.text import BEGIN, END, p_text
 from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
-from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Stage, feature_log, row_log
-from mvtokenflow.eval.runs import Job, stages_folder
-from mvtokenflow.eval.summary import Missing, Summary
+from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log, row_log
+from mvtokenflow.eval.records.summary import Missing, Summary
+from mvtokenflow.eval.tables.render import Job, stages_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTOCOL = PROTOCOLS["toy4d-v2"]

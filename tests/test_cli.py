@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 import mvtokenflow
-from mvtokenflow.cameras import orbit
+from mvtokenflow.cli.eval.common import options
+from mvtokenflow.cli.eval.grid import request_of
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.eval.commands.common import options
-from mvtokenflow.eval.commands.grid import request_of
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.table_specs import TABLES
+from mvtokenflow.eval.tables.specs import TABLES
+from mvtokenflow.views.cameras import orbit
 
 VERBS = (
     *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
@@ -51,7 +51,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "sys.argv = ['mvtf-eval', *sys.argv[1:]]\n"
-        "from mvtokenflow.eval.cli import main\n"
+        "from mvtokenflow.cli.mvtf_eval import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "heavy = {'torch', 'numpy', 'scipy', 'PIL', 'numba', 'cv2', 'rich.progress'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -82,7 +82,7 @@ def test_every_verb_shows_an_example_that_names_it(verb: str, cli: Any) -> None:
 def test_the_list_of_verbs_above_is_whole(cli: Any) -> None:
     from typer.main import get_command
 
-    from mvtokenflow.eval.cli import app
+    from mvtokenflow.cli.mvtf_eval import app
 
     tree: Any = get_command(app)
     found = {
@@ -232,7 +232,7 @@ def test_explain_takes_a_cell_apart_and_notices_a_changed_prediction(
 
 
 def test_columns_are_named_by_title_or_by_a_metric_that_one_column_shows() -> None:
-    from mvtokenflow.eval.explain import column_named
+    from mvtokenflow.eval.tables.explain import column_named
 
     table3 = TABLES["table3"]
     assert column_named(table3, "lpips").views == ("input",), "a title in another case comes first"

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from mvtokenflow.config import preset
-from mvtokenflow.prepare import prepare
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import preset
+from mvtokenflow.method.prepare import prepare
 from mvtokenflow.splat.export import fixed_view
-from mvtokenflow.video import Clip
 
 UNEVEN = torch.tensor([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
 

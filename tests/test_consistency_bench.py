@@ -10,20 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from mvtokenflow.config import mini
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.flow import warp
-from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
-from mvtokenflow.multiview.pipeline import generate
-from mvtokenflow.multiview.small_prior import (
-    load_small_prior,
-    save_small_prior,
-    six_cameras,
-    small_sampling,
-    small_unet_config,
-)
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.flow.ops import warp
+from mvtokenflow.media.pictures import to_uint8
+from mvtokenflow.method.config import mini
+from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.multiview.unet import MultiviewUNet
-from mvtokenflow.pictures import to_uint8
+from mvtokenflow.small.codec import PatchCodec, place_planes
+from mvtokenflow.small.config import small_sampling, small_unet_config
+from mvtokenflow.small.prior import load_small_prior, save_small_prior, six_cameras
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SIZE = 16
@@ -207,7 +202,7 @@ def test_rows_keep_their_attention_when_the_preset_changes(
 ) -> None:
     changed = mini()
     changed = replace(changed, token_flow=replace(changed.token_flow, enlarged="all"))
-    monkeypatch.setattr("mvtokenflow.config.mini", lambda: changed)
+    monkeypatch.setattr("mvtokenflow.method.config.mini", lambda: changed)
     rows = importlib.import_module("consistency_rows")
     assert rows._tokens(propagation="none").enlarged == "keyframes+own"
     assert bench.find("all-frames").tokens.enlarged == "all"

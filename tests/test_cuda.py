@@ -14,23 +14,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.config import mini
-from mvtokenflow.cost import measured, read_costs
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
-from mvtokenflow.flow_keyframes import KeyframeFlow, keyframe_flow, keyframes
-from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
-from mvtokenflow.multiview.pipeline import MultiviewFrames, SamplingConfig, generate
+from mvtokenflow.flow.keyframes import KeyframeFlow, keyframe_flow, keyframes
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import mini
+from mvtokenflow.method.pipeline import run
+from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.small_prior import load_small_prior, six_cameras, small_unet_config
-from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
-from mvtokenflow.multiview.training import PriorTrainer, PriorTraining, clean_loss, noise_schedule
-from mvtokenflow.multiview.training_data import Views
+from mvtokenflow.multiview.sampler import MultiviewFrames, generate
 from mvtokenflow.multiview.unet import MultiviewUNet
-from mvtokenflow.pipeline import run
+from mvtokenflow.small.codec import PatchCodec, place_planes
+from mvtokenflow.small.config import small_unet_config
+from mvtokenflow.small.prior import load_small_prior, six_cameras
+from mvtokenflow.small.schedule import noise_schedule
+from mvtokenflow.small.training.config import PriorTraining
+from mvtokenflow.small.training.data import Views
+from mvtokenflow.small.training.loop import PriorTrainer, clean_loss
 from mvtokenflow.splat.training_config import StageConfig
-from mvtokenflow.splat.views import MultiviewVideo
-from mvtokenflow.video import Clip
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.cost import measured, read_costs
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),

@@ -14,16 +14,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.splat import losses
-from mvtokenflow.splat.density import DensityConfig
-from mvtokenflow.splat.field import DynamicField, FieldConfig, render_gaussians
+from mvtokenflow.splat.config import DensityConfig, FieldConfig
+from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.gaussians import GaussianModel
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.rasterize import RasterizeMode, RenderMode, rasterize
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.splat.training_config import ReconstructionConfig, StageConfig
-from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.views.video import MultiviewVideo
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),

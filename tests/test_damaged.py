@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mvtokenflow.cost import read_costs
-from mvtokenflow.damaged import (
+from mvtokenflow.base.damaged import (
     MAX_ARRAY_BYTES,
     Form,
     damage,
@@ -23,16 +22,17 @@ from mvtokenflow.damaged import (
     read_json,
     read_json_lines,
 )
-from mvtokenflow.errors import DataError, UserError
-from mvtokenflow.eval.gate_documents import load_document
-from mvtokenflow.eval.records import Manifest, row_log
-from mvtokenflow.eval.summary import Summary
-from mvtokenflow.pipeline import made_by
+from mvtokenflow.base.errors import DataError, UserError
+from mvtokenflow.base.tensor_files import read_tensors, write_checkpoint, write_tensors
+from mvtokenflow.eval.gate.documents import load_document
+from mvtokenflow.eval.records.rows import Manifest, row_log
+from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.method.pipeline import made_by
 from mvtokenflow.splat.io import FORMAT, load_field
-from mvtokenflow.splat.multiview_video import named_cameras
-from mvtokenflow.splat.run_folder import claim, load_checkpoint, read_losses
-from mvtokenflow.store import Entry
-from mvtokenflow.tensor_files import read_tensors, write_checkpoint, write_tensors
+from mvtokenflow.views.folder import named_cameras
+from mvtokenflow.workdir.cost import read_costs
+from mvtokenflow.workdir.folder import claim, load_checkpoint, read_losses
+from mvtokenflow.workdir.store import Entry
 
 DEEP = b"[" * 200_000
 NO_JSON = {

@@ -13,15 +13,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.files import cache_root
 from mvtokenflow.datasets import catalogue
 from mvtokenflow.datasets import folder as folder_module
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d import Consistent4D
 from mvtokenflow.datasets.folder import FolderDataset
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.files import cache_root
-from mvtokenflow.video import composite_white, read_rgb, write_png, write_video
+from mvtokenflow.media.video import composite_white, read_rgb, write_png, write_video
+from mvtokenflow.views.cameras import Cameras, orbit
 
 RGBA = np.random.default_rng(0).integers(0, 256, (5, 8, 10, 4), dtype=np.uint8)
 VIEWS = {"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}, "eval_1": {"azimuth_deg": 15, "elevation_deg": 10}}

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.cli.eval.grid import request_of
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d_videos import NAMED, Consistent4DVideos
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval.commands.grid import request_of
-from mvtokenflow.eval.runs import scene_digest
-from mvtokenflow.eval.scoring import Options
-from mvtokenflow.video import write_png
+from mvtokenflow.eval.score.scoring import Options
+from mvtokenflow.eval.tables.render import scene_digest
+from mvtokenflow.media.video import write_png
 
 
 def write(folder: Path, frames: int = 4, shade: int = 90) -> Path:

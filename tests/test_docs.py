@@ -13,14 +13,14 @@ import pytest
 import typer
 
 import mvtokenflow
-from mvtokenflow.cli import app as method_app
+from mvtokenflow.cli.mvtf import app as method_app
+from mvtokenflow.cli.mvtf_eval import app as harness_app
 from mvtokenflow.eval import protocols
-from mvtokenflow.eval.cli import app as harness_app
-from mvtokenflow.eval.gate import EXIT_CODES
+from mvtokenflow.eval.gate.compare import EXIT_CODES
 from mvtokenflow.eval.protocols import PROTOCOLS, MetricSpec, Protocol
-from mvtokenflow.eval.table_specs import TABLES
-from mvtokenflow.eval.tables import COSTS
-from mvtokenflow.eval.weights import WEIGHTS, variable
+from mvtokenflow.eval.tables.build import COSTS
+from mvtokenflow.eval.tables.specs import TABLES
+from mvtokenflow.weights.ledger import WEIGHTS, variable
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -88,8 +88,8 @@ def test_the_method_is_a_measured_row_on_the_dataset(examples: Path, cli: Cli) -
 
 
 def test_the_dataset_answers_wrong_names_and_moves_the_spot_with_the_camera(examples: Path) -> None:
+    from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.datasets.catalogue import open_dataset
-    from mvtokenflow.errors import ConfigError
 
     data = open_dataset("spheres:Spheres", examples / "spheres")
     with pytest.raises(ConfigError, match="Did you mean 'red'"):

@@ -11,9 +11,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mvtokenflow.eval.pedigree import pedigree
-from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Stage, feature_log
-from mvtokenflow.eval.summary import Summary
+from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log
+from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.workdir.provenance import pedigree
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = ROOT / "docs" / "schemas"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import shown, write_text
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import shown, write_text
 
 
 def test_a_target_that_is_no_file_is_left_alone(tmp_path: Path) -> None:

@@ -8,28 +8,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow import flow as ops
-from mvtokenflow.cameras import orbit
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.flow_estimate import (
+from mvtokenflow.flow import ops
+from mvtokenflow.flow.estimate import (
     DisEstimator,
     RaftEstimator,
     estimate_flow,
     load_estimator,
     load_raft,
 )
-from mvtokenflow.flow_keyframes import (
+from mvtokenflow.flow.keyframes import (
     KeyframeFlow,
     enclosing,
     estimate_keyframe_flow,
     keyframe_flow,
     keyframes,
 )
-from mvtokenflow.multiview.preprocess import SquareConfig, square_clip
-from mvtokenflow.video import Clip
+from mvtokenflow.media.video import Clip
+from mvtokenflow.multiview.config import SquareConfig
+from mvtokenflow.multiview.preprocess import square_clip
+from mvtokenflow.views.cameras import orbit
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

@@ -12,14 +12,17 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
-from mvtokenflow.flow_keyframes import KeyframeFlow, keyframe_flow, keyframes
+from mvtokenflow.flow.keyframes import KeyframeFlow, keyframe_flow, keyframes
+from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.passes import Pass, Step
-from mvtokenflow.multiview.pipeline import Noise, SamplingConfig, denoise, draw_noise
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.small_prior import load_small_prior, small_sampling
-from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
+from mvtokenflow.multiview.sampler import Noise, denoise, draw_noise
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.small.config import small_sampling
+from mvtokenflow.small.prior import load_small_prior
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 VIEWS, SIDE, PIXELS = 6, 8, 32
 FRAMES = 6  # keyframes 0, 4 and 5
@@ -259,7 +262,7 @@ def test_nothing_is_left_behind_by_an_exception(unet: MultiviewUNet, error: Base
         held: list[Any] = [processor for name, processor in unet.attn_processors.items() if ".attn1." in name]
         assert sum(processor.record_bytes for processor in held) == 0
         assert all(not processor._waiting for processor in held)
-        assert controller.current is None
+        assert controller.state.current is None
         assert torch.equal(call(), expected)
         with pytest.raises(type(error)), broken(unet, error, after=2):
             call()

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.previews import psnr
 from mvtokenflow.splat.trainer import reconstruct
 from mvtokenflow.splat.training_config import StageConfig, mini
-from mvtokenflow.splat.views import FrontVideo, MultiviewVideo
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import FrontVideo, MultiviewVideo
 
 SCENE, SIZE, DISTANCE = "quadruped-01", 32, 2.0
 HELD_OUT = orbit((-25.0, 0.0, 25.0), size=SIZE, kind="ortho", radius=3.0)

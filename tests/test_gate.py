@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval import gate
-from mvtokenflow.eval.gate_documents import load_document, measured_document, save_document
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.eval.gate import compare as gate
+from mvtokenflow.eval.gate.documents import load_document, measured_document, save_document
 
 SIGNATURE = "LPIPS|p:toy4d-v1"
 FLOORS = {"lpips": 0.001, "psnr": 0.05, "motion": 0.01}

@@ -141,13 +141,13 @@ def test_documents_and_folders(
 
 def test_layout_of_the_stages(prior_file: Path, tmp_path: Path) -> None:
     """Of a run of the whole method, which the pages and other people's scripts read."""
-    from mvtokenflow.config import mini
     from mvtokenflow.datasets.toy4d.render import render
     from mvtokenflow.datasets.toy4d.stream import six_views
     from mvtokenflow.datasets.toy4d.toys import make_toy
-    from mvtokenflow.pipeline import run
+    from mvtokenflow.media.video import Clip
+    from mvtokenflow.method.config import mini
+    from mvtokenflow.method.pipeline import run
     from mvtokenflow.splat.training_config import StageConfig
-    from mvtokenflow.video import Clip
 
     picture = render(make_toy("fish", 7), six_views(64)[:1], [0.0, 0.5, 1.0])
     clip = Clip(

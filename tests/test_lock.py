@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mvtokenflow import lock, partial
-from mvtokenflow.config import mini
-from mvtokenflow.errors import DataError
-from mvtokenflow.lock import LOCK_FILE, working_in
-from mvtokenflow.pictures import write_png
-from mvtokenflow.pipeline import run
-from mvtokenflow.video import Clip
+from mvtokenflow.base import partial
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.media.pictures import write_png
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import mini
+from mvtokenflow.method.pipeline import run
+from mvtokenflow.workdir import lock
+from mvtokenflow.workdir.lock import LOCK_FILE, working_in
 
 pytest.importorskip("fcntl")
 
@@ -24,7 +25,7 @@ BUSY = r"another process is working in .*busy; wait for it, or take another fold
 HOLDER = """
 import sys
 from pathlib import Path
-from mvtokenflow.lock import working_in
+from mvtokenflow.workdir.lock import working_in
 with working_in(Path(sys.argv[1])):
     print("holding", flush=True)
     sys.stdin.read()

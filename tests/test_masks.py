@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import frame_files, frame_numbers
-from mvtokenflow.multiview.preprocess import SquareConfig, square_clip
-from mvtokenflow.pictures import Pixels, write_png
-from mvtokenflow.video import read_clip
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files, frame_numbers
+from mvtokenflow.media.pictures import Pixels, write_png
+from mvtokenflow.media.video import read_clip
+from mvtokenflow.multiview.config import SquareConfig
+from mvtokenflow.multiview.preprocess import square_clip
 
 SIZE, T = 64, 6
 

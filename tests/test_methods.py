@@ -13,20 +13,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsMissingError
 from mvtokenflow.baselines.catalogue import KNOWN_ANSWERS, method_named
 from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Rendering
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.datasets.scene import Scene
-from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
-from mvtokenflow.eval import weights
-from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.metrics import geometry, temporal
 from mvtokenflow.eval.metrics.silhouette import silhouettes
-from mvtokenflow.eval.pictures import Picture
 from mvtokenflow.eval.protocols import PROTOCOLS, FvdC4d, Lpips, Psnr, Ssim
-from mvtokenflow.eval.runs import Job, prediction_digest, render
-from mvtokenflow.eval.table_specs import TABLES
+from mvtokenflow.eval.score.evaluators import Evaluators
+from mvtokenflow.eval.score.pictures import Picture
+from mvtokenflow.eval.tables.render import Job, prediction_digest, render
+from mvtokenflow.eval.tables.specs import TABLES
+from mvtokenflow.weights import ledger as weights
 
 Frames = NDArray[np.uint8]
 DATA = Path(__file__).parent / "data" / "tables_tiny"

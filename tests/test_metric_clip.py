@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torchvision import transforms
 from transformers import CLIPConfig, CLIPModel
 
-from mvtokenflow.commands.train_clip import picture
+from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.cli.method.train_clip import picture
 from mvtokenflow.datasets.toy4d.toys import SEEDS, make_toy
-from mvtokenflow.errors import DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.eval import weights
-from mvtokenflow.eval.evaluators import Evaluators
 from mvtokenflow.eval.metrics import clip
-from mvtokenflow.eval.pictures import Picture
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.multiview import small_clip
+from mvtokenflow.eval.score.evaluators import Evaluators
+from mvtokenflow.eval.score.pictures import Picture
+from mvtokenflow.small import clip as small_clip
+from mvtokenflow.weights import ledger as weights
 
 VISION = {
     "hidden_size": 64,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.metrics import geometry
 
 Floats = NDArray[np.float64]

@@ -15,11 +15,11 @@ from PIL import Image, ImageFilter
 from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
-from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.eval import weights
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.eval.metrics import vgg, winograd
 from mvtokenflow.eval.metrics.lpips import InputRange, Lpips, Net
 from mvtokenflow.eval.metrics.resize import squash
+from mvtokenflow.weights import ledger as weights
 
 Pixels = npt.NDArray[np.uint8]
 State = dict[str, torch.Tensor]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.eval.metrics.psnr import mse, psnr
 from mvtokenflow.eval.metrics.resize import squash
 

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files
 from mvtokenflow.eval.metrics import silhouette
-from mvtokenflow.files import frame_files
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

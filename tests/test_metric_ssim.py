@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.eval.metrics.resize import squash
 from mvtokenflow.eval.metrics.ssim import SsimBorder, SsimRange, ssim, ssim_map
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.metrics import temporal
 
 Floats = NDArray[np.float64]

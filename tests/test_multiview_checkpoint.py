@@ -16,8 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG
-from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.multiview.checkpoint import (
     ERA3D,
     ERA3D_SCHEDULER,
@@ -26,8 +25,10 @@ from mvtokenflow.multiview.checkpoint import (
     find_checkpoint,
     load_era3d,
 )
+from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.era3d import VIEW_NAMES, UnclipEncoder, VaeCodec, prompt_texts, to_levels
-from mvtokenflow.multiview.pipeline import Noise, SamplingConfig, denoise, generate
+from mvtokenflow.multiview.sampler import Noise, denoise, generate
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG
 
 VIEWS = 6
 SMALL_UNET: dict[str, Any] = {

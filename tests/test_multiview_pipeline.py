@@ -14,20 +14,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.passes import Pass, Step
-from mvtokenflow.multiview.pipeline import (
-    MultiviewFrames,
-    Noise,
-    SamplingConfig,
-    ddim_step,
-    denoise,
-    generate,
-    noise_levels,
-)
 from mvtokenflow.multiview.prior import MultiviewPrior, decode_normals, encode_normals
+from mvtokenflow.multiview.sampler import MultiviewFrames, Noise, ddim_step, denoise, generate, noise_levels
 from mvtokenflow.multiview.unet import MultiviewOutput, MultiviewUNet
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 DATA = Path(__file__).parent / "data"
 VIEWS, SIZE = 6, 16

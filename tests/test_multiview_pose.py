@@ -8,26 +8,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow import pipeline
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.commands.run import _tell
-from mvtokenflow.config import MethodConfig, mini
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.cli.method.run import _tell
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method import pipeline
+from mvtokenflow.method.config import MethodConfig, mini
+from mvtokenflow.method.pipeline import Result, run
+from mvtokenflow.method.placement import cameras_in_field
+from mvtokenflow.method.prepare import Input, front_video
+from mvtokenflow.method.priors import load_prior
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.small_prior import read_prior_config
 from mvtokenflow.multiview.unet import MultiviewUNet
-from mvtokenflow.pipeline import Result, run
-from mvtokenflow.placement import cameras_in_field
-from mvtokenflow.prepare import Input, front_video
-from mvtokenflow.priors import load_prior
+from mvtokenflow.small.training.config import read_prior_config
 from mvtokenflow.splat.training_config import StageConfig
-from mvtokenflow.splat.views import FrontVideo
-from mvtokenflow.video import Clip
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import FrontVideo
 
 WHOLE = Crop(left=0, top=0, width=128, height=128, x=0, y=0, scaled_width=64, scaled_height=64, size=64)
 CUT = Crop(left=12, top=-4, width=80, height=80, x=6, y=6, scaled_width=52, scaled_height=52, size=64)

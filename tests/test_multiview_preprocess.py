@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.multiview.preprocess import SquareConfig, square_clip
-from mvtokenflow.video import Clip
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.media.video import Clip
+from mvtokenflow.multiview.config import SquareConfig
+from mvtokenflow.multiview.preprocess import square_clip
 
 STORED = Path(__file__).parent / "data" / "era3d_preproc_tiny.safetensors"
 

@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.multiview.attention import MultiviewBlock, MultiviewTransformer, pair_domains
 from mvtokenflow.multiview.parts import Part
 from mvtokenflow.multiview.unet import MultiviewUNet

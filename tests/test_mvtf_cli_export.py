@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvtokenflow.files import frame_files
-from mvtokenflow.lock import working_in
-from mvtokenflow.pictures import composite_white, read_rgb, read_rgba
-from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media.pictures import composite_white, read_rgb, read_rgba
+from mvtokenflow.media.video import read_clip
+from mvtokenflow.splat.config import FieldConfig
+from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field, read_ply, save_field
-from mvtokenflow.video import read_clip
+from mvtokenflow.workdir.lock import working_in
 
 Mvtf = Callable[..., Any]  # of tests/conftest.py
 

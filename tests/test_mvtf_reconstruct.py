@@ -10,8 +10,8 @@ import torch
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat.io import load_field
-from mvtokenflow.splat.multiview_video import MultiviewVideo, write_multiview
-from mvtokenflow.splat.run_folder import claim
+from mvtokenflow.views.folder import MultiviewVideo, write_multiview
+from mvtokenflow.workdir.folder import claim
 
 SMALL = [
     *("--size", "24", "--frames", "3", "--set", "static.iterations=12", "--set", "coarse.iterations=8"),

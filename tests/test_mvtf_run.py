@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from mvtokenflow.base.files import frame_files
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import composite_white, read_rgb, read_rgba, write_png
+from mvtokenflow.media.pictures import composite_white, read_rgb, read_rgba, write_png
+from mvtokenflow.media.video import count_frames
 from mvtokenflow.splat.io import load_field, read_ply
-from mvtokenflow.video import count_frames
 
 FRAMES, SIZE = 4, 64
 Run = Callable[..., tuple[int, str, str]]
@@ -85,7 +85,7 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("mvtokenflow.commands.run.progress", _killed)
+        patch.setattr("mvtokenflow.cli.method.run.progress", _killed)
         assert mvtf("run", clip, "-o", out, *few)[0] != 0
     begun = (out / "index.html").read_text()
     assert "First pass" in begun

@@ -12,26 +12,26 @@ from typing import Any
 import pytest
 import torch
 
-from mvtokenflow.baselines import native
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.baselines import mvtokenflow as native
 from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES, method_named
 from mvtokenflow.baselines.method import Configurable, Costed, Rendering, Setup, Weighted
-from mvtokenflow.baselines.native import Native, field_cameras, framed, is_front_camera
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper
+from mvtokenflow.baselines.mvtokenflow import Native, field_cameras, framed, is_front_camera
+from mvtokenflow.cli.eval.grid import default_methods
+from mvtokenflow.cli.eval.tables import ablated_rows
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import Toy4DPinhole, view_cameras
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval.commands.grid import default_methods
-from mvtokenflow.eval.commands.tables import ablated_rows
-from mvtokenflow.eval.records import Run, load_runs
+from mvtokenflow.eval.records.rows import Run, load_runs
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import SWITCHES, MethodConfig, mini, paper
+from mvtokenflow.method.pipeline import Result
+from mvtokenflow.method.prepare import prepare
 from mvtokenflow.multiview.pose import InputPose, lens_cameras
 from mvtokenflow.multiview.preprocess import Crop
-from mvtokenflow.multiview.small_prior import six_cameras
-from mvtokenflow.pipeline import Result
-from mvtokenflow.prepare import prepare
+from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.splat.field import Render, render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
-from mvtokenflow.video import Clip
+from mvtokenflow.views.cameras import Cameras, orbit
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 

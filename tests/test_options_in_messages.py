@@ -23,11 +23,11 @@ OTHERS = re.compile(r"\bhf download [^;`]*")  # programs of others
 
 # Options that only verbs which have them pass on; the others leave the argument out.
 PASSED_ON = {
-    "mvtokenflow.commands.talk.check_device": {"--device"},
-    "mvtokenflow.eval.commands.common.weights_paths": {"--weights"},
-    "mvtokenflow.eval.commands.grid._methods": {"--import"},
-    "mvtokenflow.eval.words.shard_named": {"--shard"},
-    "mvtokenflow.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
+    "mvtokenflow.base.terminal.check_device": {"--device"},
+    "mvtokenflow.cli.eval.common.weights_paths": {"--weights"},
+    "mvtokenflow.cli.eval.grid._methods": {"--import"},
+    "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
+    "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
 }
 
 Node = tuple[str, str]  # module and top-level name
@@ -99,8 +99,8 @@ def named(node: Node) -> Iterator[Node]:
 @cache
 def verbs() -> Mapping[str, tuple[Node, frozenset[str]]]:
     """By program and verb: its function, and its options."""
-    from mvtokenflow.cli import app as mvtf
-    from mvtokenflow.eval.cli import app as mvtf_eval
+    from mvtokenflow.cli.mvtf import app as mvtf
+    from mvtokenflow.cli.mvtf_eval import app as mvtf_eval
 
     found = {}
     for program, app in (("mvtf", mvtf), ("mvtf-eval", mvtf_eval)):
@@ -164,10 +164,10 @@ def test_the_source_is_followed() -> None:
     """What is known to be reached from where."""
     assert len(verbs()) > 20
     reached = reached_by()
-    assert "mvtf-eval score" in reached["mvtokenflow.eval.preflight", "plan_folder"]
-    assert "mvtf reconstruct" in reached["mvtokenflow.splat.multiview_video", "named_cameras"]
-    assert "mvtf-eval table1" in reached["mvtokenflow.baselines.native", "FULL"]
-    assert "mvtf-eval doctor" not in reached["mvtokenflow.eval.preflight", "plan_folder"]
+    assert "mvtf-eval score" in reached["mvtokenflow.eval.score.preflight", "plan_folder"]
+    assert "mvtf reconstruct" in reached["mvtokenflow.views.folder", "named_cameras"]
+    assert "mvtf-eval table1" in reached["mvtokenflow.baselines.mvtokenflow", "FULL"]
+    assert "mvtf-eval doctor" not in reached["mvtokenflow.eval.score.preflight", "plan_folder"]
 
 
 def test_options_of_whole_commands_exist() -> None:

@@ -8,9 +8,9 @@ from types import ModuleType
 import pytest
 import torch
 
-from mvtokenflow.config import paper
+from mvtokenflow.method.config import paper
 from mvtokenflow.multiview.checkpoint import ERA3D_UNET, config_differences
-from mvtokenflow.splat.multiview_video import read_multiview
+from mvtokenflow.views.folder import read_multiview
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -38,7 +38,7 @@ def test_the_whole_preset_runs(bench: ModuleType, tmp_path: Path) -> None:
     assert missing == late
     # Random as the network is, its views show the input: an object, on white.
     views, clip = read_multiview(tmp_path / "run" / "views"), bench.toy_clip(options.frames, options.size)
-    from mvtokenflow.prepare import prepare
+    from mvtokenflow.method.prepare import prepare
 
     wanted = prepare(clip, bench.method(options, tmp_path, None)).alpha[:, None, ..., 0] > 0.5
     solid = views.alpha[..., 0] > 0.5

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.pictures import Pixels
-from mvtokenflow.video import Clip, count_frames, read_clip
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.media.pictures import Pixels
+from mvtokenflow.media.video import Clip, count_frames, read_clip
 
 H, W, T = 64, 96, 6
 RED, GREEN = (220, 40, 40), (40, 180, 60)

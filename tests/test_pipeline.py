@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.cameras import orbit
-from mvtokenflow.config import SWITCHES, MethodConfig, mini, paper, preset, without
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsMissingError
+from mvtokenflow.base.settings import overridden
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.errors import ConfigError, DataError, WeightsMissingError
-from mvtokenflow.flow_estimate import DisEstimator
-from mvtokenflow.overrides import overridden
-from mvtokenflow.pipeline import GivenViews, run
-from mvtokenflow.prepare import Input, input_flow, near_pairs, prepare
-from mvtokenflow.priors import prior_digest, prior_name
+from mvtokenflow.flow.estimate import DisEstimator
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import SWITCHES, MethodConfig, mini, paper, preset, without
+from mvtokenflow.method.pipeline import GivenViews, run
+from mvtokenflow.method.prepare import Input, input_flow, near_pairs, prepare
+from mvtokenflow.method.priors import prior_digest, prior_name
 from mvtokenflow.splat.training_config import StageConfig
 from mvtokenflow.splat.training_config import paper as fit_paper
-from mvtokenflow.splat.views import MultiviewVideo
-from mvtokenflow.store import StageStore
-from mvtokenflow.video import Clip
+from mvtokenflow.views.cameras import orbit
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.store import StageStore
 
 SIZE, FRAMES = 64, 5
 
@@ -107,7 +107,7 @@ def test_a_killed_run_ends_like_one_that_was_not(clip: Clip, config: MethodConfi
 
 def test_the_prior_gives_the_input_in_the_front_view(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:
     """The first picture of the first view is the clip's, at its own time."""
-    from mvtokenflow.splat.multiview_video import read_multiview
+    from mvtokenflow.views.folder import read_multiview
 
     run(clip, without(config, "refinement"), tmp_path, 0)
     given = prepare(clip, config)

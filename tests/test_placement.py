@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.config import mini
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import mini
+from mvtokenflow.method.placement import cameras_in_field, cameras_in_video, cut, faces_front, square_window
+from mvtokenflow.method.prepare import front_video, prepare
 from mvtokenflow.multiview.preprocess import Crop
-from mvtokenflow.placement import cameras_in_field, cameras_in_video, cut, faces_front, square_window
-from mvtokenflow.prepare import front_video, prepare
-from mvtokenflow.video import Clip
+from mvtokenflow.views.cameras import Cameras, orbit
 
 CROP = Crop(left=12, top=-4, width=80, height=80, x=6, y=6, scaled_width=52, scaled_height=52, size=64)
 POINTS = torch.tensor([[0.3, -0.2, 0.5], [-0.4, 0.1, -0.6], [0.0, 0.7, 0.2]])

@@ -19,25 +19,26 @@ import pytest
 import torch
 from numba.core import caching
 
-from mvtokenflow import compiled as compiled_module
-from mvtokenflow.commands import talk
-from mvtokenflow.commands.run import keep_field
-from mvtokenflow.compiled import code_folder, compiled
+from mvtokenflow.base import compiled as compiled_module
+from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.compiled import code_folder, compiled
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.files import atomic_path, cache_root, shown, write_text
+from mvtokenflow.base.memory import ran_out
+from mvtokenflow.base.partial import partial_file, partial_folder, sweep
+from mvtokenflow.base.tensor_files import write_checkpoint, write_tensors
+from mvtokenflow.cli.method.run import keep_field
 from mvtokenflow.datasets.folder import FolderDataset
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval import records
 from mvtokenflow.eval.doctor import examine
-from mvtokenflow.eval.records import Row, row_log
-from mvtokenflow.files import atomic_path, cache_root, shown, write_text
-from mvtokenflow.lock import LOCK_FILE, working_in
-from mvtokenflow.memory import ran_out
-from mvtokenflow.partial import partial_file, partial_folder, sweep
+from mvtokenflow.eval.records import rows as records
+from mvtokenflow.eval.records.rows import Row, row_log
+from mvtokenflow.media.video import write_video
 from mvtokenflow.reports import site
 from mvtokenflow.reports.site import build_site
-from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.splat.config import FieldConfig
+from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import save_field
-from mvtokenflow.tensor_files import write_checkpoint, write_tensors
-from mvtokenflow.video import write_video
+from mvtokenflow.workdir.lock import LOCK_FILE, working_in
 
 Cli = Callable[..., Any]
 
@@ -70,7 +71,7 @@ def test_protocols_are_listed_on_a_console_of_windows(cli: Cli, monkeypatch: pyt
 def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    program = "from mvtokenflow.commands import talk; talk.run(lambda: print('x' * 100))"
+    program = "from mvtokenflow.cli.method import talk; talk.run(lambda: print('x' * 100))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
@@ -334,7 +335,7 @@ def test_memory_that_runs_out_is_told_by_every_library() -> None:
     program = """
 import resource, sys
 import numpy as np, torch
-from mvtokenflow.memory import ran_out
+from mvtokenflow.base.memory import ran_out
 resource.setrlimit(resource.RLIMIT_AS, (2**34, 2**34))
 for make in (lambda: torch.zeros(2**40), lambda: np.zeros(2**40), lambda: bytearray(2**42)):
     try:
@@ -364,7 +365,7 @@ def test_a_record_that_another_process_has_written_is_not_written_again(tmp_path
     row_log(tmp_path).append([_row("1")])
     program = (
         "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path; from test_places import _row\n"
-        "from mvtokenflow.eval.records import row_log\n"
+        "from mvtokenflow.eval.records.rows import row_log\n"
         "row_log(Path(sys.argv[1])).append([_row('1'), _row('2')])"
     )
     command = [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)]
@@ -423,9 +424,9 @@ def _hidden(folder: Path) -> list[Path]:
 def test_what_a_killed_process_was_writing_goes_with_the_next_one_there(tmp_path: Path) -> None:
     _killed(
         """
-from mvtokenflow.files import atomic_path
-from mvtokenflow.lock import working_in
-from mvtokenflow.partial import partial_folder
+from mvtokenflow.base.files import atomic_path
+from mvtokenflow.workdir.lock import working_in
+from mvtokenflow.base.partial import partial_folder
 root = Path(sys.argv[1])
 working = working_in(root)
 working.__enter__()

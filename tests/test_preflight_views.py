@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvtokenflow.errors import ProtocolError
-from mvtokenflow.eval.preflight import plan_run, refuse_if_strict
+from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.eval.protocols import protocol_named
+from mvtokenflow.eval.score.preflight import plan_run, refuse_if_strict
 
 Layout = Callable[..., Path]
 PROTOCOL = protocol_named("toy4d-v2")

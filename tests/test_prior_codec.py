@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.multiview.patch_codec import BACK, FRONT, PatchCodec, measure_codec, place_planes
 from mvtokenflow.multiview.prior import COLOUR, NORMAL
-from mvtokenflow.multiview.small_prior import six_cameras
+from mvtokenflow.small.codec import BACK, FRONT, PatchCodec, measure_codec, place_planes
+from mvtokenflow.small.prior import six_cameras
 
 SIZE, PATCH, VIEWS = 16, 4, 6
 

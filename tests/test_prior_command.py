@@ -24,7 +24,7 @@ warmup = 4
 
 def mvtf(*arguments: object, expected: int = 0) -> str:
     """stderr of `mvtf`, run in a process of its own because it starts others."""
-    command = [sys.executable, "-c", "from mvtokenflow.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from mvtokenflow.cli.mvtf import main; main()", *map(str, arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
     assert ended.returncode == expected, ended.stderr
     return ended.stderr

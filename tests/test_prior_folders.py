@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.commands.gate_prior import keep_weights
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.lock import working_in
-from mvtokenflow.multiview import training_state
-from mvtokenflow.multiview.small_prior import SIZE, small_unet_config
-from mvtokenflow.multiview.training_state import TrainingState
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.cli.method.gate_prior import keep_weights
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.small.config import SIZE, small_unet_config
+from mvtokenflow.small.training import state as training_state
+from mvtokenflow.small.training.state import TrainingState
+from mvtokenflow.workdir.lock import working_in
 
 Mvtf = Callable[..., tuple[int, str, str]]
 

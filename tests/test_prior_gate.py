@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.multiview.gate import Answer, copied, decide, measure, sheet, truth
-from mvtokenflow.multiview.patch_codec import BACK, FRONT
 from mvtokenflow.multiview.prior import COLOUR, NORMAL
+from mvtokenflow.small.codec import BACK, FRONT
+from mvtokenflow.small.gate import Answer, copied, decide, measure, sheet, truth
 
 SIZE, VIEWS = 8, 6
 

@@ -10,22 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError, WeightsCorruptError
-from mvtokenflow.multiview import training_state
-from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
+from mvtokenflow.base.errors import ConfigError, WeightsCorruptError
 from mvtokenflow.multiview.prior import COLOUR, NORMAL
-from mvtokenflow.multiview.small_prior import six_cameras, small_unet_config
-from mvtokenflow.multiview.training import (
-    NOISE_LEVELS,
-    PriorTrainer,
-    PriorTraining,
-    clean_loss,
-    draw_levels,
-    noise_schedule,
-    rate_factor,
-)
-from mvtokenflow.multiview.training_attention import softmax_attention
-from mvtokenflow.multiview.training_data import Views, batches, training_pictures
+from mvtokenflow.small.codec import PatchCodec, place_planes
+from mvtokenflow.small.config import NOISE_LEVELS, small_unet_config
+from mvtokenflow.small.prior import six_cameras
+from mvtokenflow.small.schedule import noise_schedule
+from mvtokenflow.small.training import state as training_state
+from mvtokenflow.small.training.attention import softmax_attention
+from mvtokenflow.small.training.config import PriorTraining
+from mvtokenflow.small.training.data import Views, batches, training_pictures
+from mvtokenflow.small.training.loop import PriorTrainer, clean_loss, draw_levels, rate_factor
 
 SIZE, PATCH, VIEWS = 16, 4, 6
 

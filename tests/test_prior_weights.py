@@ -7,21 +7,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.multiview import small_clip
-from mvtokenflow.multiview.patch_codec import PatchCodec, place_planes
-from mvtokenflow.multiview.pipeline import generate
-from mvtokenflow.multiview.small_prior import (
-    FORMAT,
-    export,
-    load_small_prior,
-    read_prior_config,
-    save_small_prior,
-    six_cameras,
-    small_sampling,
-    small_unet_config,
-)
+from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.small import clip as small_clip
+from mvtokenflow.small.codec import PatchCodec, place_planes
+from mvtokenflow.small.config import small_sampling, small_unet_config
+from mvtokenflow.small.prior import FORMAT, load_small_prior, save_small_prior, six_cameras
+from mvtokenflow.small.training.config import read_prior_config
+from mvtokenflow.small.training.export import export
 
 SIZE = 16
 
@@ -181,7 +175,7 @@ def test_mistakes_on_the_command_line_are_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from mvtokenflow.cli import main
+    from mvtokenflow.cli.mvtf import main
 
     given = [argument.replace("OUT", str(tmp_path)) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["mvtf", *given])
@@ -195,6 +189,6 @@ def test_mistakes_on_the_command_line_are_one_sentence(
 
 
 def test_the_clip_named_in_weights_is_the_one_installed() -> None:
-    from mvtokenflow.files import sha256_file
+    from mvtokenflow.base.files import sha256_file
 
     assert sha256_file(small_clip.WEIGHTS) == small_clip.WEIGHTS_SHA256

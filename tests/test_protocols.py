@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.eval import protocols
 from mvtokenflow.eval.protocols import (
     NOVEL_VIEWS,
@@ -19,8 +19,8 @@ from mvtokenflow.eval.protocols import (
     protocol_named,
     readings,
 )
-from mvtokenflow.eval.score import Settings
-from mvtokenflow.eval.weights_ledger import WEIGHTS
+from mvtokenflow.eval.score.units import Settings
+from mvtokenflow.weights.entries import WEIGHTS
 
 KINDS = [
     kind

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.records import (
+from mvtokenflow.eval.records.rows import (
     SCHEMA_VERSION,
     FeatureRow,
     Manifest,
@@ -20,7 +20,7 @@ from mvtokenflow.eval.records import (
     row_log,
     run_folder,
 )
-from mvtokenflow.eval.summary import Missing, Summary, scored
+from mvtokenflow.eval.records.summary import Missing, Summary, scored
 
 
 def row(value: float = 0.1, frame: int | None = 3, **changes: object) -> Row:

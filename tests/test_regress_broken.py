@@ -15,12 +15,12 @@ import pytest
 from torch import Tensor
 
 from mvtokenflow.baselines.catalogue import method_named
-from mvtokenflow.eval import regression
-from mvtokenflow.eval.gate_documents import load_document
-from mvtokenflow.eval.scoring import Options
-from mvtokenflow.multiview import token_warp
+from mvtokenflow.eval.gate import recipe as regression
+from mvtokenflow.eval.gate.documents import load_document
+from mvtokenflow.eval.score.scoring import Options
 from mvtokenflow.splat import field, losses
 from mvtokenflow.splat.gaussians import LOW_PASS, Gaussians
+from mvtokenflow.tokenflow import warp as token_warp
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 SCENE = "bird-01"

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mvtokenflow.eval.gate_documents import load_document
+from mvtokenflow.eval.gate.documents import load_document
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -18,7 +18,7 @@ Change = Callable[[dict[str, Any]], None]
 @pytest.fixture(autouse=True)
 def _small(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipe names the dataset alone, so its folder is where the class puts it; no weights."""
-    from mvtokenflow.eval import regression
+    from mvtokenflow.eval.gate import recipe as regression
 
     monkeypatch.setattr(regression, "open_dataset", lambda name: tiny.Tiny(tmp_path / "data"))
     monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "no-weights"))
@@ -27,8 +27,8 @@ def _small(tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(scope="module")
 def written(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A baseline measured once for all tests, twice by one process (two are the slow test's business)."""
-    from mvtokenflow.eval import regression
-    from mvtokenflow.eval.scoring import Options
+    from mvtokenflow.eval.gate import recipe as regression
+    from mvtokenflow.eval.score.scoring import Options
 
     folder = tmp_path_factory.mktemp("baseline")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.eval import gate, gate_documents, pedigree, regression
-from mvtokenflow.eval.pedigree import code_digest
-from mvtokenflow.eval.scoring import Options
+from mvtokenflow.eval.gate import compare as gate
+from mvtokenflow.eval.gate import documents as gate_documents
+from mvtokenflow.eval.gate import recipe as regression
+from mvtokenflow.eval.score.scoring import Options
+from mvtokenflow.workdir import provenance as pedigree
+from mvtokenflow.workdir.provenance import code_digest
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +98,14 @@ def test_the_place_follows_whatever_may_move_a_number(
 
 def test_the_code_digest_is_of_every_room_that_makes_numbers(tmp_path: Path) -> None:
     package = tmp_path / "mvtokenflow"
-    counted = ["pipeline.py", "splat/losses.py", "baselines/native.py", "datasets/toy4d/kernels.py"]
+    counted = ["pipeline.py", "splat/losses.py", "baselines/mvtokenflow.py", "datasets/toy4d/kernels.py"]
     counted += ["eval/metrics/ssim.py", "multiview/weights/prior.safetensors"]
-    not_counted = ("commands/run.py", "eval/commands/grid.py", "reports/site.py", "eval/regression/mini.json")
+    not_counted = (
+        "commands/run.py",
+        "mvtokenflow/cli/eval/grid.py",
+        "reports/site.py",
+        "eval/regression/mini.json",
+    )
     for name in (*counted, *not_counted):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(name)
@@ -125,7 +133,7 @@ def test_the_code_digest_knows_this_package(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(pedigree, "digest", names_of)
     code_digest()
-    assert {"splat/losses.py", "eval/metrics/lpips.py", "baselines/native.py", "datasets/scene.py"} <= set(
+    assert {"splat/losses.py", "eval/metrics/lpips.py", "baselines/mvtokenflow.py", "datasets/scene.py"} <= set(
         hashed
     )
     assert not any(name.startswith(("reports/", "commands/")) for name in hashed)

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.eval.records import Manifest, Row, load_runs, row_log, run_folder
-from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.eval.records.rows import Manifest, Row, load_runs, row_log, run_folder
+from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.site import build_site
 
 FLAGS = [

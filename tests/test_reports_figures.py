@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.eval.records import Manifest, Row, Stage, load_runs, row_log, run_folder
+from mvtokenflow.eval.records.rows import Manifest, Row, Stage, load_runs, row_log, run_folder
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.figure import evenly
 from mvtokenflow.reports.generated import azimuths_of, warped_difference
@@ -473,7 +473,7 @@ def test_warped_differences_are_what_motion_leaves() -> None:
 
 
 def test_azimuths_are_read_off_the_cameras() -> None:
-    from mvtokenflow.cameras import orbit
+    from mvtokenflow.views.cameras import orbit
 
     cameras = orbit((0, 45, 90, 180, -90, -45), size=8, kind="ortho", radius=3.0)
     assert azimuths_of(cameras.to_dict()) == [0, 45, 90, 180, 270, 315]

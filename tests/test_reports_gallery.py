@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mvtokenflow.eval.records import Manifest, Row, load_runs, row_log, run_folder
+from mvtokenflow.eval.records.rows import Manifest, Row, load_runs, row_log, run_folder
 from mvtokenflow.reports.gallery import Case, choose
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.site import build_site
@@ -60,7 +60,7 @@ def add_run(root: Path, scene: str, values: Values, *, method: str = "ours", met
 
 def cards(root: Path, **tables: object) -> list[tuple[str, str]]:
     """(link, text below) of the cards in order."""
-    from mvtokenflow.eval.table import Column, Table
+    from mvtokenflow.eval.tables.table import Column, Table
 
     columns = [
         Column(key="lpips", title="LPIPS", better="lower", digits=4, signatures=[]),

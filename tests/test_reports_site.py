@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.records import Manifest, Row, Run, Stage, load_runs, row_log, run_folder
-from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.records.rows import Manifest, Row, Run, Stage, load_runs, row_log, run_folder
+from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.site import build_site, records_digest
 

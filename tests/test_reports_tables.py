@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports import text
 from mvtokenflow.reports.html import script_json, table_html, tables_page
 from mvtokenflow.reports.layout import lay_out, number

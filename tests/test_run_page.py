@@ -10,12 +10,12 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import write_json, write_text
-from mvtokenflow.pictures import write_png
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import write_json, write_text
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.run_page import duration, run_page, write_page
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 PRIOR = "ab" * 32
 

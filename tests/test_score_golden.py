@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
-from mvtokenflow.errors import WeightsMissingError
-from mvtokenflow.eval import weights
+from mvtokenflow.base.errors import WeightsMissingError
+from mvtokenflow.weights import ledger as weights
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "score_golden.json").read_text())
 PROTOCOLS = ("c4d-v1", "c4d-fixed-v1")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval.aggregate import mean, object_values, without_mean
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.protocols import PROTOCOLS, Psnr
-from mvtokenflow.eval.records import Row
-from mvtokenflow.eval.summary import score_json, why_missing
+from mvtokenflow.eval.records.aggregate import mean, object_values, without_mean
+from mvtokenflow.eval.records.rows import Row
+from mvtokenflow.eval.records.summary import score_json, why_missing
 
 Layout = Callable[..., Path]
 

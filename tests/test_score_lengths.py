@@ -13,12 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.errors import ProtocolError
-from mvtokenflow.eval import scoring
-from mvtokenflow.eval.aggregate import clip_lengths, kind_of
-from mvtokenflow.eval.evaluators import Evaluators
-from mvtokenflow.eval.pictures import ClipPair
-from mvtokenflow.eval.preflight import Plan, pair_view, plan_folder, plan_run, refuse_if_strict
+from mvtokenflow.base.errors import ProtocolError
+from mvtokenflow.base.files import digest_json
 from mvtokenflow.eval.protocols import (
     PROTOCOLS,
     Clip,
@@ -30,10 +26,14 @@ from mvtokenflow.eval.protocols import (
     Ssim,
     WarpError,
 )
-from mvtokenflow.eval.records import FeatureRow, Row, row_log
-from mvtokenflow.eval.score import Settings, UnitScorer, units_of
-from mvtokenflow.eval.summary import Summary
-from mvtokenflow.files import digest_json
+from mvtokenflow.eval.records.aggregate import clip_lengths, kind_of
+from mvtokenflow.eval.records.rows import FeatureRow, Row, row_log
+from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.eval.score import scoring
+from mvtokenflow.eval.score.evaluators import Evaluators
+from mvtokenflow.eval.score.pictures import ClipPair
+from mvtokenflow.eval.score.preflight import Plan, pair_view, plan_folder, plan_run, refuse_if_strict
+from mvtokenflow.eval.score.units import Settings, UnitScorer, units_of
 
 Layout = Callable[..., Path]
 VIEWS = ("input", "eval_0", "eval_1", "eval_2", "eval_3")

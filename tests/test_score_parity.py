@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.errors import WeightsMissingError
-from mvtokenflow.eval import weights
-from mvtokenflow.eval.records import row_log
+from mvtokenflow.base.errors import WeightsMissingError
+from mvtokenflow.eval.records.rows import row_log
+from mvtokenflow.weights import ledger as weights
 
 OBJECTS = ("bluejay", "trex", "trexpale")
 # Measured by whoever made the fixture: float32 sums in another order, and SSIM in float32 on [0, 255] upstream.

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvtokenflow.eval.records import Row, row_log
+from mvtokenflow.eval.records.rows import Row, row_log
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 FRAMES = "12"

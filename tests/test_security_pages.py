@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.escapes import json_for_terminals, markdown, spreadsheet
-from mvtokenflow.eval.explain import tree
-from mvtokenflow.eval.gate import compare, to_markdown
-from mvtokenflow.eval.table import Cell, Column, Table, TableRow
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.escapes import json_for_terminals, markdown, spreadsheet
+from mvtokenflow.eval.gate.compare import compare, to_markdown
+from mvtokenflow.eval.tables.explain import tree
+from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.html import tables_page
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.text import csv_text, latex, render, terminal
@@ -46,7 +46,7 @@ TINY = Path(__file__).parent / "data" / "tables_tiny"
 @pytest.fixture(scope="module")
 def finished(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two rows on one tiny scene, scored once."""
-    from mvtokenflow.eval.cli import main
+    from mvtokenflow.cli.mvtf_eval import main
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
@@ -264,7 +264,7 @@ def test_no_table_steers_a_terminal(form: str) -> None:
         assert "[red]x[/red]" in text
     else:
         text = tables_page([table], title=NASTY) if form == "html" else render(table, form)
-    from mvtokenflow.names import printable
+    from mvtokenflow.base.names import printable
 
     shown = printable(text) if form == "html" else text  # pages are printed by `tell`
     assert "\x1b" not in shown
@@ -348,8 +348,8 @@ def _page() -> Any:
     ],
 )
 def test_settings_without_end_are_refused(setting: str) -> None:
-    from mvtokenflow.config import preset
-    from mvtokenflow.overrides import overridden
+    from mvtokenflow.base.settings import overridden
+    from mvtokenflow.method.config import preset
 
     with pytest.raises(ConfigError, match=setting.rpartition("=")[0].rpartition(".")[2]):
         overridden(preset("mini"), [setting])
@@ -365,8 +365,8 @@ def test_a_prior_that_states_other_sizes_takes_no_memory(
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from mvtokenflow.errors import WeightsCorruptError
-    from mvtokenflow.multiview.small_prior import load_small_prior
+    from mvtokenflow.base.errors import WeightsCorruptError
+    from mvtokenflow.small.prior import load_small_prior
 
     with safe_open(prior_file, framework="pt") as opened:
         metadata = dict(opened.metadata())
@@ -391,7 +391,7 @@ def connect(self, address):
     return refuse(address) if self.family in (socket.AF_INET, socket.AF_INET6) else inner(self, address)
 socket.socket.connect = socket.socket.connect_ex = connect
 sys.path.insert(0, sys.argv[2])
-from mvtokenflow.eval.cli import main
+from mvtokenflow.cli.mvtf_eval import main
 for words in json.load(sys.stdin):
     sys.argv = ["mvtf-eval", *words]
     try:

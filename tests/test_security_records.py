@@ -14,12 +14,12 @@ from typing import Any, get_args
 import jsonschema
 import pytest
 
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.baselines.method import Source
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval import record_checks
-from mvtokenflow.eval.gate_documents import load_document
-from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Stage, feature_log, row_log
-from mvtokenflow.eval.summary import Summary
+from mvtokenflow.eval.gate.documents import load_document
+from mvtokenflow.eval.records import checks as record_checks
+from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log, row_log
+from mvtokenflow.eval.records.summary import Summary
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 SHA = "0" * 64
@@ -275,7 +275,7 @@ def test_a_manifest_that_is_a_pipe(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def finished(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of two rows on one tiny scene, scored once."""
-    from mvtokenflow.eval.cli import main
+    from mvtokenflow.cli.mvtf_eval import main
 
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:

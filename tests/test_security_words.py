@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError
-from mvtokenflow.eval import weights
-from mvtokenflow.eval.regression import Recipe
-from mvtokenflow.eval.words import seeds_named, shard_named
-from mvtokenflow.names import brief, name_fault, printable
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError
+from mvtokenflow.base.names import brief, name_fault, printable
+from mvtokenflow.eval.gate.recipe import Recipe
+from mvtokenflow.eval.tables.words import seeds_named, shard_named
 from mvtokenflow.splat import training_config
+from mvtokenflow.weights import ledger as weights
 
 LONG = "9" * 5000
 
@@ -140,7 +140,7 @@ class Scenes:
     "value", ["²", "１２", LONG, "1_0", "1e999", "nan", "99999999999999999999", "", "0x10"]
 )
 def test_settings_take_plain_numbers(value: str) -> None:
-    from mvtokenflow.overrides import overridden
+    from mvtokenflow.base.settings import overridden
 
     with pytest.raises(ConfigError, match=r"points is|field\.depth|expected"):
         overridden(training_config.mini(), [f"points={value}"])

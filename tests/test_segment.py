@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mvtokenflow.errors import ConfigError, DataError, UserError, WeightsMissingError
-from mvtokenflow.pictures import Pixels, read_mask, write_png
-from mvtokenflow.segment import MODEL, cut_out, load_segmenter, mask_paths
+from mvtokenflow.base.errors import ConfigError, DataError, UserError, WeightsMissingError
+from mvtokenflow.media.pictures import Pixels, read_mask, write_png
+from mvtokenflow.media.segment import MODEL, cut_out, load_segmenter, mask_paths
 
 FRAMES = np.arange(3 * 6 * 8 * 3, dtype=np.uint8).reshape(3, 6, 8, 3)
 

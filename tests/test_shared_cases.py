@@ -24,10 +24,10 @@ import pytest
 import valid
 from cases import COMMANDS, MVTF, MVTF_EVAL, Right, may_mount, shell
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 if TYPE_CHECKING:
-    from mvtokenflow.splat.views import MultiviewVideo
+    from mvtokenflow.views.video import MultiviewVideo
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = Path(os.environ.get("MVTF_SHARED", ROOT.parent / "shared")) / "cases"
@@ -105,7 +105,7 @@ def test_alpha_not_quite_zero(case: Path, go: Cli) -> None:
 
 
 def test_hdr_pq(case: Path) -> None:
-    from mvtokenflow.video import read_clip
+    from mvtokenflow.media.video import read_clip
 
     clip = read_clip(Path("data/pq.mp4"), Path("data/masks"))
     disc = clip.rgb[0][clip.alpha[0, ..., 0] == 1].median(dim=0).values * 255
@@ -114,7 +114,7 @@ def test_hdr_pq(case: Path) -> None:
 
 
 def test_mirrored_video(case: Path) -> None:
-    from mvtokenflow.video import read_clip
+    from mvtokenflow.media.video import read_clip
 
     for name, wanted in (("hflip", (16, 75)), ("vflip", (47, 20))):
         clip = read_clip(Path(f"data/{name}.mp4"), Path(f"data/{name}-mask.mp4"))
@@ -201,7 +201,7 @@ def test_rel_playlist_fetches(case: Path, go: Cli) -> None:
 @pytest.fixture
 def views(toy: "MultiviewVideo", tmp_path: Path) -> Path:
     """The multiview folder of the cases: three frames of 64 pixels."""
-    from mvtokenflow.splat.multiview_video import write_multiview
+    from mvtokenflow.views.folder import write_multiview
 
     write_multiview(tmp_path / "views", toy)
     return tmp_path / "views"

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mvtokenflow.commands.train_clip import noun_of, picture, vocabulary
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.files import canonical_json
+from mvtokenflow.cli.method.train_clip import noun_of, picture, vocabulary
 from mvtokenflow.datasets.toy4d.stream import ToyStream
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, TRAINED_PLANS, make_toy
-from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.files import canonical_json
-from mvtokenflow.multiview import small_clip
-from mvtokenflow.multiview.small_clip import (
+from mvtokenflow.small import clip as small_clip
+from mvtokenflow.small.clip import (
     DOMAINS,
     VIEWS,
     WEIGHTS,

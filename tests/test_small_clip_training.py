@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mvtokenflow.commands import train_clip as command
-from mvtokenflow.commands.train_clip import ClipBatches, picture, vocabulary
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.seeds import MAX_SEED
+from mvtokenflow.cli.method import train_clip as command
+from mvtokenflow.cli.method.train_clip import ClipBatches, picture, vocabulary
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.multiview.small_clip import SmallClipConfig, load_small_clip
-from mvtokenflow.multiview.small_clip_training import (
+from mvtokenflow.small.clip import SmallClipConfig, load_small_clip
+from mvtokenflow.small.training.clip import (
     UNSTATED,
     PictureTextBatch,
     SmallClipTrainer,
@@ -24,7 +25,6 @@ from mvtokenflow.multiview.small_clip_training import (
     nearest_share,
     text_loss,
 )
-from mvtokenflow.seeds import MAX_SEED
 
 
 def _config() -> SmallClipConfig:
@@ -144,7 +144,7 @@ def test_a_stopped_run_goes_on_exactly(tmp_path: Path, monkeypatch: pytest.Monke
             clock.append(1e9)
 
     clock = [0.0]
-    monkeypatch.setattr("mvtokenflow.multiview.small_clip_training.time.monotonic", lambda: clock[-1])
+    monkeypatch.setattr("mvtokenflow.small.training.clip.time.monotonic", lambda: clock[-1])
     first = SmallClipTrainer(_config(), settings, batches, tmp_path / "parts")
     first.run(60, impatient)
     rest = SmallClipTrainer(_config(), settings, batches, tmp_path / "parts")
@@ -223,7 +223,7 @@ def test_nearest_share_counts_own_rows() -> None:
 def test_command_trains_scores_and_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mvtokenflow.cli import main
+    from mvtokenflow.cli.mvtf import main
 
     monkeypatch.setattr(command, "GALLERY", 4)
     monkeypatch.setattr(command, "GALLERIES", 2)

@@ -9,21 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.splat.density import (
-    OPACITY_FLOOR,
-    Change,
-    DensityConfig,
-    Statistics,
-    control_density,
-    densify,
-    prune,
-    reset_opacity,
-)
-from mvtokenflow.splat.field import DynamicField, FieldConfig, render_gaussians
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.splat.config import OPACITY_FLOOR, DensityConfig, FieldConfig
+from mvtokenflow.splat.density import Change, Statistics, control_density, densify, prune, reset_opacity
+from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
-from mvtokenflow.splat.reference import rotation_matrices
+from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
 
 CONFIG = FieldConfig(control_points=8, hyper_dim=2, width=16, depth=6, sh_degree=1)
 CAMERAS = orbit(ERA3D_AZIMUTHS_DEG, size=48, kind="ortho", radius=2.0)

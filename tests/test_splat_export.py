@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import Pixels, composite_white, read_rgb, read_rgba
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media.pictures import Pixels, composite_white, read_rgb, read_rgba
 from mvtokenflow.splat import export
+from mvtokenflow.splat.config import FieldConfig
 from mvtokenflow.splat.export import ExportView, Shot
-from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.io import read_ply
 

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.splat.config import FieldConfig
 from mvtokenflow.splat.deform import NodeMotion
-from mvtokenflow.splat.field import DynamicField, FieldConfig, Render, render_gaussians, visible_after
+from mvtokenflow.splat.field import DynamicField, Render, deform_network, render_gaussians, visible_after
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel, Gaussians
-from mvtokenflow.splat.reference import rotation_matrices
+from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
 
 KINDS = pytest.mark.parametrize("kind", ["ortho", "pinhole"])
 
@@ -128,7 +129,7 @@ def test_new_control_points_hardly_change_the_picture() -> None:
 
 @pytest.mark.parametrize("depth", [6, 8, 11])
 def test_the_network_of_a_field_joins_its_inputs_behind_the_fifth_layer(depth: int) -> None:
-    state = FieldConfig(width=8, depth=depth).network().state_dict()
+    state = deform_network(FieldConfig(width=8, depth=depth)).state_dict()
     assert [index for index in range(1, depth) if state[f"linear.{index}.weight"].shape[1] > 8] == [5]
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians, visual_hull
-from mvtokenflow.splat.reference import rotation_matrices
+from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
 
 
 def ball_masks(cameras: Cameras, radius: float, centre: Tensor) -> tuple[Tensor, Tensor]:

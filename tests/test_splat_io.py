@@ -13,11 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mvtokenflow.cameras import orbit
-from mvtokenflow.errors import DataError
-from mvtokenflow.splat.field import DynamicField, FieldConfig, render_gaussians
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.splat.config import FieldConfig
+from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
 from mvtokenflow.splat.io import load_field, read_ply, save_field, write_ply
+from mvtokenflow.views.cameras import orbit
 
 CAMERAS = orbit((0.0, 90.0), size=24, kind="ortho", radius=2.0)
 

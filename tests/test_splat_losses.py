@@ -9,17 +9,9 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.splat.losses import (
-    LossWeights,
-    arap,
-    arap_edges,
-    d_ssim,
-    flow_loss,
-    l1,
-    mask_loss,
-    normal_loss,
-)
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.splat.config import LossWeights
+from mvtokenflow.splat.losses import arap, arap_edges, d_ssim, flow_loss, l1, mask_loss, normal_loss
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -7,9 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mvtokenflow.cameras import Cameras
-from mvtokenflow.splat import ssim
-from mvtokenflow.splat.losses import LossWeights, arap, arap_edges, d_ssim, l1, normals_from_depth
+from mvtokenflow.splat.config import LossWeights
+from mvtokenflow.splat.kernels import ssim
+from mvtokenflow.splat.losses import arap, arap_edges, d_ssim, l1, normals_from_depth
+from mvtokenflow.views.cameras import Cameras
 
 DATA = Path(__file__).parent / "data"
 PICTURES = (

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.errors import DataError
-from mvtokenflow.splat.field import DynamicField, FieldConfig, Render, render_gaussians
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.splat.config import FieldConfig
+from mvtokenflow.splat.field import DynamicField, Render, render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.io import load_field, read_ply, save_field, write_ply
 from mvtokenflow.splat.rasterize import rasterize
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 
 FIT = 64  # pixels of the fit, which span the world's -1 to 1
 PIXEL = 2 / FIT

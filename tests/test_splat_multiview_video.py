@@ -11,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.cameras import orbit
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.pictures import write_png
-from mvtokenflow.splat.multiview_video import (
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.media.pictures import write_png
+from mvtokenflow.views.cameras import orbit
+from mvtokenflow.views.folder import (
     MultiviewVideo,
     ViewFlow,
     named_cameras,
     read_multiview,
     write_multiview,
 )
-from mvtokenflow.splat.views import FrontVideo
+from mvtokenflow.views.video import FrontVideo
 
 VIEWS, FRAMES, SIZE = 6, 3, 16
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from mvtokenflow.cameras import Cameras, orbit
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.splat.normals import normals_from_depth
+from mvtokenflow.views.cameras import Cameras, orbit
 
 KINDS = pytest.mark.parametrize("kind", ["ortho", "pinhole"])
 Kind = Literal["ortho", "pinhole"]

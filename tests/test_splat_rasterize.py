@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import CameraKind
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.splat import rasterize as module
-from mvtokenflow.splat.cpu_simd import LANES, exp_minus, kernel, load, store
+from mvtokenflow.splat.kernels.simd import LANES, exp_minus, kernel, load, store
 from mvtokenflow.splat.rasterize import Backend, RasterizeMode, RenderMode, rasterize
+from mvtokenflow.views.cameras import CameraKind
 
 WIDTH, HEIGHT = 45, 38  # no whole number of tiles
 THREADS = numba.get_num_threads()

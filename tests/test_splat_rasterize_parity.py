@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mvtokenflow.splat.project_sh import sh_colors
+from mvtokenflow.splat.kernels.sh import sh_colors
 from mvtokenflow.splat.rasterize import Backend, RasterizeMode, RenderMode, rasterize
 
 DATA = Path(__file__).parent / "data"

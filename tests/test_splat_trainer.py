@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 import torch
 
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.settings import overridden
 from mvtokenflow.datasets.toy4d.dataset import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.overrides import overridden
 from mvtokenflow.splat import training_step
-from mvtokenflow.splat.density import Change, DensityConfig, Statistics, control_density
-from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.splat.config import DensityConfig, FieldConfig
+from mvtokenflow.splat.density import Change, Statistics, control_density
+from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field
 from mvtokenflow.splat.schedule import (
     carried_pairs,
@@ -40,7 +40,8 @@ from mvtokenflow.splat.training_config import (
     preset,
 )
 from mvtokenflow.splat.training_step import Training
-from mvtokenflow.splat.views import FrontVideo, MultiviewVideo, ViewFlow
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import FrontVideo, MultiviewVideo, ViewFlow
 
 SIZE, FRAMES = 32, 4
 STEPS = 20
@@ -402,10 +403,10 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from mvtokenflow.splat.multiview_video import read_multiview
+from mvtokenflow.views.folder import read_multiview
 from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.trainer import reconstruct
-from mvtokenflow.overrides import overridden
+from mvtokenflow.base.settings import overridden
 from mvtokenflow.splat.training_config import mini
 config = overridden(mini(), sys.argv[3:])
 reconstruct(read_multiview(Path(sys.argv[1])), config, Path(sys.argv[2]), torch.Generator().manual_seed(0),
@@ -415,7 +416,7 @@ reconstruct(read_multiview(Path(sys.argv[1])), config, Path(sys.argv[2]), torch.
 
 @pytest.mark.slow
 def test_kill_9_at_any_time_changes_nothing(video: MultiviewVideo, tmp_path: Path) -> None:
-    from mvtokenflow.splat.multiview_video import write_multiview
+    from mvtokenflow.views.folder import write_multiview
 
     write_multiview(tmp_path / "mv", video)
     settings = ("static.iterations=30", "coarse.iterations=60", "points=300", "field.control_points=16")

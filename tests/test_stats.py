@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvtokenflow.errors import DataError
-from mvtokenflow.eval import stats
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.tables import stats
 
 INF = math.inf
 

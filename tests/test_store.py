@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow import store as module
-from mvtokenflow.cost import Cost, keep_cost, read_costs
-from mvtokenflow.store import StageStore, code_digest
+from mvtokenflow.workdir import store as module
+from mvtokenflow.workdir.cost import Cost, keep_cost, read_costs
+from mvtokenflow.workdir.store import StageStore, code_digest
 
 COST = Cost(stage="views", seconds=12.5, peak_mib=700.0, finished=True)
 
@@ -82,7 +82,7 @@ def test_a_key_depends_on_what_prepares_pictures_and_texts(
 
 def test_the_code_digest_is_of_the_method_and_of_nothing_else(tmp_path: Path) -> None:
     package = tmp_path / "mvtokenflow"
-    for name in ("pipeline.py", "splat/losses.py", "eval/tables.py", "commands/run.py"):
+    for name in ("pipeline.py", "splat/losses.py", "eval/tables/build.py", "commands/run.py"):
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1\n")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.eval.records import load_runs
+from mvtokenflow.eval.records.rows import load_runs
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 FORMATS = ("json", "csv", "md")
@@ -194,7 +194,7 @@ def _process(bench: Bench, *arguments: object) -> "subprocess.Popen[bytes]":
     """The command as a user starts it, head of a group of processes."""
     environment = {**os.environ, **bench.environment, "PYTHONPATH": str(DATA)}
     return subprocess.Popen(
-        [sys.executable, "-c", "from mvtokenflow.eval.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from mvtokenflow.cli.mvtf_eval import main; main()", *map(str, arguments)],
         env=environment,
         cwd=bench.data,
         stdout=subprocess.DEVNULL,

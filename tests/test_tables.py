@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mvtokenflow.errors import ConfigError, ProtocolError
+from mvtokenflow.base.errors import ConfigError, ProtocolError
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import ALL_VIEWS, NOVEL_VIEWS, PROTOCOLS
-from mvtokenflow.eval.records import FeatureRow, Manifest, Row, Run, Stage
-from mvtokenflow.eval.table import Cell, Table
-from mvtokenflow.eval.table_specs import TABLES, table_named
-from mvtokenflow.eval.tables import build_table
+from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Run, Stage
+from mvtokenflow.eval.tables.build import build_table
+from mvtokenflow.eval.tables.specs import TABLES, table_named
+from mvtokenflow.eval.tables.table import Cell, Table
 
 PROTOCOL = PROTOCOLS["toy4d-v1"]
 SCENES = [f"s{n}" for n in range(7)]

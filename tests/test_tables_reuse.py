@@ -13,20 +13,20 @@ import pytest
 import torch
 from PIL import Image
 
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method, Progress, Rendering, Setup, Source
 from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.datasets.scene import Dataset, Scene
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.eval import tabulate
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.records import load_run
-from mvtokenflow.eval.runs import render
-from mvtokenflow.eval.scoring import Options
-from mvtokenflow.eval.summary import Summary
-from mvtokenflow.eval.table_specs import table_named
-from mvtokenflow.eval.words import seeds_named
+from mvtokenflow.eval.records.rows import load_run
+from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.eval.score.scoring import Options
+from mvtokenflow.eval.tables import ensure as tabulate
+from mvtokenflow.eval.tables.render import render
+from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.words import seeds_named
 
 TABLE = table_named("table2")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.eval.records import load_runs
+from mvtokenflow.eval.records.rows import load_runs
 
 METHODS = "ground-truth,mirrored,white,tinyscenes:NATIVE,tinyscenes:DARKER"
 
@@ -184,8 +184,8 @@ def test_imports_of_another_size_fail_alone(server: Any, data: Path, tiny: Modul
 def test_weights_that_arrive_later_fill_their_cells_without_measuring_the_rest_again(
     server: Any, data: Path, tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mvtokenflow.errors import WeightsMissingError
-    from mvtokenflow.eval import weights
+    from mvtokenflow.base.errors import WeightsMissingError
+    from mvtokenflow.weights import ledger as weights
 
     try:
         weights.resolve("lpips-vgg")

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.errors import ProtocolError
+from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
-from mvtokenflow.eval.records import Manifest, Row, Run, Stage
-from mvtokenflow.eval.table import Cell, Table
-from mvtokenflow.eval.table_specs import table_named
-from mvtokenflow.eval.tables import build_table
+from mvtokenflow.eval.records.rows import Manifest, Row, Run, Stage
+from mvtokenflow.eval.tables.build import build_table
+from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.table import Cell, Table
 
 SCENES = ("s0", "s1", "s2")
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.commands import talk
-from mvtokenflow.commands.talk import progress
+from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.terminal import progress
 
 DATA = Path(__file__).parent / "data" / "tables_tiny"
 
@@ -123,8 +123,8 @@ def test_a_checkpoint_that_does_not_fit_is_not_called_damaged(
 ) -> None:
     import torch
 
-    from mvtokenflow.splat.run_folder import load_checkpoint
-    from mvtokenflow.tensor_files import write_checkpoint as save_checkpoint
+    from mvtokenflow.base.tensor_files import write_checkpoint as save_checkpoint
+    from mvtokenflow.workdir.folder import load_checkpoint
 
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -138,7 +138,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_called_damaged(
 def test_torch_is_not_imported_to_explain_an_error() -> None:
     program = (
         "import sys\n"
-        "from mvtokenflow.commands.talk import sentence_of\n"
+        "from mvtokenflow.base.terminal import sentence_of\n"
         "assert sentence_of(ValueError()) is None\n"
         "assert 'torch' not in sys.modules\n"
     )

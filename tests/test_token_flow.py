@@ -11,17 +11,19 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.flow_keyframes import KeyframeFlow, enclosing, keyframe_flow, keyframes
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.flow.keyframes import KeyframeFlow, enclosing, keyframe_flow, keyframes
+from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.passes import Pass, Step, check_passes
-from mvtokenflow.multiview.pipeline import SamplingConfig, generate
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.token_flow import TokenFlow, TokenFlowConfig
-from mvtokenflow.multiview.token_warp import blend_weight, plan_frames
+from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.splat.field import render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
+from mvtokenflow.tokenflow.warp import blend_weight, plan_frames
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 VIEWS, SIDE, CHANNELS = 6, 8, 16
 LENGTH = SIDE**2
@@ -591,4 +593,4 @@ def test_use_out_of_order_is_refused(unet: MultiviewUNet) -> None:
         controller.running(step(), Pass((1,), "fill")),
     ):
         layer(unet)(noise(2 * VIEWS, 2 * LENGTH, CHANNELS))
-    assert controller.current is None
+    assert controller.state.current is None

@@ -12,15 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from mvtokenflow.cameras import CameraKind, orbit
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.dataset import SCENES, SIZE, VIEWS, Toy4D
 from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import render, render_flow
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.video import read_on_white
+from mvtokenflow.media.video import read_on_white
+from mvtokenflow.views.cameras import CameraKind, orbit
 
 NAME = "bird-01"
 HASH = "245c089b45"  # in the name of the folder of `toy4d` since its first release

@@ -8,11 +8,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.datasets.toy4d import kernels, motion
 from mvtokenflow.datasets.toy4d.build import INK, Builder, Skin, plain
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.toys import PLANS, Toy, assemble, make_toy
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 
 Array = NDArray[np.float64]
 KINDS: tuple[CameraKind, ...] = ("ortho", "pinhole")

@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 import pytest
 
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import SIX_AZIMUTHS, Batch, Split, ToyStream, six_views
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, TRAINED_PLANS, make_toy
-from mvtokenflow.errors import ConfigError
 
 
 def assert_equal(a: Batch, b: Batch) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import CameraKind, orbit
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.datasets.toy4d.dataset import SCENES, frame_times, scene_toy, view_cameras
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, PLANS, SEEDS, TRAINED_PLANS, Toy, make_toy
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.views.cameras import CameraKind, orbit
 
 KINDS: tuple[CameraKind, ...] = ("ortho", "pinhole")
 
@@ -26,7 +26,7 @@ def toy_bytes(toy: Toy) -> bytes:
 
 FINGERPRINT = """
 import hashlib, numpy as np
-from mvtokenflow.cameras import orbit
+from mvtokenflow.views.cameras import orbit
 from mvtokenflow.datasets.toy4d.toys import PLANS, make_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 digest = hashlib.sha256()

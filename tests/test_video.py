@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow import video
-from mvtokenflow.video import (
+from mvtokenflow.media import video
+from mvtokenflow.media.video import (
     Clip,
     composite_white,
     read_clip,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvtokenflow import video
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import frame_files
-from mvtokenflow.pictures import MAX_PICTURE_PIXELS
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import frame_files
+from mvtokenflow.media import video
+from mvtokenflow.media.pictures import MAX_PICTURE_PIXELS
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
 ALPHA = np.zeros((12, 10), np.uint8)

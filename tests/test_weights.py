@@ -14,19 +14,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvtokenflow.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.eval import weights
-from mvtokenflow.eval.package_index import DownloadError, Progress
-from mvtokenflow.eval.pickles import Arrays
-from mvtokenflow.eval.weights_convert import (
+from mvtokenflow.base.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.weights import ledger as weights
+from mvtokenflow.weights.convert import (
     ALEX_CONVOLUTIONS,
     convert,
     i3d_from_flax,
     lpips_from_flax,
     serialize,
 )
-from mvtokenflow.eval.weights_ledger import WEIGHTS, PinnedFile, Weights
-from mvtokenflow.eval.weights_sources import FromAddress, FromHub, FromIndex, FromTorchvision
+from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Weights
+from mvtokenflow.weights.package_index import DownloadError, Progress
+from mvtokenflow.weights.pickles import Arrays
+from mvtokenflow.weights.sources import FromAddress, FromHub, FromIndex, FromTorchvision
 
 TENSORS: Arrays = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvtokenflow.errors import WeightsCorruptError
-from mvtokenflow.eval.package_index import (
+from mvtokenflow.base.errors import WeightsCorruptError
+from mvtokenflow.weights.package_index import (
     DownloadError,
     IndexSettings,
     SdistFile,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mvtokenflow.errors import WeightsCorruptError
-from mvtokenflow.eval.pickles import read_arrays
+from mvtokenflow.base.errors import WeightsCorruptError
+from mvtokenflow.weights.pickles import read_arrays
 
 TREE: dict[str, Any] = {
     "params": {

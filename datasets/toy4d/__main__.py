@@ -1,7 +1,7 @@
 """Print the tables of `digests.py` as this machine computes them."""
 
-from mvtokenflow.cameras import CameraKind
 from mvtokenflow.datasets.toy4d.dataset import SCENES, pixel_digest, render_benchmark, truth_digest
+from mvtokenflow.views.cameras import CameraKind
 
 TABLES: dict[str, CameraKind] = {"EXPECTED": "ortho", "EXPECTED_PINHOLE": "pinhole"}
 

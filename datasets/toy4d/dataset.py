@@ -28,15 +28,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.damaged import Form, damage, read_arrays, read_json
-from mvtokenflow.datasets.scene import GroundTruth, Scene, View
-from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
-from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
-from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, Toy, make_toy
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import (
+from mvtokenflow.base.damaged import Form, damage, read_arrays, read_json
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import (
     atomic_path,
     cache_root,
     choose,
@@ -46,7 +40,13 @@ from mvtokenflow.files import (
     write_bytes,
     write_json,
 )
-from mvtokenflow.video import Clip
+from mvtokenflow.datasets.scene import GroundTruth, Scene, View
+from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
+from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
+from mvtokenflow.datasets.toy4d.stream import RADIUS
+from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, Toy, make_toy
+from mvtokenflow.media.video import Clip
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 
 SIZE = 128
 FRAMES = 32

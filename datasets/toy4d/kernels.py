@@ -21,7 +21,7 @@ from math import ceil, floor, inf, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.compiled import compiled
+from mvtokenflow.base.compiled import compiled
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

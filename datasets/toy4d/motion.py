@@ -12,7 +12,7 @@ Sine and cosine are polynomials of our own, because libm differs between machine
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.compiled import compiled
+from mvtokenflow.base.compiled import compiled
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

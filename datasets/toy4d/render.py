@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import Cameras
 from mvtokenflow.datasets.toy4d import kernels
 from mvtokenflow.datasets.toy4d.toys import Toy
+from mvtokenflow.views.cameras import Cameras
 
 Array = NDArray[np.float32]
 Times = Sequence[float] | NDArray[np.float64]

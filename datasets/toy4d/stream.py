@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.cameras import Cameras, orbit
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
 from mvtokenflow.datasets.toy4d.build import Draw
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, PLANS, SEEDS, TRAINED_PLANS, make_toy
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import choose
+from mvtokenflow.views.cameras import Cameras, orbit
 
 Split = Literal["train", "validation"]
 

@@ -7,9 +7,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.files import choose
 from mvtokenflow.datasets.toy4d import animals, kernels, motion, things
 from mvtokenflow.datasets.toy4d.build import Builder, Draw, Palette
-from mvtokenflow.files import choose
 
 Array = NDArray[np.float64]
 

@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvtokenflow.damaged import damage, read_json
-from mvtokenflow.errors import DataError, WeightsCorruptError
-from mvtokenflow.eval import weights
+from mvtokenflow.base.damaged import damage, read_json
+from mvtokenflow.base.errors import DataError, WeightsCorruptError
 from mvtokenflow.eval.metrics.precision import full_precision
+from mvtokenflow.weights import ledger as weights
 
 if TYPE_CHECKING:
-    from mvtokenflow.multiview.small_clip import SmallClip
+    from mvtokenflow.small.clip import SmallClip
 
 WEIGHTS_NAME = "clip-vit-b32-openai"
 TOY_WEIGHTS_NAME = "clip-toy4d"
@@ -311,7 +311,7 @@ def load_toy(explicit: Path | None = None, device: torch.device | str = "cpu") -
     Raises:
         WeightsMissingError, WeightsCorruptError: as `weights.verify`, or not a small CLIP.
     """
-    from mvtokenflow.multiview.small_clip import load_small_clip  # imports open_clip, which is slow
+    from mvtokenflow.small.clip import load_small_clip  # imports open_clip, which is slow
 
     return ToyEncoder(load_small_clip(weights.verify(TOY_WEIGHTS_NAME, explicit), device))
 

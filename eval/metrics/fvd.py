@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 
 def fvd_c4d(prediction: ArrayLike, reference: ArrayLike) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvtokenflow.errors import DataError, WeightsCorruptError
+from mvtokenflow.base.errors import DataError, WeightsCorruptError
 from mvtokenflow.eval.metrics.precision import full_precision
 
 SIZE = 224

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from mvtokenflow.errors import ConfigError, DataError, WeightsCorruptError
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError
 from mvtokenflow.eval.metrics import vgg
 from mvtokenflow.eval.metrics.precision import full_precision
 from mvtokenflow.eval.metrics.region import Colour, Image, Mask, check_image, flat_background

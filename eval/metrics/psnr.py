@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.eval.metrics.region import Image, check_pair
 
 PsnrRange = float | Literal["gt-minmax"]

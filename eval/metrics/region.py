@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

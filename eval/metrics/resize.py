@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image as PilImage
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.metrics.region import Image, check_image
 
 _FILTERS = {

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

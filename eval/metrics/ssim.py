@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mvtokenflow.compiled import compiled
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.compiled import compiled
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.eval.metrics.region import Image, bounding_window, check_pair, flat_background
 
 SsimRange = float | Literal["max-minmax"]

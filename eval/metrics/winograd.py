@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mvtokenflow.compiled import compiled
+from mvtokenflow.base.compiled import compiled
 
 Float = npt.NDArray[np.float32]
 Int = npt.NDArray[np.int32]

@@ -14,13 +14,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from mvtokenflow.cameras import ERA3D_AZIMUTHS_DEG, orbit
-from mvtokenflow.damaged import damage, read_json
-from mvtokenflow.errors import ConfigError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.files import expanded
+from mvtokenflow.base.damaged import damage, read_json
+from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.files import expanded
 from mvtokenflow.multiview.era3d import UnclipEncoder, VaeCodec, encode_prompts
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 ERA3D = "pengHTYX/MacLab-Era3D-512-6view"
 

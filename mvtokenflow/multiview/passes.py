@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

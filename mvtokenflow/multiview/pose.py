@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import Cameras, orbit
-from mvtokenflow.damaged import read_json
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.multiview.preprocess import Crop
+from mvtokenflow.views.cameras import Cameras, orbit
 
 SENSOR_MM = 32.0
 SHORTEST_MM, LONGEST_MM = 35.0, 135.0  # lenses of the training

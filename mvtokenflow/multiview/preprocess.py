@@ -14,38 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.pictures import Pixels, to_uint8
-from mvtokenflow.video import Clip
-
-MAX_SIDE = 4096  # pixels of the prior's pictures; Era3D has 512
-
-
-@dataclass(frozen=True, kw_only=True)
-class SquareConfig:
-    """How a clip becomes square pictures.
-
-    Attributes:
-        size: S, the side of the pictures in pixels.
-        crop_size: longer side of the object's box in the picture (rounding may take a pixel), up to `size`;
-            Era3D recommends 420 or 400 of 512, and 380 for portraits. -1 keeps the whole frame, padded to a
-            square.
-        per_frame: crop every frame by its own box, as the original does. It also loses the last row and
-            column of the box.
-    """
-
-    size: int = 512
-    crop_size: int = 420
-    per_frame: bool = False
-
-    def __post_init__(self) -> None:
-        if self.size > MAX_SIDE:
-            raise ConfigError(f"size is {self.size}; expected at most {MAX_SIDE} pixels")
-        if self.size < 1 or not (self.crop_size == -1 or 1 <= self.crop_size <= self.size):
-            raise ConfigError(
-                f"size is {self.size}, crop_size is {self.crop_size}; expected a crop_size of 1 to size, or -1 "
-                "for whole frames"
-            )
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.media.pictures import Pixels, to_uint8
+from mvtokenflow.media.video import Clip
+from mvtokenflow.multiview.config import SquareConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvtokenflow.cameras import Cameras
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.views.cameras import Cameras
 
 NORMAL, COLOUR = 0, 1  # index of the domain axis
 

@@ -20,11 +20,11 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.settings import check_types
 from mvtokenflow.multiview.attention import MultiviewTransformer, PoseRegressor, pair_domains
 from mvtokenflow.multiview.parts import Groups, Part, group_order, join_groups, take_groups
 from mvtokenflow.multiview.stages import DownStage, MidStage, UpStage
-from mvtokenflow.overrides import check_types
 
 # Keys of Era3D's unet/config.json of which this network is one case; another value is another network.
 _FIXED: dict[str, Any] = {

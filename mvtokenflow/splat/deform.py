@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError
 
 _POINT_BANDS = 10
 _TIME_BANDS = 10

@@ -6,71 +6,19 @@ little as possible: a clone shares its parent's opacity and a split keeps mass a
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.splat.config import OPACITY_FLOOR, DensityConfig
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
-from mvtokenflow.splat.reference import ALPHA_MIN, rotation_matrices
+from mvtokenflow.splat.rotations import rotation_matrices
 
 SPLIT_SHRINK = 1.6  # as in 3DGS: each half has 1/1.6 of the length of the whole
 CLONE_SHIFT = 0.1  # standard deviations between a clone and its parent, or they would stay one for ever
-# A Gaussian much smaller than a pixel is blurred to a variance of 0.3 pixels² and may lie on a pixel's corner,
-# 0.5 pixels² off all centres; below this opacity such a one is under the rasterizer's 1/255 in every pixel and
-# would never get a gradient again.
-OPACITY_FLOOR = 1.02 * ALPHA_MIN * math.exp(0.5 * 0.5 / 0.3)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DensityConfig:
-    """When Gaussians are added and removed, in training steps, counted over all stages.
-
-    Attributes:
-        start, stop: densify at steps in (start, stop). every: steps between.
-        grow_gradient: mean gradient of the loss by a Gaussian's place in the picture, in NDC units (the
-            picture is 2 wide), from which it is cloned or split. With `absolute` use about 8e-4.
-        grow_scale: Gaussians up to this share of the extent are cloned, larger ones split.
-        prune_opacity: fainter ones are removed.
-        prune_scale: ones with an axis longer than this share of the extent are removed, once opacities have
-            been reset for the first time.
-        reset_every: steps between opacity resets, 0 for never. reset_opacity: what opacities are lowered to.
-        absolute: add up absolute values of pixels' gradients (AbsGS), so that opposite pulls do not cancel.
-        max_count: no more Gaussians than this; the strongest gradients go first.
-
-    Raises:
-        ConfigError: a value out of range, or a reset from which Gaussians would be pruned or get no gradient.
-    """
-
-    start: int = 500
-    stop: int = 15_000
-    every: int = 100
-    grow_gradient: float = 2e-4
-    grow_scale: float = 0.01
-    prune_opacity: float = 0.005
-    prune_scale: float = 0.1
-    reset_every: int = 3_000
-    reset_opacity: float = 0.02
-    absolute: bool = False
-    max_count: int = 200_000
-
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if not math.isfinite(value) or value < 0:
-                raise ConfigError(f"density.{entry.name} is {value}; expected a finite number, 0 or more")
-        if self.every < 1 or self.max_count < 1:
-            raise ConfigError("density.every and density.max_count must be at least 1")
-        if self.max_count > 50_000_000:
-            raise ConfigError(f"density.max_count is {self.max_count}; expected at most 50000000")
-        least = max(OPACITY_FLOOR, 2 * self.prune_opacity)
-        if not least <= self.reset_opacity <= 1:
-            raise ConfigError(
-                f"density.reset_opacity is {self.reset_opacity}; expected {least:.4f} to 1: fainter Gaussians "
-                "are pruned or too faint for any pixel to pull at them"
-            )
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvtokenflow.cameras import CameraKind, Cameras, orbit
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import digest_json
-from mvtokenflow.progress import Progress
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import digest_json
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.media.video import (
+    Pixels,
+    composite_white,
+    read_rgb,
+    read_rgba,
+    to_uint8,
+    write_png,
+    write_video,
+)
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import write_ply
-from mvtokenflow.splat.run_folder import claim
-from mvtokenflow.video import Pixels, composite_white, read_rgb, read_rgba, to_uint8, write_png, write_video
+from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.workdir.folder import claim
 
 RADIUS = 3.0  # of the camera's orbit in world units; the object lies within 1
 MAX_SIZE = 8192

@@ -5,95 +5,34 @@ Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control poin
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mvtokenflow.cameras import Cameras
-from mvtokenflow.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.splat import control
+from mvtokenflow.splat.config import FieldConfig
 from mvtokenflow.splat.deform import DeformNetwork
 from mvtokenflow.splat.gaussians import INITIAL_OPACITY, LOW_PASS, GaussianModel, Gaussians, check_pixel
 from mvtokenflow.splat.normals import normals_from_depth
-from mvtokenflow.splat.project_sh import MAX_DEGREE
 from mvtokenflow.splat.rasterize import Backend, rasterize
+from mvtokenflow.views.cameras import Cameras
 
 NEAR_PLANE = 0.01
-# Sizes that stored fields and command lines may state: far above any use, and below what no machine has.
-_MOST = {"control_points": 100_000, "neighbours": 1_000, "hyper_dim": 1_000, "width": 1_024, "depth": 32}
 _SKIP_AFTER = 4  # of a field's network, whatever its depth: stored fields are so
 _ALPHA_FLOOR = 1e-10
-_SOLID = 0.5  # alpha from which a pixel counts as the object
 _MOST_SAMPLES = 16  # per pixel and side, where a picture has fewer pixels than the fit had
 _MOST_PIXELS = 4096  # of a side of a picture drawn larger to be averaged
 _RELIABLE_OPACITY = 0.05  # control points are put on Gaussians at least this opaque: floaters lie far out
 
 
-@dataclass(frozen=True, kw_only=True)
-class FieldConfig:
-    """What a field is made of.
-
-    Attributes:
-        control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
-        neighbours: K, the control points that steer a Gaussian (paper: 3).
-        hyper_dim: extra coordinates in which Gaussians find their control points (SC-GS's recipes: 8).
-        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers: behind the fifth its inputs
-            come in again.
-        time_network: encode time by a small network (SC-GS's `is_blender`) or by sines alone.
-        local_frame: Gaussians turn about their control points (SC-GS's `local_frame`).
-        rotation: "frame" turns Gaussians by the blended frames of their control points, so that a rigid
-            motion of the control points moves them rigidly; "residual" is SC-GS: another output of the
-            network is added to the quaternion.
-        sh_degree: 0 to 3, highest band of view-dependent colour.
-        background: colour behind the object, in [0, 1].
-        depth_tolerance: world units by which a surface may lie behind the rendered depth and still count
-            as visible in `flow`.
-    """
-
-    control_points: int = 512
-    neighbours: int = 3
-    hyper_dim: int = 8
-    width: int = 256
-    depth: int = 8
-    time_network: bool = True
-    local_frame: bool = True
-    rotation: Literal["frame", "residual"] = "frame"
-    sh_degree: int = 0
-    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    depth_tolerance: float = 0.05
-
-    def __post_init__(self) -> None:
-        least = {"control_points": 1, "neighbours": 1, "hyper_dim": 0, "width": 1, "depth": 6, "sh_degree": 0}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ConfigError(f"field.{name} is {value!r}; expected a whole number of at least {low}")
-            if value > _MOST.get(name, value):
-                raise ConfigError(f"field.{name} is {value}; expected at most {_MOST[name]}")
-        if self.neighbours > self.control_points:
-            raise ConfigError(
-                f"field.neighbours is {self.neighbours} but there are {self.control_points} control points; "
-                "lower it"
-            )
-        if self.sh_degree > MAX_DEGREE:
-            raise ConfigError(f"field.sh_degree is {self.sh_degree}; expected 0 to {MAX_DEGREE}")
-        if self.rotation not in ("frame", "residual"):
-            raise ConfigError(f"field.rotation is {self.rotation!r}; expected 'frame' or 'residual'")
-        if len(self.background) != 3 or not all(0 <= part <= 1 for part in self.background):
-            raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
-        if not 0 < self.depth_tolerance < math.inf:
-            raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
-
-    def network(self) -> DeformNetwork:
-        """A deform network of these settings, all zero."""
-        return DeformNetwork(self.width, self.depth, skip_after=_SKIP_AFTER, time_network=self.time_network)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings; `FieldConfig(**settings)` gives it back."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+def deform_network(config: FieldConfig) -> DeformNetwork:
+    """A deform network of a field's settings, all zero."""
+    return DeformNetwork(config.width, config.depth, skip_after=_SKIP_AFTER, time_network=config.time_network)
 
 
 @dataclass(frozen=True)
@@ -241,7 +180,7 @@ def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
     target = now.flow.detach() + torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
     inside = ((target >= 0) & (target <= target.new_tensor([width, height]))).all(-1)
     # -inf where nothing is: a target there is seen by no pixel, hence not visible
-    surface = torch.where(then.alpha >= _SOLID, then.depth, -torch.inf)[..., 0].detach().flatten(1)
+    surface = torch.where(then.alpha >= OBJECT_ALPHA, then.depth, -torch.inf)[..., 0].detach().flatten(1)
     index = (target - 0.5).nan_to_num(0.0)
     # floor and ceil are one and the same pixel where the target is a pixel's centre
     columns = [edge.clamp(0, width - 1).long() for edge in (index[..., 0].floor(), index[..., 0].ceil())]
@@ -249,7 +188,7 @@ def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
     around = [surface.gather(1, (row * width + column).flatten(1)) for row in rows for column in columns]
     farthest = torch.stack(around).amax(0).reshape(views, height, width)
     unhidden = now.depth_then[..., 0].detach() <= farthest + tolerance
-    return (now.alpha[..., 0] >= _SOLID) & inside & unhidden
+    return (now.alpha[..., 0] >= OBJECT_ALPHA) & inside & unhidden
 
 
 class Moments(NamedTuple):
@@ -343,7 +282,7 @@ class DynamicField(nn.Module):
                 f"{config.control_points} control points; lower field.control_points or train longer"
             )
         positions = solid[control.farthest_points(solid, config.control_points)]
-        network = config.network()
+        network = deform_network(config)
         network.initialise(generator)
         points = control.ControlPoints(
             positions, network.to(means), hyper_dim=config.hyper_dim, neighbours=config.neighbours

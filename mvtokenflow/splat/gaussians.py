@@ -9,9 +9,10 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from mvtokenflow.cameras import Cameras
-from mvtokenflow.errors import DataError
-from mvtokenflow.splat.project_sh import MAX_DEGREE, sh_colors
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.splat.kernels.constants import MAX_DEGREE
+from mvtokenflow.splat.kernels.sh import sh_colors
+from mvtokenflow.views.cameras import Cameras
 
 SH_C0 = 0.28209479177387814  # the constant band: colour = SH_C0 · features_dc + 0.5
 PARAMETERS = (

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from plyfile import PlyData, PlyElement
 from torch import Tensor
 
-from mvtokenflow.damaged import damage, parse_json
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import atomic_path
+from mvtokenflow.base.damaged import damage, parse_json
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import atomic_path
+from mvtokenflow.base.tensor_files import read_tensors, write_tensors
+from mvtokenflow.splat.config import FieldConfig
 from mvtokenflow.splat.control import ControlPoints
-from mvtokenflow.splat.field import DynamicField, FieldConfig
+from mvtokenflow.splat.field import DynamicField, deform_network
 from mvtokenflow.splat.gaussians import PARAMETERS, SH_C0, GaussianModel, Gaussians
-from mvtokenflow.splat.project_sh import MAX_DEGREE
-from mvtokenflow.tensor_files import read_tensors, write_tensors
+from mvtokenflow.splat.kernels.constants import MAX_DEGREE
 
 FORMAT = "mvtokenflow-field"
 _CURE = "delete it and run the command that wrote it again"
@@ -190,7 +191,7 @@ def _control_points(config: FieldConfig, tensors: dict[str, Tensor]) -> ControlP
         return None
     state = {name.removeprefix("control."): value for name, value in tensors.items()}
     points = ControlPoints(
-        state["positions"], config.network(), hyper_dim=config.hyper_dim, neighbours=config.neighbours
+        state["positions"], deform_network(config), hyper_dim=config.hyper_dim, neighbours=config.neighbours
     )
     points.to(state["positions"].device).load_state_dict(state)
     return points

@@ -4,21 +4,17 @@ The paper weighs them in appendix A.1 (`LossWeights`) and leaves several norms o
 takes and why.
 """
 
-import math
-from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mvtokenflow.errors import ConfigError
+from mvtokenflow.splat.kernels.ssim import d_ssim
 from mvtokenflow.splat.normals import normals_from_depth
-from mvtokenflow.splat.ssim import d_ssim
 
 _LEAST_WEIGHT = 1e-6  # where no pixel counts, a mean is 0 and not 0 / 0
 
 __all__ = [
-    "LossWeights",
     "arap",
     "arap_edges",
     "d_ssim",
@@ -28,32 +24,6 @@ __all__ = [
     "normal_loss",
     "normals_from_depth",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossWeights:
-    """Factors of the loss terms; the defaults are the paper's (appendix A.1). 0 switches a term off.
-
-    Attributes:
-        image: of `l1` on colours. mask: of `mask_loss`. d_ssim: of `d_ssim`. arap: of `arap`, the mean over
-            edges. normal: of `normal_loss`. flow: of `flow_loss`, front view only.
-
-    Raises:
-        ConfigError: a weight is negative, NaN or infinite.
-    """
-
-    image: float = 0.8
-    mask: float = 2.0
-    d_ssim: float = 0.2
-    arap: float = 1.0
-    normal: float = 1.0
-    flow: float = 1.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not math.isfinite(value) or value < 0:
-                raise ConfigError(f"loss weight {field.name} is {value}; expected a finite number, 0 or more")
 
 
 def l1(image: Tensor, target: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvtokenflow.cameras import Cameras
+from mvtokenflow.views.cameras import Cameras
 
 MIN_ALPHA = 0.9
 

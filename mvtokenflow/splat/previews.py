@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mvtokenflow.pictures import Pixels, write_png
+from mvtokenflow.media.pictures import Pixels, write_png
 from mvtokenflow.splat.field import DynamicField, render_gaussians
-from mvtokenflow.splat.views import MultiviewVideo
+from mvtokenflow.views.video import MultiviewVideo
 
 
 def strip(targets: Tensor, renderings: Tensor) -> Pixels:

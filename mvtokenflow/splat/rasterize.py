@@ -11,10 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import CameraKind
-from mvtokenflow.errors import ConfigError, DataError
-from mvtokenflow.splat import cpu, reference
-from mvtokenflow.splat.project_sh import MAX_DEGREE, sh_colors
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.splat.kernels import cpu, reference
+from mvtokenflow.splat.kernels.constants import MAX_DEGREE
+from mvtokenflow.splat.kernels.sh import sh_colors
+from mvtokenflow.views.cameras import CameraKind
 
 RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]

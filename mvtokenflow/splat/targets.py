@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mvtokenflow.cameras import Cameras
 from mvtokenflow.splat.schedule import nearest_times
-from mvtokenflow.splat.views import FrontVideo, MultiviewVideo, ViewFlow
+from mvtokenflow.views.cameras import Cameras
+from mvtokenflow.views.video import FrontVideo, MultiviewVideo, ViewFlow
 
 
 @dataclass(frozen=True)

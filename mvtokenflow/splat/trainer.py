@@ -11,20 +11,20 @@ from pathlib import Path
 
 import torch
 
-from mvtokenflow.damaged import damage
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import digest
-from mvtokenflow.progress import Progress
+from mvtokenflow.base.damaged import damage
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import digest
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.base.tensor_files import write_checkpoint
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import visual_hull
 from mvtokenflow.splat.io import load_field, save_field
-from mvtokenflow.splat.run_folder import REDO, claim, load_checkpoint
 from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
 from mvtokenflow.splat.training_log import TrainingLog, Watch
 from mvtokenflow.splat.training_step import Training
-from mvtokenflow.splat.views import MultiviewVideo
-from mvtokenflow.tensor_files import write_checkpoint
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.folder import REDO, claim, load_checkpoint
 
 CHECKPOINT_EVERY = 250
 FIELD_FILE = "field.safetensors"

@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
-from mvtokenflow.errors import ConfigError
-from mvtokenflow.files import choose
-from mvtokenflow.splat.density import DensityConfig
-from mvtokenflow.splat.field import FieldConfig
-from mvtokenflow.splat.losses import LossWeights
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
+from mvtokenflow.splat.config import DensityConfig, FieldConfig, LossWeights
 
 Stage = Literal["static", "coarse", "refine"]
 MAX_POINTS = 5_000_000  # a GB of parameters

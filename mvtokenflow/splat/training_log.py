@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from mvtokenflow.files import naming
-from mvtokenflow.pictures import write_png
-from mvtokenflow.progress import Progress
+from mvtokenflow.base.files import naming
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.splat.previews import psnr, strip
-from mvtokenflow.splat.run_folder import LossLog
 from mvtokenflow.splat.training_config import ReconstructionConfig, Stage
 from mvtokenflow.splat.training_step import Training
+from mvtokenflow.workdir.folder import LossLog
 
 Watch = Callable[[Stage, Mapping[str, float]], None]
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mvtokenflow.splat import losses
-from mvtokenflow.splat.density import DensityConfig, Statistics, control_density
+from mvtokenflow.splat.config import DensityConfig
+from mvtokenflow.splat.density import Statistics, control_density
 from mvtokenflow.splat.field import DynamicField, Render, render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.normals import normals_from_depth

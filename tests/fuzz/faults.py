@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from mvtokenflow.errors import DataError
+from mvtokenflow.base.errors import DataError
 
 TEXT = b'{"a": [1, 2.5, {"b": null}], "c": "words"}\n'
 

@@ -19,7 +19,7 @@ def make_video(name: str, codec: str, pix_fmt: str, folder: Path, shared: Path) 
 
 
 def read_video(folder: Path) -> None:
-    from mvtokenflow.video import count_frames, read_clip
+    from mvtokenflow.media.video import count_frames, read_clip
 
     (path,) = folder.glob("clip.*")
     masks = folder / "masks"
@@ -31,7 +31,7 @@ def make_clip(folder: Path, shared: Path) -> None:
 
 
 def read_clip(folder: Path) -> None:
-    from mvtokenflow.video import count_frames, read_clip
+    from mvtokenflow.media.video import count_frames, read_clip
 
     read_clip(folder / "clip", stop=count_frames(folder / "clip"))
 
@@ -42,7 +42,7 @@ def make_masked(folder: Path, shared: Path) -> None:
 
 
 def read_masked(folder: Path) -> None:
-    from mvtokenflow.video import read_clip
+    from mvtokenflow.media.video import read_clip
 
     read_clip(folder / "clip", folder / "masks")
 
@@ -61,21 +61,21 @@ def make_mask_video(folder: Path, shared: Path) -> None:
 
 
 def read_mask_video(folder: Path) -> None:
-    from mvtokenflow.video import read_clip
+    from mvtokenflow.media.video import read_clip
 
     read_clip(folder / "clip", folder / "masks.mp4")
 
 
 def read_segmented(folder: Path) -> None:
     """The masks that `mvtf run --segment` left, read instead of made."""
-    from mvtokenflow.segment import cut_out
-    from mvtokenflow.video import read_opaque
+    from mvtokenflow.media.segment import cut_out
+    from mvtokenflow.media.video import read_opaque
 
     cut_out(read_opaque(folder / "clip").pictures, folder / "masks", None, "clip")
 
 
 def make_segmented(folder: Path, shared: Path) -> None:
-    from mvtokenflow.segment import mask_paths
+    from mvtokenflow.media.segment import mask_paths
 
     make_masked(folder, shared)
     for before, after in zip(
@@ -130,7 +130,7 @@ def make_views(folder: Path, shared: Path) -> None:
 
 
 def make_masked_views(folder: Path, shared: Path) -> None:
-    from mvtokenflow.pictures import composite_white, read_rgba, write_png
+    from mvtokenflow.media.pictures import composite_white, read_rgba, write_png
 
     shutil.copytree(valid.view_folder(shared), folder / "views", ignore=shutil.ignore_patterns("normals"))
     for path in sorted((folder / "views").glob("view_*/*.png")):
@@ -140,12 +140,12 @@ def make_masked_views(folder: Path, shared: Path) -> None:
 
 
 def read_views(folder: Path) -> None:
-    from mvtokenflow.splat.multiview_video import read_multiview
+    from mvtokenflow.views.folder import read_multiview
 
     read_multiview(folder / "views")
 
 
 def read_named_cameras(folder: Path) -> None:
-    from mvtokenflow.splat.multiview_video import read_multiview
+    from mvtokenflow.views.folder import read_multiview
 
     read_multiview(folder / "views", str(folder / "views" / "cameras.json"))

@@ -17,7 +17,7 @@ def make_record(name: str, folder: Path, shared: Path) -> None:
 
 
 def make_features(folder: Path, shared: Path) -> None:
-    from mvtokenflow.eval.records import FeatureRow, feature_log
+    from mvtokenflow.eval.records.rows import FeatureRow, feature_log
 
     names = {"object": "cat", "view": "eval_0", "metric": "fvd", "signature": "fvd|v:1"}
     rows = [
@@ -28,20 +28,20 @@ def make_features(folder: Path, shared: Path) -> None:
 
 def read_records(folder: Path) -> None:
     """Read by tables, and added to by the next measurement."""
-    from mvtokenflow.eval.records import feature_log, row_log
+    from mvtokenflow.eval.records.rows import feature_log, row_log
 
     row_log(folder).append(row_log(folder).read()[:1])
     feature_log(folder).append(feature_log(folder).read()[:1])
 
 
 def read_manifest(folder: Path) -> None:
-    from mvtokenflow.eval.records import load_run
+    from mvtokenflow.eval.records.rows import load_run
 
     load_run(folder)
 
 
 def read_summary(folder: Path) -> None:
-    from mvtokenflow.eval.summary import Summary
+    from mvtokenflow.eval.records.summary import Summary
 
     Summary.load(folder, PROTOCOL)
 
@@ -54,7 +54,7 @@ def make_scored(folder: Path, shared: Path) -> None:
 
 def read_tables(folder: Path) -> None:
     """`table2` of finished runs, and the pages of them."""
-    from mvtokenflow.eval.commands.records import report
+    from mvtokenflow.cli.eval.records import report
 
     report(
         folder / "site",
@@ -73,9 +73,9 @@ def make_prediction(folder: Path, shared: Path) -> None:
 
 def read_scored_folder(folder: Path) -> None:
     """`mvtf-eval score` with the metrics that need no weights."""
-    from mvtokenflow.eval.preflight import plan_folder
     from mvtokenflow.eval.protocols import protocol_named
-    from mvtokenflow.eval.score import Settings, UnitScorer, units_of
+    from mvtokenflow.eval.score.preflight import plan_folder
+    from mvtokenflow.eval.score.units import Settings, UnitScorer, units_of
 
     protocol = protocol_named(PROTOCOL)
     plan = plan_folder(folder / "pred", folder / "gt", protocol)
@@ -95,8 +95,9 @@ def make_baseline(folder: Path, shared: Path) -> None:
 
 def read_baseline(folder: Path) -> None:
     """All of `regress` but the measurement."""
-    from mvtokenflow.eval import gate, gate_documents
-    from mvtokenflow.eval.regression import Recipe, place_of
+    from mvtokenflow.eval.gate import compare as gate
+    from mvtokenflow.eval.gate import documents as gate_documents
+    from mvtokenflow.eval.gate.recipe import Recipe, place_of
 
     path = folder / "baseline.json"
     baseline = gate_documents.load_document(path, "baseline")
@@ -123,7 +124,7 @@ def make_array(folder: Path, shared: Path) -> None:
 
 def read_array(folder: Path) -> None:
     """Flow of a row, by the evaluator and by the pages."""
-    from mvtokenflow.eval.evaluators import _first
+    from mvtokenflow.eval.score.evaluators import _first
     from mvtokenflow.reports.figure import read_array
 
     read_array(folder / "eval_0.flow.npz", "flow")

@@ -18,7 +18,7 @@ def make_field(folder: Path, shared: Path) -> None:
 
 
 def read_field(folder: Path) -> None:
-    from mvtokenflow.commands.export import open_field
+    from mvtokenflow.cli.method.export import open_field
     from mvtokenflow.splat.export import ExportView, Shot, picture
 
     field, _ = open_field(folder / "field.safetensors", "cpu")
@@ -45,7 +45,7 @@ def make_export(folder: Path, shared: Path) -> None:
 
 
 def read_export(folder: Path) -> None:
-    from mvtokenflow.commands.export import open_field
+    from mvtokenflow.cli.method.export import open_field
     from mvtokenflow.splat.export import ExportView, export_ply, export_video, fixed_view
 
     field, source = open_field(folder / "field.safetensors", "cpu")
@@ -59,7 +59,7 @@ def read_export(folder: Path) -> None:
 
 
 def _config() -> "ReconstructionConfig":
-    from mvtokenflow.overrides import overridden
+    from mvtokenflow.base.settings import overridden
     from mvtokenflow.splat.training_config import preset
 
     return overridden(preset("mini"), valid.RECONSTRUCT_SETTINGS)
@@ -67,8 +67,8 @@ def _config() -> "ReconstructionConfig":
 
 def read_reconstruction(folder: Path) -> None:
     """`mvtf reconstruct` goes on where it was killed: in its first stage, with a checkpoint."""
-    from mvtokenflow.splat.multiview_video import read_multiview
     from mvtokenflow.splat.trainer import reconstruct
+    from mvtokenflow.views.folder import read_multiview
 
     video = read_multiview(folder / "views")
     generator = torch.Generator().manual_seed(0)
@@ -110,7 +110,7 @@ def make_run(folder: Path, shared: Path) -> None:
 
 def read_run(folder: Path) -> None:
     """The command once more, as a user gives it who wants to see where it stands."""
-    import mvtokenflow.commands.run as room
+    import mvtokenflow.cli.method.run as room
 
     prior = folder.parents[1] / "shared" / "prior.safetensors"  # its path is among the settings
     room.run(folder / "clip", folder / "out", settings=[f"prior={prior}", *valid.RUN_SETTINGS], export_size=32)
@@ -138,7 +138,7 @@ def make_costs(folder: Path, shared: Path) -> None:
 
 
 def read_costs(folder: Path) -> None:
-    from mvtokenflow.cost import Cost, keep_cost, measured, read_costs
+    from mvtokenflow.workdir.cost import Cost, keep_cost, measured, read_costs
 
     read_costs(folder / "stages.json")
     with measured("views", folder / "stages.json", torch.device("cpu")):
@@ -154,15 +154,15 @@ def make_losses(folder: Path, shared: Path) -> None:
 def read_losses(folder: Path) -> None:
     """Drawn, and gone on with from step 2."""
     from mvtokenflow.reports.curves import charts
-    from mvtokenflow.splat.run_folder import LossLog, read_losses
+    from mvtokenflow.workdir.folder import LossLog, read_losses
 
     charts([("static", read_losses(folder / "losses.jsonl"))])
     LossLog(folder / "losses.jsonl", 2).append({"step": 3, "loss": 0.5})
 
 
 def make_stage(folder: Path, shared: Path) -> None:
-    from mvtokenflow.cost import Cost
-    from mvtokenflow.store import StageStore
+    from mvtokenflow.workdir.cost import Cost
+    from mvtokenflow.workdir.store import StageStore
 
     (folder / "work" / "coarse").mkdir(parents=True)
     (folder / "work" / "coarse" / "field.safetensors").write_bytes(b"x")
@@ -172,8 +172,8 @@ def make_stage(folder: Path, shared: Path) -> None:
 
 def read_stage(folder: Path) -> None:
     """A finished stage that another run takes."""
-    from mvtokenflow.cost import keep_cost
-    from mvtokenflow.store import StageStore
+    from mvtokenflow.workdir.cost import keep_cost
+    from mvtokenflow.workdir.store import StageStore
 
     found = StageStore(folder / "store").find("coarse", {"seed": 0})
     assert found is not None
@@ -186,6 +186,6 @@ def make_made_by(folder: Path, shared: Path) -> None:
 
 
 def read_made_by(folder: Path) -> None:
-    from mvtokenflow.pipeline import made_by
+    from mvtokenflow.method.pipeline import made_by
 
     made_by(folder)

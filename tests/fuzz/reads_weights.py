@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import valid
 
 if TYPE_CHECKING:
-    from mvtokenflow.multiview.small_clip import SmallClipConfig
-    from mvtokenflow.multiview.small_clip_training import SmallClipTrainer
-    from mvtokenflow.multiview.training_state import TrainingState
+    from mvtokenflow.small.clip import SmallClipConfig
+    from mvtokenflow.small.training.clip import SmallClipTrainer
+    from mvtokenflow.small.training.state import TrainingState
 
 PRIOR_SIZES = ((8, 16), (1, 2))  # channels, heads
 
@@ -21,14 +21,14 @@ def make_prior(folder: Path, shared: Path) -> None:
 
 
 def read_prior(folder: Path) -> None:
-    from mvtokenflow.multiview.small_prior import load_small_prior
+    from mvtokenflow.small.prior import load_small_prior
 
     load_small_prior(folder / "prior.safetensors")
 
 
 def _clip_config() -> "SmallClipConfig":
-    from mvtokenflow.commands.train_clip import vocabulary
-    from mvtokenflow.multiview.small_clip import SmallClipConfig
+    from mvtokenflow.cli.method.train_clip import vocabulary
+    from mvtokenflow.small.clip import SmallClipConfig
 
     return SmallClipConfig(
         vocabulary=vocabulary(),
@@ -43,21 +43,21 @@ def _clip_config() -> "SmallClipConfig":
 
 
 def make_small_clip(folder: Path, shared: Path) -> None:
-    from mvtokenflow.multiview.small_clip import SmallClip, save_small_clip
+    from mvtokenflow.small.clip import SmallClip, save_small_clip
 
     save_small_clip(folder / "clip.safetensors", SmallClip(_clip_config()), {})
 
 
 def read_small_clip(folder: Path) -> None:
-    from mvtokenflow.multiview.small_clip import load_small_clip
+    from mvtokenflow.small.clip import load_small_clip
 
     load_small_clip(folder / "clip.safetensors")
 
 
 def _trainer(folder: Path) -> "SmallClipTrainer":
     """Of a small CLIP, with its checkpoint in `folder`."""
-    from mvtokenflow.commands.train_clip import ClipBatches
-    from mvtokenflow.multiview.small_clip_training import SmallClipTrainer, SmallClipTraining
+    from mvtokenflow.cli.method.train_clip import ClipBatches
+    from mvtokenflow.small.training.clip import SmallClipTrainer, SmallClipTraining
 
     batches = ClipBatches(seed=0, toys=2, size=32)
     return SmallClipTrainer(_clip_config(), SmallClipTraining(steps=2, warmup=0), batches, folder)
@@ -72,9 +72,9 @@ def read_clip_training(folder: Path) -> None:
 
 
 def _training_state() -> "TrainingState":
-    from mvtokenflow.multiview.small_prior import small_unet_config
-    from mvtokenflow.multiview.training_state import TrainingState
     from mvtokenflow.multiview.unet import MultiviewUNet
+    from mvtokenflow.small.config import small_unet_config
+    from mvtokenflow.small.training.state import TrainingState
 
     unet = MultiviewUNet.from_config(small_unet_config(*PRIOR_SIZES))
     return TrainingState(unet, momentum=0.95, weight_decay=0.02)
@@ -84,8 +84,8 @@ def make_prior_training(folder: Path, shared: Path) -> None:
     """What `mvtf train-prior` keeps: weights, their average, the optimizer's memory, the codec."""
     from safetensors.torch import load_file
 
-    from mvtokenflow.multiview import training_state
-    from mvtokenflow.multiview.small_prior import small_unet_config
+    from mvtokenflow.small.config import small_unet_config
+    from mvtokenflow.small.training import state as training_state
 
     config, state = small_unet_config(*PRIOR_SIZES), _training_state()
     codec = {
@@ -97,8 +97,8 @@ def make_prior_training(folder: Path, shared: Path) -> None:
 
 def read_prior_training(folder: Path) -> None:
     """Gone on with, and the averaged weights taken out, as `mvtf gate-prior CHECKPOINT` does."""
-    from mvtokenflow.multiview import training_state
-    from mvtokenflow.multiview.small_prior import export
+    from mvtokenflow.small.training import state as training_state
+    from mvtokenflow.small.training.export import export
 
     training_state.load(folder / "checkpoint.safetensors", _training_state())
     export(folder / "checkpoint.safetensors", folder / "prior.safetensors")
@@ -113,7 +113,7 @@ def make_raft(folder: Path, shared: Path) -> None:
 
 
 def read_raft(folder: Path) -> None:
-    from mvtokenflow.flow_estimate import load_estimator
+    from mvtokenflow.flow.estimate import load_estimator
 
     load_estimator("raft_small", folder / "raft_small.pt")
 
@@ -137,13 +137,13 @@ def read_clip_folder(folder: Path) -> None:
 
 
 def make_archive(folder: Path, shared: Path) -> None:
-    from mvtokenflow.eval import weights
+    from mvtokenflow.weights import ledger as weights
 
     weights.pack(folder / "weights.tar", ["clip-toy4d"])  # shipped with the package
 
 
 def read_archive(folder: Path) -> None:
-    from mvtokenflow.eval import weights
+    from mvtokenflow.weights import ledger as weights
 
     weights.unpack(folder / "weights.tar")
 
@@ -153,7 +153,7 @@ def make_pickle(folder: Path, shared: Path) -> None:
 
 
 def read_pickle(folder: Path) -> None:
-    from mvtokenflow.eval.pickles import read_arrays
+    from mvtokenflow.weights.pickles import read_arrays
 
     read_arrays((folder / "vgg.pkl").read_bytes(), str(folder / "vgg.pkl"))
 
@@ -164,7 +164,7 @@ def make_training(folder: Path, shared: Path) -> None:
 
 
 def read_training(folder: Path) -> None:
-    from mvtokenflow.multiview.small_prior import read_prior_config
+    from mvtokenflow.small.training.config import read_prior_config
 
     read_prior_config(folder / "prior.toml")
 
@@ -184,15 +184,15 @@ def _words(folder: Path) -> list[str]:
 
 
 def read_settings(folder: Path) -> None:
-    from mvtokenflow.config import preset
-    from mvtokenflow.overrides import overridden
+    from mvtokenflow.base.settings import overridden
+    from mvtokenflow.method.config import preset
 
     overridden(preset("mini"), _words(folder))
 
 
 def read_grid_words(folder: Path) -> None:
-    from mvtokenflow.eval.commands.common import options
-    from mvtokenflow.eval.commands.grid import request_of
+    from mvtokenflow.cli.eval.common import options
+    from mvtokenflow.cli.eval.grid import request_of
 
     names = ("dataset", "methods", "scenes", "seeds", "shard", "protocol", "preset")
     given = dict(zip(names, [*_words(folder), *[""] * len(names)], strict=False))

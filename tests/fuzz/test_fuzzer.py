@@ -17,7 +17,7 @@ import pytest
 import valid
 from worker import Reader, outcomes
 
-from mvtokenflow.pictures import write_png
+from mvtokenflow.media.pictures import write_png
 
 
 @pytest.mark.parametrize(

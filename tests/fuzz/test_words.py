@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mvtokenflow.config import preset
-from mvtokenflow.errors import UserError
-from mvtokenflow.eval.commands.common import weights_paths
-from mvtokenflow.eval.words import seeds_named, shard_named
-from mvtokenflow.overrides import overridden
+from mvtokenflow.base.errors import UserError
+from mvtokenflow.base.settings import overridden
+from mvtokenflow.cli.eval.common import weights_paths
+from mvtokenflow.eval.tables.words import seeds_named, shard_named
+from mvtokenflow.method.config import preset
 
 NUMBERS = st.one_of(
     st.integers().map(str),

@@ -56,7 +56,7 @@ def ball(n: int, size: int = SIZE) -> Pixels:
 
 def balls(folder: Path, *, kind: str = "rgba", count: int = FRAMES, size: int = SIZE) -> None:
     """Frames of the ball: rgba, rgb on white, or its mask."""
-    from mvtokenflow.pictures import composite_white, write_png
+    from mvtokenflow.media.pictures import composite_white, write_png
 
     for n in range(count):
         rgba = ball(n, size)
@@ -79,8 +79,8 @@ def video(path: Path, codec: str, pix_fmt: str, *, mask: bool = False) -> None:
 
 def command(program: str, *arguments: object) -> None:
     """A command line in this process, which must succeed."""
-    from mvtokenflow import cli
-    from mvtokenflow.eval import cli as eval_cli
+    from mvtokenflow.cli import mvtf as cli
+    from mvtokenflow.cli import mvtf_eval as eval_cli
 
     talk = sys.stderr = io.StringIO()
     sys.argv = [program, *map(str, arguments)]
@@ -130,8 +130,8 @@ def view_folder(shared: Path) -> Path:
     def make(folder: Path) -> None:
         from mvtokenflow.datasets.toy4d.dataset import render_scene
         from mvtokenflow.datasets.toy4d.stream import six_views
-        from mvtokenflow.splat.multiview_video import write_multiview
-        from mvtokenflow.splat.views import MultiviewVideo, ViewFlow
+        from mvtokenflow.views.folder import write_multiview
+        from mvtokenflow.views.video import MultiviewVideo, ViewFlow
 
         seen = render_scene("fish-01", six_views(SIZE), [0.0, 0.4, 1.0], samples=1)
         alpha = torch.from_numpy(seen.alpha).float().clamp(0, 1)
@@ -159,7 +159,7 @@ def scored_runs(shared: Path) -> Path:
         balls(scene / "input")
         views = ("eval_0", "eval_1", "eval_2", "eval_3")
         for number, view in enumerate(views):
-            from mvtokenflow.pictures import composite_white, write_png
+            from mvtokenflow.media.pictures import composite_white, write_png
 
             for n in range(FRAMES):
                 write_png(scene / view / f"{n}.png", composite_white(np.roll(ball(n), 2 * number - 3, axis=1)))

@@ -32,13 +32,18 @@ MEMORY = 2 * 2**30  # bytes above what a process that has imported the product h
 _READY = "ready"
 _MODULES = (
     *(
-        "mvtokenflow.commands.run",
-        "mvtokenflow.pipeline",
+        "mvtokenflow.cli.method.run",
+        "mvtokenflow.method.pipeline",
         "mvtokenflow.datasets.folder",
-        "mvtokenflow.eval.weights",
+        "mvtokenflow.weights.ledger",
     ),
-    *("mvtokenflow.eval.tabulate", "mvtokenflow.eval.evaluators", "mvtokenflow.reports.site", "hypothesis"),
-    *("mvtokenflow.multiview.small_prior", "mvtokenflow.multiview.checkpoint", "mvtokenflow.reports.run_page"),
+    *(
+        "mvtokenflow.eval.tables.ensure",
+        "mvtokenflow.eval.score.evaluators",
+        "mvtokenflow.reports.site",
+        "hypothesis",
+    ),
+    *("mvtokenflow.small.prior", "mvtokenflow.multiview.checkpoint", "mvtokenflow.reports.run_page"),
 )
 
 Kind = Literal["accepted", "refused", "failed"]
@@ -171,7 +176,7 @@ def _valid(reader: Reader, root: Path) -> Path:
 
 
 def _read(reader: Reader, number: int, scratch: Path, path: Path, limit_s: float) -> Outcome:
-    from mvtokenflow.errors import UserError
+    from mvtokenflow.base.errors import UserError
 
     os.environ["MVTF_CACHE"], os.environ["MVTF_WEIGHTS"] = str(scratch / "cache"), str(scratch / "weights")
     Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory starts anew

@@ -80,7 +80,6 @@ def _serve() -> None:
     import numpy as np
     import rich.progress  # noqa: F401  # all that a command imports later
 
-    from mvtokenflow.eval import evaluators, scoring, tabulate  # noqa: F401
     from mvtokenflow.eval.metrics.ssim import ssim
 
     ssim(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8))  # loads what is compiled
@@ -95,7 +94,7 @@ def _serve() -> None:
 
 
 def _become(arguments: list[str]) -> None:
-    from mvtokenflow.eval import cli
+    from mvtokenflow.cli import mvtf_eval as cli
 
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"last.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)

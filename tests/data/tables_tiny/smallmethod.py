@@ -5,9 +5,9 @@ Imported by name ("smallmethod:METHOD").
 
 from dataclasses import replace
 
-from mvtokenflow.baselines.native import Native
-from mvtokenflow.config import MethodConfig, mini
-from mvtokenflow.multiview.small_prior import small_sampling
+from mvtokenflow.baselines.mvtokenflow import Native
+from mvtokenflow.method.config import MethodConfig, mini
+from mvtokenflow.small.config import small_sampling
 from mvtokenflow.splat.training_config import StageConfig
 
 

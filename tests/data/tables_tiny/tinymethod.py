@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tinynative import settings
 
-from mvtokenflow.baselines.native import Native
+from mvtokenflow.baselines.mvtokenflow import Native
 from mvtokenflow.splat import trainer
 from mvtokenflow.splat.training_config import StageConfig
 

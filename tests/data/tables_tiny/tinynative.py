@@ -6,8 +6,8 @@ The prior's file is named by `TINY_PRIOR`. Imported by name ("tinynative:FULL"),
 import os
 from dataclasses import replace
 
-from mvtokenflow.baselines.native import Native
-from mvtokenflow.config import MethodConfig, mini
+from mvtokenflow.baselines.mvtokenflow import Native
+from mvtokenflow.method.config import MethodConfig, mini
 from mvtokenflow.splat.training_config import StageConfig
 
 

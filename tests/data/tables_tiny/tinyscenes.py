@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.method import Progress, Rendering
 from mvtokenflow.datasets.scene import GroundTruth, Scene, View
-from mvtokenflow.errors import DataError
-from mvtokenflow.files import choose
-from mvtokenflow.video import Clip
+from mvtokenflow.media.video import Clip
 
 SIZE = 32
 VIEWS = {"input": 0.0, "eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}

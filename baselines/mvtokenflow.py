@@ -1,0 +1,287 @@
+"""The method itself and its ablations as rows of a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mvtokenflow.base.errors import DataError, WeightsMissingError
+from mvtokenflow.base.files import choose, digest_json
+from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
+from mvtokenflow.method.config import SWITCHES, MethodConfig, preset, without
+from mvtokenflow.method.pipeline import COSTS_FILE, GivenViews, Result, made_by, run
+from mvtokenflow.method.placement import assumed_camera, cameras_in_field, cameras_in_video, faces_front
+from mvtokenflow.method.prepare import Input
+from mvtokenflow.method.priors import load_prior, prior_name
+from mvtokenflow.multiview.pose import lens_cameras
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.small.prior import six_cameras
+from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.views.cameras import Cameras, orbit
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.cost import Cost, measured, read_costs
+from mvtokenflow.workdir.store import StageStore
+
+_RADIUS = 3.0  # of an orthographic camera, so that it does not matter
+_FRAMING = "whole frames of the prior's own front camera, else cropped; with perspective, front=input"
+_LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before are other rows
+_SOLID = 0.5  # alpha from which a pixel's flow is the object's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Native:
+    """The method of this repository.
+
+    Attributes:
+        name: row label.
+        left_out: parts of the method that are, by their names in `config.SWITCHES`.
+        true_views: reconstruct the ground truth's views of toy4d instead of generated ones: what the method
+            would give with a perfect prior.
+        base: settings of the whole method; None takes the setup's preset.
+        setup: of the command line.
+    """
+
+    name: str
+    left_out: tuple[str, ...] = ()
+    true_views: bool = False
+    base: MethodConfig | None = None
+    setup: Setup = field(default_factory=Setup)
+
+    @property
+    def source(self) -> Source:
+        return "oracle" if self.true_views else "native"
+
+    @property
+    def uses_truth(self) -> bool:
+        return self.true_views
+
+    @property
+    def settings(self) -> MethodConfig:
+        """Of this row, before its clips are framed.
+
+        Raises:
+            ConfigError: no such preset or part.
+        """
+        whole = preset(self.setup.preset) if self.base is None else self.base
+        return without(whole, *self.left_out)
+
+    def configured(self, setup: Setup) -> "Native":
+        preset(setup.preset)  # a wrong name is told before the work
+        return replace(self, setup=setup)
+
+    def config(self) -> Mapping[str, Any]:
+        settings = self.settings
+        if self.true_views:
+            views = _true_views_name()
+        else:
+            try:
+                views = prior_name(settings)
+            except WeightsMissingError:  # `render` says so; the other rows of a table stand
+                views = "missing"
+        return {
+            "mvtokenflow": settings.to_dict(),
+            "views": views,
+            "framing": _FRAMING,
+            "low_pass": _LOW_PASS,
+        }
+
+    def weights(self) -> Sequence[str]:
+        return ()
+
+    def weights_sha(self, workdir: Path) -> Mapping[str, str]:
+        return {} if self.true_views else {"prior": made_by(workdir)}
+
+    def costs(self, workdir: Path) -> Sequence[Cost]:
+        return read_costs(workdir / COSTS_FILE)
+
+    def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
+        result = self.reconstruct(scene, seed, workdir, progress)
+        views, device = (scene.input, *scene.views), torch.device(self.setup.device)
+        clip = scene.clip()
+        moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
+        renderings = {}
+        with measured("render", workdir / COSTS_FILE, device):
+            for done, view in enumerate(views, 1):
+                cameras = field_cameras(view, scene.input, result, clip.rgb.shape[1:3])
+                renderings[view.name] = rendering(result.field, cameras, moments)
+                progress("render views", done, len(views))
+        return renderings
+
+    def reconstruct(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Result:
+        """The field of the scene's clip, and where its world lies in the clip's frames."""
+        clip = scene.clip()
+        if not faces_front(camera_of(scene.input, clip.rgb.shape[1:3])):
+            raise DataError(
+                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
+                "cameras and azimuths are stated so that it is"
+            )
+        settings = framed(self.settings, scene.input)
+        device, store = self.setup.device, self.setup.store
+        return run(
+            clip,
+            settings,
+            workdir,
+            seed,
+            prior=None if self.true_views else _loaded(settings.prior, device),
+            given=_true_views(scene) if self.true_views else None,
+            camera=scene.input.cameras,
+            store=None if store is None else StageStore(store),
+            device=device,
+            progress=progress,
+        )
+
+
+def ablation(*parts: str) -> Native:
+    """The row without some parts of the method; "no-a+b", or "coarse" without the refinement alone.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    for part in parts:
+        choose("part of the method", part, SWITCHES)
+    ordered = tuple(part for part in SWITCHES if part in parts)
+    name = "coarse" if ordered == ("refinement",) else f"no-{'+'.join(ordered)}"
+    return Native(name=name, left_out=ordered)
+
+
+def framed(settings: MethodConfig, view: View) -> MethodConfig:
+    """The settings for clips of an input view.
+
+    A video taken by the prior's own front camera is in the prior's frame already and is taken as it is; any
+    other is cropped as the settings say. To one with perspective the field is fitted itself, through its own
+    camera: in a front view that the prior draws, which is orthographic, the perspective would pass for shape.
+    """
+    if view.cameras is not None and view.cameras.kind == "pinhole":
+        settings = replace(settings, front="input")
+    if view.cameras is None or not is_front_camera(view.cameras):
+        return settings
+    return replace(settings, square=replace(settings.square, crop_size=-1))
+
+
+def is_front_camera(cameras: Cameras) -> bool:
+    """Whether one camera is the priors' front one: orthographic, half-width 1, level, at azimuth 0."""
+    if cameras.kind != "ortho" or cameras.width != cameras.height:
+        return False
+    prior = orbit((0.0,), size=cameras.width, kind="ortho", radius=_RADIUS)
+    pose, own = cameras.world_to_camera, prior.world_to_camera.to(cameras.world_to_camera)
+    return bool(
+        faces_front(cameras)
+        and torch.allclose(pose[:, :2, 3], own[:, :2, 3], atol=1e-5)  # how far away it stands does not matter
+        and torch.allclose(cameras.intrinsics, prior.intrinsics.to(cameras.intrinsics), rtol=1e-5)
+    )
+
+
+@torch.no_grad()
+def rendering(result: DynamicField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
+    """One camera's pictures and normals, and the flow from each to the next.
+
+    Args:
+        frames: how many, evenly spaced, or their times in [0, 1].
+    """
+    times = np.linspace(0, 1, frames).tolist() if isinstance(frames, int) else frames
+    rgb, normal, flow = [], [], []
+    for n, time in enumerate(times):
+        later = times[n + 1] if n + 1 < len(times) else None
+        picture = result.render(cameras, time, flow_to=later)
+        rgb.append(_numpy(picture.rgb.clamp(0, 1)))
+        normal.append(_numpy(picture.normal))
+        if picture.flow is not None:
+            flow.append(_numpy(torch.where(picture.alpha > _SOLID, picture.flow, 0.0)))
+    pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
+    moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
+    return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)
+
+
+def _numpy(picture: torch.Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = picture[0].float().cpu().numpy()
+    return array
+
+
+def field_cameras(view: View, front: View, result: Result, size: Sequence[int]) -> Cameras:
+    """The view's camera in the field's world.
+
+    Where the dataset states none it has the lens that the prior's network estimates of the input, if it does,
+    and else no perspective.
+
+    Args:
+        front: the input view.
+        size: height and width of the input's frames.
+    """
+    lens = None if result.pose is None else result.pose.focal_mm
+    if front.cameras is None and lens is not None:
+        height, width = size
+        return lens_cameras(lens, result.crop, height, width, view.azimuth_deg, view.elevation_deg)
+    return cameras_in_field(camera_of(view, size), camera_of(front, size), result.crop)
+
+
+def camera_of(view: View, size: Sequence[int]) -> Cameras:
+    """The view's camera; where the dataset has none, an orthographic one that sees as much as the input.
+
+    Args:
+        size: height and width of the input's frames.
+    """
+    if view.cameras is not None:
+        return view.cameras
+    height, width = size
+    return assumed_camera(height, width, view.azimuth_deg, view.elevation_deg)
+
+
+@lru_cache(maxsize=1)
+def _loaded(prior: str, device: str) -> MultiviewPrior:
+    """A prior is loaded once per process; nothing else of the settings matters."""
+    return load_prior(MethodConfig(prior=prior), device)
+
+
+def _true_views_name() -> str:
+    return f"ground truth of toy4d-{generation_hash()}"
+
+
+def _true_views(scene: Scene) -> GivenViews:
+    """A scene of toy4d or toy4d-pinhole, rendered from the prior's six cameras around the field's world.
+
+    Raises:
+        DataError: a scene of another dataset, which cannot be seen from there.
+    """
+    if scene.name not in SCENES or scene.input.truth is None:
+        raise DataError(
+            f"{scene.name}: not a scene of toy4d, so its views from the prior's cameras are not known; "
+            "leave this row out"
+        )
+
+    front = scene.input.cameras
+
+    def make(given: Input) -> MultiviewVideo:
+        cameras = six_cameras(given.front.shape[1])
+        seeing = cameras
+        if front is not None and not is_front_camera(front):
+            seeing = cameras_in_video(cameras, front, given.crop)
+        picture = render_scene(scene.name, seeing, given.times.double().numpy())
+        return MultiviewVideo(
+            rgb=torch.from_numpy(picture.rgb),
+            alpha=torch.from_numpy(picture.alpha),
+            normals=torch.from_numpy(picture.normal),
+            cameras=cameras,
+        )
+
+    name = f"{_true_views_name()}, {scene.name}"
+    if front is not None and not is_front_camera(front):  # which part of the world is in the crop depends on it
+        name += f", input camera {digest_json(front.to_dict())[:10]}"
+    return GivenViews(name=name, make=make)
+
+
+FULL = Native(name="mvtokenflow")
+COARSE = ablation("refinement")
+NO_ENLARGED_ATTENTION = ablation("enlarged-attention")
+NO_PROPAGATION = ablation("propagation")
+NO_FLOW_LOSS = ablation("flow-loss")
+NO_FLOW = ablation("flow")
+NO_NORMAL = ablation("normal")
+NO_REGENERATION = ablation("regeneration")
+TRUE_VIEWS = Native(name="true-views", left_out=("regeneration",), true_views=True)

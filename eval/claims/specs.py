@@ -1,0 +1,259 @@
+"""Which claims of the paper are compared, on which rows and metrics; no numbers of ours here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mvtokenflow.base.files import choose
+from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, NOVEL_VIEWS
+from mvtokenflow.eval.tables.specs import TABLES, ColumnSpec
+from mvtokenflow.eval.tables.table import Direction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A metric on some views, as the claims compare it.
+
+    Attributes:
+        key: name within the claims, e.g. "lpips_novel".
+        column: metric, views, direction; its title is read within a sentence.
+        unit: printed behind a number, with its space.
+        floor: the column of the reference's own value, below which lower is no longer better.
+        proxy: a weak witness, which never decides alone.
+    """
+
+    key: str
+    column: ColumnSpec
+    unit: str = ""
+    floor: ColumnSpec | None = None
+    proxy: bool = False
+
+    @property
+    def table(self) -> str:
+        """The first table whose command measures it."""
+        return table_of(self.column)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.column.views or ()
+
+
+def table_of(column: ColumnSpec) -> str:
+    """The first table whose command measures a column."""
+    return next(
+        name
+        for name in ("table3", "table1", "table2")
+        for shown in TABLES[name].columns
+        if shown.metric == column.metric and set(column.views or ()) <= set(shown.views or ())
+    )
+
+
+def _measure(
+    key: str,
+    title: str,
+    better: Direction,
+    digits: int,
+    views: tuple[str, ...],
+    unit: str = "",
+    floor: ColumnSpec | None = None,
+    metric: str | None = None,
+    proxy: bool = False,
+) -> Measure:
+    column = ColumnSpec(metric=metric or key, title=title, better=better, digits=digits, views=views)
+    return Measure(key=key, column=column, unit=unit, floor=floor, proxy=proxy)
+
+
+_INPUT, _BETWEEN = (INPUT_VIEW,), (ALL_VIEWS,)
+_FLOOR = ColumnSpec(metric="warp_floor", title="warp floor", better="none", digits=2, views=NOVEL_VIEWS)
+
+MEASURES: Mapping[str, Measure] = {
+    measure.key: measure
+    for measure in (
+        _measure("lpips_input", "LPIPS of the input view", "lower", 4, _INPUT, metric="lpips"),
+        _measure("lpips_novel", "LPIPS of novel views", "lower", 4, NOVEL_VIEWS, metric="lpips"),
+        _measure("psnr_novel", "PSNR of novel views", "higher", 2, NOVEL_VIEWS, " dB", metric="psnr"),
+        _measure("fvd_c4d_input", "FVD (C4D) of the input view", "lower", 1, _INPUT, metric="fvd_c4d"),
+        _measure("fvd_c4d_novel", "FVD (C4D) of novel views", "lower", 1, NOVEL_VIEWS, metric="fvd_c4d"),
+        _measure("fvd", "FVD (set) of novel views", "lower", 1, NOVEL_VIEWS),
+        _measure("warp", "warp error of novel views", "lower", 2, NOVEL_VIEWS, floor=_FLOOR),
+        _measure("clip_views", "CLIP between views", "higher", 3, _BETWEEN),
+        # It asks whether views show one toy, and hardly sees which side.
+        _measure("clip_toy_views", "CLIP-toy between views", "higher", 3, _BETWEEN, proxy=True),
+        _measure(
+            "flow_epe_input",
+            "flow end-point error of the input view",
+            "lower",
+            2,
+            _INPUT,
+            " px",
+            metric="flow_epe",
+        ),
+        _measure(
+            "flow_epe_novel",
+            "flow end-point error of novel views",
+            "lower",
+            2,
+            NOVEL_VIEWS,
+            " px",
+            metric="flow_epe",
+        ),
+        _measure("normal_deg", "normal error", "lower", 1, NOVEL_VIEWS, "°"),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Something the paper says a part of its method does.
+
+    Attributes:
+        key: short name.
+        title: the part and what it is claimed to improve.
+        says: the claim in our words.
+        where: sections, tables and figures of arXiv 2502.11697 that make it.
+        part: what the first row has and the second lacks, as "With <part>, ..." reads.
+        against: the row without it.
+        primary: keys of the measures that decide.
+        guards: keys of measures that must not get worse, where a primary one rewards something else too.
+        videos: the paper says it of generated videos; what is measured are renderings of the field.
+        row: the row with it.
+        printed: the second row's label among the numbers of the paper's table 3, if it is there.
+    """
+
+    key: str
+    title: str
+    says: str
+    where: str
+    part: str
+    against: str
+    primary: tuple[str, ...]
+    guards: tuple[str, ...] = ()
+    videos: bool = False
+    row: str = "mvtokenflow"
+    printed: str | None = None
+
+
+_BLUR = ("lpips_novel",)  # blur lowers the warp error, and LPIPS sees blur
+
+CLAIMS: Mapping[str, Claim] = {
+    claim.key: claim
+    for claim in (
+        Claim(
+            key="enlarged-attention",
+            title="Enlarged self-attention: temporal consistency",
+            says="Self-attention over all time steps of a view makes the generated videos more consistent over "
+            "time, without retraining; the ablation shows it as a lower FVD.",
+            where="section 3.1; table 3 (FVD 348.36 without, 313.47 with)",
+            part="enlarged self-attention",
+            against="no-enlarged-attention",
+            primary=("fvd_c4d_input", "fvd_c4d_novel", "warp"),
+            guards=_BLUR,
+            videos=True,
+            printed="MVTokenFlow w/o enlarged SA",
+        ),
+        Claim(
+            key="front-propagation",
+            title="Front propagation: temporal consistency",
+            says="Propagating the front view's tokens along the input's flow, in the first pass, makes the "
+            "generated videos more consistent over time.",
+            where="section 3.1",
+            part="token propagation of the front view in the first pass",
+            row="no-regeneration",
+            against="no-propagation",
+            primary=("warp",),
+            guards=_BLUR,
+            videos=True,
+        ),
+        Claim(
+            key="propagation",
+            title="Token propagation: temporal consistency",
+            says="Propagating tokens along the flow, those of the front view in the first pass and of all "
+            "views in the second, keeps pose and shape in the generated videos from flickering.",
+            where="sections 3.1 and 4.3; figure 6",
+            part="token propagation in both passes",
+            against="no-propagation",
+            primary=("warp",),
+            guards=_BLUR,
+            videos=True,
+        ),
+        Claim(
+            key="flow",
+            title="Flow (propagation and loss): temporal consistency",
+            says="Flow guidance as a whole, token propagation in both passes and the flow loss, improves "
+            "temporal consistency; the ablation shows it as a lower FVD.",
+            where="section 4.3; table 3 (FVD 341.50 without, 313.47 with)",
+            part="token propagation in both passes and the flow loss",
+            against="no-flow",
+            primary=("fvd_c4d_input", "fvd_c4d_novel", "warp"),
+            guards=_BLUR,
+            printed="MVTokenFlow w/o flow",
+        ),
+        Claim(
+            key="flow-loss",
+            title="Flow loss: motion of the field",
+            says="The flow loss makes the field's own flow much better: its motion can be relied on.",
+            where="section 4.3; figure 5 (b) against (d)",
+            part="the flow loss",
+            against="no-flow-loss",
+            primary=("flow_epe_input", "flow_epe_novel"),
+        ),
+        Claim(
+            key="normal-consistency",
+            title="Normal loss: consistency between views",
+            says="The normal loss makes views of one time agree better; the ablation shows it as a higher CLIP "
+            "cosine between views.",
+            where="section 4.3; table 3 (CLIP 0.885 without, 0.891 with)",
+            part="the normal loss",
+            against="no-normal",
+            primary=("clip_views", "clip_toy_views"),
+            printed="MVTokenFlow w/o normal",
+        ),
+        Claim(
+            key="normal-geometry",
+            title="Normal loss: geometry",
+            says="Generated normal maps constrain the geometry of the field.",
+            where="section 3.2",
+            part="the normal loss",
+            against="no-normal",
+            primary=("normal_deg",),
+            guards=("lpips_novel",),  # normals are compared where the row has some: thinner rims look better
+            printed="MVTokenFlow w/o normal",
+        ),
+        Claim(
+            key="normal-rendering",
+            title="Normal loss: rendering",
+            says="The geometric constraint of the normal maps makes renderings better.",
+            where="section 3.2",
+            part="the normal loss",
+            against="no-normal",
+            primary=("lpips_novel", "psnr_novel"),
+            printed="MVTokenFlow w/o normal",
+        ),
+        Claim(
+            key="regeneration",
+            title="Regeneration: temporal consistency",
+            says="Generating again with the coarse field's flow on all views makes the videos much more "
+            "consistent over time.",
+            where="section 3.3",
+            part="the second pass, with tokens of all views carried along the field's flow",
+            against="no-regeneration",
+            primary=("warp",),
+            guards=_BLUR,
+            videos=True,
+        ),
+        Claim(
+            key="refinement",
+            title="Refined against coarse: quality",
+            says="Regeneration and refinement make the blurry renderings of the coarse field better and "
+            "sharper.",
+            where="sections 3.3 and 4.3; figure 5 (b) against (c)",
+            part="regeneration and refinement",
+            against="coarse",
+            primary=("lpips_novel", "lpips_input"),
+        ),
+    )
+}
+
+
+def claim_named(key: str) -> Claim:
+    """The claim, or a ConfigError with the nearest name."""
+    return choose("claim", key, CLAIMS)

@@ -1,0 +1,385 @@
+"""The judged claims as sentences, markdown, JSON, or for the terminal. Equal reports give equal bytes."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import write_text
+from mvtokenflow.baselines.published import PUBLISHED
+from mvtokenflow.eval.claims.collect import Report
+from mvtokenflow.eval.claims.judge import ALPHA, ROLES, Finding, Role, Ruling, Verdict
+from mvtokenflow.eval.claims.specs import Claim
+from mvtokenflow.eval.records.summary import plain
+from mvtokenflow.eval.tables.stats import Interval
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+RULINGS: dict[Ruling, str] = {
+    "replicates": "replicates",
+    "contradicted": "does not replicate",
+    "undecided": "undecided",
+    "untested": "untested",
+}
+HEADS = ("metric", "with", "without", "difference", "relative", "scenes + = −", "p (Holm)", "outcome", "paper")
+LEGEND = (
+    "Bold metrics decide, italic ones guard. With and without the part: means over the scenes both rows have. "
+    "Difference: with − without, its 95 % bootstrap interval over scenes, and its size relative to the value "
+    "with the part. Scenes: on how many the part is better, equal, worse. p: paired sign-flip test, after Holm "
+    "over the metrics that decide a claim, over those that guard it, and over the others; where claims share "
+    "a table, as in the claim that the metric decides, else guards, else the first. Better or worse needs both "
+    "an interval without 0 and p ≤ 0.05. Paper: what it prints for both."
+)
+STYLES: Mapping[Role, str] = {"primary": "bold", "guard": "italic", "secondary": ""}
+MARKS: Mapping[Role, str] = {"primary": "**", "guard": "*", "secondary": ""}
+
+
+def sentence(verdict: Verdict) -> str:
+    """The claim's verdict and the numbers it rests on, in a few plain sentences."""
+    return f"{verdict.claim.title}: {RULINGS[verdict.ruling]}. {measured(verdict)}"
+
+
+def measured(verdict: Verdict) -> str:
+    """The primary numbers of a verdict as a sentence, and what else decided it."""
+    clauses = [_clause(finding) for finding in verdict.primary if finding.first is not None]
+    absent = [f"{f.measure.column.title}: {f.reason}" for f in verdict.primary if f.reason is not None]
+    if not clauses:
+        return f"Nothing to compare ({'; '.join(absent)})."
+    where = "In renderings of the field, with" if verdict.claim.videos else "With"
+    text = f"{where} {verdict.claim.part}, {'; '.join(clauses)}."
+    if verdict.only_proxies:
+        text += f" A proxy decides nothing alone; what decides is missing ({'; '.join(absent)})."
+    worse = [_clause(guard) for guard in verdict.guards if guard.outcome == "worse"]
+    if worse and verdict.ruling == "undecided":
+        text += f" But {'; '.join(worse)}; it guards the claim."
+    return text
+
+
+def _clause(finding: Finding) -> str:
+    title, unit = finding.measure.column.title, finding.measure.unit
+    comparison, raw = finding.comparison, finding.difference
+    if comparison is None:
+        values = [_value(finding, value) for value in (finding.first, finding.second)]
+        return f"{title} is {values[0]} instead of {values[1]} (no test)"
+    count = f"{finding.scenes} scene{'s' if finding.scenes > 1 else ''}, p = {p_text(finding.p)}"
+    if raw is None:
+        return f"{title} is infinitely better on some scenes and infinitely worse on others ({count})"
+    if comparison.wins == comparison.losses == 0:
+        return f"{title} is {_equal(finding)}"
+    digits = _digits(finding)
+    if finding.outcome == "undecided":
+        bounds = f" {_bounds(raw, digits, signed=True)}" if raw.low is not None else ""
+        excluded = _excluded(finding)
+        return f"{title} changes by {_signed(raw.mean, digits)}{unit}{bounds} ({count}){excluded}"
+    verb = "rises" if raw.mean > 0 else "falls"
+    worse = ", which is worse" if finding.outcome == "worse" else ""
+    return f"{title} {verb} by {_plain(abs(raw.mean), digits)}{unit} {_bounds(raw, digits)} ({count}){worse}"
+
+
+def _equal(finding: Finding) -> str:
+    """In what way two rows are equal on every scene."""
+    under = "at or below the reference's own in both rows, where lower is not better,"
+    if not finding.at_floor:
+        return f"the same on every one of {finding.scenes} scenes"
+    if finding.at_floor == finding.scenes:
+        return f"{under} on every one of {finding.scenes} scenes"
+    return f"{under} on {finding.at_floor} of {finding.scenes} scenes and the same on the others"
+
+
+def _excluded(finding: Finding) -> str:
+    """What the interval of an undecided difference leaves out."""
+    gain = finding.gain
+    if gain is None or gain.low is None or gain.high is None:
+        return ""
+    if finding.hopeless:
+        return ", too few scenes to exclude anything"
+    digits, unit = _digits(finding), finding.measure.unit
+    parts = []
+    for name, bound in (("improvement", gain.high), ("deterioration", -gain.low)):
+        if bound <= 0:
+            parts.append(f"any {name}")
+        elif bound < math.inf:
+            parts.append(f"{'an' if name[0] == 'i' else 'a'} {name} of more than {_plain(bound, digits)}{unit}")
+    if not parts:
+        return ""
+    found = f": the interval excludes {' and '.join(parts)}"
+    return f"{found}, but p does not reach {ALPHA}" if gain.excludes(0.0) else found
+
+
+def p_text(p: float | None) -> str:
+    """A p value with two digits, or as many as it has above 0.00001."""
+    if p is None:
+        return "–"
+    return f"{p:.2g}" if p >= 1e-3 else f"{p:.5f}" if p >= 1e-5 else "less than 0.00001"
+
+
+def _digits(finding: Finding) -> int:
+    """Decimals that leave two digits of the interval's width, or of a difference without an interval.
+
+    No fewer than the metric's own.
+    """
+    own, raw = finding.measure.column.digits, finding.difference
+    if raw is None:
+        return own
+    size = abs(raw.mean) if raw.low is None or raw.high is None else raw.high - raw.low
+    return min(6, max(own, 1 - math.floor(math.log10(size)))) if 0 < size < math.inf else own
+
+
+def _plain(value: float, digits: int) -> str:
+    return ("−" if value < 0 else "") + ("∞" if math.isinf(value) else f"{abs(value):.{digits}f}")
+
+
+def _signed(value: float, digits: int) -> str:
+    return ("+" if value > 0 else "") + _plain(value, digits)
+
+
+def _bounds(raw: Interval, digits: int, *, signed: bool = False) -> str:
+    assert raw.low is not None
+    assert raw.high is not None
+    if signed:
+        return f"[{_signed(raw.low, digits)}, {_signed(raw.high, digits)}]"
+    low, high = sorted((abs(raw.low), abs(raw.high)))
+    return f"[{_plain(low, digits)}, {_plain(high, digits)}]"
+
+
+def _value(finding: Finding, value: float | None) -> str:
+    return "–" if value is None else _plain(value, finding.measure.column.digits)
+
+
+def _comparisons(report: Report) -> list[list[Verdict]]:
+    """Claims that compare the same two rows share a table."""
+    groups: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in report.verdicts:
+        groups.setdefault(_rows([verdict]), []).append(verdict)
+    return list(groups.values())
+
+
+def _printed(claim: Claim, finding: Finding) -> str:
+    """The paper's numbers of the two rows, where it has them."""
+    column = finding.measure.column
+    if claim.printed is None or finding.measure.key not in ("lpips_input", "fvd_c4d_input", "clip_views"):
+        return ""
+    numbers = {n.method: n.printed for n in PUBLISHED if n.table == "table3" and n.metric == column.metric}
+    return f"{numbers['MVTokenFlow']} / {numbers[claim.printed]}"
+
+
+def _lines(group: Sequence[Verdict]) -> list[tuple[Role, list[str]]]:
+    """The comparison of two rows: of each metric, its role and its cells.
+
+    A metric is shown as the claim sees it that it decides, else guards, else the first of them.
+    """
+    found: dict[str, Finding] = {}
+    for finding in sorted((f for v in group for f in v.findings), key=lambda f: ROLES.index(f.role)):  # stable
+        found.setdefault(finding.measure.key, finding)
+    lines = []
+    for finding in found.values():
+        column, comparison = finding.measure.column, finding.comparison
+        arrow = "↑" if column.better == "higher" else "↓"
+        cells = [f"{column.title[:1].upper()}{column.title[1:]} {arrow}"]
+        cells += [_value(finding, finding.first), _value(finding, finding.second), _difference(finding)]
+        relative = finding.relative
+        cells.append("" if relative is None else f"{_signed(100 * relative, 1)} %")
+        counts = () if comparison is None else (comparison.wins, comparison.ties, comparison.losses)
+        cells.append(" ".join(map(str, counts)))
+        p = "" if comparison is None else p_text(finding.p)
+        cells += [p, finding.outcome, _printed(group[0].claim, finding)]
+        lines.append((finding.role, cells))
+    return lines
+
+
+def _difference(finding: Finding) -> str:
+    raw = finding.difference
+    if raw is not None:
+        digits = _digits(finding)
+        bounds = "" if raw.low is None else f" {_bounds(raw, digits, signed=True)}"
+        return f"{_signed(raw.mean, digits)}{finding.measure.unit}{bounds}"
+    if finding.first is None or finding.second is None or finding.comparison is not None:
+        return ""
+    return f"{_signed(finding.first - finding.second, finding.measure.column.digits)}{finding.measure.unit}"
+
+
+def _notes(report: Report) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
+    """Notes of every comparison alike, and the others by the two rows that are compared."""
+    by_rows = {
+        _rows(group): list(dict.fromkeys(note for verdict in group for note in verdict.notes))
+        for group in _comparisons(report)
+    }
+    common = [note for note in next(iter(by_rows.values())) if all(note in notes for notes in by_rows.values())]
+    return common, {rows: [note for note in notes if note not in common] for rows, notes in by_rows.items()}
+
+
+def _rows(group: Sequence[Verdict]) -> tuple[str, str]:
+    return group[0].claim.row, group[0].claim.against
+
+
+def _origin(report: Report) -> list[str]:
+    """The pedigree and the signatures, a line each."""
+    lines = []
+    for name, value in report.pedigree.items():
+        if isinstance(value, dict):
+            items = [f"{k} {', '.join(v) if isinstance(v, list) else v}" for k, v in value.items()]
+        else:
+            items = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        count = f" ({len(items)})" if name == "scenes" else ""
+        lines.append(f"{name}{count}: {', '.join(items) or 'none'}")
+    return lines
+
+
+def markdown_text(report: Report) -> str:
+    """GitHub-flavoured markdown: verdicts, comparisons, what is missing, where it comes from."""
+    parts = ["| claim | in the paper | verdict | measured |\n| :-- | :-- | :-- | :-- |"]
+    for verdict in report.verdicts:
+        claim = verdict.claim
+        line = (claim.title, claim.where, f"**{RULINGS[verdict.ruling]}**", measured(verdict))
+        parts[0] += f"\n| {' | '.join(map(_md, line))} |"
+    common, notes = _notes(report)
+    parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
+    for group in _comparisons(report):
+        parts += _section(group, notes[_rows(group)])
+    parts.append(LEGEND)
+    if report.todo:
+        parts.append("### What is missing")
+        parts.append("\n".join(f"- {_md(what)} Make it: `{command}`" for what, command in report.todo))
+    parts.append("### Where the numbers come from")
+    origin = [f"- {_md(line)}" for line in _origin(report)]
+    origin += [f"- {key}: `{signature}`" for key, signature in report.signatures.items()]
+    parts.append("\n".join(origin))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
+    """The comparison of two rows in markdown; without a table where there is no number."""
+    claim = group[0].claim
+    parts = [f"### `{claim.row}` against `{claim.against}`"]
+    said = []
+    for verdict in group:
+        about = verdict.claim
+        title, says, where = _md(about.title), _md(about.says), _md(about.where)
+        said.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
+    parts.append("\n".join(said))
+    if any(finding.first is not None for finding in group[0].findings):
+        rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
+        for role, cells in _lines(group):
+            name = f"{MARKS[role]}{_md(cells[0])}{MARKS[role]}"
+            rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
+        parts.append("\n".join(rows))
+    return [*parts, "\n".join(f"- {_md(note)}" for note in notes)] if notes else parts
+
+
+def _md(text: str) -> str:
+    """Text for a cell or a line; what is bold already stays so."""
+    return re.sub(r"(?<!\*)\*(?!\*)|[\\|<]|_", lambda found: f"\\{found[0]}", " ".join(text.split()))
+
+
+def terminal(report: Report) -> "RenderableType":
+    """For `rich.console.Console.print`."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    common, notes = _notes(report)
+    parts: list[RenderableType] = [Text(sentence(verdict)) for verdict in report.verdicts]
+    parts += [Text(note, style="dim") for note in common]
+    for group in _comparisons(report):
+        claim = group[0].claim
+        grid = Table(
+            title=Text(f"\n{claim.row} against {claim.against}"),
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+        )
+        if all(finding.first is None for finding in group[0].findings):
+            parts += [Text(f"\n{claim.row} against {claim.against}", style="bold")]
+            parts += [Text(note, style="dim") for note in notes[_rows(group)]]
+            continue
+        for head in HEADS:
+            grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
+        for role, cells in _lines(group):
+            grid.add_row(*(Text(cell, style=STYLES[role]) for cell in cells))
+        parts += [grid, *(Text(note, style="dim") for note in notes[_rows(group)])]
+    parts += [Text(f"\n{LEGEND}", style="dim"), Text("")]
+    parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
+    parts += [Text(line, style="dim") for line in _origin(report)]
+    parts += [Text(f"{key}: {signature}", style="dim") for key, signature in report.signatures.items()]
+    return Group(*parts)
+
+
+def json_text(report: Report) -> str:
+    """One strict JSON document; infinite values become the strings "inf" and "-inf"."""
+    document = {
+        "schema": 1,
+        "claims": [_claim_json(verdict) for verdict in report.verdicts],
+        "signatures": dict(report.signatures),
+        "missing": [{"what": what, "command": command} for what, command in report.todo],
+        "pedigree": dict(report.pedigree),
+    }
+    return json.dumps(document, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _claim_json(verdict: Verdict) -> dict[str, Any]:
+    claim = verdict.claim
+    return {
+        "claim": claim.key,
+        "title": claim.title,
+        "says": claim.says,
+        "where": claim.where,
+        "row": claim.row,
+        "against": claim.against,
+        "verdict": RULINGS[verdict.ruling],
+        "sentence": sentence(verdict),
+        "scenes": verdict.scenes,
+        "metrics": [_finding_json(finding) for finding in verdict.findings],
+        "notes": list(verdict.notes),
+    }
+
+
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    raw, comparison = finding.difference, finding.comparison
+
+    def number(value: float | None) -> float | str | None:
+        return None if value is None else plain(value)
+
+    return {
+        "measure": finding.measure.key,
+        "metric": finding.measure.column.metric,
+        "views": list(finding.measure.views),
+        "better": finding.measure.column.better,
+        "role": finding.role,
+        "with": number(finding.first),
+        "without": number(finding.second),
+        "difference": None if raw is None else number(raw.mean),
+        "low": None if raw is None else number(raw.low),
+        "high": None if raw is None else number(raw.high),
+        "relative": finding.relative,
+        "scenes": finding.scenes,
+        "wins": None if comparison is None else comparison.wins,
+        "ties": None if comparison is None else comparison.ties,
+        "losses": None if comparison is None else comparison.losses,
+        "p": None if comparison is None else comparison.test.p,
+        "p_holm": finding.p,
+        "outcome": finding.outcome,
+        "reason": finding.reason,
+    }
+
+
+def into_page(page: Path, text: str) -> None:
+    """Replace what lies between the markers of a page.
+
+    Raises:
+        DataError: no such page, or it has not both markers once, in order.
+    """
+    try:
+        whole = page.read_text()
+    except OSError as error:
+        raise DataError(f"{page}: cannot be read ({error.strerror}); name a page with the markers") from error
+    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
+        raise DataError(f"{page}: needs one line {BEGIN} and below it one line {END}; add them")
+    before, after = whole.split(BEGIN)[0], whole.split(END)[1]
+    write_text(page, f"{before}{BEGIN}\n\n{text}\n{END}{after}")

@@ -1,0 +1,1 @@
+"""Engines that spread units of work over processes."""

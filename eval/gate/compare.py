@@ -1,0 +1,291 @@
+"""The regression gate: has any number moved by more than its measured noise?
+
+It compares a "measured" document with a "baseline" (`mvtokenflow.eval.gate.documents`); two values with
+different signatures are never compared. The tolerance of a cell is
+
+    max(absolute floor of its metric, 1.05 x worst difference between any two repeats)
+
+Each cell has one outcome and the gate exits with the worst, in this order: a number that got worse (1);
+then what was promised but not measured (4) or cannot be compared (3), since neither says that all is well;
+then one that got better, so the baseline is stale and would let later losses pass (2); else 0.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.escapes import markdown
+from mvtokenflow.eval.gate.documents import SCHEMA_VERSION, CellName, checked_cells, plain_number
+from mvtokenflow.eval.tables.table import Direction
+
+NOISE_MARGIN = 1.05
+
+Outcome = Literal["ok", "regressed", "improved", "incomparable", "missing"]
+# Worst first.
+EXIT_CODES: Mapping[Outcome, int] = {"regressed": 1, "missing": 4, "incomparable": 3, "improved": 2, "ok": 0}
+SEVERITY: Sequence[Outcome] = tuple(EXIT_CODES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellResult:
+    """One cell of the baseline and what became of it.
+
+    Attributes:
+        baseline, current: values; current is None where missing, and may be NaN.
+        change: current - baseline; None where they are not comparable.
+        reason: one sentence for everything but "ok".
+    """
+
+    name: CellName
+    outcome: Outcome
+    better: Direction
+    baseline: float
+    current: float | None
+    change: float | None
+    tolerance: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateReport:
+    """Outcomes of all cells of a baseline, worst first.
+
+    Attributes:
+        cells: sorted by severity, then name.
+        ungated: measured cells that the baseline does not know; they do not influence the exit code.
+    """
+
+    cells: Sequence[CellResult]
+    ungated: Sequence[CellName] = field(default_factory=tuple)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of any cell."""
+        return self.cells[0].outcome
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok, 1 regressed, 2 improved, 3 incomparable, 4 missing: that of the worst cell."""
+        return EXIT_CODES[self.outcome]
+
+    def counts(self) -> dict[Outcome, int]:
+        """How many cells had each outcome, worst first."""
+        return {outcome: sum(cell.outcome == outcome for cell in self.cells) for outcome in SEVERITY}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for strict JSON; infinities and NaN become the strings "inf", "-inf", "nan"."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "kind": "gate-report",
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "counts": self.counts(),
+            "cells": [
+                {
+                    **asdict(cell.name),
+                    "outcome": cell.outcome,
+                    "better": cell.better,
+                    "baseline": plain_number(cell.baseline),
+                    "current": plain_number(cell.current),
+                    "change": plain_number(cell.change),
+                    "tolerance": cell.tolerance,
+                    "reason": cell.reason,
+                }
+                for cell in self.cells
+            ],
+            "ungated": [asdict(name) for name in self.ungated],
+        }
+
+
+def compare(baseline: Mapping[str, Any], current: Mapping[str, Any]) -> GateReport:
+    """Judge measured values against a baseline.
+
+    A NaN is a regression, not an absence: the cell was computed and no longer means anything. A value
+    exactly at the tolerance is ok.
+
+    Raises:
+        DataError: either document is malformed; names the document, the cell and the fault.
+    """
+    expected = checked_cells(baseline, "baseline")
+    measured = checked_cells(current, "measured")
+    results = [_judge(name, cell, measured.get(name)) for name, cell in expected.items()]
+    results.sort(key=lambda result: (SEVERITY.index(result.outcome), result.name))
+    return GateReport(cells=tuple(results), ungated=tuple(sorted(measured.keys() - expected.keys())))
+
+
+def make_baseline(
+    repeats: Sequence[Mapping[str, Any]],
+    floors: Mapping[str, float],
+    default_floor: float | None = None,
+    scales: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Build a baseline from repeated measurements of the same thing.
+
+    The value of a cell is the median of the repeats. Vary between repeats what will vary in use (machine,
+    thread count, order): the tolerance knows only the noise it was shown.
+
+    Args:
+        repeats: two or more "measured" documents with the same cells and signatures.
+        floors: metric -> smallest tolerance worth failing a build over, in the metric's unit.
+        default_floor: for metrics not in `floors`; None refuses them.
+        scales: method -> factor on all floors of its cells; 1 for methods not in it.
+
+    Raises:
+        ConfigError: fewer than two repeats, or a metric without a floor.
+        DataError: the repeats disagree in cells or signatures, or a value is missing, NaN, or sometimes
+            infinite.
+    """
+    if len(repeats) < 2:
+        raise ConfigError(
+            f"noise is measured on two or more repeats, got {len(repeats)}; run the same thing again"
+        )
+    tables = [checked_cells(document, "measured") for document in repeats]
+    for number, table in enumerate(tables[1:], 2):
+        if differing := sorted(table.keys() ^ tables[0].keys()):
+            raise DataError(f"repeats 1 and {number} hold different cells, first {differing[0]}")
+    cells = []
+    for name, first in sorted(tables[0].items()):
+        floor = floors.get(name.metric, default_floor)
+        if floor is None:
+            raise ConfigError(
+                f"no tolerance floor for the metric '{name.metric}'; known: {', '.join(sorted(floors))}"
+            )
+        if not (math.isfinite(floor) and floor >= 0):
+            raise ConfigError(
+                f"the tolerance floor of '{name.metric}' must be finite and not negative, got {floor}"
+            )
+        scale = (scales or {}).get(name.method, 1.0)
+        cells.append(_baseline_cell(name, [table[name] for table in tables], first, floor * scale))
+    return {"schema": SCHEMA_VERSION, "kind": "baseline", "cells": cells}
+
+
+def _judge(name: CellName, cell: Mapping[str, Any], now: Mapping[str, Any] | None) -> CellResult:
+    value, tolerance, better = float(cell["value"]), float(cell["tolerance"]), cell["better"]
+    current = None if now is None or now["value"] is None else float(now["value"])
+
+    def result(outcome: Outcome, change: float | None, reason: str) -> CellResult:
+        return CellResult(
+            name=name,
+            outcome=outcome,
+            better=better,
+            baseline=value,
+            current=current,
+            change=change,
+            tolerance=tolerance,
+            reason=reason,
+        )
+
+    if now is None:
+        return result("missing", None, "not measured")
+    if current is None:
+        return result("missing", None, str(now.get("reason") or "no value and no reason given"))
+    for key in ("signature", "better"):
+        if now[key] != cell[key]:
+            return result("incomparable", None, f"{key} is '{now[key]}', baseline has '{cell[key]}'")
+    if math.isnan(current):
+        return result("regressed", None, "the value is NaN")
+    change = 0.0 if current == value else current - value
+    # A change of exactly the tolerance must pass whichever way the subtraction rounds.
+    slack = 0.0 if math.isinf(change) else 4 * math.ulp(max(abs(current), abs(value)))
+    if abs(change) <= tolerance + slack:
+        return result("ok", change, "")
+    if better == "none":
+        return result("regressed", change, "moved beyond tolerance")
+    if (change > 0) == (better == "higher"):
+        return result("improved", change, "better than the baseline beyond tolerance; measure a new baseline")
+    return result("regressed", change, "worse than the baseline beyond tolerance")
+
+
+def _baseline_cell(
+    name: CellName, repeats: Sequence[Mapping[str, Any]], first: Mapping[str, Any], floor: float
+) -> dict[str, Any]:
+    for number, cell in enumerate(repeats, 1):
+        if cell["value"] is None or math.isnan(float(cell["value"])):
+            raise DataError(f"repeat {number}: {name} has no value; a baseline needs every cell measured")
+        for key in ("signature", "better"):
+            if cell[key] != first[key]:
+                raise DataError(f"repeat {number}: {name} has {key} '{cell[key]}', repeat 1 has '{first[key]}'")
+    values = sorted(float(cell["value"]) for cell in repeats)
+    worst = 0.0 if values[0] == values[-1] else values[-1] - values[0]
+    if not math.isfinite(worst):
+        raise DataError(f"{name} is infinite in some repeats and not in others; it cannot be gated")
+    middle = len(values) // 2
+    median = values[middle] if len(values) % 2 or worst == 0 else (values[middle - 1] + values[middle]) / 2
+    return {
+        "method": name.method,
+        "metric": name.metric,
+        "object": None if name.object == "*" else name.object,
+        "value": plain_number(median),
+        "signature": first["signature"],
+        "better": first["better"],
+        "tolerance": max(floor, NOISE_MARGIN * worst),
+        "noise": {
+            "repeats": len(values),
+            "worst": worst,
+            "floor": floor,
+            "values": [plain_number(float(cell["value"])) for cell in repeats],
+        },
+    }
+
+
+def to_markdown(report: GateReport) -> str:
+    """A summary for a pull request: the verdict, then every cell that is not ok, worst first."""
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in report.counts().items() if count)
+    lines = [f"**Regression gate: {report.outcome}** (exit {report.exit_code}): {counted}.", ""]
+    moved = [cell for cell in report.cells if cell.outcome != "ok"]
+    if moved:
+        lines += [
+            "| outcome | cell | baseline | current | change | tolerance | why |",
+            "|---|---|--:|--:|--:|--:|---|",
+        ]
+        for cell in moved:
+            numbers = (cell.baseline, cell.current, cell.change, cell.tolerance)
+            texts = [cell.outcome, str(cell.name), *map(_text, numbers), cell.reason]
+            lines.append("| " + " | ".join(markdown(text) for text in texts) + " |")
+        lines.append("")
+    if report.ungated:
+        lines += [f"Not in the baseline: {', '.join(markdown(str(name)) for name in report.ungated)}.", ""]
+    return "\n".join(lines)
+
+
+def to_junit_xml(report: GateReport) -> str:
+    """JUnit XML as CI services read it: one test case per cell.
+
+    Regressed and improved cells are failures, missing and incomparable ones errors, so that the page is
+    green exactly when the exit code is 0.
+    """
+    counts = report.counts()
+    totals = {
+        "tests": str(len(report.cells)),
+        "failures": str(counts["regressed"] + counts["improved"]),
+        "errors": str(counts["missing"] + counts["incomparable"]),
+    }
+    root = ElementTree.Element("testsuites", totals)
+    suite = ElementTree.SubElement(root, "testsuite", {"name": "regression gate", "skipped": "0", **totals})
+    for cell in report.cells:
+        title = cell.name.metric + ("" if cell.name.object == "*" else f" [{cell.name.object}]")
+        attributes = {"classname": _xml_safe(cell.name.method), "name": _xml_safe(title)}
+        case = ElementTree.SubElement(suite, "testcase", attributes)
+        if cell.outcome == "ok":
+            continue
+        tag = "failure" if cell.outcome in ("regressed", "improved") else "error"
+        message = _xml_safe(
+            f"{cell.reason}: baseline {_text(cell.baseline)}, current {_text(cell.current)}, "
+            f"change {_text(cell.change)}, tolerance {_text(cell.tolerance)}"
+        )
+        ElementTree.SubElement(case, tag, {"type": cell.outcome, "message": message})
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _text(value: float | None) -> str:
+    return "–" if value is None else f"{value:.6g}"
+
+
+def _xml_safe(text: str) -> str:
+    """Replace what XML 1.0 cannot hold; ElementTree would write it and nobody could read it back."""
+    return re.sub(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]", "\ufffd", text)

@@ -1,0 +1,1 @@
+"""Records of runs: rows, manifests, summaries and means."""

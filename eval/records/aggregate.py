@@ -1,0 +1,139 @@
+"""Means in one place: frames, then views, then objects, by name and with exact sums."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.records.rows import Row
+
+# Part of a row's signature where the value is of a whole clip: its length, and after a slash the reference's
+# where that differs.
+CLIP_LENGTH = "clip:"
+_Cells = dict[str, dict[str, dict[int | None, Row]]]  # rows by object, view and frame
+FORCED = "forced"  # part of it where a strict pre-flight refused the prediction and was overruled
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean with an exact sum, so that order and shards give the same bits; may be infinite.
+
+    Raises:
+        DataError: values are infinite in both directions.
+    """
+    if not values:
+        raise ValueError("the mean of nothing")
+    if not has_mean(values):
+        raise DataError(
+            "infinite and minus infinite values have no mean; score under c4d-fixed-v1, which caps them"
+        )
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError as error:
+        raise DataError("values too large to be averaged; a record of them is damaged, score again") from error
+
+
+def has_mean(values: Iterable[float]) -> bool:
+    """Whether the values are not infinite in both directions."""
+    return not {math.inf, -math.inf} <= set(values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectValue:
+    """A metric of one object.
+
+    Attributes:
+        value: mean over its views of the mean over frames.
+        views: the value of each view.
+        frames: how many frames each view has.
+        signatures: of the rows behind it.
+    """
+
+    value: float
+    views: Mapping[str, float]
+    frames: Mapping[str, int]
+    signatures: frozenset[str]
+
+
+def object_values(
+    rows: Iterable[Row], metric: str, views: Sequence[str] | None = None
+) -> dict[str, ObjectValue]:
+    """The values of `metric` by object, but for objects whose values have no mean (`without_mean`).
+
+    Args:
+        rows: any rows; others are ignored. A (object, view, frame) measured twice under one signature
+            (a re-rendered prediction) counts with its last row.
+        views: only these views; None for all.
+    """
+    cells = _cells(rows, metric, views)
+    values = {}
+    for name in sorted(cells.keys() - _without_mean(cells)):
+        by_view = {
+            view: mean([row.value for row in frames.values()]) for view, frames in sorted(cells[name].items())
+        }
+        values[name] = ObjectValue(
+            value=mean(list(by_view.values())),
+            views=by_view,
+            frames={view: len(frames) for view, frames in sorted(cells[name].items())},
+            signatures=frozenset(row.signature for frames in cells[name].values() for row in frames.values()),
+        )
+    return values
+
+
+def without_mean(rows: Iterable[Row], metric: str) -> list[str]:
+    """The objects with values of `metric` that are infinite in both directions."""
+    return sorted(_without_mean(_cells(rows, metric, None)))
+
+
+def _without_mean(cells: _Cells) -> set[str]:
+    return {
+        name
+        for name, views in cells.items()
+        if not has_mean(row.value for frames in views.values() for row in frames.values())
+    }
+
+
+def _cells(rows: Iterable[Row], metric: str, views: Sequence[str] | None) -> _Cells:
+    """The rows of `metric` by object, view and frame; of several the last."""
+    cells: _Cells = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row.metric == metric and (views is None or row.view in views):
+            cells[row.object][row.view][row.frame] = row
+    return cells
+
+
+def kind_of(signature: str) -> str:
+    """A row's signature without the length of its clip."""
+    return "|".join(part for part in signature.split("|") if not part.startswith(CLIP_LENGTH))
+
+
+def clip_lengths(signature: str) -> list[str]:
+    """The length of the clip a row's value is of, as its signature says; empty for a value of one frame."""
+    parts = signature.split("|")
+    return [part.removeprefix(CLIP_LENGTH) for part in parts if part.startswith(CLIP_LENGTH)]
+
+
+def signature_of(values: Mapping[str, ObjectValue], over: str | None = None) -> str:
+    """The signature of a mean: that of its rows, with the frames, views and objects it covers.
+
+    Clips of several lengths are listed in one signature. Signatures that differ otherwise are joined by
+    " + "; tables refuse such a column unless told.
+
+    Args:
+        over: what the mean is taken over; `objects:<count>` by default.
+    """
+    lengths: dict[str, set[str]] = {}
+    for signature in {signature for value in values.values() for signature in value.signatures}:
+        lengths.setdefault(kind_of(signature), set()).update(clip_lengths(signature))
+    frames = {count for value in values.values() for count in value.frames.values()}
+    views = {len(value.views) for value in values.values()}
+    joined = []
+    for signature in sorted(lengths):
+        clips = sorted(lengths[signature], key=lambda length: [int(part) for part in length.split("/")])
+        of = f"{CLIP_LENGTH}{','.join(clips)}" if lengths[signature] else f"frames:{_list(frames)}"
+        joined.append(f"{signature}|{of}|views:{_list(views)}|{over or f'objects:{len(values)}'}")
+    return " + ".join(joined)
+
+
+def _list(numbers: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(numbers)))

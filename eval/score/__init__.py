@@ -1,0 +1,1 @@
+"""Scoring: predictions are paired with references, cut into units, and measured."""

@@ -1,0 +1,270 @@
+"""Scoring a folder of renderings, and scoring runs: from files to records and summaries."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mvtokenflow.base.errors import DataError, UserError, WeightsMissingError
+from mvtokenflow.base.partial import sweep
+from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.eval.engine.local import measure
+from mvtokenflow.eval.metrics.precision import full_precision
+from mvtokenflow.eval.protocols import MetricSpec, Protocol
+from mvtokenflow.eval.records.aggregate import FORCED
+from mvtokenflow.eval.records.rows import Run, feature_log, row_log
+from mvtokenflow.eval.records.summary import Missing, Summary, why_missing
+from mvtokenflow.eval.score.preflight import Plan, plan_run, refuse_if_strict
+from mvtokenflow.eval.score.units import Settings, Unit, units_of
+from mvtokenflow.weights import ledger
+from mvtokenflow.workdir.provenance import pedigree
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to measure, whatever is measured.
+
+    Attributes:
+        device: torch device.
+        jobs: worker processes.
+        weights: explicit files or folders by name in the ledger.
+        force: score in spite of what a strict pre-flight refuses; it is recorded.
+        threads: of each process that renders. Training amplifies their rounding into other results.
+    """
+
+    device: str = "cpu"
+    jobs: int = 1
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    force: bool = False
+    threads: int = 1
+
+
+def settings_for(
+    protocol: Protocol, options: Options, specs: Sequence[MetricSpec] | None = None
+) -> tuple[Settings, list[Missing]]:
+    """The metrics of `protocol` that this machine has the weights for, and the others with their reasons.
+
+    Args:
+        specs: only these of its metrics; None for all.
+
+    Raises:
+        WeightsCorruptError: weights are there but are not the pinned ones.
+        WeightsMissingError: explicitly named weights are not there.
+    """
+    paths: dict[str, Path] = {}
+    shas: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    wanted = protocol.metrics if specs is None else tuple(specs)
+    for name in dict.fromkeys(spec.weights for spec in wanted if spec.weights):
+        try:
+            paths[name] = ledger.resolve(name, options.weights.get(name))
+            shas[name] = ledger.fingerprint(name, options.weights.get(name))
+        except WeightsMissingError as error:
+            if name in options.weights:
+                raise
+            reasons[name] = str(error)
+    usable = tuple(s for s in wanted if s.weights is None or s.weights in shas)
+    missing = [Missing(metric=s.key, reason=reasons[s.weights]) for s in wanted if s.weights in reasons]
+    settings = Settings(protocol=protocol, specs=usable, weights=paths, weights_sha=shas, device=options.device)
+    return settings, missing
+
+
+def score_plan(
+    plan: Plan, settings: Settings, missing: Sequence[Missing], folder: Path, options: Options, report: Report
+) -> Summary:
+    """Measure a paired prediction folder into `folder` and write its summary."""
+    label = str(folder)
+    units = [unit for name, pairs in plan.pairs.items() for unit in units_of(name, {label: pairs}, settings)]
+    wanted = measure(units, settings, jobs=options.jobs, step=_counted(units, report))
+    return _summarise(folder, wanted.get(label, set()), settings, missing, plan)
+
+
+def _counted(units: Sequence[Unit], report: Report) -> Callable[[int], None]:
+    """What is told of every frame, as a reporter of how many of all frames are done."""
+    total = sum(unit.steps() for unit in units if not unit.between)  # these tell no frames
+    done = 0
+
+    def step(frames: int) -> None:
+        nonlocal done
+        done += frames
+        report("score", done, total)
+
+    return step
+
+
+def _summarise(
+    folder: Path,
+    keys: set[str],
+    settings: Settings,
+    missing: Sequence[Missing],
+    plan: Plan,
+    earlier: Summary | None = None,
+) -> Summary:
+    """Write the summary of a folder; what `earlier` measured and this time was not asked for stays.
+
+    What was forced and what was not are never of one summary.
+    """
+    measured = _measured(settings)
+    if earlier is not None and settings.forced != any(i.endswith(f"|{FORCED}") for i in earlier.measured):
+        earlier = None
+    rows, features = row_log(folder).read(), feature_log(folder).read()
+    reasons = list(missing)
+    with full_precision():  # as the networks of the metrics were run
+        made = pedigree(settings.device, settings.weights_sha)
+    if earlier is not None:
+        fresh = {(spec.key, view) for spec in settings.specs for view in settings.protocol.places_of(spec)}
+        kept = {row.key for row in rows if (row.metric, row.view) not in fresh}
+        kept |= {row.key for row in features if (row.metric, row.view) not in fresh}
+        if earlier.keys & kept:
+            devices = {*str(earlier.pedigree.get("device", "unknown")).split(" + "), made["device"]}
+            made["device"] = " + ".join(sorted(devices))
+        keys = keys | (earlier.keys & kept)
+        asked = {spec.key for spec in settings.specs} | {entry.metric for entry in missing}
+        reasons += [entry for entry in earlier.missing if entry.metric not in asked]
+        measured |= {item for item in earlier.measured if item.partition(" ")[0] not in _places_text(fresh)}
+        made["weights"] = {**earlier.pedigree.get("weights", {}), **settings.weights_sha}
+    current = [row for row in rows if row.key in keys]
+    clips = [row for row in features if row.key in keys]
+    found = [(spec, why_missing(spec, current, clips)) for spec in settings.specs]
+    summary = Summary(
+        protocol=settings.protocol.name,
+        keys=frozenset(keys),
+        measured=frozenset(measured),
+        missing=[*reasons, *(Missing(metric=spec.key, reason=why) for spec, why in found if why)],
+        findings=plan.to_json()["findings"],
+        pedigree=made,
+    )
+    sweep(folder, deep=False)
+    summary.save(folder, current, settings.protocol)
+    return summary
+
+
+def _places_text(places: set[tuple[str, str]]) -> set[str]:
+    return {f"{metric}@{view}" for metric, view in places}
+
+
+def _measured(settings: Settings) -> set[str]:
+    """What these settings measure, as `metric@view signature`."""
+    return {
+        f"{spec.key}@{view} {settings.signature(spec, composite=False)}"
+        for spec in settings.specs
+        for view in settings.protocol.places_of(spec)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A run that could not be scored, and why."""
+
+    run: Run
+    reason: str
+
+
+def score_runs(
+    runs: Sequence[Run],
+    scenes: Mapping[str, Scene],
+    settings: Settings,
+    missing: Sequence[Missing],
+    options: Options,
+    report: Report,
+) -> list[Refused]:
+    """Score runs under one protocol, all methods of a scene together so that they share its reference.
+
+    Known-answer rows are scored whatever the pre-flight says: they are wrong on purpose. What `options.force`
+    scores says so in every signature.
+
+    Args:
+        runs: their records are not looked at.
+        scenes: the runs' scenes by name, with the reference.
+
+    Returns:
+        The runs the pre-flight refused; the others have their summaries.
+    """
+    plans: dict[str, Plan] = {}
+    chosen: dict[str, Settings] = {}
+    refused = []
+    for run in runs:
+        try:
+            plan = _plan(run, scenes[run.manifest.scene], settings.protocol, options.force)
+        except UserError as error:
+            refused.append(Refused(run=run, reason=str(error)))
+            continue
+        forced = _overruled((finding.severity for finding in plan.findings), run, settings.protocol)
+        plans[str(run.folder)], chosen[str(run.folder)] = plan, replace(settings, forced=forced)
+    accepted = [run for run in runs if str(run.folder) in plans]
+    units: dict[bool, list[Unit]] = {False: [], True: []}  # by whether they are forced
+    for forced, batch in units.items():
+        for scene in dict.fromkeys(run.manifest.scene for run in accepted):
+            labels = [str(run.folder) for run in accepted if run.manifest.scene == scene]
+            pairs = {label: plans[label].pairs[scene] for label in labels if chosen[label].forced == forced}
+            truth = scenes[scene].root / "truth"
+            if pairs:
+                batch.extend(units_of(scene, pairs, settings, truth if truth.is_dir() else None))
+    step = _counted([unit for batch in units.values() for unit in batch], report)
+    wanted: dict[str, set[str]] = {}
+    for forced, batch in units.items():
+        wanted |= measure(batch, replace(settings, forced=forced), jobs=options.jobs, step=step)
+    for run in accepted:
+        label = str(run.folder)
+        earlier = Summary.load(run.folder, settings.protocol.name)
+        _summarise(run.folder, wanted.get(label, set()), chosen[label], missing, plans[label], earlier)
+    return refused
+
+
+def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
+    """The run's pictures paired with the scene's.
+
+    Raises:
+        DataError: pictures of either are missing or cannot be used.
+        ProtocolError: a strict protocol refuses what was found.
+    """
+    _check_reference(scene, protocol)
+    plan = plan_run(
+        run.folder / "pred",
+        run.manifest.scene,
+        scene.root,
+        protocol,
+        rendered_here=run.manifest.source == "native",
+    )
+    refuse_if_strict(plan.findings, protocol, force or run.manifest.source == "oracle")
+    return plan
+
+
+def _check_reference(scene: Scene, protocol: Protocol) -> None:
+    """Raise a DataError where the scene names files that are not there; else their cells would stay empty."""
+    wanted = {name for spec in protocol.metrics for name in protocol.views_of(spec)}
+    for view in (scene.input, *scene.views):
+        if view.name not in wanted:
+            continue
+        files = [scene.root / view.name / path.name for path in view.frames]
+        if view.truth is not None:
+            files.append(scene.root / "truth" / f"{view.name}.npz")
+        gone = next((path for path in files if not path.is_file()), None)
+        if gone is not None:
+            raise DataError(
+                f"{gone}: the reference of {scene.name} is not there; delete {scene.root} if it was generated, "
+                "so that it is made anew, or else restore the file"
+            )
+
+
+def _overruled(severities: Iterable[str], run: Run, protocol: Protocol) -> bool:
+    """Whether a strict pre-flight with such findings refuses the run, unless forced."""
+    return protocol.strict and run.manifest.source != "oracle" and "refuse" in severities
+
+
+def was_forced(run: Run, summary: Summary, protocol: Protocol) -> bool:
+    """Whether the summary of a run is of what a strict pre-flight refused."""
+    return _overruled((str(finding["severity"]) for finding in summary.findings), run, protocol)
+
+
+def is_scored(run: Run, settings: Settings, force: bool) -> bool:
+    """Whether a run already has everything these settings would measure.
+
+    What was scored by force counts under `force` only.
+    """
+    summary = Summary.load(run.folder, settings.protocol.name)
+    if summary is None:
+        return False
+    forced = was_forced(run, summary, settings.protocol)
+    return force >= forced and _measured(replace(settings, forced=forced)) <= summary.measured

@@ -1,0 +1,324 @@
+"""Scoring: units of work and their measurement.
+
+A unit is one view of one object for all methods that share its reference and have the same frames of it,
+so that whatever depends on the reference alone is computed once. A value depends on nothing but files,
+weights, protocol and, where a network computes it, the kind of device; its key is the digest of these, and
+a key that is on record is never computed again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.files import digest_json
+from mvtokenflow.eval.protocols import ALL_VIEWS, FvdSet, MetricSpec, Protocol, Ssim
+from mvtokenflow.eval.records.aggregate import CLIP_LENGTH, FORCED
+from mvtokenflow.eval.records.rows import FeatureRow, Row
+from mvtokenflow.eval.score.evaluators import Evaluators
+from mvtokenflow.eval.score.pictures import ClipPair, Picture
+from mvtokenflow.eval.score.preflight import ViewPair
+
+Emit = Callable[[str, Sequence[Row] | Sequence[FeatureRow]], None]
+Step = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a worker needs to measure.
+
+    Attributes:
+        protocol: how.
+        specs: the metrics of the protocol that can be computed here.
+        weights: local files or folders by name in the ledger.
+        weights_sha: their sha256.
+        device: torch device.
+        forced: a strict pre-flight refused the prediction and was overruled; every signature says so.
+    """
+
+    protocol: Protocol
+    specs: tuple[MetricSpec, ...]
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    weights_sha: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    forced: bool = False
+
+    def signature(self, spec: MetricSpec, composite: bool) -> str:
+        """Signature of a row: the protocol's, plus weights and how the reference was put on white."""
+        weights = f"|w:{self.weights_sha[spec.weights][:8]}" if spec.weights else ""
+        marks = ("|gt:rgba-on-white" if composite else "") + (f"|{FORCED}" if self.forced else "")
+        return self.protocol.signature(spec) + weights + marks
+
+    def key(self, spec: MetricSpec, *parts: Any) -> str:
+        """Key of a record: of what it is of, its signature, the digests of its files, and the device."""
+        kind = self.device.partition(":")[0]
+        return digest_json([*parts, *([kind] if spec.weights and kind != "cpu" else [])])
+
+    def specs_for(self, view: str, needs: str) -> list[MetricSpec]:
+        """The metrics measured on `view` that need a frame, a clip or all views."""
+        return [s for s in self.specs if s.needs == needs and view in self.protocol.views_of(s)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One view of one object, or (for metrics between views) all of them, for several methods.
+
+    Attributes:
+        object: name.
+        views: the paired views by label; a label is the folder the records of a method go to. In a unit of one
+            view all have the same reference and the same frames of it.
+        truth: folder with exact geometry `<view>.npz`, or None.
+        between: measure what lies between the views instead of each view.
+    """
+
+    object: str
+    views: Mapping[str, Sequence[ViewPair]]
+    truth: Path | None = None
+    between: bool = False
+
+    def steps(self) -> int:
+        """Amount of work, in frames."""
+        return sum(len(pair.names) for pairs in self.views.values() for pair in pairs)
+
+
+def units_of(
+    name: str, plans: Mapping[str, Sequence[ViewPair]], settings: Settings, truth: Path | None = None
+) -> list[Unit]:
+    """The units of one object; `plans` holds its paired views by label."""
+    names = dict.fromkeys(pair.view for pairs in plans.values() for pair in pairs)
+    units: list[Unit] = []
+    for view in names:
+        if any(settings.specs_for(view, needs) for needs in ("frame", "clip")):
+            views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in plans.items()}
+            alike = _alike({label: pairs for label, pairs in views.items() if pairs})
+            units.extend(Unit(object=name, views=group, truth=truth) for group in alike)
+    if any(spec.needs == "views" for spec in settings.specs):
+        units.append(Unit(object=name, views=plans, truth=truth, between=True))
+    return units
+
+
+def _alike(views: Mapping[str, Sequence[ViewPair]]) -> list[Mapping[str, Sequence[ViewPair]]]:
+    """The methods of one view, by their reference: what is found of one reference holds for no other."""
+    groups: dict[Any, dict[str, Sequence[ViewPair]]] = {}
+    for label, pairs in views.items():
+        (pair,) = pairs
+        groups.setdefault((pair.reference, pair.names, pair.composite), {})[label] = pairs
+    return list(groups.values())
+
+
+class _Desk:
+    """What one unit wants, what is on record already, and where new records go."""
+
+    def __init__(self, done: Mapping[str, frozenset[str]], emit: Emit) -> None:
+        self.done = done
+        self.emit = emit
+        self.wanted: dict[str, set[str]] = {}
+
+    def missing(self, label: str, keys: Sequence[str]) -> set[str]:
+        """Note the keys as wanted; those not on record."""
+        self.wanted.setdefault(label, set()).update(keys)
+        return set(keys) - self.done.get(label, frozenset())
+
+    def file(self, label: str, records: Sequence[Row] | Sequence[FeatureRow], missing: set[str]) -> None:
+        """Emit the records whose keys are missing, in one piece."""
+        fresh: list[Any] = [record for record in records if record.key in missing]
+        if fresh:
+            self.emit(label, fresh)
+
+
+class UnitScorer:
+    """Measures units; holds the networks of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.evaluators = Evaluators(settings.weights, settings.device)
+
+    def score(
+        self, unit: Unit, done: Mapping[str, frozenset[str]], emit: Emit, step: Step
+    ) -> dict[str, set[str]]:
+        """Measure what is not on record yet.
+
+        Args:
+            unit: what to measure.
+            done: keys of finished records by label.
+            emit: takes (label, records) as soon as they are known.
+            step: takes the number of frames just dealt with.
+
+        Returns:
+            By label, the keys of all records the unit consists of, old and new.
+        """
+        desk = _Desk(done, emit)
+        if unit.between:
+            for spec in (spec for spec in self.settings.specs if spec.needs == "views"):
+                self._between(spec, unit, desk)
+            return desk.wanted
+        self._frames(unit, desk, step)
+        shared: dict[str, Any] = {}  # what the clip metrics know of the reference alone
+        for label, (pair,) in unit.views.items():
+            clip = ClipPair(pair, self.settings.protocol.size, unit.truth, shared)
+            for spec in self.settings.specs_for(pair.view, "clip"):
+                if self.evaluators.can_measure(spec, clip):
+                    measure = self._features if isinstance(spec, FvdSet) else self._clip
+                    measure(spec, label, clip, desk)  # type: ignore[arg-type]  # narrowed just above
+        return desk.wanted
+
+    def _frames(self, unit: Unit, desk: _Desk, step: Step) -> None:
+        pairs = {label: views[0] for label, views in unit.views.items()}
+        first = next(iter(pairs.values()))  # of a unit all have the same reference and frames
+        specs = self.settings.specs_for(first.view, "frame")
+        signatures = {spec: self.settings.signature(spec, first.composite) for spec in specs}
+        for position, (name, reference, pictures) in enumerate(_read_ahead(pairs, self.settings.protocol.size)):
+            for label, picture in pictures.items():
+                files = picture.sha, reference.sha
+                keys = {
+                    spec: self.settings.key(spec, unit.object, first.view, name, signature, *files)
+                    for spec, signature in signatures.items()
+                }
+                missing = desk.missing(label, list(keys.values()))
+                rows = [
+                    Row(
+                        key=key,
+                        object=unit.object,
+                        view=first.view,
+                        frame=name,
+                        metric=spec.key,
+                        value=self._value(spec, picture, reference, pairs[label].prediction[position]),
+                        signature=signatures[spec],
+                    )
+                    for spec, key in keys.items()
+                    if key in missing
+                ]
+                desk.file(label, rows, missing)
+                step(1)
+
+    def _value(self, spec: MetricSpec, picture: Picture, reference: Picture, path: Path) -> float:
+        """The value of one picture, or a DataError that names it."""
+        try:
+            return self.evaluators.frame(spec, picture, reference)
+        except DataError as error:
+            automatic = isinstance(spec, Ssim) and spec.range == "max-minmax"
+            advice = "; score it under c4d-fixed-v1, whose range is 255" if automatic else ""
+            raise DataError(f"{path}: {error}{advice}") from error
+
+    def _clip(self, spec: MetricSpec, label: str, clip: ClipPair, desk: _Desk) -> None:
+        pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
+        moments = spec.moments(pair.names)
+        if list(moments) == [None]:
+            signature += f"|{CLIP_LENGTH}{_length(pair)}"
+        about = pair.object, pair.view
+        keys = [self.settings.key(spec, *about, moment, signature, clip.sha) for moment in moments]
+        missing = desk.missing(label, keys)
+        if not missing:
+            return
+        values = self.evaluators.clip(spec, clip)
+        rows = [
+            Row(
+                key=key,
+                object=pair.object,
+                view=pair.view,
+                frame=moment,
+                metric=spec.key,
+                value=value,
+                signature=signature,
+            )
+            for key, moment, value in zip(keys, moments, values, strict=True)
+            if value is not None
+        ]
+        desk.file(label, rows, missing)
+
+    def _features(self, spec: FvdSet, label: str, clip: ClipPair, desk: _Desk) -> None:
+        pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
+        count = len(pair.names) // spec.frames
+        about = pair.object, pair.view
+        keys = [self.settings.key(spec, *about, index, signature, clip.sha) for index in range(count)]
+        missing = desk.missing(label, keys)
+        if not missing:
+            return
+        rows = [
+            FeatureRow(
+                key=keys[index],
+                object=pair.object,
+                view=pair.view,
+                clip=index,
+                metric=spec.key,
+                signature=signature,
+                pred=pred,
+                reference=reference,
+            )
+            for index, (pred, reference) in enumerate(self.evaluators.clip_features(spec, clip, count))
+        ]
+        desk.file(label, rows, missing)
+
+    def _between(self, spec: MetricSpec, unit: Unit, desk: _Desk) -> None:
+        signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
+        wanted = self.settings.protocol.views_of(spec)
+        for label, pairs in unit.views.items():
+            shared = _shared_frames([pair for pair in pairs if pair.view in wanted])
+            if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
+                continue  # a view is missing; the pre-flight has noted it
+            clips = [ClipPair(pair, self.settings.protocol.size, unit.truth, {}) for pair in shared]
+            names = clips[0].pair.names
+            shas = [clip.prediction_sha for clip in clips]
+            about = unit.object, ALL_VIEWS
+            keys = [self.settings.key(spec, *about, name, signature, shas) for name in names]
+            missing = desk.missing(label, keys)
+            if not missing:
+                continue
+            rows = [
+                Row(
+                    key=key,
+                    object=unit.object,
+                    view=ALL_VIEWS,
+                    frame=name,
+                    metric=spec.key,
+                    value=value,
+                    signature=signature,
+                )
+                for name, key, value in zip(names, keys, self.evaluators.between(spec, clips), strict=True)
+            ]
+            desk.file(label, rows, missing)
+
+
+def _length(pair: ViewPair) -> str:
+    """Frames of the rendered clip and, after a slash, of the reference where that is longer."""
+    ours, theirs = len(pair.names), len(pair.reference)
+    return f"{ours}" if ours == theirs else f"{ours}/{theirs}"
+
+
+def _shared_frames(pairs: Sequence[ViewPair]) -> list[ViewPair]:
+    """The views of one result with the frames that all of them have; what was forced may lack some."""
+    names = {pair.names for pair in pairs}
+    if len(names) < 2:
+        return list(pairs)
+    common = set.intersection(*map(set, names))
+    return [
+        replace(
+            pair,
+            names=tuple(n for n in pair.names if n in common),
+            prediction=tuple(p for n, p in zip(pair.names, pair.prediction, strict=True) if n in common),
+        )
+        for pair in pairs
+    ]
+
+
+def _read_ahead(
+    pairs: Mapping[str, ViewPair], size: int | None
+) -> Iterator[tuple[int, Picture, dict[str, Picture]]]:
+    """The frames of a view, decoded one ahead of their use."""
+    first = next(iter(pairs.values()))
+
+    def read(position: int) -> tuple[Picture, dict[str, Picture]]:
+        reference = Picture.read(first.reference[position], size, first.composite)
+        return reference, {
+            label: Picture.read(pair.prediction[position], size) for label, pair in pairs.items()
+        }
+
+    with ThreadPoolExecutor(1) as ahead:
+        pending: Future[tuple[Picture, dict[str, Picture]]] = ahead.submit(read, 0)
+        for position, name in enumerate(first.names):
+            reference, pictures = pending.result()
+            if position + 1 < len(first.names):
+                pending = ahead.submit(read, position + 1)
+            yield name, reference, pictures

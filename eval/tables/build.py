@@ -1,0 +1,392 @@
+"""Tables 1-4 as pure functions of records."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from mvtokenflow.base.errors import ProtocolError
+from mvtokenflow.baselines.published import PUBLISHED, Published
+from mvtokenflow.eval.metrics.fvd import frechet_distance
+from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.records.aggregate import (
+    FORCED,
+    ObjectValue,
+    clip_lengths,
+    kind_of,
+    mean,
+    object_values,
+    signature_of,
+)
+from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.eval.tables.notes import code_notes, data_notes, force_notes, protocol_notes
+from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
+from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
+
+STATISTICS_SEED = 2025
+
+
+COSTS: Mapping[str, Callable[[Run], float]] = {
+    "minutes": lambda run: sum(stage.wall_s for stage in run.manifest.stages) / 60,
+    "peak_mib": lambda run: max(stage.peak_mib for stage in run.manifest.stages),
+}
+
+
+ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
+Extent = frozenset[tuple[str, int | str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """One cell before ranks.
+
+    Attributes:
+        values: by scene, averaged over seeds; empty for a number that only a set of scenes has.
+        extent: by scene, which views of how many frames or clips are behind it.
+        kinds: signatures of the rows behind it, without lengths and marks of force; of a cost, its devices.
+        runs: those behind it.
+    """
+
+    values: Mapping[str, float]
+    extent: Mapping[str, Extent]
+    kinds: frozenset[str]
+    signature: str
+    total: float
+    runs: Sequence[Run]
+
+    def pairs(self) -> frozenset[tuple[str, int]]:
+        """The scenes and seeds behind it."""
+        return frozenset((run.manifest.scene, run.manifest.seed) for run in self.runs)
+
+    def forced(self) -> bool:
+        """Whether a row behind it was scored although a strict pre-flight refused it."""
+        return f"|{FORCED}" in self.signature
+
+
+def build_table(
+    spec: TableSpec,
+    runs: Sequence[Run],
+    protocol: Protocol,
+    methods: Sequence[str],
+    scenes: Sequence[str],
+    *,
+    seeds: Sequence[int] | None = None,
+    missing: Mapping[str, str] | None = None,
+    unrun: Mapping[str, str] | None = None,
+    allow_mixed: bool = False,
+    quoted: bool = True,
+) -> Table:
+    """The table over the given runs.
+
+    Args:
+        runs: with rows of `protocol` only; others of the list are ignored.
+        methods: measured rows, in order; a method without runs has empty cells with the reason.
+        scenes, seeds: what was asked for, so that `6/7` can be told from `7/7`; None for the seeds of the runs.
+        missing: reasons by metric key why nobody could measure it (no weights, say).
+        unrun: reasons by method why it has no run.
+        allow_mixed: put numbers of different signatures into one column; they are listed below the table.
+        quoted: append published numbers, marked and never ranked.
+
+    Raises:
+        ProtocolError: a column would mix signatures and `allow_mixed` is not set.
+    """
+    per_frame = {s.key for s in protocol.metrics if s.needs != "clip"}
+    columns = [column for column in spec.columns if _is_measured(column, protocol)]
+    by_method = {m: [r for r in runs if r.manifest.method == m and r.manifest.scene in scenes] for m in methods}
+    grid = {
+        (method, index): _measure(column, by_method[method], column.metric in per_frame)
+        for method in methods
+        for index, column in enumerate(columns)
+    }
+    heads = [_head(column, [grid[m, i] for m in methods], allow_mixed) for i, column in enumerate(columns)]
+    groups = {method: _group(by_method[method]) for method in methods}
+    cells: dict[str, list[Cell]] = {method: [] for method in methods}
+    used = [run for method in methods for run in by_method[method]]
+    want = len(scenes) * len(set(seeds) if seeds is not None else {r.manifest.seed for r in used} or {0})
+    for index, column in enumerate(columns):
+        ranked = _rank(column, {m: grid[m, index] for m in methods if groups[m] == "measured"})
+        for method in methods:
+            reason = _reason(column, by_method[method], missing or {}, (unrun or {}).get(method, "not run"))
+            cells[method].append(_cell(grid[method, index], want, ranked.get(method), reason))
+    rows = [
+        TableRow(
+            label=method,
+            source=by_method[method][0].manifest.source if by_method[method] else "native",
+            group=groups[method],
+            cells=cells[method],
+        )
+        for method in sorted(
+            methods, key=lambda m: groups[m] == "oracle"
+        )  # stable: order within groups is kept
+    ]
+    forced = [method for method in methods if _forced([grid[method, i] for i in range(len(columns))])]
+    notes = [*protocol_notes(protocol, scenes), *data_notes(used), *force_notes(forced), *code_notes(used)]
+    if quoted:
+        rows += _quoted_rows(spec.name, columns, notes)
+    return Table(
+        name=spec.name, title=spec.title, caption=spec.caption, columns=heads, rows=rows, footnotes=notes
+    )
+
+
+def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
+    """Whether the protocol measures the column's metric on the column's views."""
+    if column.metric in COSTS:
+        return True
+    places = {
+        view for spec in protocol.metrics if spec.key == column.metric for view in protocol.places_of(spec)
+    }
+    return bool(places & set(column.views or places))
+
+
+def _measure(column: ColumnSpec, runs: Sequence[Run], counts_frames: bool) -> _Measured | None:
+    """The cell of some runs; `counts_frames` where every frame of a clip has a value of its own."""
+    if column.metric in COSTS:
+        return _measure_cost(
+            column, [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
+        )
+    if column.metric == "fvd":
+        return _measure_set(column, runs)
+    found: dict[tuple[str, int], ObjectValue] = {}
+    for run in runs:
+        values_here = object_values(run.rows, column.metric, column.views)
+        if run.manifest.scene in values_here:
+            found[run.manifest.scene, run.manifest.seed] = values_here[run.manifest.scene]
+    if not found:
+        return None
+    by_scene = _over_seeds({key: value.value for key, value in found.items()})
+    over = f"objects:{len(by_scene)}|seeds:{len({seed for _, seed in found})}"
+    return _Measured(
+        values=by_scene,
+        extent={
+            scene: frozenset().union(
+                *(_extent(v, counts_frames) for (name, _), v in found.items() if name == scene)
+            )
+            for scene in by_scene
+        },
+        kinds=frozenset(_kind(signature) for value in found.values() for signature in value.signatures),
+        signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
+        total=mean(list(by_scene.values())),
+        runs=[run for run in runs if (run.manifest.scene, run.manifest.seed) in found],
+    )
+
+
+def _kind(signature: str) -> str:
+    """A row's signature without the length of its clip and without the mark of force."""
+    return kind_of(signature).removesuffix(f"|{FORCED}")
+
+
+def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
+    clips = {length for signature in value.signatures for length in clip_lengths(signature)}
+    lengths: list[int | str] = [*sorted(clips)]
+    return frozenset(
+        (view, length)
+        for view, frames in value.frames.items()
+        for length in lengths or [frames if counts_frames else 0]
+    )
+
+
+def _over_seeds(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    scenes = sorted({scene for scene, _ in values})
+    return {scene: mean([v for (name, _), v in sorted(values.items()) if name == scene]) for scene in scenes}
+
+
+def _measure_cost(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
+    if not runs:
+        return None
+    values = _over_seeds({(r.manifest.scene, r.manifest.seed): COSTS[column.metric](r) for r in runs})
+    devices = sorted({str(r.manifest.pedigree.get("device", "unknown")) for r in runs})
+    return _Measured(
+        values=values,
+        extent={scene: frozenset() for scene in values},
+        kinds=frozenset(f"{column.metric}|device:{device}" for device in devices),
+        signature=f"{column.metric}|device:{','.join(devices)}|scenes:{len(values)}",
+        total=mean(list(values.values())),
+        runs=runs,
+    )
+
+
+def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
+    """The set-level FVD: one number for a method, over all clips of all scenes and views."""
+    found = {
+        run.folder: [f for f in run.features if f.metric == column.metric and f.view in (column.views or ())]
+        for run in runs
+    }
+    features = [feature for of_run in found.values() for feature in of_run]
+    if len(features) < 2:
+        return None
+    features.sort(key=lambda f: (f.object, f.view, f.clip, f.key))
+    total = frechet_distance(
+        np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
+    )
+    counts = Counter((f.object, f.view) for f in features)
+    signatures = sorted({f.signature for f in features})
+    return _Measured(
+        values={},
+        extent={
+            scene: frozenset((view, count) for (name, view), count in counts.items() if name == scene)
+            for scene in sorted({name for name, _ in counts})
+        },
+        kinds=frozenset(map(_kind, signatures)),
+        signature=" + ".join(f"{signature}|clips:{len(features)}" for signature in signatures),
+        total=total,
+        runs=[run for run in runs if found[run.folder]],
+    )
+
+
+def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bool) -> Column:
+    present = [cell for cell in cells if cell is not None]
+    signatures = sorted({cell.signature for cell in present})
+    if _mixed(present) and not allow_mixed:
+        listed = "; ".join(signatures[:3])
+        remedy = "score all rows under one protocol and the same weights"
+        if column.metric in COSTS:
+            remedy = "render all rows on one device"
+        raise ProtocolError(
+            f"column {column.title}: its cells were measured in different ways ({listed}); {remedy}, or accept "
+            "it with `mvtf-eval table1 --allow-mixed`"
+        )
+    return Column(
+        key=column.metric, title=column.title, better=column.better, digits=column.digits, signatures=signatures
+    )
+
+
+def _mixed(cells: Sequence[_Measured]) -> bool:
+    """Whether rows were measured differently, or on other views or frames of a scene they share.
+
+    That a row lacks scenes is no mixture: it is marked and not ranked.
+    """
+    if len({kind for cell in cells for kind in cell.kinds}) > 1:
+        return True
+    extents: dict[str, set[Extent]] = {}
+    for cell in cells:
+        for scene, extent in cell.extent.items():
+            extents.setdefault(scene, set()).add(extent)
+            if len({view for view, _ in extent}) < len(extent):
+                return True  # seeds of different length
+    return any(len(different) > 1 for different in extents.values())
+
+
+def _group(runs: Sequence[Run]) -> Group:
+    return "oracle" if any(run.manifest.source == "oracle" for run in runs) else "measured"
+
+
+def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
+    """Rank and tie by method, from unrounded values, among the rows with every scene and seed that any row has.
+
+    What was scored by force is not ranked.
+    """
+    present = {method: cell for method, cell in cells.items() if cell is not None and not cell.forced()}
+    pairs = {pair for cell in present.values() for pair in cell.pairs()}
+    whole = {method: cell for method, cell in present.items() if cell.pairs() == pairs}
+    if column.better == "none" or len(whole) < 2:
+        return {}
+    sign = 1 if column.better == "lower" else -1
+    order = sorted(whole, key=lambda method: sign * whole[method].total)
+    best = whole[order[0]]
+    ranks = {}
+    for method in order:
+        cell = whole[method]
+        better = sum(sign * other.total < sign * cell.total for other in whole.values())
+        ranks[method] = (better + 1, method != order[0] and _tied(column, best, cell))
+    return ranks
+
+
+def _tied(column: ColumnSpec, best: _Measured, other: _Measured) -> bool:
+    if not best.values:
+        return best.total == other.total
+    better: Literal["lower", "higher"] = "lower" if column.better == "lower" else "higher"
+    return compare(best.values, other.values, better, STATISTICS_SEED).tied
+
+
+def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str], unrun: str) -> str:
+    if not runs:
+        return unrun
+    if column.metric in missing:
+        return missing[column.metric]
+    if column.metric in COSTS:
+        return "rendered elsewhere: what it cost is not known"
+    reasons = {run.missing[column.metric] for run in runs if column.metric in run.missing}
+    return "; ".join(sorted(reasons)) or "not measured: run the table again"
+
+
+def _cell(found: _Measured | None, want: int, ranked: tuple[int, bool] | None, reason: str) -> Cell:
+    if found is None:
+        return Cell(value=None, want=want, reason=reason)
+    low = high = None
+    if len(found.values) > 1:
+        interval = bootstrap_mean(list(found.values.values()), STATISTICS_SEED)
+        low, high = interval.low, interval.high
+    return Cell(
+        value=found.total,
+        low=low,
+        high=high,
+        have=len(found.pairs()),
+        want=want,
+        rank=ranked[0] if ranked else None,
+        tied=ranked[1] if ranked else False,
+        provenance=_provenance(found),
+    )
+
+
+def _provenance(found: _Measured) -> dict[str, object]:
+    first = found.runs[0].manifest
+    return {
+        "signature": found.signature,
+        "per scene": dict(found.values),
+        "config": dict(first.config),
+        **({"assumed": list(first.assumed)} if first.assumed else {}),
+        "seeds": sorted({run.manifest.seed for run in found.runs}),
+        "runs": {
+            run.folder.name if len(found.runs) == 1 else f"{run.manifest.scene}/{run.folder.name}": (
+                run.manifest.prediction_digest[:16]
+            )
+            for run in found.runs
+        },
+        "code": first.pedigree.get("code"),
+        "weights": run_weights(found.runs),
+        "device": first.pedigree.get("device"),
+        "packages": first.pedigree.get("packages"),
+    }
+
+
+def run_weights(runs: Sequence[Run]) -> dict[str, str]:
+    """Hashes of all weights behind some runs and their measurement."""
+    pedigrees = [p for run in runs for p in (run.manifest.pedigree, run.measured_by)]
+    return {name: sha for pedigree in pedigrees for name, sha in pedigree.get("weights", {}).items()}
+
+
+def _forced(cells: Sequence[_Measured | None]) -> bool:
+    return any(cell is not None and cell.forced() for cell in cells)
+
+
+def _quoted_rows(table: str, columns: Sequence[ColumnSpec], notes: list[str]) -> list[TableRow]:
+    numbers = [number for number in PUBLISHED if number.table == table]
+    methods = list(dict.fromkeys(number.method for number in numbers))
+    rows = []
+    for method in methods:
+        cells, used = [], set()
+        for column in columns:
+            number = next(
+                (
+                    n
+                    for n in numbers
+                    if n.method == method and n.metric == column.metric and n.metric not in used
+                ),
+                None,
+            )
+            used.add(column.metric)  # a metric that fills two columns was printed once
+            cells.append(_quoted_cell(number))
+        sources = {f"arXiv {n.arxiv}, {n.where}: {n.protocol}" for n in numbers if n.method == method}
+        note = "; ".join(sorted(sources))
+        rows.append(TableRow(label=method, source="quoted", group="quoted", cells=cells, note=note))
+    return rows
+
+
+def _quoted_cell(number: Published | None) -> Cell:
+    if number is None:
+        return Cell(value=None, reason="not printed in the paper")
+    source = {"arXiv": number.arxiv, "where": number.where, "protocol": number.protocol}
+    return Cell(value=float(number.printed), printed=number.printed, provenance=source)

@@ -1,0 +1,341 @@
+"""From names to a table: render what is missing, score what is missing, then read the records."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mvtokenflow.base.errors import DataError, UserError
+from mvtokenflow.base.files import cache_root, shown
+from mvtokenflow.base.memory import ran_out
+from mvtokenflow.base.terminal import say, sentence_of
+from mvtokenflow.baselines.imported import ImportedRenderings
+from mvtokenflow.baselines.method import Method
+from mvtokenflow.datasets.scene import Dataset, Scene
+from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, worker_pool
+from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
+from mvtokenflow.eval.records.rows import Manifest, Run, load_run
+from mvtokenflow.eval.records.summary import Summary, scored
+from mvtokenflow.eval.score.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
+from mvtokenflow.eval.tables.build import build_table
+from mvtokenflow.eval.tables.render import Job, refuse_other_pictures, render, scene_digest
+from mvtokenflow.eval.tables.specs import TableSpec
+from mvtokenflow.eval.tables.table import Table
+from mvtokenflow.weights.ledger import fingerprint
+from mvtokenflow.workdir.lock import working_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which rows on which scenes.
+
+    Attributes:
+        dataset, methods, scenes, seeds: the grid of runs.
+        root: folder of all runs.
+        protocol: how they are scored.
+        shard: (i, n): do only every n-th scene from the i-th; the table covers what is finished.
+    """
+
+    dataset: Dataset
+    methods: Sequence[Method]
+    scenes: Sequence[str]
+    seeds: Sequence[int]
+    root: Path
+    protocol: Protocol
+    shard: tuple[int, int] = (0, 1)
+    options: Options = field(default_factory=Options)
+
+    def jobs(self) -> list[Job]:
+        """Every run of the grid that belongs to this shard."""
+        index, count = self.shard
+        return [
+            Job(
+                dataset=self.dataset,
+                method=method,
+                scene=scene,
+                seed=seed,
+                root=self.root,
+                device=self.options.device,
+            )
+            for scene in list(self.scenes)[index::count]
+            for method in self.methods
+            for seed in self.seeds
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A run that gave no numbers, and the sentence that says why."""
+
+    method: str
+    scene: str
+    seed: int
+    reason: str
+
+
+def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec]:
+    """The metrics of a protocol that the columns of some tables show, on no more views than they show."""
+    specs = []
+    for spec in protocol.metrics:
+        columns = [column for table in tables for column in table.columns if column.metric == spec.key]
+        if spec.needs == "views" and columns:
+            specs.append(spec)
+            continue
+        shown = {view for column in columns for view in column.views or ()}
+        roles = tuple(r for r in spec.views if (INPUT_VIEW if r == "input" else NOVEL_VIEWS[0]) in shown)
+        if roles:
+            specs.append(replace(spec, views=roles))
+    return specs
+
+
+def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> list[Failure]:
+    """Render everything the request names and score what the tables show, unless it is finished.
+
+    Args:
+        report: told (stage, done, total).
+
+    Returns:
+        What failed; the rest is on disk.
+
+    Raises:
+        DataError: a finished run was rendered from other pictures than its scene has now.
+    """
+    jobs = request.jobs()
+    book = _Scenes(request.dataset)
+    for job in jobs:
+        if _is_rendered(job) and book.open(job.scene) is not None:
+            refuse_other_pictures(job.folder(), _manifest(job), book.digests[job.scene])
+    failures = _render_all([job for job in jobs if not _is_rendered(job)], request, report)
+    specs = specs_of(request.protocol, tables)
+    settings, missing = settings_for(request.protocol, request.options, specs)
+    pending = []
+    for job in (job for job in jobs if _is_rendered(job)):
+        run = Run(folder=job.folder(), manifest=_manifest(job), rows=())  # the tables read the records
+        if book.open(job.scene) is None:
+            failures.append(_failure(job, book.closed[job.scene]))
+        elif not is_scored(run, settings, request.options.force):
+            pending.append((job, run))
+    job_of = {run.folder: job for job, run in pending}
+    refusals = score_runs([run for _, run in pending], book.opened, settings, missing, request.options, report)
+    return failures + [_failure(job_of[refused.run.folder], refused.reason) for refused in refusals]
+
+
+class _Scenes:
+    """The scenes of a dataset, each opened once, with their digests; or why one cannot be opened."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.opened: dict[str, Scene] = {}
+        self.digests: dict[str, str] = {}
+        self.closed: dict[str, str] = {}
+
+    def open(self, name: str) -> Scene | None:
+        """The scene, or None with the reason in `closed`."""
+        if name not in self.opened and name not in self.closed:
+            try:
+                with _in_one_sentence():
+                    scene = self.dataset.scene(name)
+                    self.digests[name] = scene_digest(scene)
+                    self.opened[name] = scene
+            except UserError as error:
+                self.closed[name] = str(error)
+        return self.opened.get(name)
+
+
+def _is_rendered(job: Job) -> bool:
+    return (job.folder() / "manifest.json").is_file()
+
+
+def _manifest(job: Job) -> Manifest:
+    """The manifest in the folder of a job, which must be that job's.
+
+    Raises:
+        DataError: damaged, or of another run: numbers of a folder that was moved would stand in a wrong row.
+    """
+    path = job.folder() / "manifest.json"
+    manifest = Manifest.load(path)
+    wanted = (job.dataset.name, job.method.name, job.scene, job.seed, job.config_hash())
+    found = (manifest.dataset, manifest.method, manifest.scene, manifest.seed, manifest.config_hash)
+    for kind, ours, theirs in zip(("dataset", "method", "scene", "seed", "config"), wanted, found, strict=True):
+        if ours != theirs:
+            raise DataError(
+                f"{path}: not a manifest of this folder (its {kind} is {theirs}, not {ours}); delete the run "
+                "folder and run again"
+            )
+    return manifest
+
+
+def _failure(job: Job, reason: str) -> Failure:
+    """A failure of a run; its reason is printed on pages, so it does not say on whose machine it was."""
+    method = job.method
+    roots = [job.root, method.root] if isinstance(method, ImportedRenderings) else [job.root]
+    return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=shown(reason, *roots))
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """What a machine lacks or does not allow ends one run with a sentence; a fault of the code ends all.
+
+    Raises:
+        UserError: the block ran out of memory or met a file that it could not read or write.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = ran_out(error)
+        if reason is not None:
+            raise UserError(
+                f"out of memory ({reason}); free some, or take fewer processes or a smaller preset"
+            ) from error
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        raise UserError(sentence) from error
+
+
+def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[Failure]:
+    failures = []
+    if jobs:
+        report("render", 0, len(jobs))  # the first run may take minutes
+    for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options, report), 1):
+        report("render", done, len(jobs))
+        if reason is not None:
+            failures.append(_failure(job, reason))
+    return failures
+
+
+def _in_turn(jobs: Sequence[Job]) -> list[Job]:
+    """Method by method: rows of one scene share stages, so they should not be computed at the same time."""
+    methods = list(dict.fromkeys(job.method.name for job in jobs))
+    return sorted(jobs, key=lambda job: methods.index(job.method.name))
+
+
+def _render_each(jobs: Sequence[Job], options: Options, report: Report) -> Iterator[tuple[Job, str | None]]:
+    if options.jobs == 1 or len(jobs) <= 1:
+        set_threads(options.threads)
+        for job in jobs:
+            yield job, _render_one(job, report)
+        return
+    with worker_pool(min(options.jobs, len(jobs)), start_worker, (options.threads,)) as pool:
+        futures = {submit(pool, _render_one, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _render_one(job: Job, report: Report | None = None) -> str | None:
+    """None, or the sentence of the user error that stopped it; `report` is told of each stage of the run."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if report is not None and job.method.source == "native":  # all others take no time
+            report(f"run: {stage}", done, total)
+
+    try:
+        with _in_one_sentence():
+            weights_sha = {name: fingerprint(name) for name in job.method.weights()}
+            with working_in(job.folder(), waiting=say):
+                render(job, progress, weights_sha)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def tabulate(
+    request: Request,
+    spec: TableSpec,
+    failures: Sequence[Failure],
+    *,
+    allow_mixed: bool = False,
+    quoted: bool = True,
+) -> Table:
+    """The table over whatever of the request is finished, in all shards."""
+    found = _scored(request)
+    hidden = [] if request.options.force else [run for run, forced in found if forced]
+    runs = [run for run, forced in found if request.options.force or not forced]
+    failures = [*failures, *_hidden(hidden, failures)]
+    _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
+    reasons = {entry.metric: entry.reason for entry in missing}
+    unrun = {f.method: "no run succeeded, see the notes" for f in failures}
+    table = build_table(
+        spec,
+        runs,
+        request.protocol,
+        [method.name for method in request.methods],
+        list(request.scenes),
+        seeds=request.seeds,
+        missing=reasons,
+        unrun=unrun,
+        allow_mixed=allow_mixed,
+        quoted=quoted,
+    )
+    notes = [f"{f.method} on {f.scene} (seed {f.seed}): {f.reason}" for f in failures]
+    return replace(table, footnotes=[*table.footnotes, *notes])
+
+
+def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
+    """Why forced runs are not shown, of those whose refusal is not `known`."""
+    told = {(f.method, f.scene, f.seed) for f in known}
+    return [
+        Failure(
+            method=run.manifest.method,
+            scene=run.manifest.scene,
+            seed=run.manifest.seed,
+            reason="a strict pre-flight refused it; what was scored all the same only tables that force it show"
+            ", as `mvtf-eval table1 --force` does",
+        )
+        for run in runs
+        if (run.manifest.method, run.manifest.scene, run.manifest.seed) not in told
+    ]
+
+
+def scored_runs(request: Request) -> list[Run]:
+    """The finished and scored runs of the whole grid, all shards, in grid order.
+
+    What was scored by force is among them only if the request forces as well.
+    """
+    return [run for run, forced in _scored(request) if request.options.force or not forced]
+
+
+def _scored(request: Request) -> list[tuple[Run, bool]]:
+    """Every finished and scored run of the whole grid, and whether it was scored by force."""
+    found = []
+    for job in replace(request, shard=(0, 1)).jobs():
+        summary = None
+        if _is_rendered(job):
+            _manifest(job)
+            summary = Summary.load(job.folder(), request.protocol.name)
+        run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
+        if run is not None and summary is not None:
+            found.append((run, was_forced(run, summary, request.protocol)))
+    return found
+
+
+def reference_places(request: Request) -> list[Path]:
+    """The folders that may hold reference pictures of a request: the dataset's own, and the cache.
+
+    Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has.
+    """
+    root = getattr(request.dataset, "root", None)
+    if isinstance(root, str | Path):
+        return [cache_root(), Path(root)]
+    scenes = _Scenes(request.dataset)
+    opened = [scene for name in request.scenes if (scene := scenes.open(name)) is not None]
+    return [cache_root(), *(scene.root for scene in opened)]
+
+
+def finished_only(request: Request) -> Request:
+    """The request without scenes and methods that have no finished run at all."""
+    done = [job for job in replace(request, shard=(0, 1)).jobs() if _is_rendered(job)]
+    scenes = {job.scene for job in done}
+    methods = {job.method.name for job in done}
+    if not done:
+        raise DataError(
+            f"{request.root}: holds no finished run of {request.dataset.name}; run `mvtf-eval table1`"
+        )
+    return replace(
+        request,
+        scenes=[name for name in request.scenes if name in scenes],
+        methods=[method for method in request.methods if method.name in methods],
+    )

@@ -1,0 +1,47 @@
+"""What is printed below a table about all of its rows."""
+
+from collections.abc import Sequence
+
+from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.eval.tables.stats import minimum_p
+
+
+def protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
+    """What was measured how, and what an exact test on so many scenes can tell at best."""
+    notes = [
+        f"Protocol {protocol.name}: {protocol.summary}. Scenes: {len(scenes)}; "
+        "95 % intervals by bootstrap over scenes; an exact paired test on them cannot go below "
+        f"p = {minimum_p(len(scenes)):.2g}."
+    ]
+    return notes + [f"Assumed: {assumption}." for assumption in protocol.assumed]
+
+
+def data_notes(runs: Sequence[Run]) -> list[str]:
+    """What the datasets of some runs leave open and how it was read."""
+    found = {(run.manifest.dataset, clause): None for run in runs for clause in run.manifest.assumed}
+    return [f"Assumed of {dataset}: {clause}." for dataset, clause in found]
+
+
+def force_notes(methods: Sequence[str]) -> list[str]:
+    """Which rows hold numbers that were scored by force; none if `methods` is empty."""
+    if not methods:
+        return []
+    return [f"Scored although a strict pre-flight refused it, and not ranked: {', '.join(methods)}."]
+
+
+def code_notes(runs: Sequence[Run]) -> list[str]:
+    """Which rows were rendered by which code, unless one code rendered them all."""
+    by_code: dict[str, dict[str, None]] = {}  # methods in order
+    for run in runs:
+        by_code.setdefault(_code(run), {})[run.manifest.method] = None
+    if len(by_code) < 2:
+        return []
+    listed = "; ".join(f"{', '.join(methods)} by {code}" for code, methods in by_code.items())
+    return [f"Rendered by different code: {listed}."]
+
+
+def _code(run: Run) -> str:
+    code = run.manifest.pedigree.get("code") or {}
+    commit = f" at {code['commit'][:10]}" if code.get("commit") else ""
+    return f"{code.get('version', 'an unknown version')}{commit}{' with changes' if code.get('dirty') else ''}"

@@ -1,0 +1,1 @@
+"""Foundations without any knowledge of the method: errors, files, names, settings, progress, the terminal."""

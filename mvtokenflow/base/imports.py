@@ -1,0 +1,36 @@
+"""Code that a command line names, "package.module:attribute". Nothing read from a file comes here."""
+
+import traceback
+from importlib import import_module
+from typing import Any
+
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.names import brief
+
+
+def attribute_at(place: str, what: str) -> Any:
+    """The object at "package.module:attribute".
+
+    Args:
+        what: begins the message, e.g. "method mine:ROW".
+
+    Raises:
+        ConfigError: nothing to import there, or its code ends in an error when it is imported.
+    """
+    module, _, attribute = place.partition(":")
+    if not all(part.isidentifier() for part in module.split(".")) or not attribute.isidentifier():
+        raise ConfigError(
+            f"{what}: cannot import '{brief(place)}': it is no package.module:attribute; write it like mine:ROW"
+        )
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"{what}: cannot import {brief(place)} ({error}); is its package installed?"
+        ) from error
+    except (Exception, SystemExit) as error:  # code of somebody's own: what it raises is anything
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{what}: importing {module} ends in {type(error).__name__} ({error}) at {at.filename}:{at.lineno};"
+            " mend it there"
+        ) from error

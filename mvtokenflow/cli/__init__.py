@@ -1,0 +1,1 @@
+"""The command lines `mvtf` and `mvtf-eval`: options in, one call of the library, one line out."""

@@ -1,0 +1,1 @@
+"""The commands of `mvtf-eval`. Heavy imports stay inside the commands."""

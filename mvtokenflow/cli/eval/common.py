@@ -1,0 +1,69 @@
+"""What the verbs of `mvtf-eval` share: options and how they are read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mvtokenflow.base.terminal import check_device, say
+
+if TYPE_CHECKING:
+    from mvtokenflow.eval.score.scoring import Options
+
+Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one per core by default.")]
+WeightsPath = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="NAME=PATH", help="Use this file or folder for the weights NAME."),
+]
+RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+
+
+def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
+    """`NAME=PATH` options as a mapping.
+
+    Raises:
+        ConfigError: no "=" in one of them, or no such weights.
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.weights.ledger import entry
+
+    paths = {}
+    for pair in pairs or ():
+        name, separator, path = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--weights {pair}: write NAME=PATH, for example lpips-vgg=/data/vgg.safetensors")
+        paths[entry(name).name] = Path(path)
+    return paths
+
+
+def options(device: str, jobs: int | None, weights: Sequence[str] | None, force: bool = False) -> "Options":
+    """The measuring options of a command line.
+
+    Raises:
+        ConfigError: no such device here, or malformed weights.
+    """
+    from mvtokenflow.eval.engine.local import default_jobs
+    from mvtokenflow.eval.score.scoring import Options
+
+    check_device(device)
+    return Options(
+        device=device, jobs=jobs or default_jobs(device), weights=weights_paths(weights), force=force
+    )
+
+
+def fetch_weights(names: Sequence[str]) -> None:
+    """Fetch what can be had of the named weights; what cannot is said once and left missing."""
+    from mvtokenflow.base.errors import UserError, WeightsMissingError
+    from mvtokenflow.weights import ledger as weights
+
+    for name in dict.fromkeys(names):
+        try:
+            weights.resolve(name)
+            continue
+        except WeightsMissingError:
+            say(f"fetching {name} ({weights.entry(name).files[0].bytes / 1e6:.0f} MB)")
+        try:
+            weights.fetch(name)
+        except UserError as error:
+            say(f"{name} stays missing: {error}")

@@ -1,0 +1,141 @@
+"""From the words of a command line to the grid of runs they name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mvtokenflow.baselines.method import Method, Setup
+    from mvtokenflow.datasets.scene import Dataset
+    from mvtokenflow.eval.protocols import Protocol
+    from mvtokenflow.eval.score.scoring import Options
+    from mvtokenflow.eval.tables.ensure import Request
+
+DatasetName = Annotated[
+    str,
+    typer.Option(help="toy4d, consistent4d or another of docs/datasets.md, or the path of a folder or video."),
+]
+DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
+]
+Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, or 'all'.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Seeds, separated by commas; 0, or 0,1,2 with --full, by default.")
+]
+ProtocolName = Annotated[str | None, typer.Option("--protocol", help="See `mvtf-eval protocols`.")]
+Import = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),
+]
+Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
+Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow rows measured in different ways.")]
+Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
+
+Preset = Annotated[str, typer.Option(help="Settings of the method's own rows: mini or paper.")]
+Full = Annotated[bool, typer.Option("--full", help="All scenes of toy4d instead of four, and three seeds.")]
+
+QUICK_SCENES = 4  # of toy4d: 8 minutes on two free cores from an empty cache
+FULL_SEEDS = "0,1,2"
+
+
+def request_of(
+    table: str,
+    options: "Options",
+    *,
+    dataset: str,
+    root: Path | None,
+    methods: str | None,
+    scenes: str | None,
+    seeds: str | None,
+    protocol: str | None,
+    runs: Path,
+    preset: str = "mini",
+    imports: Sequence[str] | None = None,
+    full: bool = False,
+    shard: str = "0/1",
+) -> "Request":
+    """The grid of runs behind a table.
+
+    Raises:
+        ConfigError: an unknown name or a malformed option.
+    """
+    from mvtokenflow.baselines.method import Setup
+    from mvtokenflow.eval.tables.ensure import Request
+    from mvtokenflow.eval.tables.render import stages_folder
+    from mvtokenflow.eval.tables.words import seeds_named, shard_named
+
+    data, chosen_scenes = _scenes(dataset, root, scenes, full)
+    setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
+    names = default_methods(table, data.name) if methods is None else [n for n in methods.split(",") if n]
+    return Request(
+        dataset=data,
+        methods=_methods(names, imports, setup),
+        scenes=chosen_scenes,
+        seeds=seeds_named(seeds if seeds is not None else FULL_SEEDS if full else "0"),
+        root=runs,
+        protocol=_protocol(table, data.name, protocol),
+        shard=shard_named(shard),
+        options=options,
+    )
+
+
+def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":
+    from mvtokenflow.datasets.catalogue import TOYS, open_dataset
+    from mvtokenflow.eval.tables.words import scene_names, scenes_named
+
+    data = open_dataset(dataset, root)
+    if scenes is None:
+        known = list(scene_names(data))
+        quick = data.name in TOYS and not full
+        return data, _spread(known, QUICK_SCENES) if quick else known
+    return data, scenes_named(data, scenes)
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """Evenly over the list from the first on, so that every kind of scene is met."""
+    return [names[index * len(names) // count] for index in range(count)]
+
+
+def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
+    from mvtokenflow.datasets.catalogue import TOYS
+    from mvtokenflow.eval.protocols import protocol_named
+
+    if name is None:
+        name = "toy4d-v2" if dataset in TOYS else "c4d-fixed-v1" if table == "table2" else "refview-v1"
+    return protocol_named(name)
+
+
+def default_methods(table: str, dataset: str) -> Sequence[str]:
+    """The rows of a table: the method beside the known answers, its ablations, or their costs."""
+    from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
+    from mvtokenflow.datasets.catalogue import TOYS
+
+    if table == "table4":
+        return tuple(NATIVES)
+    if table == "table3":
+        return (*NATIVES, *(BOUNDS if dataset in TOYS else ()))
+    return ("mvtokenflow", *KNOWN_ANSWERS)
+
+
+def _methods(names: Sequence[str], imports: Sequence[str] | None, setup: "Setup") -> "list[Method]":
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.base.names import brief, name_fault
+    from mvtokenflow.baselines.catalogue import method_named
+    from mvtokenflow.baselines.imported import ImportedRenderings
+
+    methods = [method_named(name, setup) for name in names]
+    for pair in imports or ():
+        label, separator, path = pair.partition("=")
+        if not separator:
+            raise ConfigError(f"--import {brief(pair)}: write NAME=PATH")
+        if fault := name_fault(label):
+            raise ConfigError(f"--import {brief(pair)}: NAME becomes a folder of runs, but it {fault}")
+        methods.append(ImportedRenderings(name=label, root=Path(path)))
+    labels = [method.name for method in methods]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
+    return methods

@@ -1,0 +1,236 @@
+"""`mvtf-eval report|explain|regress`: what can be done with records."""
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, sentence_of, tell
+from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, options
+from mvtokenflow.cli.eval.grid import (
+    DatasetName,
+    DatasetRoot,
+    Full,
+    Import,
+    Methods,
+    Mixed,
+    Preset,
+    ProtocolName,
+    Scenes,
+    Seeds,
+    request_of,
+)
+
+if TYPE_CHECKING:
+    from mvtokenflow.eval.gate.compare import GateReport
+    from mvtokenflow.eval.gate.recipe import Recipe
+    from mvtokenflow.eval.records.rows import Run
+    from mvtokenflow.eval.score.scoring import Options
+    from mvtokenflow.eval.tables.table import Table
+
+GATE_FAILED = 4  # `gate.EXIT_CODES["missing"]`: nothing was compared
+TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the pages.")] = Path("site"),
+    runs: RunsRoot = Path("runs"),
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    methods: Methods = None,
+    scenes: Scenes = "all",
+    seeds: Seeds = None,
+    protocol: ProtocolName = None,
+    preset: Preset = "mini",
+    imports: Import = None,
+    tables: Annotated[
+        str, typer.Option(help="Tables on the first page, separated by commas.")
+    ] = "table1,table2",
+    allow_mixed: Mixed = False,
+) -> None:
+    """Build the static report pages from records; nothing is rendered or measured.
+
+    Example: mvtf-eval report --runs runs -o site
+    """
+    from mvtokenflow.eval.records.summary import merged
+    from mvtokenflow.eval.tables.ensure import finished_only, reference_places, scored_runs, tabulate
+    from mvtokenflow.eval.tables.specs import table_named
+    from mvtokenflow.reports.site import build_site
+
+    built: list[Table] = []
+    shown: dict[Path, Run] = {}
+    for name in tables.split(","):
+        request = finished_only(
+            request_of(
+                name,
+                options("cpu", None, None),
+                dataset=dataset,
+                root=root,
+                methods=methods,
+                scenes=scenes,
+                seeds=seeds,
+                protocol=protocol,
+                runs=runs,
+                preset=preset,
+                imports=imports,
+            )
+        )
+        built.append(tabulate(request, table_named(name), [], allow_mixed=allow_mixed))
+        for run in scored_runs(request):
+            shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
+    with progress() as bars:
+        places = reference_places(request)
+        page = build_site(built, list(shown.values()), out, bars, places=places, waiting=say)
+    say(f"report: {page}")
+
+
+def explain(
+    table: TableName,
+    method: Annotated[str, typer.Argument(help="Row.")],
+    column: Annotated[str, typer.Argument(help="Its title, e.g. 'LPIPS novel', or its metric, e.g. lpips.")],
+    dataset: DatasetName = "toy4d",
+    root: DatasetRoot = None,
+    scenes: Scenes = None,
+    seeds: Seeds = None,
+    protocol: ProtocolName = None,
+    runs: RunsRoot = Path("runs"),
+    preset: Preset = "mini",
+    full: Full = False,
+    imports: Import = None,
+    as_json: Json = False,
+) -> None:
+    """Take a cell apart: signature, scenes, views, frames, files, hashes, weights, versions, command.
+
+    Example: mvtf-eval explain table1 copy-input lpips
+    """
+    from mvtokenflow.eval.tables.explain import explain_cell, tree
+    from mvtokenflow.eval.tables.specs import table_named
+
+    own = f"{method}="  # an imported row is named on the command line, not in the catalogue
+    imported = [pair for pair in imports or () if pair.startswith(own)]
+    request = request_of(
+        table,
+        options("cpu", None, None),
+        dataset=dataset,
+        root=root,
+        methods="" if imported else method,
+        imports=imported,
+        scenes=scenes,
+        seeds=seeds,
+        protocol=protocol,
+        runs=runs,
+        preset=preset,
+        full=full,
+    )
+    document = explain_cell(request, table_named(table), column)
+    if as_json:
+        print_json(document)
+        return
+    from rich.console import Console
+
+    Console().print(tree(f"{table} / {method} / {column}", document))
+
+
+def regress(
+    against: Annotated[Path, typer.Option("--against", help="The baseline.")],
+    runs: RunsRoot = Path("runs/regress"),
+    write: Annotated[
+        bool, typer.Option("--write", help="Measure the baseline anew, twice, and write it.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust-baseline", help="Let the baseline name code to import and folders to read, as you may."
+        ),
+    ] = False,
+    dataset: DatasetName = "toy4d",
+    methods: Methods = None,
+    scenes: Scenes = None,
+    seeds: Seeds = None,
+    tables: Annotated[
+        str, typer.Option(help="Tables whose cells are held, separated by commas.")
+    ] = "table1,table2",
+    preset: Preset = "mini",
+    markdown: Annotated[Path | None, typer.Option(help="Write a markdown summary here.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
+    weights: WeightsPath = None,
+    device: Device = "cpu",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Run what a baseline names again and compare.
+
+    Exit codes: 0 ok, 1 regressed, 2 improved (update the baseline), 3 incomparable, 4 missing or any error.
+
+    Example: mvtf-eval regress --against eval/regression/toy4d-known.json
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.eval.gate.recipe import Recipe
+
+    code = 0
+    try:
+        how = options(device, jobs, weights)
+        if write:
+            if not (methods and scenes):
+                raise ConfigError("--write needs --methods and --scenes: say what the baseline is to hold")
+            recipe = Recipe(
+                dataset=dataset,
+                methods=methods,
+                scenes=scenes,
+                seeds=seeds or "0",
+                tables=tables,
+                preset=preset,
+            )
+            _write(against, recipe, runs, how)
+        else:
+            result = _compare(against, runs, how, trust)
+            _tell(result, markdown, junit, as_json)
+            code = result.exit_code
+    except (Exception, SystemExit) as error:  # 0, 1 and 2 are verdicts: nothing that went wrong may exit so
+        sentence = sentence_of(error)
+        say(traceback.format_exc() if sentence is None else f"error: {sentence}")
+        raise typer.Exit(GATE_FAILED) from error
+    raise typer.Exit(code)
+
+
+def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
+    """Measure a baseline and write it."""
+    from mvtokenflow.eval.gate.recipe import write_baseline
+
+    with progress() as bars:
+        write_baseline(against, recipe, runs, how, bars)
+    say(f"{against}: written")
+
+
+def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateReport":
+    """Measure again what a baseline names, and judge it."""
+    from mvtokenflow.eval.gate import compare as gate
+    from mvtokenflow.eval.gate import documents as gate_documents
+    from mvtokenflow.eval.gate.recipe import Recipe, measure_recipe, place_of, told
+
+    baseline = gate_documents.load_document(against, "baseline")
+    recipe = Recipe.of(baseline, against, trust)
+    place = place_of(recipe, runs, how.device)
+    say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
+    with progress() as bars:
+        current, failures = measure_recipe(recipe, place, how, bars)
+    for reason in told(failures):
+        say(f"failed: {reason}")
+    return gate.compare(baseline, current)
+
+
+def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_json: bool) -> None:
+    """Print the verdict, then write it where it was asked for."""
+    from mvtokenflow.base.files import write_text
+    from mvtokenflow.eval.gate import compare as gate
+
+    summary = gate.to_markdown(result)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        tell(summary)
+    if markdown is not None:
+        write_text(markdown, summary)
+    if junit is not None:
+        write_text(junit, gate.to_junit_xml(result))

@@ -1,0 +1,173 @@
+"""`mvtf-eval score`, `ambiguity` and `align`: one prediction folder against one reference folder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, shown, tell
+from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
+
+Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
+Reference = Annotated[Path, typer.Option("--gt", help="Reference pictures in the same layout.")]
+Objects = Annotated[str | None, typer.Option(help="Score only these objects, separated by commas.")]
+Clip = Annotated[Path | None, typer.Option("--clip", help="A local CLIP model folder or checkpoint.")]
+
+
+def score(
+    prediction: Prediction,
+    reference: Reference,
+    protocol: Annotated[str, typer.Option(help="See `mvtf-eval protocols`.")] = "c4d-fixed-v1",
+    objects: Objects = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Folder of the records; below runs/score/ by default.")
+    ] = None,
+    clip: Clip = None,
+    weights: WeightsPath = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Score although objects are missing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")] = False,
+    device: Device = "cpu",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Score anybody's renderings in the Consistent4D layout.
+
+    Example: mvtf-eval score renders/mine --gt data/test_dataset/eval_gt --protocol c4d-v1
+    """
+    from mvtokenflow.base.files import digest_json, write_json
+    from mvtokenflow.eval.protocols import protocol_named
+    from mvtokenflow.eval.records.rows import row_log
+    from mvtokenflow.eval.records.summary import score_json
+    from mvtokenflow.eval.score.preflight import plan_folder
+    from mvtokenflow.eval.score.scoring import score_plan, settings_for
+
+    chosen = protocol_named(protocol)
+    how = options(device, jobs, _with_clip(weights, clip), force)
+    settings, missing = settings_for(chosen, how)
+    plan = plan_folder(
+        prediction,
+        reference,
+        chosen,
+        only=objects.split(",") if objects else None,
+        allow_missing=allow_missing,
+        force=force,
+    )
+    for finding in plan.findings:
+        say(f"{finding.severity}: {finding.sentence()}")
+    refused = any(finding.severity == "refuse" for finding in plan.findings)
+    settings = replace(settings, forced=chosen.strict and refused)
+    name = digest_json([str(prediction.resolve()), str(reference.resolve())])[:8]
+    folder = record or Path("runs") / "score" / f"{prediction.resolve().name}-{name}"
+    with progress() as report:
+        summary = score_plan(plan, settings, missing, folder, how, report)
+    rows = [row for row in row_log(folder).read() if row.key in summary.keys]
+    document = score_json(chosen, rows, summary.missing, plan.absent)
+    write_json(folder / f"score-{chosen.name}.json", document)
+    if as_json:
+        print_json(document)
+    else:
+        _print(document, chosen.name)
+        say(f"records: {folder}")
+
+
+def _with_clip(weights: list[str] | None, clip: Path | None) -> list[str]:
+    return [*(weights or ()), *([f"clip-vit-b32-openai={clip}"] if clip else ())]
+
+
+def _print(document: dict[str, Any], protocol: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = list(document["average"])
+    table = Table("object", *metrics, title=protocol)
+    for name, values in [*document["objects"].items(), ("average", document["average"])]:
+        table.add_row(shown(name), *("—" if values[m] is None else f"{values[m]:.6g}" for m in metrics))
+    console = Console()
+    console.print(table)
+    for entry in document["missing"]:
+        console.print(shown(f"{entry['metric']} is missing: {entry['reason']}"))
+    for metric in metrics:
+        if metric in document["signatures"]:
+            console.print(shown(document["signatures"][metric]), style="dim", soft_wrap=True)
+
+
+def ambiguity(
+    prediction: Prediction,
+    reference: Reference,
+    protocol: Annotated[str, typer.Option(help="The protocol whose readings are compared.")] = "c4d-v1",
+    objects: Objects = None,
+    clip: Clip = None,
+    weights: WeightsPath = None,
+    device: Device = "cpu",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Print how far the plausible readings of a protocol lie apart for one prediction.
+
+    Example: mvtf-eval ambiguity renders/mine --gt data/test_dataset/eval_gt
+    """
+    from mvtokenflow.eval.protocols import protocol_named
+    from mvtokenflow.eval.score.preflight import plan_folder
+    from mvtokenflow.eval.tables.ambiguity import spread
+
+    base = protocol_named(protocol)
+    how = options(device, jobs, _with_clip(weights, clip))
+    plan = plan_folder(prediction, reference, base, only=objects.split(",") if objects else None, force=True)
+    with progress() as report:
+        readings = spread(plan, base, how, report)
+    if as_json:
+        print_json({"protocol": base.name, "readings": [reading.to_json() for reading in readings]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("reading", "value", f"minus {base.name}", title=f"readings of {base.name}")
+    for reading in readings:
+        value = "—" if reading.value is None else f"{reading.value:.6g}"
+        change = "" if reading.difference is None else f"{reading.difference:+.4g}"
+        table.add_row(shown(reading.label), value, change)
+    console = Console()
+    console.print(table)
+    for reason in dict.fromkeys(r.reason for r in readings if r.reason):
+        console.print(shown(reason))
+
+
+def align(
+    prediction: Prediction,
+    reference: Annotated[
+        Path | None, typer.Option("--gt", help="Reference pictures in the same layout.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="toy4d: compare with its exact silhouettes at every degree instead.")
+    ] = None,
+    objects: Objects = None,
+    as_json: Json = False,
+) -> None:
+    """Look for a yaw or mirror offset between prediction and reference by silhouettes; apply nothing.
+
+    With four reference views only turns that permute them can be found; a dataset that can be rendered
+    from anywhere tells the angle.
+
+    Example: mvtf-eval align renders/mine --gt data/test_dataset/eval_gt
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.eval.score.align_folder import align_folder, align_toy4d, sentence, to_json
+
+    only = objects.split(",") if objects else None
+    if (reference is None) == (dataset is None):
+        raise ConfigError("align needs either --gt FOLDER or --dataset toy4d to compare with")
+    if dataset is not None and dataset != "toy4d":
+        raise ConfigError(f"--dataset {dataset}: only toy4d can be rendered from anywhere; give --gt FOLDER")
+    with progress() as report:
+        if reference is None:
+            found = align_toy4d(prediction, only, report)
+        else:
+            found = align_folder(prediction, reference, only)
+    if as_json:
+        print_json({name: to_json(result) for name, result in found.items()})
+        return
+    for name, result in found.items():
+        tell(f"{name}: {sentence(result)}")

@@ -1,0 +1,118 @@
+"""`mvtf export`: a trained field as videos, pictures and .ply files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
+
+if TYPE_CHECKING:
+    from mvtokenflow.splat.field import DynamicField
+    from mvtokenflow.views.cameras import CameraKind
+
+FieldFile = Annotated[
+    Path, typer.Argument(metavar="FIELD", help="A field.safetensors of a run.", show_default=False)
+]
+FitSize = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Side in pixels of the pictures the field was fitted to; only for files that do not state it, "
+        "written before version 2 of the format.",
+        show_default=False,
+    ),
+]
+Size = Annotated[int, typer.Option(help="Width and height in pixels.")]
+Elevation = Annotated[float, typer.Option(help="Degrees above the horizon, within -90 and 90.")]
+Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the picture) or pinhole.")]
+Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white instead of RGBA.")]
+
+
+def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[DynamicField, dict[str, Any]]":
+    """The field, and what identifies it in the record of an output folder.
+
+    Args:
+        fit_size: of an old file, the side of the pictures it was fitted to, which spanned the world's -1 to 1.
+
+    Raises:
+        ConfigError: the file states another size.
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.base.files import sha256_file
+    from mvtokenflow.splat.io import load_field
+
+    check_device(device)
+    pixel = None if fit_size is None else 2 / fit_size
+    field = load_field(path, device, pixel=pixel)
+    if pixel is not None and field.pixel != pixel:
+        stated = "none" if field.pixel is None else f"{2 / field.pixel:g}"
+        raise ConfigError(f"{path}: states its size of fit, {stated}; leave out --fit-size {fit_size}")
+    source: dict[str, Any] = {"sha256": sha256_file(path)}  # by content: a moved file is the same
+    return field, source if pixel is None else source | {"pixel": pixel}
+
+
+def export(
+    field_file: FieldFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
+    turntable: Annotated[
+        bool, typer.Option("--turntable", help="A video that goes round once while time runs.")
+    ] = False,
+    fixed: Annotated[
+        list[float] | None,
+        typer.Option(metavar="AZIMUTH", help="A video from this azimuth in degrees; may be repeated."),
+    ] = None,
+    ply: Annotated[bool, typer.Option("--ply", help="One 3DGS .ply file per frame.")] = False,
+    frames: Annotated[int, typer.Option(help="Frames, from the first to the last moment.")] = 32,
+    fps: Annotated[float, typer.Option(help="Frames per second of videos.")] = 8.0,
+    size: Size = 512,
+    elevation: Elevation = 0.0,
+    camera: Camera = "ortho",
+    fit_size: FitSize = None,
+    opaque: Opaque = False,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Export a field: OUT/turntable, OUT/azimuth_<a> (frames and MP4) and OUT/ply.
+
+    Run it again to go on after an interruption, or to add another kind; what is there is kept.
+
+    Example: mvtf export runs/corgi/refine/field.safetensors -o corgi --turntable --fixed 75 --ply
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.splat import export as room
+    from mvtokenflow.workdir.lock import working_in
+
+    view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
+    angles = dict.fromkeys(fixed or [])  # each once
+    shots = {room.azimuth_name(angle): room.fixed_view(angle, frames) for angle in angles}
+    if turntable:
+        shots["turntable"] = room.turntable(frames)
+    if shots:
+        room.check_video(view, fps)
+    elif not ply:
+        raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
+    field, source = open_field(field_file, device, fit_size)
+    made: list[dict[str, Any]] = []
+    with working_in(output), progress() as report:
+        for name, plan in shots.items():
+            video = room.export_video(
+                field,
+                plan,
+                view,
+                output / name,
+                fps=fps,
+                source=source,
+                opaque=opaque,
+                progress=report,
+            )
+            frame_folder = str(output / name / "frames")
+            made.append({"kind": name, "path": str(video), "frames": len(plan), "pictures": frame_folder})
+        if ply:
+            room.export_ply(field, frames, output / "ply", source=source, progress=report)
+            made.append({"kind": "ply", "path": str(output / "ply"), "frames": frames})
+    if as_json:
+        print_json({"field": source, "outputs": made})
+        return
+    for entry in made:
+        say(f"{entry['path']}: {entry['frames']} frames")

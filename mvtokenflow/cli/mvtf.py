@@ -1,0 +1,46 @@
+"""`mvtf`: the method's command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
+
+from typing import Annotated
+
+import typer
+
+from mvtokenflow import __version__
+from mvtokenflow.base import terminal as talk
+from mvtokenflow.cli.method.export import export
+from mvtokenflow.cli.method.gate_prior import gate_prior
+from mvtokenflow.cli.method.reconstruct import reconstruct
+from mvtokenflow.cli.method.render import render
+from mvtokenflow.cli.method.run import run
+from mvtokenflow.cli.method.train_clip import train_clip
+from mvtokenflow.cli.method.train_prior import train_prior
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Turn a video, or views of one, into a dynamic 3D Gaussian field.",
+    epilog="Exit codes: 0 ok, 2 something for you to fix.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Turn a video, or views of one, into a dynamic 3D Gaussian field."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+app.command("export")(export)
+app.command("gate-prior")(gate_prior)
+app.command("reconstruct")(reconstruct)
+app.command("render")(render)
+app.command("run")(run)
+app.command("train-clip")(train_clip)
+app.command("train-prior")(train_prior)
+
+
+def main() -> None:
+    """Entry point of `mvtf`."""
+    talk.run(app)

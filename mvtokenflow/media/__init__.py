@@ -1,0 +1,1 @@
+"""Pictures, masks and videos, read strictly and written atomically."""

@@ -1,0 +1,100 @@
+"""The object of a clip, cut out by rembg where a clip comes without alpha and without masks.
+
+rembg comes with this package's extra `segment`. Its network is downloaded by rembg itself, checked against the
+digest it knows, and kept in its own folder.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsMissingError
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.media.masks import cleaned
+from mvtokenflow.media.pictures import Pixels, read_mask, write_png
+from mvtokenflow.media.video import Clip
+
+MODEL = "isnet-general-use"
+
+Segmenter = Callable[[Pixels], Pixels]
+
+_FILE = f"https://github.com/danielgatis/rembg/releases/download/v0.0.0/{MODEL}.onnx"
+
+
+def load_segmenter() -> Segmenter:
+    """rembg with `MODEL`: a function from (H, W, 3) uint8 to its mask (H, W) uint8, 255 on the object.
+
+    Raises:
+        ConfigError: rembg, or the onnxruntime it needs, is not installed.
+        WeightsMissingError: its weights are not here and cannot be downloaded.
+    """
+    try:
+        rembg = import_module("rembg")
+    except (ImportError, SystemExit) as error:  # without onnxruntime rembg ends the process
+        raise ConfigError(
+            "segmenting needs rembg, which is not installed; run `pip install 'rembg[cpu]'`, or give "
+            "a mask or a clip with alpha"
+        ) from error
+    try:
+        session = rembg.new_session(MODEL)
+    except (OSError, ValueError) as error:  # no network; a file that is not the pinned one
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsMissingError(
+            f"rembg cannot get its weights ({reason:.120}); put {_FILE} into ~/.u2net (or $U2NET_HOME), or "
+            "give a mask"
+        ) from error
+
+    def segment(frame: Pixels) -> Pixels:
+        return np.asarray(rembg.remove(frame, session=session, only_mask=True), np.uint8)
+
+    return segment
+
+
+def mask_paths(folder: Path, count: int) -> list[Path]:
+    """Where `cut_out` keeps the masks of a clip of `count` frames."""
+    return [folder / f"{n:04d}.png" for n in range(count)]
+
+
+def cut_out(
+    frames: Pixels, folder: Path, segmenter: Segmenter | None, name: str, progress: Progress | None = None
+) -> Clip:
+    """The clip of `frames`, with the masks in `folder`; those that are missing are made and written there.
+
+    Levels within `masks.FAINT` of 0 and 255 become these, as with alpha from lossy files: a network's
+    background is rarely exactly 0.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        folder: of masks of this very clip.
+        segmenter: of `load_segmenter`; None if all masks are there.
+        progress: called with ("segment", done, total).
+
+    Raises:
+        DataError: a mask without object or without background, a damaged one.
+    """
+    masks = []
+    for done, (path, frame) in enumerate(zip(mask_paths(folder, len(frames)), frames, strict=True), 1):
+        if not path.exists():
+            if segmenter is None:
+                raise DataError(f"{path}: no such mask, and nothing to make it with; run the command again")
+            write_png(path, cleaned(segmenter(frame)))
+        mask = read_mask(path)
+        if mask.shape != frame.shape[:2]:
+            raise DataError(f"{path}: does not fit the frames; delete {folder} to make the masks again")
+        if not (mask > 127).any() or mask.min() == 255:
+            found = "nothing" if mask.min() < 255 else "everything"
+            raise DataError(
+                f"{name} frame {done - 1}: {found} was taken for the object ({path}); choose other frames or "
+                "give masks of your own"
+            )
+        masks.append(mask)
+        if progress is not None:
+            progress("segment", done, len(frames))
+    return Clip(
+        rgb=torch.from_numpy(frames).float().div_(255),
+        alpha=torch.from_numpy(np.stack(masks)[..., None]).float().div_(255),
+        name=name,
+    )

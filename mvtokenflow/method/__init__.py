@@ -1,0 +1,1 @@
+"""MVTokenFlow from a clip to a dynamic Gaussian field."""

@@ -1,0 +1,194 @@
+"""Every number of the method in one frozen object, its presets, and the paper's ablations as settings of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
+from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
+from mvtokenflow.small.config import small_sampling
+from mvtokenflow.splat import training_config as reconstruction
+from mvtokenflow.splat.training_config import ReconstructionConfig, StageConfig
+from mvtokenflow.tokenflow.config import Enlarged, Propagation, TokenFlowConfig
+
+SMALL_PRIOR = "small"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """The method: what is generated, how frames are made to agree, how they become a field.
+
+    Attributes:
+        prior: "small", the one in the package; a `.safetensors` file of another small prior; or a folder or
+            hub name of Era3D's public layout.
+        square: how the clip becomes the prior's square pictures.
+        stride: every so many frames of the clip, and the last, are generated; the field is continuous in time.
+        sampling: of the multiview diffusion, in both passes.
+        token_flow: keyframes and steps of the propagation. Which views are propagated follows from the pass:
+            in the first the front alone (section 3.1), in the second all (section 3.3).
+        flow: optical flow estimator of the input: dis, raft_large or raft_small.
+        flow_weights: file of RAFT weights; None takes torchvision's.
+        front: what colours and mask of the field's front view are fitted to: "input", the clip itself, at its
+            own resolution, in all its frames and through its own camera; or "generated", the prior's front
+            view. Normals are the prior's in both.
+        reconstruction: stages and losses of the Gaussian field.
+        enlarged_attention: frames attend to others of their view, `token_flow.enlarged` says to which.
+        token_propagation: tokens of keyframes are carried along flow.
+        flow_loss: the field's flow in the front view follows the optical flow.
+        normal_loss: the field's normals follow the generated ones.
+        regeneration: the views are generated again along the coarse field's flow before the refinement;
+            without it the refinement goes on with the first views.
+        refinement: the last stage; without it the coarse field is the result.
+    """
+
+    prior: str = SMALL_PRIOR
+    square: SquareConfig = field(default_factory=SquareConfig)
+    stride: int = 1
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    token_flow: TokenFlowConfig = field(default_factory=TokenFlowConfig)
+    flow: str = "raft_large"
+    flow_weights: str | None = None
+    front: Literal["input", "generated"] = "input"
+    reconstruction: ReconstructionConfig = field(default_factory=reconstruction.paper)
+    enlarged_attention: bool = True
+    token_propagation: bool = True
+    flow_loss: bool = True
+    normal_loss: bool = True
+    regeneration: bool = True
+    refinement: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise ConfigError(f"stride is {self.stride}; expected 1 or more")
+        if self.enlarged_attention and self.token_flow.enlarged == "off":
+            raise ConfigError(
+                "token_flow.enlarged is 'off' though enlarged_attention is on; switch one of them"
+            )
+        if self.token_flow.propagation != "front":
+            raise ConfigError(
+                f"token_flow.propagation is '{self.token_flow.propagation}', but the pass says which views are "
+                "propagated; leave it out, or switch token_propagation off"
+            )
+        if self.front not in ("input", "generated"):
+            raise ConfigError(f"front is '{self.front}'; expected input or generated")
+        if self.square.per_frame:
+            raise ConfigError("square.per_frame is on, but a field needs one crop box for the whole clip")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able settings: everything that changes a result, and nothing else."""
+        return asdict(self)
+
+    def fitted(self) -> ReconstructionConfig:
+        """The reconstruction with the losses that are switched on."""
+        weights = self.reconstruction.weights
+        if not self.flow_loss:
+            weights = replace(weights, flow=0.0)
+        if not self.normal_loss:
+            weights = replace(weights, normal=0.0)
+        return replace(self.reconstruction, weights=weights)
+
+    def tokens(self, second_pass: bool) -> TokenFlowConfig:
+        """Token flow of a pass, with what is switched on."""
+        propagation: Propagation = "none"
+        if self.token_propagation:
+            propagation = "all" if second_pass else "front"
+        enlarged: Enlarged = self.token_flow.enlarged if self.enlarged_attention else "off"
+        return replace(self.token_flow, propagation=propagation, enlarged=enlarged)
+
+
+# ---- presets ----
+
+
+def paper() -> MethodConfig:
+    """The paper's numbers (4.1, A.1) with Era3D's public weights, for a GPU."""
+    return MethodConfig(
+        prior="pengHTYX/MacLab-Era3D-512-6view",
+        square=SquareConfig(size=512, crop_size=420),
+        sampling=SamplingConfig(steps=40, eta=1.0, guidance=3.0),
+        # Both passes over 32 frames are 113 PFLOP with keyframes and own, 420 with all frames: at half an A40's
+        # peak 27 or 100 of the 120 minutes that the paper states for everything. With the small prior all
+        # frames changed next to nothing (docs/method.md, "What all frames cost").
+        token_flow=TokenFlowConfig(interval=8, tau=0.5, enlarged="keyframes+own"),
+        flow="raft_large",
+        front="input",  # 3.1: "the dynamic 3D Gaussian field is supervised by the video"
+        # Generated views disagree, and colours that depend on the view would take that up.
+        reconstruction=_one_colour(reconstruction.paper()),
+    )
+
+
+def mini() -> MethodConfig:
+    """The same with the small prior, scaled to two CPU cores.
+
+    What is not the paper's was chosen on toys that no table evaluates (`benchmarks/tuning.py`; docs/method.md,
+    "How mini was tuned").
+    """
+    return MethodConfig(
+        prior=SMALL_PRIOR,
+        square=SquareConfig(size=64, crop_size=56),  # the size of its objects, 7/8 of the picture
+        stride=2,
+        sampling=replace(small_sampling(4), chunk=4),  # more steps change its pictures by less than 0.1 dB
+        # The first step alone: attention outputs of the later ones differ between poses by up to a half, and
+        # a keyframe's tokens would say its pose (docs/prior.md).
+        # All frames, as the paper writes: with 512 tokens a frame 9.5 CPU seconds per step instead of 7.0.
+        token_flow=TokenFlowConfig(interval=4, tau=1 / 4, enlarged="all"),
+        flow="dis",
+        front="input",
+        reconstruction=replace(
+            _one_colour(reconstruction.mini()),
+            static=StageConfig(iterations=200),
+            coarse=StageConfig(iterations=400),
+            refine=StageConfig(iterations=200),
+            view_weights=(
+                3.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ),  # the first is the input itself, the others are guesses
+        ),
+    )
+
+
+def _one_colour(config: ReconstructionConfig) -> ReconstructionConfig:
+    """Gaussians that look alike from every side."""
+    return replace(config, field=replace(config.field, sh_degree=0))
+
+
+PRESETS: Mapping[str, Callable[[], MethodConfig]] = MappingProxyType({"paper": paper, "mini": mini})
+
+# What each ablation leaves out. The paper's "w/o flow" is both of the two that use flow (its text uses the
+# word in both senses), so each also runs alone.
+SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "enlarged-attention": {"enlarged_attention": False},
+        "propagation": {"token_propagation": False},
+        "flow-loss": {"flow_loss": False},
+        "flow": {"token_propagation": False, "flow_loss": False},
+        "normal": {"normal_loss": False},
+        "regeneration": {"regeneration": False},
+        "refinement": {"regeneration": False, "refinement": False},
+    }
+)
+
+
+def preset(name: str) -> MethodConfig:
+    """A preset by name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return choose("preset", name, PRESETS)()
+
+
+def without(config: MethodConfig, *parts: str) -> MethodConfig:
+    """`config` with parts of the method left out, by their names in `SWITCHES`.
+
+    Raises:
+        ConfigError: no such part.
+    """
+    for part in parts:
+        config = replace(config, **choose("part of the method", part, SWITCHES))
+    return config

@@ -1,0 +1,425 @@
+"""MVTokenFlow from a clip to a dynamic Gaussian field (paper section 3 and figure 2).
+
+1. Views: multiview diffusion of every frame, tokens of the front view carried along the input's optical flow.
+2. Coarse: Gaussians of a keyframe, then their motion, fitted to these views.
+3. Refinement: the views are generated again, tokens of all views now carried along the flow of the coarse
+   field, and the field is trained on with them.
+
+A run has a folder, and each stage a folder in it; a stage whose folder is complete is read, never redone:
+
+    run.json        what the run is of: settings, clip, prior, seed
+    views/          the generated views of stage 1, a multiview folder (`splat.multiview_video`)
+    views.json      beside them: what made them, what token flow did, and the pose of the input that the prior's
+                    network estimated (`multiview.pose`; null for the small prior, which has no such head)
+    coarse/         stage 2, a folder of `splat.trainer`
+    regenerated/    the views of stage 3, with regenerated.json
+    refined/        the field of stage 3
+    <stage>.key     in runs with a `store`: what the stage was computed from when it was begun
+    stages.json     seconds and peak memory of each stage
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.files import canonical_json, digest, sha256_file, write_json, write_text
+from mvtokenflow.base.partial import partial_folder
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.base.seeds import check_seed
+from mvtokenflow.flow.estimate import FlowEstimator, load_estimator
+from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
+from mvtokenflow.media.masks import OBJECT_ALPHA
+from mvtokenflow.media.video import Clip
+from mvtokenflow.method.config import MethodConfig
+from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
+from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
+from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
+from mvtokenflow.multiview.preprocess import Crop
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.sampler import generate
+from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.splat.trainer import reconstruct, refine
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow
+from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, Cameras
+from mvtokenflow.views.folder import CAMERAS_FILE, read_multiview, write_multiview
+from mvtokenflow.views.video import FrontVideo, MultiviewVideo
+from mvtokenflow.workdir.cost import Cost, keep_cost, measured, read_costs
+from mvtokenflow.workdir.folder import claim
+from mvtokenflow.workdir.lock import working_in
+from mvtokenflow.workdir.store import StageStore
+
+COSTS_FILE = "stages.json"
+
+_ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenViews:
+    """Views that are not generated: filmed, or rendered from a scene that is known.
+
+    Attributes:
+        name: identifies them in records; other views have another name.
+        make: the views of the prepared clip at its times, seen by the cameras a prior would have. Optical flow
+            of the front view is estimated from the clip as ever.
+    """
+
+    name: str
+    make: Callable[[Input], MultiviewVideo]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run made.
+
+    Attributes:
+        field: times in [0, 1] of the clip; the prior's front camera sees its square pictures.
+        crop: where these lie in the clip's frames.
+        costs: of the stages, as they were when each was computed.
+        front_iou: the least over the frames of how far the generated front view, of stage 1, covers the input's
+            object: intersection over union of their masks. Token flow takes the one for the other, and the fit
+            too unless its front view is the input.
+        pose: of the input, by the prior's network in stage 1; None where it has no head for it, or no prior
+            made the views.
+    """
+
+    field: DynamicField
+    crop: Crop
+    costs: tuple[Cost, ...]
+    front_iou: float
+    pose: InputPose | None = None
+
+
+def run(
+    clip: Clip,
+    config: MethodConfig,
+    workdir: Path,
+    seed: int,
+    *,
+    prior: MultiviewPrior | None = None,
+    given: GivenViews | None = None,
+    camera: Cameras | None = None,
+    store: StageStore | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> Result:
+    """All stages, or what is missing of them.
+
+    Args:
+        workdir: new, empty, or of the same run; held against other processes meanwhile (`lock.working_in`).
+        seed: 0 to `seeds.MAX_SEED`.
+        prior: of `config.prior`, if it is loaded already.
+        given: views to take in place of generated ones; then no prior is used.
+        camera: (1,) that took the clip, level and at azimuth 0, in a world of its own; None is one with the
+            lens that the prior's network estimates, or an orthographic one where it estimates none. It matters
+            if `config.front` is "input" (`prepare.front_video`).
+        store: of stages that other runs may have finished; what is finished here is kept there.
+        progress: called with (stage, done, total).
+
+    Raises:
+        ConfigError: the folder belongs to another run; settings that do not fit together.
+        DataError: no object in the clip, a camera of another size or direction, damaged files, another process
+            at work in the folder.
+        WeightsMissingError: the prior or the flow network is not here; says how to get it.
+    """
+    check_seed(seed)
+    if given is not None and config.regeneration:
+        raise ConfigError(f"the views '{given.name}' are given and cannot be generated again; leave that out")
+    origin = prior_name(config) if given is None else given.name
+    prepared = prepare(clip, config)
+    config.reconstruction.keyframe_of(len(prepared.front))  # a wrong one is told before the folder is claimed
+    if given is None:
+        config.reconstruction.weights_of(len(ERA3D_AZIMUTHS_DEG))
+    front = front_video(clip, prepared, camera) if config.front == "input" else None
+    identity = {
+        "config": config.to_dict(),
+        "prior": origin,
+        "clip": clip.digest(),
+        "camera": None if camera is None or front is None else camera.to_dict(),
+        "seed": seed,
+    }
+    if store is not None:
+        store.tidy()
+    with working_in(workdir):
+        claim(workdir, identity)
+        stages = _Stages(
+            given=prepared,
+            front=front,
+            config=config,
+            workdir=workdir,
+            seed=seed,
+            device=torch.device(device),
+            views_given=given,
+            prior=prior,
+            store=store,
+            progress=progress,
+        )
+        video = stages.views()
+        pose = read_pose(workdir / "views.json")
+        if front is not None and camera is None and pose is not None and pose.focal_mm is not None:
+            height, width = clip.rgb.shape[1:3]
+            lens = lens_cameras(pose.focal_mm, prepared.crop, height, width, azimuth_deg=0.0)
+            stages.front = front_video(clip, prepared, lens)
+        field = stages.coarse(video)
+        if config.refinement:
+            field = stages.refined(video, field)
+        return Result(
+            field=field,
+            crop=stages.given.crop,
+            costs=stages.costs(),
+            front_iou=stages.front_iou(video),
+            pose=pose,
+        )
+
+
+def made_by(workdir: Path) -> str:
+    """What made the views in the folder of a run: the hash of a prior's weights, or the name of given views."""
+    path = workdir / "views.json"
+    cure = f"delete {workdir} to compute the run anew"
+    return str(read_json(path, dict, cure, check=lambda held: held["made_by"])["made_by"])
+
+
+def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> KeyframeFlow:
+    """Flow of all views from every frame to its keyframes, rendered from a field (paper section 3.3)."""
+    times = video.times.tolist()
+
+    def between(frame: int, key: int) -> tuple[Tensor, Tensor]:
+        return field.flow(video.cameras, times[frame], times[key])
+
+    with torch.no_grad():
+        alpha = torch.stack([field.render(video.cameras, time).alpha[..., 0] for time in times])
+        return keyframe_flow(between, alpha, keyframes(len(times), interval), range(video.views))
+
+
+@dataclass(kw_only=True)
+class _Stages:
+    """The stages of one run; each is computed, read, or taken from the store, and its cost kept.
+
+    Attributes:
+        front: the clip, where the field is fitted to it.
+        prior, estimator: loaded when first needed.
+    """
+
+    given: Input
+    front: FrontVideo | None
+    config: MethodConfig
+    workdir: Path
+    seed: int
+    device: torch.device
+    views_given: GivenViews | None
+    prior: MultiviewPrior | None
+    store: StageStore | None
+    progress: Progress | None
+    estimator: FlowEstimator | None = None
+
+    def views(self) -> MultiviewVideo:
+        """Stage 1."""
+
+        def flows() -> KeyframeFlow:
+            keys = keyframes(len(self.given.front), self.config.token_flow.interval)
+            solid = self.given.alpha[..., 0]
+            return estimate_keyframe_flow(self.given.front, solid, keys, self._flow(), FRONT)
+
+        return self._generated("views", self.config.tokens(second_pass=False), flows, None)
+
+    def coarse(self, video: MultiviewVideo) -> DynamicField:
+        """Stage 2, from the views of stage 1."""
+        video = self._supervised(video)
+        with self._stage("coarse", lambda: self._fitted_from(video, None)):
+            return reconstruct(
+                video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self.progress
+            )
+
+    def refined(self, video: MultiviewVideo, coarse: DynamicField) -> DynamicField:
+        """Stage 3: from new views, or without regeneration from those of stage 1, `video`."""
+        tokens = self.config.tokens(second_pass=True)
+        steps = self.config.sampling.steps
+        # Without propagation the second pass, from the same noise, would draw the first one's views again.
+        if self.config.regeneration and any(tokens.propagates(step, steps) for step in range(steps)):
+            first, interval = video, self.config.token_flow.interval
+            video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
+        video = self._supervised(video)
+        with self._stage("refined", lambda: self._fitted_from(video, coarse)):
+            return refine(
+                coarse,
+                video,
+                self.config.fitted(),
+                self.workdir / "refined",
+                self._draws("refined"),
+                self.progress,
+            )
+
+    def _supervised(self, video: MultiviewVideo) -> MultiviewVideo:
+        """Generated views as the fit takes them: with the clip itself in front, if the settings say so."""
+        if self.front is None:
+            return video
+        room = self.config.reconstruction.extent
+        return replace(video, front=self.front.to(self.device)).with_room(room)
+
+    def costs(self) -> tuple[Cost, ...]:
+        """Of all stages done so far."""
+        return read_costs(self.workdir / COSTS_FILE)
+
+    def front_iou(self, video: MultiviewVideo) -> float:
+        """See `Result`."""
+        made = video.alpha[:, FRONT].cpu() > OBJECT_ALPHA
+        given = self.given.alpha > OBJECT_ALPHA
+        both, either = ((made & given).sum((1, 2, 3)), (made | given).sum((1, 2, 3)))
+        return float((both / either.clamp_min(1)).min())
+
+    def _generated(
+        self,
+        name: str,
+        tokens: TokenFlowConfig,
+        flows: Callable[[], KeyframeFlow],
+        coarse: DynamicField | None,
+    ) -> MultiviewVideo:
+        """Views of a pass, read from their folder; what is used is always what the folder holds."""
+        folder = self.workdir / name
+        with self._stage(name, lambda: self._generated_from(tokens, coarse), report=f"{name}.json"):
+            if not (folder / CAMERAS_FILE).is_file():
+                self._generate(folder, tokens, flows)
+        # folders of earlier versions do not hold the times
+        return replace(read_multiview(folder), clock=self.given.times).to(self.device)
+
+    def _generate(self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]) -> None:
+        report: dict[str, Any] = {"token_flow": {}, "pose": None}
+        if self.views_given is not None:
+            video = self.views_given.make(self.given)
+        else:
+            video, report = self._sample(tokens, flows)
+        _refuse_empty(video, folder)
+        fit, given = self.config.reconstruction, self.given
+        pairs = near_pairs(len(given.front), fit.flow_gap, backward=fit.flow_backward)
+        flow = input_flow(given.front, given.alpha, pairs, self._flow())
+        video = replace(video, flow=flow, clock=self.given.times, name=folder.name)
+        with partial_folder(folder) as partial:
+            write_multiview(partial, video)
+            write_json(folder.with_name(f"{folder.name}.json"), {"made_by": self._origin(), **report})
+            partial.replace(folder)
+
+    def _sample(
+        self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
+    ) -> tuple[MultiviewVideo, dict[str, Any]]:
+        """Views of the prior, the report of the token flow, and the pose of the input."""
+        prior, front = self._loaded(), self.given.front.to(self.device)
+        # Both passes start from the same noise: what flow cannot change stays as it was.
+        draws = torch.Generator().manual_seed(self.seed)
+        report: dict[str, Any] = {}
+        if tokens.enlarged == "off" and tokens.propagation == "none":
+            made = generate(prior, front, self.config.sampling, draws, None, self.progress)
+        else:
+            carried = flows() if tokens.propagation != "none" else None
+            with TokenFlow(prior.unet, tokens, carried) as controller:
+                made = generate(prior, front, self.config.sampling, draws, controller, self.progress)
+                report = asdict(controller.report())
+        # Generated pictures are on white; what is kept is straight, or edges would be whitened twice.
+        straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
+        rgb = torch.where(made.alpha > 0, straight, 1.0)
+        video = MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+        pose = None if made.pose is None else InputPose.of(made.pose).to_dict()
+        return video, {"token_flow": report, "pose": pose}
+
+    @contextmanager
+    def _stage(self, name: str, depends: Callable[[], Mapping[str, Any]], report: str = "") -> Iterator[None]:
+        """Around the computation of a stage, which must read what is there before it computes.
+
+        Args:
+            name: of the stage and its folder.
+            depends: everything its result depends on.
+            report: file beside the folder that belongs to it.
+        """
+        costs = self.workdir / COSTS_FILE
+        if self.store is None:
+            with measured(name, costs, self.device):
+                yield
+            return
+        inputs = {"device": self.device.type, **depends()}
+        note, key = self.workdir / f"{name}.key", self.store.key(name, inputs)
+        if not (self.workdir / name).exists():
+            found = self.store.find(name, inputs)
+            if found is not None:
+                keep_cost(costs, found.cost)
+                found.copy_to(self.workdir)
+            write_text(note, key)
+        with measured(name, costs, self.device):
+            yield
+        # A stage that was begun by other code, and finished now, is nobody else's.
+        if note.is_file() and note.read_bytes() == key.encode():
+            cost = next(cost for cost in read_costs(costs) if cost.stage == name)
+            self.store.keep(name, inputs, self.workdir, [*filter(None, [report]), name], cost)
+
+    def _generated_from(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
+        """Everything that the views of a pass depend on."""
+        weights, fit = self.config.flow_weights, self.config.reconstruction
+        inputs: dict[str, Any] = {
+            "origin": self._origin(),
+            "front": digest(
+                (name, getattr(self.given, name).numpy().tobytes()) for name in ("front", "alpha", "times")
+            ),
+            "flow": [self.config.flow, None if weights is None else sha256_file(Path(weights))],
+            "flow pairs": [fit.flow_gap, fit.flow_backward],
+        }
+        if self.views_given is not None:
+            return inputs
+        along = coarse is not None and tokens.propagation != "none"
+        return inputs | {
+            "sampling": asdict(self.config.sampling),
+            "tokens": asdict(tokens),
+            "field": _state_digest(coarse) if along and coarse is not None else None,
+            "seed": self.seed,
+        }
+
+    def _fitted_from(self, video: MultiviewVideo, start: DynamicField | None) -> dict[str, Any]:
+        """Everything that a reconstruction depends on."""
+        return {
+            "config": self.config.fitted().to_dict(),
+            "video": video.digest(),
+            "start": None if start is None else _state_digest(start),
+            "seed": self.seed,
+        }
+
+    def _origin(self) -> str:
+        """What the views come from: the hash of a prior's weights, or the name of given ones."""
+        return prior_digest(self.config) if self.views_given is None else self.views_given.name
+
+    def _draws(self, stage: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 2 + (stage == "refined"))
+
+    def _loaded(self) -> MultiviewPrior:
+        if self.prior is None:
+            self.prior = load_prior(self.config, self.device)
+        return self.prior
+
+    def _flow(self) -> FlowEstimator:
+        if self.estimator is None:
+            weights = self.config.flow_weights
+            self.estimator = load_estimator(
+                self.config.flow, None if weights is None else Path(weights), self.device
+            )
+        return self.estimator
+
+
+def _refuse_empty(video: MultiviewVideo, folder: Path) -> None:
+    """Raise a DataError where a view of some frame has no object: its folder could not be read again."""
+    empty = ((video.alpha * 255).round() == 0).flatten(2).all(2).nonzero().tolist()
+    if empty:
+        frame, view = empty[0]
+        raise DataError(
+            f"{folder}: the prior drew no object in view {view} of frame {frame}; take another seed, or leave "
+            "the frame out"
+        )
+
+
+def _state_digest(field: DynamicField) -> str:
+    """Hex sha256 of a field's parameters and settings."""
+    state = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
+    described = canonical_json({"config": field.config.to_dict(), "pixel": field.pixel})
+    return digest([("config", described.encode()), *state.items()])

@@ -1,0 +1,70 @@
+"""The multiview prior that a configuration names: where its weights are, what identifies them, loading."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from mvtokenflow.base.errors import WeightsMissingError
+from mvtokenflow.base.files import digest, sha256_file
+from mvtokenflow.method.config import SMALL_PRIOR, MethodConfig
+from mvtokenflow.multiview.checkpoint import find_checkpoint, load_era3d
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.small.prior import WEIGHTS, load_small_prior
+
+_OF_A_CHECKPOINT = (".bin", ".json", ".safetensors", ".txt")
+
+
+def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
+    """The prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
+
+    Raises:
+        WeightsMissingError: it is not here; says how to get it.
+    """
+    file = small_prior_file(config.prior)
+    if file is not None:
+        return load_small_prior(file, device=device)
+    kind = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+    return load_era3d(find_checkpoint(config.prior), dtype=kind, device=device)
+
+
+def prior_name(config: MethodConfig) -> str:
+    """What a configuration calls its prior: the sha256 of a small prior's file, or the name of the others.
+
+    Raises:
+        WeightsMissingError: no such file.
+    """
+    file = small_prior_file(config.prior)
+    if file is None:
+        return config.prior
+    if not file.is_file():
+        raise WeightsMissingError(f"{file}: no prior there; reinstall, or train one: `mvtf train-prior -o DIR`")
+    return _sha256(file, file.stat().st_mtime_ns)
+
+
+def prior_digest(config: MethodConfig) -> str:
+    """Hex sha256 of the prior's weights; of Era3D's layout, over all settings and weights of the folder.
+
+    Raises:
+        WeightsMissingError: it is not here; says how to get it.
+    """
+    if small_prior_file(config.prior) is not None:
+        return prior_name(config)
+    folder = find_checkpoint(config.prior)
+    files = sorted(path for path in folder.glob("*/*") if path.suffix in _OF_A_CHECKPOINT)
+    return digest(
+        (path.relative_to(folder).as_posix(), _sha256(path, path.stat().st_mtime_ns).encode()) for path in files
+    )
+
+
+def small_prior_file(prior: str) -> Path | None:
+    """The weights file that `MethodConfig.prior` names, None if it names a checkpoint of Era3D's layout."""
+    if prior == SMALL_PRIOR:
+        return WEIGHTS
+    return Path(prior) if prior.endswith(".safetensors") else None
+
+
+@cache
+def _sha256(file: Path, changed: int) -> str:
+    """Asked for once per cell of a table."""
+    return sha256_file(file)

@@ -1,0 +1,1 @@
+"""Training of the small prior and of the small CLIP."""

@@ -1,0 +1,152 @@
+"""Settings of a field, of its losses and of its density."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.splat.kernels.constants import ALPHA_MIN, MAX_DEGREE
+
+# A Gaussian much smaller than a pixel is blurred to a variance of 0.3 pixels² and may lie on a pixel's corner,
+# 0.5 pixels² off all centres; below this opacity such a one is under the rasterizer's 1/255 in every pixel and
+# would never get a gradient again.
+OPACITY_FLOOR = 1.02 * ALPHA_MIN * math.exp(0.5 * 0.5 / 0.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensityConfig:
+    """When Gaussians are added and removed, in training steps, counted over all stages.
+
+    Attributes:
+        start, stop: densify at steps in (start, stop). every: steps between.
+        grow_gradient: mean gradient of the loss by a Gaussian's place in the picture, in NDC units (the
+            picture is 2 wide), from which it is cloned or split. With `absolute` use about 8e-4.
+        grow_scale: Gaussians up to this share of the extent are cloned, larger ones split.
+        prune_opacity: fainter ones are removed.
+        prune_scale: ones with an axis longer than this share of the extent are removed, once opacities have
+            been reset for the first time.
+        reset_every: steps between opacity resets, 0 for never. reset_opacity: what opacities are lowered to.
+        absolute: add up absolute values of pixels' gradients (AbsGS), so that opposite pulls do not cancel.
+        max_count: no more Gaussians than this; the strongest gradients go first.
+
+    Raises:
+        ConfigError: a value out of range, or a reset from which Gaussians would be pruned or get no gradient.
+    """
+
+    start: int = 500
+    stop: int = 15_000
+    every: int = 100
+    grow_gradient: float = 2e-4
+    grow_scale: float = 0.01
+    prune_opacity: float = 0.005
+    prune_scale: float = 0.1
+    reset_every: int = 3_000
+    reset_opacity: float = 0.02
+    absolute: bool = False
+    max_count: int = 200_000
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if not math.isfinite(value) or value < 0:
+                raise ConfigError(f"density.{entry.name} is {value}; expected a finite number, 0 or more")
+        if self.every < 1 or self.max_count < 1:
+            raise ConfigError("density.every and density.max_count must be at least 1")
+        if self.max_count > 50_000_000:
+            raise ConfigError(f"density.max_count is {self.max_count}; expected at most 50000000")
+        least = max(OPACITY_FLOOR, 2 * self.prune_opacity)
+        if not least <= self.reset_opacity <= 1:
+            raise ConfigError(
+                f"density.reset_opacity is {self.reset_opacity}; expected {least:.4f} to 1: fainter Gaussians "
+                "are pruned or too faint for any pixel to pull at them"
+            )
+
+
+# Sizes that stored fields and command lines may state: far above any use, and below what no machine has.
+_MOST = {"control_points": 100_000, "neighbours": 1_000, "hyper_dim": 1_000, "width": 1_024, "depth": 32}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldConfig:
+    """What a field is made of.
+
+    Attributes:
+        control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
+        neighbours: K, the control points that steer a Gaussian (paper: 3).
+        hyper_dim: extra coordinates in which Gaussians find their control points (SC-GS's recipes: 8).
+        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers: behind the fifth its inputs
+            come in again.
+        time_network: encode time by a small network (SC-GS's `is_blender`) or by sines alone.
+        local_frame: Gaussians turn about their control points (SC-GS's `local_frame`).
+        rotation: "frame" turns Gaussians by the blended frames of their control points, so that a rigid
+            motion of the control points moves them rigidly; "residual" is SC-GS: another output of the
+            network is added to the quaternion.
+        sh_degree: 0 to 3, highest band of view-dependent colour.
+        background: colour behind the object, in [0, 1].
+        depth_tolerance: world units by which a surface may lie behind the rendered depth and still count
+            as visible in `flow`.
+    """
+
+    control_points: int = 512
+    neighbours: int = 3
+    hyper_dim: int = 8
+    width: int = 256
+    depth: int = 8
+    time_network: bool = True
+    local_frame: bool = True
+    rotation: Literal["frame", "residual"] = "frame"
+    sh_degree: int = 0
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    depth_tolerance: float = 0.05
+
+    def __post_init__(self) -> None:
+        least = {"control_points": 1, "neighbours": 1, "hyper_dim": 0, "width": 1, "depth": 6, "sh_degree": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ConfigError(f"field.{name} is {value!r}; expected a whole number of at least {low}")
+            if value > _MOST.get(name, value):
+                raise ConfigError(f"field.{name} is {value}; expected at most {_MOST[name]}")
+        if self.neighbours > self.control_points:
+            raise ConfigError(
+                f"field.neighbours is {self.neighbours} but there are {self.control_points} control points; "
+                "lower it"
+            )
+        if self.sh_degree > MAX_DEGREE:
+            raise ConfigError(f"field.sh_degree is {self.sh_degree}; expected 0 to {MAX_DEGREE}")
+        if self.rotation not in ("frame", "residual"):
+            raise ConfigError(f"field.rotation is {self.rotation!r}; expected 'frame' or 'residual'")
+        if len(self.background) != 3 or not all(0 <= part <= 1 for part in self.background):
+            raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
+        if not 0 < self.depth_tolerance < math.inf:
+            raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able settings; `FieldConfig(**settings)` gives it back."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors of the loss terms; the defaults are the paper's (appendix A.1). 0 switches a term off.
+
+    Attributes:
+        image: of `l1` on colours. mask: of `mask_loss`. d_ssim: of `d_ssim`. arap: of `arap`, the mean over
+            edges. normal: of `normal_loss`. flow: of `flow_loss`, front view only.
+
+    Raises:
+        ConfigError: a weight is negative, NaN or infinite.
+    """
+
+    image: float = 0.8
+    mask: float = 2.0
+    d_ssim: float = 0.2
+    arap: float = 1.0
+    normal: float = 1.0
+    flow: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not math.isfinite(value) or value < 0:
+                raise ConfigError(f"loss weight {field.name} is {value}; expected a finite number, 0 or more")

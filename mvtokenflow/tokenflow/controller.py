@@ -1,0 +1,173 @@
+"""Enlarged self-attention and token propagation in a multiview network: paper Sec. 3.1 and 3.3.
+
+At each noise level the network first runs on the keyframes, whose joint attention (`attn1`) sees the tokens of
+all keyframes of the same view, or those of all frames. Its outputs are recorded. Then the other frames run;
+where a view has flow and the level is early enough, their attention outputs are not computed but fetched from
+the two enclosing keyframes along the flow. Everything else of the network runs as ever. The quantity propagated
+is the output of `attn1` after its projection and before the skip, as in TokenFlow (Geyer et al., ICLR 2024).
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from diffusers.models.attention_processor import Attention
+from torch import nn
+
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.flow.keyframes import KeyframeFlow, keyframes
+from mvtokenflow.multiview.passes import Pass, Step, plain_passes
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.processor import TokenFlowProcessor
+from mvtokenflow.tokenflow.state import TokenFlowState
+
+__all__ = ["TokenFlow", "TokenFlowConfig", "TokenFlowReport", "keyframes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFlowReport:
+    """What a run cost.
+
+    Attributes:
+        seconds: in the network, by the role of the pass: key, fill (propagating), own (not), all, plain.
+        passes: how many, by role.
+        record_bytes: most that keyframe records (outputs, keys, values) took at once.
+        own_share: by side of the token grid, the share of tokens of propagated views and frames that were
+            left to their own attention. Empty if nothing was propagated.
+    """
+
+    seconds: Mapping[str, float]
+    passes: Mapping[str, int]
+    record_bytes: int
+    own_share: Mapping[int, float]
+
+
+class TokenFlow:
+    """Controller of the sampler (`mvtokenflow.multiview.passes.Controller`).
+
+    A context manager: inside, every `attn1` of the network has this controller's processor, which does nothing
+    outside `running`; on leaving, also by an exception, the old processors are back. It may be entered again.
+    """
+
+    def __init__(self, unet: nn.Module, config: TokenFlowConfig, flows: KeyframeFlow | None = None) -> None:
+        """Nothing is changed yet.
+
+        Args:
+            unet: a `MultiviewUNet`.
+            flows: of the views to propagate: view 0 for "front", all for "all". None without propagation.
+
+        Raises:
+            ConfigError: flows do not fit the configuration.
+        """
+        self.state = TokenFlowState(config, flows)
+        self._modules = {
+            name: module
+            for name, module in unet.named_modules()
+            if isinstance(module, Attention) and name.endswith(".attn1")
+        }
+        if not self._modules:
+            raise ValueError("the network has no attention modules called attn1")
+        self._originals: dict[str, Any] = {}
+        self._processors: list[TokenFlowProcessor] = []
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._passes: dict[str, int] = defaultdict(int)
+        if (flows is None) != (config.propagation == "none"):
+            found = "no flow is given" if flows is None else "flow is given"
+            raise ConfigError(f"token flow: propagation is {config.propagation!r}, but {found}")
+        if flows is not None and config.propagation == "front" and flows.views != (0,):
+            raise ConfigError(f"token flow: propagation 'front' needs flow of view 0, got views {flows.views}")
+        if flows is not None and flows.keyframes != keyframes(len(flows.alpha), config.interval):
+            raise ConfigError(
+                f"token flow: flow leads to the keyframes {flows.keyframes}, an interval of {config.interval} "
+                f"has {keyframes(len(flows.alpha), config.interval)}"
+            )
+
+    def __enter__(self) -> Self:
+        if self._originals:
+            raise ValueError("this controller is installed already")
+        for name, module in self._modules.items():
+            original: Any = module.processor
+            processor: Any = TokenFlowProcessor(self.state, original)
+            self._originals[name] = original
+            self._processors.append(processor)
+            module.set_processor(processor)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, original in self._originals.items():
+            self._modules[name].set_processor(original)
+        self._originals.clear()
+        self._processors.clear()
+        self.state.forget_plans()
+
+    def passes(self, step: Step) -> Sequence[Pass]:
+        """The passes of a noise level, and the start of its record. See `Controller`.
+
+        Raises:
+            ConfigError: the video has other frames or views than the flow.
+        """
+        self._check(step)
+        for processor in self._processors:
+            processor.forget()
+        active = self.state.config.propagates(step.index, step.count)
+        if self.state.config.enlarged == "off" and not active:
+            return plain_passes(step)
+        keys = keyframes(step.frames, self.state.config.interval)
+        rest = [frame for frame in range(step.frames) if frame not in keys]
+        if self.state.config.enlarged == "all":
+            return [Pass((*keys, *rest), "all", step.chunk)]
+        chunks = [tuple(rest[start : start + step.chunk]) for start in range(0, len(rest), step.chunk)]
+        return [Pass(keys, "key", step.chunk), *(Pass(chunk, "fill" if active else "own") for chunk in chunks)]
+
+    @contextmanager
+    def running(self, step: Step, current: Pass) -> Iterator[None]:
+        """Tell the processors what the network is called for. See `Controller`."""
+        if not self._originals:
+            raise ValueError("token flow is not installed; use it as `with TokenFlow(...) as controller`")
+        self.state.begin(step, current)
+        started = time.perf_counter()
+        try:
+            yield
+            self._wait()
+        except BaseException:  # what attention has gathered so far is of no use to anybody
+            for processor in self._processors:
+                processor.forget()
+            raise
+        finally:
+            self.state.end()
+        self._seconds[current.role] += time.perf_counter() - started
+        self._passes[current.role] += 1
+        self.state.note_record(sum(processor.record_bytes for processor in self._processors))
+
+    def report(self) -> TokenFlowReport:
+        """Time, memory and shares so far."""
+        return TokenFlowReport(
+            seconds=dict(self._seconds),
+            passes=dict(self._passes),
+            record_bytes=self.state.record_bytes,
+            own_share=self.state.own_shares(),
+        )
+
+    def _check(self, step: Step) -> None:
+        if self.state.flows is None:
+            return
+        frames = len(self.state.flows.alpha)
+        if frames != step.frames:
+            raise ConfigError(f"token flow: flow of {frames} frames for a video of {step.frames}")
+        if self.state.config.propagation == "all" and self.state.flows.views != tuple(range(step.views)):
+            raise ConfigError(
+                f"token flow: propagation 'all' needs flow of {step.views} views, got {self.state.flows.views}"
+            )
+
+    def _wait(self) -> None:
+        """Kernels run behind on a GPU; time must not."""
+        device = next(next(iter(self._modules.values())).parameters()).device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)

@@ -1,0 +1,1 @@
+"""The folder a run works in: its lock, owner, checkpoints, costs, shared stages and provenance."""

@@ -1,0 +1,155 @@
+"""Finished stages shared between runs, each under a digest of everything it was computed from.
+
+The ablations of a scene agree in most of what they compute: what one run has finished, the others take.
+
+    ROOT/<stage>-<key>/key.json    what the key is the digest of
+    ROOT/<stage>-<key>/cost.json   what the stage took when it was computed
+    ROOT/<stage>-<key>/files/      what it wrote, under the names it has in the folder of a run
+
+The code of this package and the versions of what it computes with are part of every key, so that a changed
+method is never served what an older one made. An entry appears by one rename, whole or not at all; of two
+processes that compute the same stage the first one's stays. Entries are never changed, and may be deleted at
+any time.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mvtokenflow
+from mvtokenflow.base.damaged import read_json
+from mvtokenflow.base.files import digest, digest_json, write_json
+from mvtokenflow.base.partial import partial_folder, sweep
+from mvtokenflow.workdir.cost import Cost
+
+_PACKAGE = Path(mvtokenflow.__file__).resolve().parent
+# Other rooms, or words of command lines: no stage depends on them.
+_NOT_THE_METHOD = ("baselines", "cli", "datasets", "eval", "reports", "weights")
+_COMPUTED_WITH = (
+    "diffusers",
+    "gsplat",
+    "numba",
+    "numpy",
+    "open_clip_torch",
+    "opencv-python-headless",
+    "pillow",
+    "scipy",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+_KEY_DIGITS = 24
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished stage in a store."""
+
+    folder: Path
+
+    @property
+    def cost(self) -> Cost:
+        """What the stage took when it was computed."""
+        path = self.folder / "cost.json"
+        return Cost.of(read_json(path, dict, f"delete {self.folder} to compute the stage anew", check=Cost.of))
+
+    def copy_to(self, workdir: Path) -> None:
+        """Put the stage's files into a run's folder; its folders come last, each by one rename."""
+        workdir.mkdir(parents=True, exist_ok=True)
+        for source in sorted((self.folder / "files").iterdir(), key=lambda path: (path.is_dir(), path.name)):
+            with partial_folder(workdir / source.name) as partial:
+                _copy(source, partial / source.name)
+                (partial / source.name).replace(workdir / source.name)
+
+
+@dataclass(frozen=True)
+class StageStore:
+    """Finished stages below a folder, which is made when the first one is kept."""
+
+    root: Path
+
+    def key(self, stage: str, depends: Mapping[str, Any]) -> str:
+        """The digest of a stage's name, the code, and what else the stage depends on (JSON-able)."""
+        return digest_json(self._identity(stage, depends))[:_KEY_DIGITS]
+
+    def find(self, stage: str, depends: Mapping[str, Any]) -> Entry | None:
+        """The stage, if some run has finished it."""
+        folder = self._folder(stage, depends)
+        return Entry(folder) if folder.is_dir() else None
+
+    def keep(
+        self, stage: str, depends: Mapping[str, Any], workdir: Path, names: Sequence[str], cost: Cost
+    ) -> None:
+        """Keep the files and folders `names` of a run's folder as the finished stage, unless it is here."""
+        folder = self._folder(stage, depends)
+        if folder.is_dir():
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with partial_folder(folder) as partial:
+            (partial / "files").mkdir()
+            for name in names:
+                _copy(workdir / name, partial / "files" / name)
+            write_json(partial / "cost.json", asdict(cost))
+            write_json(partial / "key.json", self._identity(stage, depends))
+            try:
+                partial.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was first
+                    raise
+
+    def tidy(self) -> None:
+        """Remove what processes that are no more had begun to keep."""
+        sweep(self.root, deep=False)
+
+    def _folder(self, stage: str, depends: Mapping[str, Any]) -> Path:
+        return self.root / f"{stage}-{self.key(stage, depends)}"
+
+    def _identity(self, stage: str, depends: Mapping[str, Any]) -> dict[str, Any]:
+        # By way of JSON, so that tuples and lists are equal.
+        plain: dict[str, Any] = json.loads(json.dumps(dict(depends)))
+        versions = package_versions(_COMPUTED_WITH)
+        return {"stage": stage, "code": code_digest(_PACKAGE), "packages": versions, "depends": plain}
+
+
+@cache
+def code_digest(package: Path) -> str:
+    """Hex sha256 over the names and contents of the Python files of the method in a package's folder."""
+    files = sorted(
+        path.relative_to(package)
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] not in _NOT_THE_METHOD
+    )
+    return digest((file.as_posix(), (package / file).read_bytes()) for file in files)
+
+
+@cache
+def package_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """The installed versions of packages; "absent" for those that are not installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=_link)
+    else:
+        _link(source, target)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """A second name for a finished file, which is only ever replaced; a copy where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
