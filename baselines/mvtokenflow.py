@@ -15,6 +15,7 @@ from mvtokenflow.base.files import choose, digest_json
 from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
+from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.method.config import SWITCHES, MethodConfig, preset, without
 from mvtokenflow.method.pipeline import COSTS_FILE, GivenViews, Result, made_by, run
 from mvtokenflow.method.placement import assumed_camera, cameras_in_field, cameras_in_video, faces_front
@@ -32,7 +33,6 @@ from mvtokenflow.workdir.store import StageStore
 _RADIUS = 3.0  # of an orthographic camera, so that it does not matter
 _FRAMING = "whole frames of the prior's own front camera, else cropped; with perspective, front=input"
 _LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before are other rows
-_SOLID = 0.5  # alpha from which a pixel's flow is the object's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class Native:
             prior=None if self.true_views else _loaded(settings.prior, device),
             given=_true_views(scene) if self.true_views else None,
             camera=scene.input.cameras,
-            store=None if store is None else StageStore(store),
+            store=None if store is None else StageStore(store, (type(self).__module__,)),
             device=device,
             progress=progress,
         )
@@ -193,7 +193,7 @@ def rendering(result: DynamicField, cameras: Cameras, frames: int | Sequence[flo
         rgb.append(_numpy(picture.rgb.clamp(0, 1)))
         normal.append(_numpy(picture.normal))
         if picture.flow is not None:
-            flow.append(_numpy(torch.where(picture.alpha > _SOLID, picture.flow, 0.0)))
+            flow.append(_numpy(torch.where(picture.alpha > OBJECT_ALPHA, picture.flow, 0.0)))
     pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
     moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
     return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)

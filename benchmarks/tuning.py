@@ -96,7 +96,14 @@ def measure(
     clip = Clip(rgb=rgba[..., :3], alpha=rgba[..., 3:], name=toy.plan)
     view = View(name="input", azimuth_deg=0.0, elevation_deg=0.0, cameras=front, frames=())
     given = true_views(toy) if faultless else None
-    result = run(clip, framed(config, view), workdir, 0, given=given, store=StageStore(store))
+    result = run(
+        clip,
+        framed(config, view),
+        workdir,
+        0,
+        given=given,
+        store=StageStore(store, ("mvtokenflow.method.pipeline",)),
+    )
     psnr: dict[str, list[float]] = {"input": [], "novel": []}
     distance: dict[str, list[float]] = {"input": [], "novel": []}
     for name, seen in cameras.items():

@@ -1,7 +1,5 @@
 """The documents against the code: links, commands, variables, protocols, imports."""
 
-import ast
-import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -250,47 +248,3 @@ def test_version_is_the_same_everywhere() -> None:
     assert f"\nversion: {version}\n" in _text("CITATION.cff")
     assert f"## [{version}]" in _text("CHANGELOG.md")
     assert f"version = {{{version}}}" in _text("README.md")
-
-
-# ---- who may import whom ----
-
-ALLOWED = {
-    "mvtokenflow": (),
-    "mvtokenflow/commands": ("datasets", "reports"),
-    "datasets": ("datasets",),
-    "baselines": ("datasets", "baselines"),
-    "eval": ("datasets", "baselines", "eval"),
-    "eval/commands": ("datasets", "baselines", "eval", "reports"),
-    "reports": ("reports", "eval.records", "eval.table"),
-}
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Modules below `mvtokenflow` that a file imports, at its top or in a function."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        yield from (name.removeprefix("mvtokenflow.") for name in names if name.startswith("mvtokenflow."))
-
-
-def _files(room: str) -> list[Path]:
-    """Python files of a room; `os.walk` does not follow the links of the other rooms in `mvtokenflow/`."""
-    walked = os.walk(ROOT / room)
-    return [Path(folder) / name for folder, _, names in walked for name in names if name.endswith(".py")]
-
-
-@pytest.mark.parametrize("room", ["mvtokenflow", *ROOMS])
-def test_rooms_import_only_what_the_architecture_allows(room: str) -> None:
-    files = _files(room)
-    assert files
-    for path in files:
-        inside = path.relative_to(ROOT).as_posix()
-        allowed = ALLOWED[f"{room}/commands" if inside.startswith(f"{room}/commands/") else room]
-        for name in _imports(path):
-            if name.split(".")[0] in ROOMS:
-                assert any(f"{name}.".startswith(f"{other}.") for other in allowed), f"{inside} imports {name}"

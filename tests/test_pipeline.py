@@ -158,7 +158,7 @@ def test_the_input_itself_may_be_the_front_through_its_own_camera(
     """It is part of what a fit is of: of its folder, its key in the store, and what goes on after a kill."""
     camera = orbit((0.0,), size=SIZE, kind="pinhole", radius=2.0, fov_deg=49.1)
     bare = replace(without(config, "regeneration"), front="input")
-    store = StageStore(tmp_path / "store")
+    store = StageStore(tmp_path / "store", ("mvtokenflow.method.pipeline",))
     found = run(clip, bare, tmp_path / "whole", 0, camera=camera, store=store)
     assert [cost.stage for cost in found.costs] == ["views", "coarse", "refined"]
 

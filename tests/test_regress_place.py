@@ -1,8 +1,8 @@
 """Where `mvtf-eval regress` measures, what it refuses to write, and that only verdicts exit with 1 and 2."""
 
-import inspect
+import importlib
 import json
-from collections.abc import Iterable
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +14,8 @@ from mvtokenflow.eval.gate import compare as gate
 from mvtokenflow.eval.gate import documents as gate_documents
 from mvtokenflow.eval.gate import recipe as regression
 from mvtokenflow.eval.score.scoring import Options
-from mvtokenflow.workdir import provenance as pedigree
-from mvtokenflow.workdir.provenance import code_digest
+from mvtokenflow.workdir import imports
+from mvtokenflow.workdir.imports import imported_files
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,17 @@ def baseline(tmp_path: Path) -> Path:
     """Of one row on one scene, with a single cell."""
     runs, path = tmp_path / "first", tmp_path / "baseline.json"
     recipe = regression.Recipe(dataset="tiny", methods="tinyscenes:NATIVE", scenes="ant", tables="table1")
-    document, failures = regression.measure_recipe(recipe, runs, Options(), lambda *progress: None)
-    assert not failures
+    _write(path, recipe, runs)
+    return path
+
+
+def _write(path: Path, recipe: regression.Recipe, runs: Path) -> None:
+    measured = regression.measure_recipe(recipe, runs, Options(), lambda *progress: None)
+    assert not measured.failures
+    document = measured.document
     document["cells"] = [cell for cell in document["cells"] if cell["metric"] == "psnr"]
     made = gate.make_baseline([document, document], {"psnr": 1e-3})
     gate_documents.save_document(path, {**made, "recipe": asdict(recipe)})
-    return path
 
 
 def regress(cli: Any, baseline: Path, tmp_path: Path, *arguments: object) -> Any:
@@ -52,7 +57,7 @@ def test_other_code_is_measured_anew_and_the_same_code_goes_on(
 ) -> None:
     """The method breaks without a change of its settings, as it does when somebody edits a loss."""
     runs = tmp_path / "runs"
-    monkeypatch.setattr(regression, "code_digest", lambda: "of this code")
+    monkeypatch.setattr(regression, "code_digest", lambda *modules: "of this code")
     first = regress(cli, baseline, tmp_path)
     assert first.code == 0, first.err
     (place,) = runs.iterdir()
@@ -63,7 +68,7 @@ def test_other_code_is_measured_anew_and_the_same_code_goes_on(
     same = regress(cli, baseline, tmp_path)
     assert same.code == 0, "the digest is that of the same code, so what is finished is not done twice"
     assert f"goes on in {place}" in same.err
-    monkeypatch.setattr(regression, "code_digest", lambda: "of edited code")
+    monkeypatch.setattr(regression, "code_digest", lambda *modules: "of edited code")
     other = regress(cli, baseline, tmp_path)
     assert other.code == 1, other.err
     (new,) = set(runs.iterdir()) - {place}
@@ -80,63 +85,77 @@ def test_the_place_follows_whatever_may_move_a_number(
 
     places = [place()]
     assert place() == places[0]
-    own = tmp_path / "edited.py"
-    own.write_text(Path(str(tiny.__file__)).read_text() + "\n# edited\n")
     for name, changed in (
-        ("code_digest", lambda: "other"),
+        ("code_digest", lambda *modules: "other"),
         ("versions", lambda: {"torch": "0"}),
         ("device_name", lambda device: "another"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(regression, name, changed)
             places.append(place())
-    get = inspect.getfile
-    monkeypatch.setattr(inspect, "getfile", lambda one: str(own) if one is tiny.Native else get(one))
-    places.append(place())  # somebody's own row
     assert len(set(places)) == len(places)
 
 
-def test_the_code_digest_is_of_every_room_that_makes_numbers(tmp_path: Path) -> None:
-    package = tmp_path / "mvtokenflow"
-    counted = ["pipeline.py", "splat/losses.py", "baselines/mvtokenflow.py", "datasets/toy4d/kernels.py"]
-    counted += ["eval/metrics/ssim.py", "multiview/weights/prior.safetensors"]
-    not_counted = (
-        "commands/run.py",
-        "mvtokenflow/cli/eval/grid.py",
-        "reports/site.py",
-        "eval/regression/mini.json",
-    )
-    for name in (*counted, *not_counted):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(name)
-    for room in ("baselines", "datasets", "eval", "reports"):  # as in a checkout
-        (package / room).rename(tmp_path / room)
-        (package / room).symlink_to(tmp_path / room)
-    before = code_digest(package)
-    for name in counted:
-        (package / name).write_text("edited")
-        assert code_digest(package) != before, name
-        (package / name).write_text(name)
-    for name in not_counted:
-        (package / name).write_text("edited")
-    assert code_digest(package) == before
-    (package / "splat" / "losses.py").rename(package / "splat" / "renamed.py")
-    assert code_digest(package) != before
+def test_the_code_that_counts_is_that_of_every_room_that_makes_numbers() -> None:
+    makers = ("mvtokenflow.eval.gate.recipe", "mvtokenflow.baselines.mvtokenflow")
+    found = {name.removeprefix("mvtokenflow.") for name in imported_files(makers)}
+    counted = {
+        "splat.losses",
+        "eval.metrics.lpips",
+        "baselines.mvtokenflow",
+        "datasets.scene",
+        "method.pipeline",
+    }
+    assert counted <= found
+    assert not any(name.startswith(("reports", "cli")) for name in found)
 
 
-def test_the_code_digest_knows_this_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    hashed: list[str] = []
+METHOD = """
+from dataclasses import replace
+from tinyscenes import NATIVE, Native
+from helping.{name} import STEP
 
-    def names_of(parts: Iterable[tuple[str, bytes]]) -> str:
-        hashed.extend(name for name, _ in parts)
-        return ""
 
-    monkeypatch.setattr(pedigree, "digest", names_of)
-    code_digest()
-    assert {"splat/losses.py", "eval/metrics/lpips.py", "baselines/mvtokenflow.py", "datasets/scene.py"} <= set(
-        hashed
-    )
-    assert not any(name.startswith(("reports/", "commands/")) for name in hashed)
+class Mine(Native):
+    pass
+
+
+MINE = Mine(step=STEP)
+"""
+
+
+def test_a_package_that_an_outside_method_imports_counts(
+    tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate once said "ok" after the imported package had changed: it judged the old pictures again."""
+    (tmp_path / "helping").mkdir()
+    (tmp_path / "helping" / "__init__.py").write_text("")
+    (tmp_path / "helping" / "steps.py").write_text("STEP = 0\n")
+    (tmp_path / "mymethod.py").write_text(METHOD.format(name="steps"))
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = regression.Recipe(dataset="tiny", methods="mymethod:MINE", scenes="ant", tables="table1")
+    baseline = tmp_path / "baseline.json"
+    _write(baseline, recipe, tmp_path / "first")
+    first = regress(cli, baseline, tmp_path)
+    assert first.code == 0, first.err
+    assert "0 reused, 1 rendered" in first.err
+    again = regress(cli, baseline, tmp_path)
+    assert again.code == 0, again.err
+    assert "1 reused, 0 rendered" in again.err
+    (tmp_path / "helping" / "steps.py").write_text("STEP = 50\n")
+    _forget("mymethod", "helping.steps")
+    changed = regress(cli, baseline, tmp_path)
+    assert changed.code == 1, changed.err
+    assert "0 reused, 1 rendered" in changed.err
+
+
+def _forget(*modules: str) -> None:
+    """As a new process would find them."""
+    for name in modules:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    for known in (imports.code_digest, imports._tree, imports._code):
+        known.cache_clear()
 
 
 # ---- what is not written ----

@@ -21,7 +21,7 @@ from mvtokenflow.splat.control import (
     spacing,
 )
 from mvtokenflow.splat.deform import DeformNetwork, NodeMotion, encode
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 
 STORED = load_file(Path(__file__).parent / "data" / "scgs_deform.safetensors")
 CASES = ("lbs_local_hyper8", "lbs_nolocal_hyper0", "lbs_local_hyper2_rotabs_mask")

@@ -14,7 +14,7 @@ from mvtokenflow.splat.config import OPACITY_FLOOR, DensityConfig, FieldConfig
 from mvtokenflow.splat.density import Change, Statistics, control_density, densify, prune, reset_opacity
 from mvtokenflow.splat.field import DynamicField, render_gaussians
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
 
 CONFIG = FieldConfig(control_points=8, hyper_dim=2, width=16, depth=6, sh_degree=1)

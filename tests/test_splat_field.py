@@ -12,7 +12,7 @@ from mvtokenflow.splat.config import FieldConfig
 from mvtokenflow.splat.deform import NodeMotion
 from mvtokenflow.splat.field import DynamicField, Render, deform_network, render_gaussians, visible_after
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel, Gaussians
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
 
 KINDS = pytest.mark.parametrize("kind", ["ortho", "pinhole"])

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians, visual_hull
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, CameraKind, Cameras, orbit
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ import pytest
 
 from mvtokenflow.workdir import store as module
 from mvtokenflow.workdir.cost import Cost, keep_cost, read_costs
-from mvtokenflow.workdir.store import StageStore, code_digest
+from mvtokenflow.workdir.provenance import PACKAGES
+from mvtokenflow.workdir.store import StageStore
 
+MAKERS = ("mvtokenflow.method.pipeline",)
 COST = Cost(stage="views", seconds=12.5, peak_mib=700.0, finished=True)
 
 
@@ -31,7 +32,7 @@ def keep(store: StageStore, depends: dict[str, Any], run: Path, cost: Cost = COS
 
 
 def test_a_kept_stage_comes_back_with_its_files_and_cost(run: Path, tmp_path: Path) -> None:
-    store = StageStore(tmp_path / "stages")
+    store = StageStore(tmp_path / "stages", MAKERS)
     assert store.find("views", {"seed": 0}) is None
     assert not store.root.exists(), "looking makes nothing"
     keep(store, {"seed": 0}, run)
@@ -47,7 +48,7 @@ def test_a_kept_stage_comes_back_with_its_files_and_cost(run: Path, tmp_path: Pa
 
 
 def test_every_dependency_changes_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = StageStore(tmp_path)
+    store = StageStore(tmp_path, MAKERS)
     settings = {"sampling": {"timesteps": (999, 100)}, "seed": 0}
     key = store.key("views", settings)
     assert key == store.key("views", {"seed": 0, "sampling": {"timesteps": [999, 100]}})
@@ -57,55 +58,24 @@ def test_every_dependency_changes_the_key(tmp_path: Path, monkeypatch: pytest.Mo
         store.key("views", settings | {"more": None}),
         store.key("views", {"sampling": {"timesteps": (999, 101)}, "seed": 0}),
     }
-    monkeypatch.setattr(module, "code_digest", lambda package: "other code")
+    monkeypatch.setattr(module, "code_digest", lambda *modules: "other code")
     others.add(store.key("views", settings))
     monkeypatch.undo()
-    monkeypatch.setattr(module, "package_versions", lambda names: {"torch": "0"})
+    monkeypatch.setattr(module, "versions", lambda: {"torch": "0"})
     others.add(store.key("views", settings))
     assert len(others | {key}) == 7
 
 
-def test_a_key_depends_on_what_prepares_pictures_and_texts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_depends_on_what_prepares_pictures_and_texts() -> None:
     """transformers changed its scaling of CLIP's input between releases."""
-    asked: list[str] = []
-
-    def versions(names: Sequence[str]) -> dict[str, str]:
-        asked.extend(names)
-        return {}
-
-    monkeypatch.setattr(module, "package_versions", versions)
-    StageStore(tmp_path).key("views", {})
-    assert {"diffusers", "torch", "transformers"} <= set(asked)
-
-
-def test_the_code_digest_is_of_the_method_and_of_nothing_else(tmp_path: Path) -> None:
-    package = tmp_path / "mvtokenflow"
-    for name in ("pipeline.py", "splat/losses.py", "eval/tables/build.py", "commands/run.py"):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text("x = 1\n")
-
-    def found() -> str:
-        code_digest.cache_clear()
-        return code_digest(package)
-
-    before = found()
-    (package / "eval" / "tables.py").write_text("x = 2\n")
-    (package / "commands" / "run.py").write_text("x = 2\n")
-    assert found() == before
-    (package / "splat" / "losses.py").write_text("x = 2\n")
-    changed = found()
-    assert changed != before
-    (package / "splat" / "losses.py").rename(package / "splat" / "loss.py")
-    assert found() not in (before, changed)
+    assert {"diffusers", "torch", "transformers"} <= set(PACKAGES)
 
 
 def test_the_first_of_two_writers_stays_and_leaves_no_scraps(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second finds the folder only when it renames: both computed the stage at the same time."""
-    store = StageStore(tmp_path / "stages")
+    store = StageStore(tmp_path / "stages", MAKERS)
     original = Path.rename
 
     def late(self: Path, target: Path) -> Path:
@@ -122,7 +92,7 @@ def test_the_first_of_two_writers_stays_and_leaves_no_scraps(
 
 
 def test_a_stage_that_cannot_be_kept_whole_is_not_kept(run: Path, tmp_path: Path) -> None:
-    store = StageStore(tmp_path / "stages")
+    store = StageStore(tmp_path / "stages", MAKERS)
     (run / "views.json").unlink()
     with pytest.raises(FileNotFoundError):
         keep(store, {"seed": 0}, run)

@@ -14,10 +14,10 @@ from mvtokenflow.eval.tables.build import build_table, run_weights
 from mvtokenflow.eval.tables.ensure import Request, scored_runs, specs_of
 from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec
 from mvtokenflow.eval.tables.table import Cell
+from mvtokenflow.workdir.provenance import PACKAGES
 
 Where = tuple[str, int]  # scene, seed
 _NOT_PACKAGES = ("code", "device")
-_PACKAGES = ("torch", "numpy", "numba", "gsplat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +254,7 @@ def _pedigree(request: Request, runs: Sequence[Run]) -> dict[str, Any]:
         "code": sorted({_code(m.pedigree.get("code") or {}) for m in manifests}),
         "packages": {
             name: sorted({str(versions[name]) for versions in packages if name in versions})
-            for name in _PACKAGES
+            for name in PACKAGES
             if any(name in versions for versions in packages)
         },
         "rendered on": sorted({str(m.pedigree.get("device", "unknown")) for m in manifests}),

@@ -1,6 +1,5 @@
 """The regression gate's runs: a recipe of what to measure, and the cells it gives."""
 
-import inspect
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import digest_json, sha256_file
+from mvtokenflow.base.files import digest_json
 from mvtokenflow.base.names import brief
 from mvtokenflow.baselines import catalogue as methods
 from mvtokenflow.baselines.catalogue import method_named
@@ -20,12 +19,13 @@ from mvtokenflow.eval.gate import compare as gate
 from mvtokenflow.eval.gate import documents as gate_documents
 from mvtokenflow.eval.protocols import protocol_named
 from mvtokenflow.eval.score.scoring import Options
-from mvtokenflow.eval.tables.ensure import Failure, Request, ensure, tabulate
+from mvtokenflow.eval.tables.ensure import Failure, Request, ensure, is_rendered, tabulate
 from mvtokenflow.eval.tables.render import stages_folder
 from mvtokenflow.eval.tables.specs import table_named
 from mvtokenflow.eval.tables.table import Table
 from mvtokenflow.eval.tables.words import scenes_named, seeds_named
-from mvtokenflow.workdir.provenance import code_digest, device_name, versions
+from mvtokenflow.workdir.imports import code_digest
+from mvtokenflow.workdir.provenance import device_name, versions
 
 Report = Callable[[str, int, int], None]
 
@@ -112,13 +112,13 @@ def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
 
     Runs are kept, and what is finished is not done twice: right for the same code, which goes on where it
     stopped, and wrong for any other, whose pictures nobody would see. So the folder is named by the digest of
-    the code, of the packages it computes with, and of the device.
+    the code that measures and of all that the methods and the dataset import, of the packages it computes with,
+    and of the device.
     """
     named = [open_dataset(recipe.dataset), *(method_named(name) for name in recipe.methods.split(","))]
-    makers = {type(one) for one in named}  # of somebody's own they are not in the package
+    makers = sorted({type(one).__module__ for one in named})
     identity = {
-        "code": code_digest(),
-        "makers": sorted(sha256_file(Path(inspect.getfile(maker))) for maker in makers),
+        "code": code_digest(__name__, *makers),
         "packages": versions(),
         "python": platform.python_version(),
         "device": device_name(device),
@@ -126,13 +126,24 @@ def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
     return runs / digest_json(identity)[:_PLACE_DIGITS]
 
 
-def measure_recipe(
-    recipe: Recipe, runs: Path, options: Options, report: Report
-) -> tuple[dict[str, Any], list[Failure]]:
-    """The "measured" document of a recipe, rendering and scoring what is not finished below `runs`.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a recipe gave.
 
-    Returns:
-        The document, and the runs that failed: it rests on the others.
+    Attributes:
+        document: of kind "measured".
+        failures: the runs that failed; the document rests on the others.
+        reused, rendered: how many runs were finished before, and how many were rendered now.
+    """
+
+    document: dict[str, Any]
+    failures: list[Failure]
+    reused: int
+    rendered: int
+
+
+def measure_recipe(recipe: Recipe, runs: Path, options: Options, report: Report) -> Measured:
+    """Measure a recipe, rendering and scoring what is not finished below `runs`.
 
     Raises:
         ConfigError: the recipe names what is not there.
@@ -148,11 +159,14 @@ def measure_recipe(
         options=options,
     )
     tables = [table_named(name) for name in dict.fromkeys(recipe.tables.split(","))]
+    reused = sum(map(is_rendered, request.jobs()))
     failures = ensure(request, tables, report)
+    rendered = sum(map(is_rendered, request.jobs())) - reused
     cells: list[Mapping[str, Any]] = []
     for table in tables:
         cells += _cells(tabulate(request, table, failures, quoted=False))
-    return gate_documents.measured_document(cells), failures
+    document = gate_documents.measured_document(cells)
+    return Measured(document=document, failures=failures, reused=reused, rendered=rendered)
 
 
 def _methods(recipe: Recipe, runs: Path, options: Options) -> list[Method]:
@@ -194,10 +208,10 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     for jobs, threads in ((max(2, options.jobs), 1), (1, 2)):  # as many threads in all
         with tempfile.TemporaryDirectory(dir=_made(runs)) as scratch:
             how = Options(device=options.device, jobs=jobs, weights=options.weights, threads=threads)
-            document, failures = measure_recipe(recipe, Path(scratch), how, report)
-        if failures:
-            raise DataError(f"{path}: not written, since runs failed: {'; '.join(told(failures))}")
-        repeats.append(document)
+            measured = measure_recipe(recipe, Path(scratch), how, report)
+        if measured.failures:
+            raise DataError(f"{path}: not written, since runs failed: {'; '.join(told(measured.failures))}")
+        repeats.append(measured.document)
     for document in repeats:
         document["cells"] = [cell for cell in document["cells"] if cell["value"] is not None]
     metrics = {str(cell["metric"]) for document in repeats for cell in document["cells"]}

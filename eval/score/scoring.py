@@ -7,12 +7,12 @@ from pathlib import Path
 from mvtokenflow.base.errors import DataError, UserError, WeightsMissingError
 from mvtokenflow.base.partial import sweep
 from mvtokenflow.datasets.scene import Scene
-from mvtokenflow.eval.engine.local import measure
 from mvtokenflow.eval.metrics.precision import full_precision
 from mvtokenflow.eval.protocols import MetricSpec, Protocol
 from mvtokenflow.eval.records.aggregate import FORCED
 from mvtokenflow.eval.records.rows import Run, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary, why_missing
+from mvtokenflow.eval.score.measure import measure
 from mvtokenflow.eval.score.preflight import Plan, plan_run, refuse_if_strict
 from mvtokenflow.eval.score.units import Settings, Unit, units_of
 from mvtokenflow.weights import ledger

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mvtokenflow.base.errors import UserError
-from mvtokenflow.eval.engine.local import measure
 from mvtokenflow.eval.protocols import Protocol, readings
 from mvtokenflow.eval.records.aggregate import mean, object_values
 from mvtokenflow.eval.records.rows import row_log
 from mvtokenflow.eval.records.summary import plain, why_missing
+from mvtokenflow.eval.score.measure import measure
 from mvtokenflow.eval.score.preflight import Plan
 from mvtokenflow.eval.score.scoring import Options, settings_for
 from mvtokenflow.eval.score.units import units_of

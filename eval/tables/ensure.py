@@ -104,13 +104,13 @@ def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> lis
     jobs = request.jobs()
     book = _Scenes(request.dataset)
     for job in jobs:
-        if _is_rendered(job) and book.open(job.scene) is not None:
+        if is_rendered(job) and book.open(job.scene) is not None:
             refuse_other_pictures(job.folder(), _manifest(job), book.digests[job.scene])
-    failures = _render_all([job for job in jobs if not _is_rendered(job)], request, report)
+    failures = _render_all([job for job in jobs if not is_rendered(job)], request, report)
     specs = specs_of(request.protocol, tables)
     settings, missing = settings_for(request.protocol, request.options, specs)
     pending = []
-    for job in (job for job in jobs if _is_rendered(job)):
+    for job in (job for job in jobs if is_rendered(job)):
         run = Run(folder=job.folder(), manifest=_manifest(job), rows=())  # the tables read the records
         if book.open(job.scene) is None:
             failures.append(_failure(job, book.closed[job.scene]))
@@ -143,7 +143,8 @@ class _Scenes:
         return self.opened.get(name)
 
 
-def _is_rendered(job: Job) -> bool:
+def is_rendered(job: Job) -> bool:
+    """Whether the run of a job is finished."""
     return (job.folder() / "manifest.json").is_file()
 
 
@@ -303,7 +304,7 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
     found = []
     for job in replace(request, shard=(0, 1)).jobs():
         summary = None
-        if _is_rendered(job):
+        if is_rendered(job):
             _manifest(job)
             summary = Summary.load(job.folder(), request.protocol.name)
         run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
@@ -327,7 +328,7 @@ def reference_places(request: Request) -> list[Path]:
 
 def finished_only(request: Request) -> Request:
     """The request without scenes and methods that have no finished run at all."""
-    done = [job for job in replace(request, shard=(0, 1)).jobs() if _is_rendered(job)]
+    done = [job for job in replace(request, shard=(0, 1)).jobs() if is_rendered(job)]
     scenes = {job.scene for job in done}
     methods = {job.method.name for job in done}
     if not done:

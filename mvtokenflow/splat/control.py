@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.splat.deform import DeformNetwork, NodeMotion
 from mvtokenflow.splat.gaussians import HYPER_OFFSET
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 
 _WEIGHT_FLOOR = 1e-7  # keeps the weights of a Gaussian far from every control point summing to 1
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.splat.config import OPACITY_FLOOR, DensityConfig
 from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 
 SPLIT_SHRINK = 1.6  # as in 3DGS: each half has 1/1.6 of the length of the whole
 CLONE_SHIFT = 0.1  # standard deviations between a clone and its parent, or they would stay one for ever

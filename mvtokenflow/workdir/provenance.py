@@ -6,54 +6,44 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import mvtokenflow
-from mvtokenflow.base.files import digest
-from mvtokenflow.workdir.store import package_versions
 
-PACKAGES = (
-    "numpy",
-    "scipy",
-    "pillow",
-    "torch",
-    "torchvision",
-    "scikit-image",
-    "open_clip_torch",
-    "transformers",
+PACKAGES = (  # that numbers and pictures are computed with
+    "av",
     "diffusers",
     "gsplat",
     "numba",
+    "numpy",
+    "open_clip_torch",
     "opencv-python-headless",
+    "pillow",
+    "rembg",
+    "scikit-image",
+    "scipy",
+    "torch",
+    "torchvision",
+    "transformers",
 )
-_ROOMS = (".", "baselines", "datasets", "eval")  # folders of the package that numbers come from
-_ELSEWHERE = {"baselines", "cli", "datasets", "eval", "reports"}  # rooms of their own, or without numbers
-_SOURCES = ("*.py", "weights/*")
 
 
-def code_digest(package: Path | None = None) -> str:
-    """Hex sha256 over the code and the shipped weights that a number may depend on.
-
-    Command lines and reports do not count.
-
-    Args:
-        package: folder of the package; the one that runs by default.
-    """
-    root = Path(mvtokenflow.__file__).parent if package is None else package
-    files = {
-        path.relative_to(root).as_posix(): path
-        for room in _ROOMS  # one by one: in a checkout they are links, which a search does not follow
-        for pattern in _SOURCES
-        for path in (root / room).rglob(pattern)
-        if path.is_file() and path.relative_to(root / room).parts[0] not in _ELSEWHERE
-    }
-    return digest((name, files[name].read_bytes()) for name in sorted(files))
+ABSENT = "absent"
 
 
+@cache
 def versions() -> dict[str, str]:
-    """The versions of the packages that numbers come from; "absent" for those that are not installed."""
-    return dict(package_versions(PACKAGES))
+    """The versions of the packages that numbers come from; `ABSENT` for those that are not installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = ABSENT
+    return found
 
 
 def _git(*arguments: str) -> str | None:
@@ -85,7 +75,7 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
         },
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
-        "packages": versions(),
+        "packages": dict(versions()),
         "weights": dict(weights),
         "device": device_name(device),
         "platform": f"{platform.system()} {platform.machine()}",

@@ -6,10 +6,9 @@ The ablations of a scene agree in most of what they compute: what one run has fi
     ROOT/<stage>-<key>/cost.json   what the stage took when it was computed
     ROOT/<stage>-<key>/files/      what it wrote, under the names it has in the folder of a run
 
-The code of this package and the versions of what it computes with are part of every key, so that a changed
-method is never served what an older one made. An entry appears by one rename, whole or not at all; of two
-processes that compute the same stage the first one's stays. Entries are never changed, and may be deleted at
-any time.
+The code that computes a stage and the versions of the packages it computes with are part of every key, so that
+a changed method is never served what an older one made. An entry appears by one rename, whole or not at all; if
+two processes compute the same stage, the first one's stays. Entries are never changed, and may be deleted.
 """
 
 import json
@@ -17,33 +16,16 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mvtokenflow
 from mvtokenflow.base.damaged import read_json
-from mvtokenflow.base.files import digest, digest_json, write_json
+from mvtokenflow.base.files import digest_json, write_json
 from mvtokenflow.base.partial import partial_folder, sweep
 from mvtokenflow.workdir.cost import Cost
+from mvtokenflow.workdir.imports import code_digest
+from mvtokenflow.workdir.provenance import versions
 
-_PACKAGE = Path(mvtokenflow.__file__).resolve().parent
-# Other rooms, or words of command lines: no stage depends on them.
-_NOT_THE_METHOD = ("baselines", "cli", "datasets", "eval", "reports", "weights")
-_COMPUTED_WITH = (
-    "diffusers",
-    "gsplat",
-    "numba",
-    "numpy",
-    "open_clip_torch",
-    "opencv-python-headless",
-    "pillow",
-    "scipy",
-    "torch",
-    "torchvision",
-    "transformers",
-)
 _KEY_DIGITS = 24
 
 
@@ -70,9 +52,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class StageStore:
-    """Finished stages below a folder, which is made when the first one is kept."""
+    """Finished stages below a folder, which is made when the first one is kept.
+
+    Attributes:
+        root: the folder.
+        makers: modules that compute the stages; their code, and all that they import, is part of every key.
+    """
 
     root: Path
+    makers: tuple[str, ...]
 
     def key(self, stage: str, depends: Mapping[str, Any]) -> str:
         """The digest of a stage's name, the code, and what else the stage depends on (JSON-able)."""
@@ -113,31 +101,8 @@ class StageStore:
     def _identity(self, stage: str, depends: Mapping[str, Any]) -> dict[str, Any]:
         # By way of JSON, so that tuples and lists are equal.
         plain: dict[str, Any] = json.loads(json.dumps(dict(depends)))
-        versions = package_versions(_COMPUTED_WITH)
-        return {"stage": stage, "code": code_digest(_PACKAGE), "packages": versions, "depends": plain}
-
-
-@cache
-def code_digest(package: Path) -> str:
-    """Hex sha256 over the names and contents of the Python files of the method in a package's folder."""
-    files = sorted(
-        path.relative_to(package)
-        for path in package.rglob("*.py")
-        if path.relative_to(package).parts[0] not in _NOT_THE_METHOD
-    )
-    return digest((file.as_posix(), (package / file).read_bytes()) for file in files)
-
-
-@cache
-def package_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions of packages; "absent" for those that are not installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "absent"
-    return found
+        code = code_digest(*self.makers)
+        return {"stage": stage, "code": code, "packages": versions(), "depends": plain}
 
 
 def _copy(source: Path, target: Path) -> None:

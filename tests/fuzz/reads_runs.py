@@ -167,7 +167,9 @@ def make_stage(folder: Path, shared: Path) -> None:
     (folder / "work" / "coarse").mkdir(parents=True)
     (folder / "work" / "coarse" / "field.safetensors").write_bytes(b"x")
     cost = Cost(stage="coarse", seconds=1.0, peak_mib=2.0, finished=True)
-    StageStore(folder / "store").keep("coarse", {"seed": 0}, folder / "work", ["coarse"], cost)
+    StageStore(folder / "store", ("mvtokenflow.method.pipeline",)).keep(
+        "coarse", {"seed": 0}, folder / "work", ["coarse"], cost
+    )
 
 
 def read_stage(folder: Path) -> None:
@@ -175,7 +177,7 @@ def read_stage(folder: Path) -> None:
     from mvtokenflow.workdir.cost import keep_cost
     from mvtokenflow.workdir.store import StageStore
 
-    found = StageStore(folder / "store").find("coarse", {"seed": 0})
+    found = StageStore(folder / "store", ("mvtokenflow.method.pipeline",)).find("coarse", {"seed": 0})
     assert found is not None
     keep_cost(folder / "other" / "stages.json", found.cost)
     found.copy_to(folder / "other")

@@ -193,7 +193,7 @@ def datasets_verify(
 
     Example: mvtf-eval datasets verify consistent4d --root data/test_dataset
     """
-    from mvtokenflow.datasets.check import check_dataset, coverage
+    from mvtokenflow.eval.dataset_check import check_dataset, coverage
 
     here = coverage(dataset, root)
     if here is not None:

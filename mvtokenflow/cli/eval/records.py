@@ -214,10 +214,11 @@ def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateRep
     place = place_of(recipe, runs, how.device)
     say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
     with progress() as bars:
-        current, failures = measure_recipe(recipe, place, how, bars)
-    for reason in told(failures):
+        current = measure_recipe(recipe, place, how, bars)
+    say(f"{current.reused} reused, {current.rendered} rendered")
+    for reason in told(current.failures):
         say(f"failed: {reason}")
-    return gate.compare(baseline, current)
+    return gate.compare(baseline, current.document)
 
 
 def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_json: bool) -> None:

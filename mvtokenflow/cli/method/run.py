@@ -2,7 +2,6 @@
 
 import platform
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +27,6 @@ FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the
 FRONT_IOU = 0.85  # of masks; below, the prior has turned or moved the object
 TURNTABLE_FRAMES = 48  # at least: a clip of few frames would go round in jumps
 ENVIRONMENT_FILE = "environment.json"
-PACKAGES = ("torch", "numpy", "numba", "diffusers", "gsplat", "av", "opencv-python-headless", "rembg")
 
 Video = Annotated[
     Path, typer.Argument(metavar="VIDEO", help="A video file or folder of frames <n>.png.", show_default=False)
@@ -348,13 +346,9 @@ def _note_environment(path: Path, device: str) -> None:
     """Add what this call computes with to the file, unless it is what the last one computed with."""
     from mvtokenflow.base.damaged import read_json
     from mvtokenflow.base.files import write_json
+    from mvtokenflow.workdir.provenance import ABSENT, versions
 
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+    packages = {name: version for name, version in versions().items() if version != ABSENT}
     here = {
         "mvtokenflow": __version__,
         "python": platform.python_version(),

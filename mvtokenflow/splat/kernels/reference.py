@@ -16,7 +16,7 @@ from mvtokenflow.splat.kernels.constants import (
     TRANSMITTANCE_MIN,
 )
 from mvtokenflow.splat.kernels.projection import Projection
-from mvtokenflow.splat.rotations import rotation_matrices
+from mvtokenflow.splat.kernels.rotations import rotation_matrices
 from mvtokenflow.views.cameras import CameraKind
 
 
