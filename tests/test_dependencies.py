@@ -48,4 +48,4 @@ def test_a_clean_clone_installs_pinned_versions(extra: str | None) -> None:
 
 def test_where_rembg_is_missing_the_package_of_the_extra_is_named() -> None:
     assert names(PROJECT["optional-dependencies"]["segment"]) == {"rembg"}
-    assert "pip install 'rembg[cpu]'" in (ROOT / "mvtokenflow" / "segment.py").read_text()
+    assert "pip install 'rembg[cpu]'" in (ROOT / "mvtokenflow" / "media" / "segment.py").read_text()

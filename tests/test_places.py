@@ -71,7 +71,7 @@ def test_protocols_are_listed_on_a_console_of_windows(cli: Cli, monkeypatch: pyt
 def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    program = "from mvtokenflow.cli.method import talk; talk.run(lambda: print('x' * 100))"
+    program = "from mvtokenflow.base.terminal import run; run(lambda: print('x' * 100))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2

@@ -238,7 +238,7 @@ _CLIP_TOY = Weights(
     title="small CLIP trained on toy4d alone",
     licence="Apache-2.0 (this project)",
     metrics=("clip_toy", "clip_toy_views"),
-    shipped="multiview/weights/clip.safetensors",
+    shipped="small/weights/clip.safetensors",
     files=(
         PinnedFile(
             filename="clip-toy4d.safetensors",
