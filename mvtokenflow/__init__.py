@@ -1,3 +1,43 @@
-"""MVTokenFlow: video to 4D Gaussians by multiview diffusion with token flow (ICLR 2025)."""
+"""MVTokenFlow: video to 4D Gaussians by multiview diffusion with token flow (ICLR 2025).
 
-__version__ = "0.1.0"
+The names below are the front door; each is imported when it is first used, so that `import mvtokenflow` loads
+neither torch nor anything else that is heavy.
+
+    make_asset     a video to a field, videos of it and .ply files
+    run            the method alone: a clip to a field
+    MethodConfig   the method's settings; `mvtokenflow.method.config` has the presets `mini` and `paper`
+    load_field     a field's file
+    rasterize      the Gaussian rasterizer
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mvtokenflow.base.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from mvtokenflow.method.asset import make_asset
+    from mvtokenflow.method.config import MethodConfig
+    from mvtokenflow.method.pipeline import run
+    from mvtokenflow.splat.io import load_field
+    from mvtokenflow.splat.rasterize import rasterize
+
+__all__ = ["MethodConfig", "load_field", "make_asset", "rasterize", "run"]
+
+_MODULES = {
+    "MethodConfig": "mvtokenflow.method.config",
+    "load_field": "mvtokenflow.splat.io",
+    "make_asset": "mvtokenflow.method.asset",
+    "rasterize": "mvtokenflow.splat.rasterize",
+    "run": "mvtokenflow.method.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -14,10 +14,9 @@ LIBRARY = ("base", "media", "views", "workdir")
 METHOD = (*LIBRARY, "flow", "multiview", "tokenflow", "small", "splat", "method")
 # From the ground up: a room may import the rooms above it in this list that it names, and itself.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "": (),
     "base": (),
-    "workdir": ("", "base"),
-    "weights": ("", "base"),
+    "workdir": ("base",),
+    "weights": ("base",),
     "media": ("base",),
     "views": ("base", "media"),
     "flow": ("base", "media"),
@@ -47,15 +46,16 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "eval.gate": ("base", "workdir", "datasets", "baselines", "eval", "eval.score", "eval.tables"),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
     "reports": ("base", "media", "workdir", "flow", "multiview", "eval.records", "eval.tables"),
+    "": ("base", "splat", "method"),  # the names of the package itself, imported when they are used
     "cli.method": (
-        *("", *LIBRARY, "multiview", "small", "small.training", "splat", "method"),
+        *(*LIBRARY, "multiview", "small", "small.training", "splat", "method"),
         *("datasets.toy4d", "reports"),
     ),
     "cli.eval": (
         *("base", "weights", "datasets", "baselines", "reports"),
         *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.gate", "eval.claims"),
     ),
-    "cli": ("", "base", "cli.method", "cli.eval"),
+    "cli": ("base", "cli.method", "cli.eval"),
 }
 # Rooms that see one file only of a room.
 ONLY = {("reports", "eval.tables"): ("eval.tables.table",)}

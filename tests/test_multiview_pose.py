@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from mvtokenflow.base.errors import ConfigError, DataError
-from mvtokenflow.cli.method.run import _tell
+from mvtokenflow.cli.method.run import _print
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method import pipeline
+from mvtokenflow.method.asset import Asset
 from mvtokenflow.method.config import MethodConfig, mini
 from mvtokenflow.method.pipeline import Result, run
 from mvtokenflow.method.placement import cameras_in_field
@@ -221,10 +222,22 @@ def test_steep_inputs_are_told(elevation: float, warns: bool, capsys: pytest.Cap
         front_iou=1.0,
         pose=pose_of(elevation, 35),
     )
-    clip = Clip(rgb=torch.zeros(3, 4, 4, 3), alpha=torch.ones(3, 4, 4, 1), name="clip")
-    _tell(result, clip, {"page": "p", "turntable": "t"}, as_json=False)
+    path = Path("x")
+    asset = Asset(
+        folder=path,
+        field=path,
+        turntable=path,
+        views=(),
+        ply=None,
+        comparison=path,
+        page=path,
+        frames=3,
+        notes=(),
+        result=result,
+    )
+    _print(asset, as_json=False)
     assert (f"{elevation:.0f} degrees of elevation" in capsys.readouterr().err) == warns
-    _tell(result, clip, {"page": "p", "turntable": "t"}, as_json=True)
+    _print(asset, as_json=True)
     told = json.loads(capsys.readouterr().out)["pose"]
     assert told == {
         "elevation_deg": pytest.approx(elevation, abs=1e-4),

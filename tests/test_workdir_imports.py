@@ -29,6 +29,42 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _forget()
 
 
+LAZY = """
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lazy.loss import loss
+    from lazy.other import thing as known
+
+def __getattr__(name):
+    return getattr(import_module(f"lazy.{name}"), name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from lazy.plain import x\n", {"lazy.plain"}),
+        ("from lazy import loss\n", {"lazy.loss"}),
+        ("from lazy import known\n", {"lazy.other"}),
+        ("def f():\n    import lazy\n    return lazy.loss\n", {"lazy.loss", "lazy.other"}),
+        ("import lazy.plain as p\n", {"lazy.plain", "lazy.loss", "lazy.other"}),
+        ("if TYPE_CHECKING:\n    from lazy import loss\nelse:\n    import other\n", {"other"}),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import other\n", set()),
+    ],
+)
+def test_names_that_a_package_hands_out_late_lead_to_their_modules(
+    outside: Path, text: str, expected: set[str]
+) -> None:
+    (outside / "lazy").mkdir()
+    (outside / "lazy" / "__init__.py").write_text(LAZY)
+    for name in ("loss", "other", "plain"):
+        (outside / "lazy" / f"{name}.py").write_text("x = 1\n")
+    (outside / "user.py").write_text(text)
+    assert set(imported_files(["user"])) - {"user", "lazy"} == expected
+
+
 def _forget() -> None:
     for known in (code_digest, imports._tree, imports._code):
         known.cache_clear()
@@ -90,3 +126,11 @@ def test_a_stage_depends_on_the_method_and_on_no_room_above_it() -> None:
     found = {name.split(".")[1] for name in imported_files(["mvtokenflow.method.pipeline"]) if "." in name}
     assert {"method", "multiview", "splat", "tokenflow", "flow"} <= found
     assert not found & {"baselines", "cli", "datasets", "eval", "reports", "weights"}
+
+
+def test_the_front_door_leads_to_what_is_taken_through_it(outside: Path) -> None:
+    (outside / "user.py").write_text("from mvtokenflow import rasterize\n")
+    found = set(imported_files(["user"]))
+    assert "mvtokenflow.splat.rasterize" in found
+    assert "mvtokenflow.method.pipeline" not in found
+    assert "mvtokenflow.splat.rasterize" not in imported_files(["mvtokenflow.base.files"])

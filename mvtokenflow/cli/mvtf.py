@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow import __version__
 from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.method.export import export
 from mvtokenflow.cli.method.gate_prior import gate_prior
 from mvtokenflow.cli.method.reconstruct import reconstruct

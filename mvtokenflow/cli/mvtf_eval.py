@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow import __version__
 from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.eval import admin, claims, records, score, tables
 
 app = typer.Typer(

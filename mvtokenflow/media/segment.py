@@ -5,6 +5,7 @@ digest it knows, and kept in its own folder.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -51,6 +52,22 @@ def load_segmenter() -> Segmenter:
         return np.asarray(rembg.remove(frame, session=session, only_mask=True), np.uint8)
 
     return segment
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A network that cuts objects out, loaded when it is needed.
+
+    Attributes:
+        name: identifies it in records; a network that gives other masks has another name.
+        load: gives the function from (H, W, 3) uint8 to the mask (H, W) uint8, 255 on the object.
+    """
+
+    name: str
+    load: Callable[[], Segmenter]
+
+
+REMBG = Segmentation(MODEL, load_segmenter)
 
 
 def mask_paths(folder: Path, count: int) -> list[Path]:

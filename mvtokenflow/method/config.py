@@ -14,6 +14,7 @@ from mvtokenflow.splat.training_config import ReconstructionConfig, StageConfig
 from mvtokenflow.tokenflow.config import Enlarged, Propagation, TokenFlowConfig
 
 SMALL_PRIOR = "small"
+MAX_FRAMES = 64  # of a clip: all frames attend to one another, memory and time grow with them
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,10 @@
 """The code that modules import, directly or not, as a digest: what a cached result may depend on.
 
-Imports are found in syntax trees, without importing anything. The standard library and installed packages do
-not count, their versions are recorded instead (`workdir.provenance`); this package does, and so does a method
-or dataset from outside with everything that it imports from outside `site-packages`.
+Imports are found in syntax trees, without importing anything. What a module imports for type checkers only does
+not count. A package that imports names when they are asked for (PEP 562) leads to the modules of the names that
+are imported from it, or to all of them where the package itself is imported. The standard library and installed
+packages do not count, their versions are recorded instead (`workdir.provenance`). This package does, and so
+does a method or dataset from outside with everything that it imports from outside `site-packages`.
 """
 
 import ast
@@ -14,10 +16,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import mvtokenflow
 from mvtokenflow.base.files import digest
 
-_THIS = mvtokenflow.__name__
+_THIS = __name__.partition(".")[0]
+_ALL = "*"
 _WEIGHTS = "weights"  # subfolder of a package with shipped networks
 _NO_CODE = (".md",)
 
@@ -56,6 +58,7 @@ def imported_files(modules: Sequence[str]) -> dict[str, Path]:
             continue
         path = _source(name, ours)
         if path is None:
+            waiting += _handed_out(name, ours)
             continue
         found[name] = path
         waiting += [name.rpartition(".")[0]] if "." in name else []
@@ -66,9 +69,10 @@ def imported_files(modules: Sequence[str]) -> dict[str, Path]:
 def _imports(path: Path, package: str) -> Iterator[str]:
     """Names that a file imports: modules, and attributes of modules that may be modules."""
     tree = _tree(path)
-    for node in ast.walk(tree) if tree is not None else ():
+    for node in _executed(tree) if tree is not None else ():
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+            yield from (f"{alias.name.partition('.')[0]}.{_ALL}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level:
@@ -76,6 +80,38 @@ def _imports(path: Path, package: str) -> Iterator[str]:
                 module = ".".join([*kept, *([module] if module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without those that type checkers alone see."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and _is_for_checkers(node):
+            for other in node.orelse:
+                yield other
+                yield from _executed(other)
+        else:
+            yield node
+            yield from _executed(node)
+
+
+def _is_for_checkers(node: ast.If) -> bool:
+    return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _handed_out(name: str, ours: set[str]) -> Iterator[str]:
+    """The modules behind an attribute of a package, or behind all (`_ALL`), that it imports when asked."""
+    package, _, wanted = name.rpartition(".")
+    path = _source(package, ours) if package else None
+    tree = _tree(path) if path is not None and path.name == "__init__.py" else None
+    if tree is None or not any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in tree.body):
+        return
+    for node in tree.body:
+        for inner in node.body if isinstance(node, ast.If) and _is_for_checkers(node) else ():
+            if isinstance(inner, ast.ImportFrom) and inner.module and not inner.level:
+                for alias in inner.names:
+                    if wanted in (_ALL, alias.asname or alias.name):
+                        yield inner.module
+                        yield f"{inner.module}.{alias.name}"
 
 
 def _source(name: str, ours: set[str]) -> Path | None:

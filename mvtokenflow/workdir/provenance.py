@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import mvtokenflow
+from mvtokenflow.base.version import __version__
 
 PACKAGES = (  # that numbers and pictures are computed with
     "av",
@@ -47,7 +47,7 @@ def versions() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
-    checkout = Path(mvtokenflow.__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():  # an installed wheel: never report some other repository's commit
         return None
     try:
@@ -69,7 +69,7 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
     status = _git("status", "--porcelain")
     return {
         "code": {
-            "version": mvtokenflow.__version__,
+            "version": __version__,
             "commit": _git("rev-parse", "HEAD"),
             "dirty": None if status is None else bool(status),
         },

@@ -33,6 +33,7 @@ _READY = "ready"
 _MODULES = (
     *(
         "mvtokenflow.cli.method.run",
+        "mvtokenflow.method.asset",
         "mvtokenflow.method.pipeline",
         "mvtokenflow.datasets.folder",
         "mvtokenflow.weights.ledger",
