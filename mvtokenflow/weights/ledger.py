@@ -20,7 +20,6 @@ from typing import Literal
 import torch
 from safetensors.torch import load_file
 
-import mvtokenflow
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import UserError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import atomic_path, cache_root, choose, digest, expanded, sha256_file, shown
@@ -30,7 +29,7 @@ from mvtokenflow.weights.sources import FromIndex
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
-PACKAGE = Path(mvtokenflow.__file__).parent
+PACKAGE = Path(__file__).resolve().parents[1]
 _ARCHIVE_FOLDER = "mvtf-weights"
 # config.json is always there; the other says how pictures are prepared, where that is not as usual
 _FOLDER_SETTINGS = ("config.json", "preprocessor_config.json")
