@@ -1,4 +1,4 @@
-"""Settings of a field, of its losses and of its density."""
+"""Settings of a field, its loss weights and its density control."""
 
 import math
 from dataclasses import dataclass, fields
@@ -8,29 +8,29 @@ from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.splat.kernels.constants import ALPHA_MIN, MAX_DEGREE
 
 # A Gaussian much smaller than a pixel is blurred to a variance of 0.3 pixels² and may lie on a pixel's corner,
-# 0.5 pixels² off all centres; below this opacity such a one is under the rasterizer's 1/255 in every pixel and
+# 0.5 pixels² off all centres; below this opacity it stays under the rasterizer's 1/255 in every pixel and
 # would never get a gradient again.
 OPACITY_FLOOR = 1.02 * ALPHA_MIN * math.exp(0.5 * 0.5 / 0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DensityConfig:
-    """When Gaussians are added and removed, in training steps, counted over all stages.
+    """Schedule and thresholds for adding and removing Gaussians; steps are counted over all stages.
 
     Attributes:
-        start, stop: densify at steps in (start, stop). every: steps between.
-        grow_gradient: mean gradient of the loss by a Gaussian's place in the picture, in NDC units (the
-            picture is 2 wide), from which it is cloned or split. With `absolute` use about 8e-4.
+        start, stop: densify at steps in (start, stop). every: steps between densifications.
+        grow_gradient: clone or split a Gaussian from this mean gradient of the loss by its picture position, in
+            NDC units (the picture is 2 wide). With `absolute` use about 8e-4.
         grow_scale: Gaussians up to this share of the extent are cloned, larger ones split.
-        prune_opacity: fainter ones are removed.
-        prune_scale: ones with an axis longer than this share of the extent are removed, once opacities have
-            been reset for the first time.
-        reset_every: steps between opacity resets, 0 for never. reset_opacity: what opacities are lowered to.
-        absolute: add up absolute values of pixels' gradients (AbsGS), so that opposite pulls do not cancel.
-        max_count: no more Gaussians than this; the strongest gradients go first.
+        prune_opacity: Gaussians below this opacity are removed.
+        prune_scale: Gaussians with an axis longer than this share of the extent are removed, after the first
+            reset of opacities.
+        reset_every: steps between opacity resets, 0 for never. reset_opacity: upper bound a reset sets.
+        absolute: sum absolute values of the pixels' gradients (AbsGS), so that opposite pulls do not cancel.
+        max_count: upper bound on the number of Gaussians; those with the strongest gradients are added first.
 
     Raises:
-        ConfigError: a value out of range, or a reset from which Gaussians would be pruned or get no gradient.
+        ConfigError: a value out of range, or a reset after which Gaussians would be pruned or get no gradient.
     """
 
     start: int = 500
@@ -62,13 +62,13 @@ class DensityConfig:
             )
 
 
-# Sizes that stored fields and command lines may state: far above any use, and below what no machine has.
+# Upper bounds on sizes in stored fields and on command lines: far above any use, below what exhausts memory.
 _MOST = {"control_points": 100_000, "neighbours": 1_000, "hyper_dim": 1_000, "width": 1_024, "depth": 32}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldConfig:
-    """What a field is made of.
+    """Settings of a dynamic field: control points, deform network, colours and flow visibility.
 
     Attributes:
         control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
@@ -122,17 +122,17 @@ class FieldConfig:
             raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings; `FieldConfig(**settings)` gives it back."""
+        """Return the settings as JSON-able values; `FieldConfig(**settings)` restores them."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Factors of the loss terms; the defaults are the paper's (appendix A.1). 0 switches a term off.
+    """Weights of the loss terms; the defaults are the paper's (appendix A.1), 0 switches a term off.
 
     Attributes:
-        image: of `l1` on colours. mask: of `mask_loss`. d_ssim: of `d_ssim`. arap: of `arap`, the mean over
-            edges. normal: of `normal_loss`. flow: of `flow_loss`, front view only.
+        image: weight of `l1` on colours. mask: of `mask_loss`. d_ssim: of `d_ssim`. arap: of `arap`, the mean
+            over edges. normal: of `normal_loss`. flow: of `flow_loss`, front view only.
 
     Raises:
         ConfigError: a weight is negative, NaN or infinite.

@@ -16,7 +16,7 @@ _WEIGHT_FLOOR = 1e-7  # keeps the weights of a Gaussian far from every control p
 
 
 class Skinning(NamedTuple):
-    """Which K control points steer each of N Gaussians and how much.
+    """Indices and weights of the K control points that move each of N Gaussians.
 
     Attributes:
         indices: (N, K) int64, nearest first. weights: (N, K), non-negative, rows sum to 1.
@@ -27,7 +27,7 @@ class Skinning(NamedTuple):
 
 
 class Deformation(NamedTuple):
-    """What skinning gives N Gaussians.
+    """Offsets of N Gaussians that skinning computes.
 
     Attributes:
         translation: (..., N, 3) added to the centres.
@@ -41,15 +41,15 @@ class Deformation(NamedTuple):
 
 
 def farthest_points(points: Tensor, count: int, start: int = 0) -> Tensor:
-    """Indices (count,) of points spread as evenly as can be: each next one is the farthest from all chosen.
+    """Choose `count` points by farthest point sampling and return their indices (count,).
 
-    Squared Euclidean distance; of equally far points the first wins.
+    Each next point is the farthest from all chosen ones, by squared Euclidean distance; ties go to the first.
 
     Args:
-        points: (N, D). count: 1 to N. start: index of the first.
+        points: (N, D). count: 1 to N. start: index of the first chosen point.
 
     Raises:
-        DataError: more points are wanted than there are.
+        DataError: `count` is outside 1 to N.
     """
     if not 1 <= count <= points.shape[0]:
         raise DataError(f"{count} points were asked for of {points.shape[0]}; ask for 1 to all of them")
@@ -65,7 +65,7 @@ def farthest_points(points: Tensor, count: int, start: int = 0) -> Tensor:
 
 
 def neighbours(queries: Tensor, keys: Tensor, count: int) -> Tensor:
-    """(N, count) indices of the nearest of keys (M, D) to each query (N, D), nearest first; no gradient."""
+    """Return indices (N, count) of the keys (M, D) nearest to each query (N, D), nearest first; no gradient."""
     if not 1 <= count <= keys.shape[0]:
         raise DataError(
             f"{count} neighbours were asked for of {keys.shape[0]} control points; lower `neighbours`"
@@ -88,9 +88,9 @@ def skinning(
     count: int = 3,
     detach_positions: bool = False,
 ) -> Skinning:
-    """Nearest control points in the space of position and hyper coordinates, weighted by radial functions.
+    """Find the nearest control points in position and hyper coordinates and weight them by radial functions.
 
-    `w_k ∝ sigmoid(logit_k) · exp(-d_k² / (2 r_k²)) + 1e-7`. Arguments as of `skin`.
+    `w_k ∝ sigmoid(logit_k) · exp(-d_k² / (2 r_k²)) + 1e-7`. Arguments as for `skin`.
     """
     if hyper is None:
         nodes = nodes[:, :3]
@@ -118,9 +118,9 @@ def blend(
     motion_mask: Tensor | None = None,
     detach_positions: bool = False,
 ) -> Deformation:
-    """The deformation of Gaussians whose control points and weights are known. Arguments as of `skin`.
+    """Compute the deformation of Gaussians from known control points and weights; arguments as for `skin`.
 
-    Motions of T times (T, M, ·) give (T, N, ·); the weights do not depend on time.
+    Motions at T times (T, M, ·) give (T, N, ·); the weights do not depend on time.
     """
     if detach_positions:
         points, positions = points.detach(), positions.detach()
@@ -159,7 +159,7 @@ def skin(
     motion_mask: Tensor | None = None,
     detach_positions: bool = False,
 ) -> Deformation:
-    """Linear blend skinning of SC-GS: control points carry the Gaussians near them.
+    """Deform Gaussians by linear blend skinning over nearby control points, as SC-GS does.
 
     `x' = Σ_k w_k [R_k (x - n_k) + n_k + t_k]`; rotations and scalings are weighted sums.
 
@@ -168,7 +168,7 @@ def skin(
         nodes: (M, 3 + h) canonical control points and their hyper coordinates.
         log_radii: (M,) logarithm of the radial functions' standard deviation, world units.
         weight_logits: (M,) or (M, 1); `sigmoid` is a control point's weight.
-        motion: of the M control points, (M, ·), or (T, M, ·) for several times.
+        motion: motion of the M control points, (M, ·), or (T, M, ·) for several times.
         hyper: (N, h) hyper coordinates of the Gaussians; None measures distance in space alone.
         count: K, the control points per Gaussian.
         local_frame: False leaves the rotations R out: `x' = x + Σ_k w_k t_k`.
@@ -207,7 +207,7 @@ def skin(
 
 
 def quaternion_product(left: Tensor, right: Tensor) -> Tensor:
-    """(..., 4) Hamilton product of wxyz quaternions: first the right rotation, then the left."""
+    """Return the Hamilton product (..., 4) of wxyz quaternions: the right rotation, then the left."""
     w1, x1, y1, z1 = left.unbind(-1)
     w2, x2, y2, z2 = right.unbind(-1)
     parts = (
@@ -227,11 +227,11 @@ def deform(
     *,
     rotation_as_residual: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Deformed centres, quaternions and scales, each (..., N, ·).
+    """Apply a deformation to Gaussians; return centres, quaternions and scales, each (..., N, ·).
 
     Args:
         means: (N, 3). raw_quats: (N, 4) wxyz before normalising. scales: (N, 3) activated.
-        rotation_as_residual: as given to `skin`.
+        rotation_as_residual: the value given to `skin`.
 
     Quaternions are unit with `rotation_as_residual`, and as long as the blended rotation without.
     Scales are sums and may be negative, as in SC-GS; a covariance only has their squares.
@@ -244,7 +244,7 @@ def deform(
 
 
 class ControlPoints(nn.Module):
-    """M control points: where they are, how far each reaches, and the network that moves them.
+    """M control points: positions, radii, weights and the network that moves them.
 
     Attributes:
         positions: (M, 3) canonical, a buffer: fixed once chosen, as in SC-GS's main stage.
@@ -270,17 +270,17 @@ class ControlPoints(nn.Module):
         return int(self.positions.shape[0])
 
     def motion(self, times: Sequence[float] | Tensor) -> NodeMotion:
-        """Motion at T times in [0, 1], (T, M, ·)."""
+        """Compute the motion of the control points at T times in [0, 1], (T, M, ·)."""
         at = torch.as_tensor(times, dtype=self.positions.dtype, device=self.positions.device)
         moved: NodeMotion = self.network(self.positions, at[:, None, None])
         return moved
 
     def trajectories(self, times: Sequence[float] | Tensor) -> Tensor:
-        """(T, M, 3) positions at T times."""
+        """Compute positions (T, M, 3) of the control points at T times."""
         return self.positions + self.motion(times).translation
 
     def skinning(self, points: Tensor, hyper: Tensor) -> Skinning:
-        """Control points and weights of Gaussians at points (N, 3) with hyper coordinates (N, h)."""
+        """Find control points and weights for Gaussians at points (N, 3) with hyper coordinates (N, h)."""
         return skinning(
             points,
             torch.cat([self.positions, self.hyper], dim=-1),
@@ -292,9 +292,9 @@ class ControlPoints(nn.Module):
 
 
 def spacing(positions: Tensor, count: int) -> Tensor:
-    """(M,) mean distance of control points to their `count` nearest others: the start of the radii.
+    """Mean distance (M,) of each control point to its `count` nearest others; the initial radii.
 
-    SC-GS starts at a tenth of the scene's extent whatever the number of control points. Tied to the spacing,
+    SC-GS starts at a tenth of the scene's extent for any number of control points. Tied to the spacing,
     the functions of neighbours overlap alike for 30 and for 1000 control points and in any scene unit.
     """
     found = min(count, positions.shape[0] - 1)
@@ -310,7 +310,7 @@ def _plus_one(quats: Tensor) -> Tensor:
 
 
 def _weighted_sum(table: Tensor, weighting: Skinning) -> Tensor:
-    """(..., M, F) to (..., N, F): Σ_k weights[n, k] · table[indices[n, k]], in one pass."""
+    """Weighted sums Σ_k weights[n, k] · table[indices[n, k]]: (..., M, F) to (..., N, F), in one pass."""
     lead, features = table.shape[:-2], table.shape[-1]
     flat = table.reshape(-1, *table.shape[-2:]).movedim(0, 1).flatten(1)
     summed: Tensor = F.embedding_bag(weighting.indices, flat, per_sample_weights=weighting.weights, mode="sum")

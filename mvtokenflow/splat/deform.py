@@ -1,4 +1,4 @@
-"""The network that moves control points in time (Huang et al. 2024, SC-GS)."""
+"""The network that moves control points over time (Huang et al. 2024, SC-GS)."""
 
 import math
 from typing import NamedTuple
@@ -16,11 +16,11 @@ _HEAD_STD = {"gaussian_warp": 1e-5, "gaussian_rotation": 1e-5, "gaussian_scaling
 
 
 class NodeMotion(NamedTuple):
-    """How M control points have moved at some times, raw outputs of the network: zero is no motion.
+    """Motion of M control points at some times, raw outputs of the network: zero is no motion.
 
     Attributes:
         translation: (..., M, 3) world units.
-        rotation: (..., M, 4) what Gaussians get added to (or, plus (1, 0, 0, 0), multiplied onto) their wxyz.
+        rotation: (..., M, 4) added to the wxyz of Gaussians, or, plus (1, 0, 0, 0), multiplied onto it.
         scaling: (..., M, 3) added to the scales of Gaussians, world units.
         local_rotation: (..., M, 4); plus (1, 0, 0, 0) the wxyz of the control point's own frame.
     """
@@ -32,20 +32,23 @@ class NodeMotion(NamedTuple):
 
 
 def encode(values: Tensor, bands: int) -> Tensor:
-    """(..., D) to (..., D·(1 + 2·bands)): the value, then sin and cos of 2^k times it, without π."""
+    """Encode values sinusoidally, (..., D) to (..., D·(1 + 2·bands)).
+
+    The value comes first, then sin and cos of 2^k times it, without π.
+    """
     waves = [wave(values * 2.0**k) for k in range(bands) for wave in (torch.sin, torch.cos)]
     return torch.cat([values, *waves], dim=-1)
 
 
 class DeformNetwork(nn.Module):
-    """Multilayer perceptron from a control point and a time to its motion.
+    """Multilayer perceptron that maps a control point and a time to its motion.
 
     Parameters carry SC-GS's names and shapes, so its checkpoints load. All are zero until `initialise` or
     `load_state_dict`.
 
     Args:
         width: hidden units. depth: hidden layers.
-        skip_after: index of the layer behind which the inputs come in again, 0 to depth − 2; None is
+        skip_after: index of the layer after which the inputs are concatenated again, 0 to depth − 2; None is
             depth // 2, as in SC-GS, for 3 layers or more.
         time_network: True encodes time by 6 bands and a small network (SC-GS's `is_blender`), False by 10
             bands alone.
@@ -92,9 +95,9 @@ class DeformNetwork(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw the weights: SC-GS's trunk and heads, almost no motion at first; biases of the trunk are zero.
+        """Draw SC-GS's initial weights: almost no motion at first; biases of the trunk are zero.
 
-        `generator` lives on the CPU, so that a start is the same on every device.
+        `generator` lives on the CPU, so that the initial weights are the same on every device.
         """
         if self.timenet is not None:
             for layer in self.timenet:
@@ -115,7 +118,7 @@ class DeformNetwork(nn.Module):
             head.bias.zero_()
 
     def forward(self, points: Tensor, times: Tensor) -> NodeMotion:
-        """Motion of control points.
+        """Compute the motion of control points at given times.
 
         Args:
             points: (..., 3) canonical positions. times: (..., 1) in [0, 1]. Leading sizes broadcast: points
@@ -143,7 +146,7 @@ class DeformNetwork(nn.Module):
 
 
 def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer of zeros: torch's own initialisation would read the global generator."""
+    """Build a zero linear layer: torch's own initialisation would read the global generator."""
     layer = nn.Linear(inputs, outputs, device="meta")
     layer.weight = nn.Parameter(torch.zeros(outputs, inputs))
     layer.bias = nn.Parameter(torch.zeros(outputs))

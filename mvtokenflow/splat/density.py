@@ -1,4 +1,4 @@
-"""Adaptive density: Gaussians are added where the picture pulls at them and removed where they do nothing.
+"""Adaptive density control: add Gaussians where picture gradients are large, remove those without effect.
 
 After 3D Gaussian Splatting (Kerbl et al. 2023) with its published thresholds, but adding changes the picture as
 little as possible: a clone shares its parent's opacity and a split keeps mass and extent.
@@ -18,15 +18,15 @@ from mvtokenflow.splat.gaussians import PARAMETERS, GaussianModel
 from mvtokenflow.splat.kernels.rotations import rotation_matrices
 
 SPLIT_SHRINK = 1.6  # as in 3DGS: each half has 1/1.6 of the length of the whole
-CLONE_SHIFT = 0.1  # standard deviations between a clone and its parent, or they would stay one for ever
+CLONE_SHIFT = 0.1  # standard deviations between a clone and its parent, so that they separate
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What pictures said about N Gaussians since the last densification.
+    """Gradients of N Gaussians by picture position, summed since the last densification.
 
     Attributes:
-        gradients: (N,) sum over views of gradient norms in NDC units. views: (N,) views that saw it.
+        gradients: (N,) sum over views of gradient norms in NDC units. views: (N,) number of views that saw it.
     """
 
     gradients: Tensor
@@ -34,22 +34,22 @@ class Statistics:
 
     @classmethod
     def empty(cls, model: GaussianModel) -> "Statistics":
-        """Nothing seen yet."""
+        """Return zero statistics for the Gaussians of `model`."""
         zeros = torch.zeros_like(model.logit_opacities, requires_grad=False)
         return cls(gradients=zeros, views=zeros.clone())
 
     def accumulate(self, meta: Mapping[str, Any], *, absolute: bool = False, renders: int = 1) -> "Statistics":
-        """With the views of one `rasterize` call added, after the backward pass.
+        """Return the statistics with the views of one `rasterize` call added; call it after the backward pass.
 
         Thresholds are made for a loss that is the mean over one picture. A mean over `renders` calls of C
         cameras each has gradients smaller by that factor, which is undone here.
 
         Args:
-            meta: of `rasterize`. absolute: take `absgrad`.
+            meta: the meta of `rasterize`. absolute: use `absgrad`.
             renders: calls of `rasterize` that the loss is a mean over, e.g. the times of a training step.
 
         Raises:
-            DataError: no gradient there (no backward pass yet), or not of these Gaussians.
+            DataError: it has no gradient (no backward pass yet), or belongs to another number of Gaussians.
         """
         means2d: Tensor = meta["means2d"]
         gradient = getattr(means2d, "absgrad", None) if absolute else means2d.grad
@@ -69,13 +69,13 @@ class Statistics:
 
     @property
     def mean(self) -> Tensor:
-        """(N,) mean gradient norm over the views that saw it; 0 where none did."""
+        """Mean gradient norm (N,) over the views that saw each Gaussian; 0 where none did."""
         return self.gradients / self.views.clamp_min(1)
 
 
 @dataclass(frozen=True)
 class Change:
-    """How many Gaussians one step of density control added and removed."""
+    """Numbers of Gaussians that one step of density control added and removed."""
 
     cloned: int = 0
     split: int = 0
@@ -93,7 +93,7 @@ def control_density(
     *,
     extent: float = 1.0,
 ) -> tuple[Statistics, Change]:
-    """What density control does after training step `step` (counted from 1); often nothing.
+    """Apply density control after training step `step` (counted from 1); most steps change nothing.
 
     The parameters of `model` are replaced in place and in `optimizer`, whose moments follow the surviving
     Gaussians and are zero for new ones.
@@ -103,10 +103,10 @@ def control_density(
         generator: draws where clones go, on the model's device.
         extent: size of the scene in world units that `grow_scale` and `prune_scale` are shares of. The
             default is the half width of the cube that Era3D's cameras frame; 3DGS takes the cameras' spread,
-            which says nothing about an object seen by ortho cameras.
+            which carries no information about an object seen by ortho cameras.
 
     Returns:
-        the statistics to go on with, and what was done.
+        The statistics to continue with, and the change.
 
     Raises:
         DataError: every Gaussian would be removed.
@@ -134,7 +134,7 @@ def densify(
     *,
     extent: float = 1.0,
 ) -> Change:
-    """Clone small Gaussians with large gradients, split large ones; see the module and `control_density`.
+    """Clone small Gaussians with large gradients and split large ones; arguments as for `control_density`.
 
     A clone and its parent both get opacity `1 - sqrt(1 - o)`, so that together they cover what the parent
     did. A split replaces a Gaussian by two along its longest axis that together have its mass and variance.
@@ -175,7 +175,7 @@ def prune(
     opacity: float = 0.005,
     scale: float = math.inf,
 ) -> int:
-    """Remove Gaussians fainter than `opacity` or with an axis longer than `scale` world units; how many.
+    """Remove Gaussians fainter than `opacity` or with an axis longer than `scale` world units; return how many.
 
     Raises:
         DataError: none would be left.
@@ -197,7 +197,7 @@ def prune(
 
 @torch.no_grad()
 def reset_opacity(model: GaussianModel, optimizer: torch.optim.Optimizer, opacity: float = 0.02) -> None:
-    """Lower all opacities to `opacity` and forget their moments, so that only what is needed grows back.
+    """Cap all opacities at `opacity` and clear their moments, so that only needed Gaussians grow back.
 
     Opacities below `OPACITY_FLOOR` are raised to it: fainter Gaussians could get no gradient at all and would
     neither grow back nor be pruned.
@@ -210,19 +210,19 @@ def reset_opacity(model: GaussianModel, optimizer: torch.optim.Optimizer, opacit
 
 
 def _share(logits: Tensor, share: float) -> Tensor:
-    """Logit opacity with `share` of the optical depth `-log(1 - opacity)`."""
+    """Return logit opacities with `share` of the optical depth `-log(1 - opacity)`."""
     clear = share * torch.nn.functional.logsigmoid(-logits)
     return torch.log(-torch.expm1(clear)) - clear
 
 
 def _to_world(values: Mapping[str, Tensor], local: Tensor) -> Tensor:
-    """Vectors (n, 3) in standard deviations along the axes of Gaussians, in world units."""
+    """Convert vectors (n, 3) from standard deviations along Gaussians' axes to world units."""
     axes = rotation_matrices(values["quats"])
     return (axes @ (values["log_scales"].exp() * local)[..., None])[..., 0]
 
 
 def _halves(wholes: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Two Gaussians for each, side by side along its longest axis, with its variance and optical mass.
+    """Split each Gaussian into two along its longest axis that keep its variance and optical mass.
 
     With a length of 1/s of the whole, halves at ±sqrt(1 - 1/s²) standard deviations have its variance, and
     s/2 of its optical depth each have its mass.
@@ -246,7 +246,7 @@ def _replace(
     values: Mapping[str, Tensor],
     follow: Callable[[Tensor], Tensor],
 ) -> None:
-    """Give the model new values, and the optimizer the new parameters with `follow`ed moments."""
+    """Give the model new values, and the optimizer the new parameters with moments mapped by `follow`."""
     before = model.named()
     model.assign(values)
     renamed = {id(before[name]): (before[name], new) for name, new in model.named().items()}

@@ -1,12 +1,11 @@
-"""A dynamic field as videos, picture sequences and .ply sequences.
+"""Export of a dynamic field as video, picture sequence or .ply sequence.
 
-FOLDER/run.json             what it shows and how; another export into the same folder is refused
+FOLDER/run.json             settings of the export; another export into the same folder is refused
 FOLDER/frames/<n>.png       RGBA with straight alpha, or RGB on white
-FOLDER/<name of FOLDER>.mp4 the same on white
-FOLDER/<n>.ply              of `export_ply`: standard 3DGS files, one per frame
+FOLDER/<name of FOLDER>.mp4 the same frames on white
+FOLDER/<n>.ply              written by `export_ply`: standard 3DGS files, one per frame
 
-Every file is written atomically; a file that is there is kept, so an interrupted export goes on where it
-stopped.
+Every file is written atomically and existing files are kept, so an interrupted export resumes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,14 +34,14 @@ from mvtokenflow.splat.io import write_ply
 from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.workdir.folder import claim
 
-RADIUS = 3.0  # of the camera's orbit in world units; the object lies within 1
+RADIUS = 3.0  # distance of the camera in world units; the object lies within 1
 MAX_SIZE = 8192
-_INVISIBLE = 0.5 / 255  # alphas below round to 0
+_INVISIBLE = 0.5 / 255  # smaller alphas round to 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportView:
-    """How a field is looked at, whatever the azimuth.
+    """Picture size, elevation and camera model of an export; the azimuth belongs to the shot.
 
     Attributes:
         size: width and height in pixels. elevation_deg: strictly within ±90.
@@ -67,13 +66,13 @@ class ExportView:
             raise ConfigError(f"camera is {self.kind!r}; choose ortho or pinhole")
 
     def cameras(self, azimuths_deg: Sequence[float]) -> Cameras:
-        """One camera per azimuth."""
+        """Build one camera per azimuth."""
         return orbit(azimuths_deg, self.elevation_deg, size=self.size, kind=self.kind, radius=RADIUS)
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: where the camera stands, and at which time in [0, 1].
+    """One picture to render: the camera's azimuth and the time in [0, 1].
 
     Raises:
         ConfigError: the time is outside [0, 1] or the azimuth is not finite.
@@ -90,12 +89,12 @@ class Shot:
 
 
 def azimuth_name(azimuth_deg: float) -> str:
-    """Name of the folder of an azimuth, `azimuth_<a>`; another azimuth has another, down to the last bit."""
+    """Return the folder name `azimuth_<a>` of an azimuth; different floats give different names."""
     return f"azimuth_{azimuth_deg!r}".removesuffix(".0")
 
 
 def frame_times(frames: int | Sequence[float]) -> list[float]:
-    """Times that are given, or n / (frames − 1) for every frame n; one frame is at time 0.
+    """Return the given times, or n / (frames − 1) for every frame n; a single frame is at time 0.
 
     Raises:
         ConfigError: fewer than one frame.
@@ -108,18 +107,23 @@ def frame_times(frames: int | Sequence[float]) -> list[float]:
 
 
 def turntable(frames: int) -> list[Shot]:
-    """The camera goes round once while time runs once. The last frame is one step short of the first."""
+    """Shots of a camera that circles once while time runs once from 0 to 1.
+
+    The last frame is one step short of the first one's azimuth.
+    """
     return [Shot(360 * n / frames, time) for n, time in enumerate(frame_times(frames))]
 
 
 def fixed_view(azimuth_deg: float, frames: int | Sequence[float]) -> list[Shot]:
-    """The camera stands still while time runs once, in so many even steps or at these times."""
+    """Shots of a fixed camera over `frames` evenly spaced times, or at the given times."""
     return [Shot(azimuth_deg, time) for time in frame_times(frames)]
 
 
 @torch.no_grad()
 def picture(field: DynamicField, shot: Shot, view: ExportView, *, opaque: bool = False) -> Pixels:
-    """(size, size, 4) uint8 RGBA with straight alpha, white where nothing is; or `opaque`: RGB on white.
+    """Render one shot as uint8 RGBA (size, size, 4) with straight alpha, white where nothing is.
+
+    With `opaque` it is RGB (size, size, 3) on white.
 
     Raises:
         DataError: the field renders NaN.
@@ -144,9 +148,9 @@ def write_frames(
     label: str = "frames",
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write the shots as `folder`/<n>.png; frames that are there are kept.
+    """Write the shots as `folder`/<n>.png and keep existing frames.
 
-    The caller has made sure (`claim`) that they are frames of the same export.
+    The caller has checked that existing frames belong to the same export.
     """
     paths = [folder / f"{n:04d}.png" for n in range(len(shots))]
     for done, (path, shot) in enumerate(zip(paths, shots, strict=True), 1):
@@ -158,7 +162,7 @@ def write_frames(
 
 
 def check_video(view: ExportView, fps: float | Fraction) -> None:
-    """Refuse now what the encoder would refuse after everything is rendered.
+    """Check settings before rendering that the video encoder would refuse afterwards.
 
     Raises:
         ConfigError: an odd size (yuv420p halves it), or a rate out of range.
@@ -180,11 +184,11 @@ def export_video(
     opaque: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Frames and an H.264 MP4 of them on white, in `folder`.
+    """Write frames and an H.264 MP4 of them on white into `folder`.
 
     Args:
         shots: one per frame. fps: frames per second.
-        source: JSON-able, what identifies the field, such as the digest of its file.
+        source: JSON-able identity of the field, such as the digest of its file.
         opaque: frames as RGB on white instead of RGBA.
 
     Returns:
@@ -229,10 +233,10 @@ def export_ply(
     source: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> list[Path]:
-    """The Gaussians of every frame as standard 3DGS .ply files in `folder`; those that are there are kept.
+    """Write the Gaussians of every frame as standard 3DGS .ply files into `folder`; existing files are kept.
 
     Args:
-        frames: how many, evenly spaced, or their times in [0, 1].
+        frames: number of evenly spaced frames, or their times in [0, 1].
 
     Further arguments and Raises: as `export_video`.
     """

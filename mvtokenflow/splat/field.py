@@ -1,6 +1,6 @@
-"""The dynamic Gaussian field: canonical Gaussians, control points that move them, pictures and 2-D flow of it.
+"""The dynamic Gaussian field: canonical Gaussians, control points that move them, their pictures and 2-D flow.
 
-Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control points is a static one.
+Paper section 3.2 (after SC-GS, Huang et al. 2024). A field without control points is static.
 """
 
 import math
@@ -23,30 +23,30 @@ from mvtokenflow.splat.rasterize import Backend, rasterize
 from mvtokenflow.views.cameras import Cameras
 
 NEAR_PLANE = 0.01
-_SKIP_AFTER = 4  # of a field's network, whatever its depth: stored fields are so
+_SKIP_AFTER = 4  # skip layer of a field's network at any depth, as in stored fields
 _ALPHA_FLOOR = 1e-10
-_MOST_SAMPLES = 16  # per pixel and side, where a picture has fewer pixels than the fit had
-_MOST_PIXELS = 4096  # of a side of a picture drawn larger to be averaged
+_MOST_SAMPLES = 16  # samples per pixel side, where a picture has fewer pixels than the fit had
+_MOST_PIXELS = 4096  # side of a picture that is drawn larger and averaged
 _RELIABLE_OPACITY = 0.05  # control points are put on Gaussians at least this opaque: floaters lie far out
 
 
 def deform_network(config: FieldConfig) -> DeformNetwork:
-    """A deform network of a field's settings, all zero."""
+    """Build the zero-initialised deform network for a field's settings."""
     return DeformNetwork(config.width, config.depth, skip_after=_SKIP_AFTER, time_network=config.time_network)
 
 
 @dataclass(frozen=True)
 class Render:
-    """Pictures of C cameras at one time.
+    """Pictures of C cameras at one time: colour, alpha, depth and, on request, flow.
 
     Attributes:
         rgb: (C, H, W, 3) on the background, not clamped. alpha: (C, H, W, 1) in [0, 1].
         depth: (C, H, W, 1) expected camera z in world units, 0 where nothing is.
-        cameras: what it was seen by.
-        meta: as of `rasterize`; after a backward pass `meta["means2d"].grad` drives densification. Where the
-            pictures were drawn larger and averaged, it is that of the larger ones.
-        flow: (C, H, W, 2) pixels to the other time on this grid, divided by alpha; None if not asked for.
-        depth_then: (C, H, W, 1) camera z at the other time of what is seen now; None likewise.
+        cameras: the cameras of the pictures.
+        meta: meta of `rasterize`; after a backward pass `meta["means2d"].grad` drives densification. Where the
+            pictures were drawn larger and averaged, it belongs to the larger ones.
+        flow: (C, H, W, 2) pixels to the other time on this grid, divided by alpha; None if not requested.
+        depth_then: (C, H, W, 1) camera z at the other time of the surface seen now; None likewise.
     """
 
     rgb: Tensor
@@ -59,12 +59,12 @@ class Render:
 
     @cached_property
     def normals(self) -> tuple[Tensor, Tensor]:
-        """As of `normals_from_depth`: normal (C, H, W, 3) and valid (C, H, W) bool. Made on first use."""
+        """Normals (C, H, W, 3) and valid (C, H, W) bool from `normals_from_depth`, computed on first use."""
         return normals_from_depth(self.depth, self.alpha, self.cameras)
 
     @property
     def normal(self) -> Tensor:
-        """(C, H, W, 3) unit normals in the world frame, 0 where not valid."""
+        """Unit normals (C, H, W, 3) in the world frame, 0 where not valid."""
         return self.normals[0]
 
 
@@ -76,14 +76,14 @@ def render_gaussians(
     flow_to: Tensor | None = None,
     backend: Backend = "auto",
 ) -> Render:
-    """Colour, alpha, expected depth and, where asked for, flow, all in one pass of the rasterizer.
+    """Render colour, alpha, expected depth and, on request, flow in one pass of the rasterizer.
 
-    Gaussians that know their training pixel are drawn under its low-pass, whatever the size of the picture.
+    Gaussians with a training pixel are drawn under its low-pass, whatever the size of the picture.
     Where a pixel of the picture is larger than it, the picture is drawn at the fit's scale and averaged.
 
     Args:
-        gaussians: activated, of any time.
-        cameras: C of them, batch (C,).
+        gaussians: activated, at any time.
+        cameras: C cameras, batch (C,).
         background: (3,) or per camera (C, 3), in [0, 1].
         flow_to: (N, 3) centres of the same Gaussians at another time. Each carries its own displacement on
             the picture plane, blended like a colour (paper section 3.2) and divided by alpha, so that
@@ -138,7 +138,7 @@ def render_gaussians(
 
 
 def _low_passed(gaussians: Gaussians, cameras: Cameras) -> tuple[Gaussians, int, float]:
-    """The Gaussians as cameras should draw them.
+    """Apply the low-pass of the training pixel to Gaussians before rendering.
 
     Returns:
         The Gaussians with the low-pass of their training pixel, how many samples a side of a pixel takes, and
@@ -154,7 +154,7 @@ def _low_passed(gaussians: Gaussians, cameras: Cameras) -> tuple[Gaussians, int,
 
 
 def _averaged(render: Tensor, alpha: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """Means over blocks of samples; the expected depth, the last channel, is weighted by alpha."""
+    """Average blocks of samples; the expected depth, the last channel, is weighted by alpha."""
     sums = torch.cat([render[..., :-1], render[..., -1:] * alpha, alpha], dim=-1).movedim(-1, 1)
     means = nn.functional.avg_pool2d(sums, samples).movedim(1, -1)
     alpha = means[..., -1:]
@@ -162,7 +162,7 @@ def _averaged(render: Tensor, alpha: Tensor, samples: int) -> tuple[Tensor, Tens
 
 
 def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
-    """(C, H, W) bool: pixels of the object that are still seen at the other time.
+    """Mark the object's pixels (C, H, W) that are still seen at the other time.
 
     A pixel counts if alpha ≥ 0.5, its target lies inside the picture, and what it shows is not more than
     `tolerance` behind the rendered depth there: the farthest of the four pixels around the target that show
@@ -192,11 +192,11 @@ def visible_after(now: Render, then: Render, tolerance: float) -> Tensor:
 
 
 class Moments(NamedTuple):
-    """A field at T times.
+    """A field evaluated at T times.
 
     Attributes:
         gaussians: T sets of Gaussians.
-        control_positions: (T, M, 3), what `losses.arap` keeps rigid; None of a static field.
+        control_positions: (T, M, 3), input of `losses.arap`; None for a static field.
     """
 
     gaussians: list[Gaussians]
@@ -204,13 +204,13 @@ class Moments(NamedTuple):
 
 
 class DynamicField(nn.Module):
-    """Gaussians that move: `at(t)` gives them, `render` and `flow` show them.
+    """Moving Gaussians with their rendering: `at(t)` returns them, `render` and `flow` draw them.
 
     Times are in [0, 1]. Without control points every time is the same.
 
     Attributes:
         pixel: side of the training pixel in world units, which fixes the low-pass of all its pictures (see
-            `Gaussians`); None of a field that was not fitted to pictures, shown as plain 3DGS.
+            `Gaussians`); None for a field not fitted to pictures, drawn as plain 3DGS.
 
     Raises:
         ConfigError: Gaussians of another form than the config says.
@@ -247,7 +247,7 @@ class DynamicField(nn.Module):
         *,
         pixel: float | None = None,
     ) -> "DynamicField":
-        """A static field on points (N, 3) with colours (N, 3) in [0, 1]; by default as faint as 3DGS starts."""
+        """Build a static field on points (N, 3) with colours (N, 3) in [0, 1]; as faint as 3DGS starts."""
         model = GaussianModel.from_points(
             points, colors, sh_degree=config.sh_degree, hyper_dim=config.hyper_dim, opacity=opacity
         )
@@ -255,12 +255,12 @@ class DynamicField(nn.Module):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether there are control points."""
+        """Whether the field has control points."""
         return self.control is not None
 
     @torch.no_grad()
     def with_control_points(self, count: int | None = None, *, generator: torch.Generator) -> "DynamicField":
-        """A dynamic field of these Gaussians, not yet moving.
+        """Return a dynamic field of these Gaussians, not moving yet.
 
         Control points are put on centres of Gaussians at least 0.05 opaque by farthest point sampling, which
         would otherwise seek out the faint floaters around the object. Their radii start at the distance to
@@ -291,15 +291,18 @@ class DynamicField(nn.Module):
         return DynamicField(config, model, points, pixel=self.pixel)
 
     def at(self, t: float) -> Gaussians:
-        """The Gaussians at time t in [0, 1]."""
+        """Return the Gaussians at time t in [0, 1]."""
         return self.at_many([t])[0]
 
     def at_many(self, times: Sequence[float] | Tensor) -> list[Gaussians]:
-        """The Gaussians at several times; cheaper than one by one, as weights do not depend on time."""
+        """Return the Gaussians at several times; cheaper than one by one, as weights do not depend on time."""
         return self.moments(times).gaussians
 
     def moments(self, times: Sequence[float] | Tensor) -> Moments:
-        """`at_many` and `control_positions` from one pass of the network, the costliest part but rendering."""
+        """Evaluate `at_many` and `control_positions` in one pass of the network.
+
+        That pass is the largest cost besides rendering.
+        """
         still = replace(self.gaussians.activated(), pixel=self.pixel)
         if self.control is None:
             return Moments([still] * len(times), None)
@@ -327,7 +330,7 @@ class DynamicField(nn.Module):
         return Moments(gaussians, positions)
 
     def control_positions(self, times: Sequence[float] | Tensor) -> Tensor:
-        """(T, M, 3) positions of the control points at T times.
+        """Compute positions (T, M, 3) of the control points at T times.
 
         Raises:
             DataError: a static field.
@@ -345,12 +348,12 @@ class DynamicField(nn.Module):
         flow_to: float | None = None,
         sh_degree: int | None = None,
     ) -> Render:
-        """Pictures at time t.
+        """Render pictures at time t.
 
         Args:
             background: default `config.background`.
-            flow_to: another time; the pictures then carry the flow from t to it.
-            sh_degree: leaves out bands above, for training that adds them one by one.
+            flow_to: another time; the render then includes the flow from t to it.
+            sh_degree: highest band used, for training that adds bands one by one.
         """
         gaussians = self.at_many([t] if flow_to is None else [t, flow_to])
         if sh_degree is not None:
@@ -363,11 +366,11 @@ class DynamicField(nn.Module):
         )
 
     def flow(self, cameras: Cameras, t0: float, t1: float) -> tuple[Tensor, Tensor]:
-        """Optical flow from t0 to t1 on the grid of t0.
+        """Compute optical flow from t0 to t1 on the grid of t0.
 
         Returns:
             flow (C, H, W, 2), (dx, dy) in pixels, and visible (C, H, W) bool (see `visible_after`). Where
-            nothing is visible flow is what faint Gaussians say there, 0 if there are none.
+            nothing is visible, flow is that of faint Gaussians, 0 if there are none.
         """
         start, end = self.at_many([t0, t1])
         now = render_gaussians(start, cameras, flow_to=end.means)
@@ -380,7 +383,10 @@ class DynamicField(nn.Module):
 def _pixels(
     points: Tensor, viewmats: Tensor, intrinsics: Tensor, kind: Literal["pinhole", "ortho"]
 ) -> tuple[Tensor, Tensor]:
-    """(C, N, 2) pixels and (C, N) camera z; finite, with finite gradients, also behind a pinhole camera."""
+    """Project points to pixels (C, N, 2) and camera z (C, N).
+
+    Values and gradients are finite also behind a pinhole camera.
+    """
     camera = points @ viewmats[:, :3, :3].transpose(1, 2) + viewmats[:, None, :3, 3]
     depth = camera[..., 2]
     plane = camera[..., :2]

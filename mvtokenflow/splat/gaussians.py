@@ -1,4 +1,4 @@
-"""3-D Gaussians: their activated values, the trainable parameters behind them, and where they start."""
+"""3-D Gaussians: activated values, trainable parameters, and initialisation."""
 
 import math
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ PARAMETERS = (
 )
 INITIAL_OPACITY = 0.1
 LOW_PASS = 0.3  # variance, in squared pixels, of the filter that 3DGS puts over every projected Gaussian
-HYPER_OFFSET = 1e-2  # Gaussians start at minus, control points at plus this in every hyper coordinate
+HYPER_OFFSET = 1e-2  # initial hyper coordinates: minus this for Gaussians, plus this for control points
 _SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
 
 
 @dataclass(frozen=True)
 class Gaussians:
-    """N Gaussians as the rasterizer takes them.
+    """Activated values of N Gaussians, the input of the rasterizer.
 
     Attributes:
         means: (N, 3) centres in the world.
@@ -41,7 +41,7 @@ class Gaussians:
         opacities: (N,) in [0, 1].
         colors: (N, 3), or with `sh_degree` spherical-harmonic coefficients (N, (sh_degree + 1)², 3).
         sh_degree: None for plain colours, else 0 to 3.
-        pixel: side, in world units, of the pixels that they were fitted to. Pictures of any size then show them
+        pixel: side, in world units, of the pixels they were fitted to. Pictures of any size then show them
             under the low-pass of that pixel (`low_passed`), which shaped them. None is plain 3DGS: the low-pass
             is that of the picture's own pixel, and they get thinner or thicker with the size of the picture.
     """
@@ -71,9 +71,9 @@ class Gaussians:
         return int(self.means.shape[0])
 
     def low_passed(self) -> "Gaussians":
-        """The same with the low-pass of the training pixel in their scales: sqrt(scale² + 0.3 pixel²).
+        """Return Gaussians with the low-pass of the training pixel in their scales: sqrt(scale² + 0.3 pixel²).
 
-        Seen by orthographic cameras without another low-pass they are what the fit saw (3DGS's filter, fixed in
+        Orthographic cameras without another low-pass then see them as the fit did (3DGS's filter, fixed in
         the world; compare the 3-D filter of Mip-Splatting, Yu et al. 2024). `pixel` is then None.
         """
         if self.pixel is None:
@@ -82,13 +82,13 @@ class Gaussians:
         return replace(self, scales=scales, pixel=None)
 
     def truncated(self, sh_degree: int) -> "Gaussians":
-        """The same with bands above `sh_degree` left out; plain colours stay as they are."""
+        """Return Gaussians without the bands above `sh_degree`; plain colours stay as they are."""
         if self.sh_degree is None or sh_degree >= self.sh_degree:
             return self
         return replace(self, colors=self.colors[:, : (sh_degree + 1) ** 2], sh_degree=sh_degree)
 
     def colors_seen(self, cameras: Cameras) -> Tensor:
-        """Colours towards C cameras: (N, 3) where they do not depend on the view, else (C, N, 3).
+        """Return colours seen by C cameras: (N, 3) where they do not depend on the view, else (C, N, 3).
 
         An ortho camera sees everything along its axis, so its arbitrary distance does not enter.
         """
@@ -103,7 +103,7 @@ class Gaussians:
 
 
 class GaussianModel(nn.Module):
-    """The trainable parameters of N Gaussians, before activation.
+    """Trainable parameters of N Gaussians, before activation.
 
     Attributes:
         means: (N, 3). log_scales: (N, 3), `exp` gives world units. quats: (N, 4) wxyz of any length.
@@ -139,7 +139,7 @@ class GaussianModel(nn.Module):
         """Replace all parameters, also by another number of Gaussians; each becomes a new `nn.Parameter`.
 
         Raises:
-            DataError: shapes that do not fit together.
+            DataError: the shapes do not fit together.
         """
         count = values["means"].shape[0]
         bands = values["features_rest"].shape[1] + 1
@@ -163,15 +163,15 @@ class GaussianModel(nn.Module):
 
     @property
     def sh_degree(self) -> int:
-        """Highest band of spherical harmonics held, 0 to 3."""
+        """Highest band of spherical harmonics, 0 to 3."""
         return math.isqrt(self.features_rest.shape[1] + 1) - 1
 
     def named(self) -> dict[str, nn.Parameter]:
-        """The parameters under the names of `PARAMETERS`."""
+        """Return the parameters by the names in `PARAMETERS`."""
         return {name: getattr(self, name) for name in PARAMETERS}
 
     def activated(self) -> Gaussians:
-        """The Gaussians these parameters stand for; plain colours where `sh_degree` is 0."""
+        """Return the activated Gaussians; plain colours where `sh_degree` is 0."""
         degree = self.sh_degree
         if degree == 0:
             colors = (SH_C0 * self.features_dc[:, 0] + 0.5).clamp_min(0.0)
@@ -196,13 +196,13 @@ class GaussianModel(nn.Module):
         hyper_dim: int = 0,
         opacity: float = INITIAL_OPACITY,
     ) -> Self:
-        """Round Gaussians on points, faint as 3DGS starts: the size is that of the gap to the neighbours.
+        """Place round Gaussians on points, sized by the gap to their neighbours and as faint as 3DGS starts.
 
         Args:
             points: (N, 3), N ≥ 2. colors: (N, 3) in [0, 1].
             sh_degree: 0 to 3; bands above 0 start at zero.
             hyper_dim: h, the number of hyper coordinates.
-            opacity: of all of them, within 0 and 1.
+            opacity: initial opacity, within 0 and 1.
 
         Raises:
             DataError: fewer than two points, or shapes that do not fit.
@@ -224,7 +224,7 @@ class GaussianModel(nn.Module):
 
     @classmethod
     def from_gaussians(cls, gaussians: Gaussians, *, hyper_dim: int = 0) -> Self:
-        """Parameters whose activated values are `gaussians`, e.g. those of a .ply file."""
+        """Build parameters whose activated values are `gaussians`, e.g. those of a .ply file."""
         colors = gaussians.colors
         if gaussians.sh_degree is None:
             colors = ((colors - 0.5) / SH_C0)[:, None]
@@ -251,14 +251,14 @@ def visual_hull(
     resolution: int = 64,
     surface: float = 0.75,
 ) -> tuple[Tensor, Tensor]:
-    """Random points inside all masks, with the colours the cameras see there.
+    """Draw random points inside all masks, with the colours the cameras see there.
 
     The cube [-extent, extent]³ is cut into voxels; those whose centre falls into every mask are the hull.
     Points are jittered inside their voxel.
 
     Args:
         alpha: (V, H, W) coverage in [0, 1]; 0.5 is the edge.
-        cameras: the V cameras, ortho or pinhole, of that picture size.
+        cameras: V cameras, ortho or pinhole, of that picture size.
         count: number of points.
         generator: draws the points, on the device of `alpha`.
         extent: half side of the cube in world units.
@@ -298,13 +298,13 @@ def visual_hull(
 
 
 def _has_empty_neighbour(filled: Tensor) -> Tensor:
-    """(R, R, R) bool: whether any of the 26 voxels around is empty; outside of the cube all are."""
+    """Mark voxels (R, R, R) with an empty one among the 26 around; outside the cube all are empty."""
     empty = nn.functional.pad(1.0 - filled.float(), (1, 1, 1, 1, 1, 1), value=1.0)
     return nn.functional.max_pool3d(empty[None, None], 3, stride=1)[0, 0] > 0
 
 
 def _pixel_indices(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Tensor]:
-    """Of points (n, 3): flat pixel (V, n), whether it is inside the picture, and camera depth (V, n)."""
+    """Project points (n, 3): flat pixel (V, n), whether it is inside the picture, and camera depth (V, n)."""
     moved = replace(
         cameras,
         world_to_camera=cameras.world_to_camera.to(points),
@@ -318,7 +318,7 @@ def _pixel_indices(points: Tensor, cameras: Cameras) -> tuple[Tensor, Tensor, Te
 
 
 def _draw(voxels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of them: each at most once where there are enough, else as evenly as can be."""
+    """Draw `count` voxels: each at most once where there are enough, else as evenly as possible."""
     rounds = -(-count // max(voxels.shape[0], 1))
     drawn = [
         voxels[torch.randperm(voxels.shape[0], generator=generator, device=voxels.device)]
@@ -330,7 +330,7 @@ def _draw(voxels: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def _colors_seen(
     rgb: Tensor, pixels: Tensor, depth: Tensor, hull: Tensor, chosen: Tensor, step: float
 ) -> Tensor:
-    """Mean colour of voxels over the cameras in which nothing of the hull lies in front."""
+    """Average the colour of voxels over the cameras in which nothing of the hull lies in front."""
     views = rgb.shape[0]
     nearest = torch.full((views, rgb.shape[1] * rgb.shape[2]), torch.inf, device=rgb.device, dtype=depth.dtype)
     nearest = nearest.scatter_reduce(1, pixels[:, hull], depth[:, hull], "amin")
@@ -343,7 +343,7 @@ def _colors_seen(
 
 
 def _gap_squared(points: Tensor) -> Tensor:
-    """(N,) mean squared distance to the three nearest other points."""
+    """Mean squared distance (N,) to the three nearest other points."""
     found = min(3, points.shape[0] - 1)
     on_host = points.double().cpu().numpy()  # once per start, not in a hot path
     distances, _ = cKDTree(on_host).query(on_host, k=found + 1)
@@ -351,7 +351,7 @@ def _gap_squared(points: Tensor) -> Tensor:
 
 
 def check_pixel(pixel: float | None) -> None:
-    """Refuse a training pixel that has no size.
+    """Check that a training pixel has a positive, finite size.
 
     Raises:
         DataError: it is not positive and finite.

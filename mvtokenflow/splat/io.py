@@ -1,4 +1,4 @@
-"""Fields and Gaussians on disk: one safetensors file per field, one standard 3DGS .ply per moment."""
+"""Reading and writing fields (one safetensors file) and Gaussians (one standard 3DGS .ply per moment)."""
 
 import json
 import re
@@ -25,13 +25,13 @@ _CURE = "delete it and run the command that wrote it again"
 VERSION = "2"  # version 1 did not state the training pixel
 _GEOMETRY = ("x", "y", "z", "opacity", *(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)))
 _DC = tuple(f"f_dc_{channel}" for channel in range(3))
-_PACKED = re.compile(r"packed_|chunk\Z|codebook")  # columns and elements of compressed layouts
-_LARGEST = 30.0  # logarithm of a scale; squares of larger ones overflow on their way to the screen
+_PACKED = re.compile(r"packed_|chunk\Z|codebook")  # names of columns and elements in compressed layouts
+_LARGEST = 30.0  # logarithm of a scale; the squares of larger ones overflow in projection
 _NORMALS = ("nx", "ny", "nz")  # always 0: some viewers expect the columns
 
 
 def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
-    """Write a field and its config, atomically.
+    """Write a field and its config atomically.
 
     Args:
         path: of a .safetensors file; replaced if it is there.
@@ -47,7 +47,7 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
 
 
 def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float | None = None) -> DynamicField:
-    """The field of a file written by `save_field`, in float32.
+    """Load a field written by `save_field`, in float32.
 
     Args:
         pixel: side of the training pixel in world units, for files of version 1, which do not state it: 2 / 64
@@ -91,7 +91,7 @@ def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float |
 
 
 def write_ply(path: Path, gaussians: Gaussians) -> None:
-    """Write Gaussians as 3DGS viewers read them: values before activation, atomically.
+    """Write Gaussians atomically as a standard 3DGS .ply file: values before activation.
 
     Columns x y z nx ny nz f_dc_0..2 f_rest_* opacity scale_0..2 rot_0..3, float32 little endian: logit
     opacity, logarithm of scale, wxyz quaternion; f_rest runs over bands within a colour channel. The low-pass
@@ -134,7 +134,7 @@ def write_ply(path: Path, gaussians: Gaussians) -> None:
 
 
 def read_ply(path: Path) -> Gaussians:
-    """Gaussians of a 3DGS .ply file, activated, float32; plain colours where it has no f_rest.
+    """Read the Gaussians of a 3DGS .ply file, activated, float32; plain colours where it has no f_rest.
 
     Raises:
         DataError: no such file, not a .ply, a compressed one, columns missing, values that are not finite, or
@@ -182,7 +182,7 @@ def read_ply(path: Path) -> Gaussians:
 
 
 def _control_points(config: FieldConfig, tensors: dict[str, Tensor]) -> ControlPoints | None:
-    """Of what is left when the Gaussians are taken out; None where nothing is.
+    """Build control points from a file's remaining tensors; None where none remain.
 
     Raises:
         RuntimeError: names or shapes do not fit (torch's strict loading).
@@ -202,7 +202,7 @@ def _rest_names(count: int) -> tuple[str, ...]:
 
 
 def _columns(vertex: NDArray[np.void], names: tuple[str, ...]) -> Tensor:
-    """(N, len(names)) float32."""
+    """Stack columns of a .ply vertex into a tensor (N, len(names)) float32."""
     table = np.empty((len(vertex), len(names)), np.float32)
     for index, name in enumerate(names):
         table[:, index] = vertex[name]

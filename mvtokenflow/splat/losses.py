@@ -1,7 +1,7 @@
-"""The terms of the reconstruction loss, pure functions of tensors; every one is a mean, so sizes do not matter.
+"""Terms of the reconstruction loss: pure functions of tensors, each a mean, so independent of sizes.
 
-The paper weighs them in appendix A.1 (`LossWeights`) and leaves several norms open; each function says what it
-takes and why.
+The paper weighs them in appendix A.1 (`LossWeights`) and leaves several norms open; each function states its
+choice and the reason.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def l1(image: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute difference over all pixels and channels, (..., H, W, C) in [0, 1].
+    """Mean absolute difference of pictures (..., H, W, C) in [0, 1] over all pixels and channels.
 
     Raises:
         ValueError: the shapes differ (they would broadcast).
@@ -37,10 +37,10 @@ def l1(image: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_loss(alpha: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of two alphas (..., H, W, 1) in [0, 1].
+    """Mean squared difference of two alpha maps (..., H, W, 1) in [0, 1].
 
-    The paper does not say which difference; squares are what its relatives DreamGaussian4D and SC4D take. They
-    forgive the half-transparent rim, where a generated mask is least exact.
+    The paper does not state which difference; DreamGaussian4D and SC4D use squares. They tolerate errors on the
+    half-transparent rim, where a generated mask is least exact.
 
     Raises:
         ValueError: the shapes differ.
@@ -50,9 +50,9 @@ def mask_loss(alpha: Tensor, target: Tensor) -> Tensor:
 
 
 def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of 1 − cosine of the angle between unit normals over the valid pixels; 0 where none is valid.
+    """Mean of 1 − cosine between rendered and target unit normals over the valid pixels; 0 where none is valid.
 
-    The paper says "difference" only. The cosine does not depend on the world's axes, as L1 would; it is
+    The paper states "difference" only. The cosine does not depend on the world's axes, as L1 would; it is
     quadratic in small angles, so the noise of generated maps averages out, and its slope falls again beyond a
     right angle, so a few flipped normals do not dominate.
 
@@ -75,7 +75,7 @@ def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor, weights: Tensor
 
 
 def flow_loss(flow: Tensor, target: Tensor, visible: Tensor, width: int) -> Tensor:
-    """Mean absolute difference of two flows over the visible pixels, in picture widths; 0 if none is visible.
+    """Mean absolute difference of two flows over visible pixels, in picture widths; 0 if none is visible.
 
     Paper section 3.2: L1, occluded pixels skipped. Its units are not given; divided by the width, a weight of 1
     is on the scale of the colours' L1 and means the same at every picture size.
@@ -95,7 +95,7 @@ def flow_loss(flow: Tensor, target: Tensor, visible: Tensor, width: int) -> Tens
 
 
 def arap_edges(points: Tensor, neighbours: int = 10, always: int = 3, radius: float = 0.1) -> Tensor:
-    """Edges of every point to its nearest ones, as SC-GS connects control points.
+    """Connect every point to its nearest ones, as SC-GS connects control points.
 
     Args:
         points: (M, 3) at the first time, world units. neighbours: how many at most. always: the nearest ones
@@ -116,7 +116,7 @@ def arap_edges(points: Tensor, neighbours: int = 10, always: int = 3, radius: fl
 
 
 def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-    """As-rigid-as-possible energy: how far each point's edges are from a rotation of those at the first time.
+    """As-rigid-as-possible energy: deviation of each point's edges from a rotation of those at the first time.
 
     Σ ‖ê_ij − R_i e_ij‖² with e = p_i − p_j at time 0, ê at a later time and R_i the best rotation of point i's
     edges (no gradient through it, which changes nothing to first order; reflections are excluded).
@@ -146,7 +146,7 @@ def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "m
 
 
 def _best_rotations(vectors: Tensor, owner: Tensor, points: int) -> Tensor:
-    """(T − 1, M, 3, 3) rotations of each point's edges (T, E, 3) at time 0 onto those of the later times."""
+    """Fit rotations (T − 1, M, 3, 3) of each point's edges (T, E, 3) at time 0 onto those of later times."""
     outer = vectors[0, :, :, None] * vectors[1:, :, None, :]
     moments = outer.new_zeros(outer.shape[0], points, 3, 3).index_add_(1, owner, outer)
     left, _, right = torch.linalg.svd(moments)
@@ -157,7 +157,7 @@ def _best_rotations(vectors: Tensor, owner: Tensor, points: int) -> Tensor:
 
 
 def _mean_where(chosen: Tensor, values: Tensor) -> Tensor:
-    """Mean of the chosen values; 0, with a graph, where none is chosen. Does not wait for the device."""
+    """Mean of the chosen values; 0, with a graph, where none is chosen. Never waits for the device."""
     return torch.where(chosen, values, 0).sum() / chosen.sum().clamp_min(1)
 
 

@@ -1,4 +1,4 @@
-"""Normal maps from rendered depth: the normals that the reconstruction compares (paper section 3.2)."""
+"""Normal maps from rendered depth, compared by the normal loss (paper section 3.2)."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ MIN_ALPHA = 0.9
 def normals_from_depth(
     depth: Tensor, alpha: Tensor, cameras: Cameras, *, min_alpha: float = MIN_ALPHA
 ) -> tuple[Tensor, Tensor]:
-    """World normals of the surface that a depth map shows, by central differences of its points.
+    """Compute world normals of the surface in a depth map by central differences of its points.
 
     Expected depth mixes the object with whatever lies behind its outline, so a pixel counts only if it and its
     four neighbours are at least `min_alpha` opaque; the outermost pixels of the picture never count. The error
@@ -48,7 +48,7 @@ def normals_from_depth(
 
 
 def _points(depth: Tensor, cameras: Cameras) -> Tensor:
-    """(C, H, W, 3) in camera axes, through the pixels' centres."""
+    """Unproject depth to points (C, H, W, 3) in camera axes, through the pixels' centres."""
     intrinsics = cameras.intrinsics.to(depth)
     fx, fy, cx, cy = (intrinsics[:, i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     z = depth[..., 0]

@@ -1,4 +1,4 @@
-"""Pictures that show how a reconstruction comes along: targets above renderings, one column per view."""
+"""Preview pictures of a reconstruction: targets above renderings, one column per view."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mvtokenflow.views.video import MultiviewVideo
 
 
 def strip(targets: Tensor, renderings: Tensor) -> Pixels:
-    """Targets in the first row, renderings below.
+    """Stack targets in the first row and renderings in the second.
 
     Args:
         targets, renderings: (V, H, W, 3) in [0, 1]; values outside are clipped.
@@ -25,7 +25,7 @@ def strip(targets: Tensor, renderings: Tensor) -> Pixels:
 
 
 def psnr(image: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [0, 1], from the mean squared error over everything."""
+    """Compute the peak signal-to-noise ratio in dB of pictures in [0, 1], over all values."""
     error = (image.clamp(0, 1) - target).square().mean().clamp_min(1e-10)
     return float(-10 * torch.log10(error))
 
@@ -35,7 +35,7 @@ def write_comparison(path: Path, field: DynamicField, video: MultiviewVideo) -> 
     """Write a PNG of all views of the first, middle and last frame, targets above renderings, on white.
 
     Returns:
-        the mean over all frames and views of the PSNR in dB, on white.
+        The PSNR in dB on white, mean over all frames and views.
     """
     shown = sorted({0, len(video) // 2, len(video) - 1})
     values, rows = [], []

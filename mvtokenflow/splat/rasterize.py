@@ -1,4 +1,4 @@
-"""Differentiable Gaussian rasterization: one interface over gsplat on CUDA and compiled kernels on CPU.
+"""Differentiable Gaussian rasterization: one interface to gsplat on CUDA and to compiled kernels on the CPU.
 
 Conventions are gsplat's: activated values, wxyz quaternions, world-to-camera OpenCV poses, pixel centres at
 +0.5, an ortho camera has fx, fy in pixels per world unit. Results of the backends agree to rounding.
@@ -21,7 +21,7 @@ RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
 Backend = Literal["auto", "cpu", "gsplat", "reference"]
 
-_ALPHA_FLOOR = 1e-10  # of the expected depth: pixels nothing reaches have depth 0
+_ALPHA_FLOOR = 1e-10  # lower bound of the divisor in expected depth: pixels nothing reaches have depth 0
 _CHOICES: dict[str, tuple[str, ...]] = {
     "camera_model": ("pinhole", "ortho"),
     "render_mode": ("RGB", "D", "ED", "RGB+D", "RGB+ED"),
@@ -75,8 +75,8 @@ def rasterize(
 
     Returns:
         render (C, H, W, D'), alpha (C, H, W, 1) and meta: radii (C, N, 2) int32 with 0 where culled, means2d
-        (C, N, 2), depths (C, N), conics (C, N, 3), opacities (C, N), width, height, n_cameras. After a
-        backward pass `meta["means2d"].grad` is there and, except with the reference,
+        (C, N, 2), depths (C, N), conics (C, N, 3), opacities (C, N), width, height, n_cameras. A
+        backward pass sets `meta["means2d"].grad` and, except with the reference,
         `meta["means2d"].absgrad`, the sum over pixels of absolute gradients.
 
     Raises:
@@ -149,7 +149,7 @@ def rasterize(
 def _features(
     means: Tensor, colors: Tensor, viewmats: Tensor, depths: Tensor, sh_degree: int | None, render_mode: str
 ) -> Tensor:
-    """(C, N, D') what each camera blends: colours, depth, or both."""
+    """Assemble the channels (C, N, D') that each camera blends: colours, depth, or both."""
     if render_mode in ("D", "ED"):
         return depths[..., None]
     if sh_degree is not None:
@@ -160,7 +160,7 @@ def _features(
 
 
 def _padded(backgrounds: Tensor | None, render_mode: str) -> Tensor | None:
-    """Backgrounds of the blended channels; depth gets 0."""
+    """Extend backgrounds to all blended channels; depth gets 0."""
     if backgrounds is None or render_mode in ("D", "ED"):
         return None
     if render_mode == "RGB":

@@ -1,4 +1,4 @@
-"""What a training step does when: learning rates and the choice of time steps. Pure functions."""
+"""Schedule of a training step as pure functions: learning rates and the choice of frames."""
 
 from collections.abc import Collection, Sequence
 
@@ -8,7 +8,7 @@ _SAME_TIME = 1e-5  # times are float32 in [0, 1]
 
 
 def exponential(start: float, end: float, progress: float) -> float:
-    """Log-linear interpolation from `start` to `end` at `progress` in [0, 1] (3DGS's learning-rate decay)."""
+    """Interpolate log-linearly from `start` to `end` at `progress` in [0, 1] (3DGS's learning-rate decay)."""
     return float(start ** (1 - progress) * end**progress)
 
 
@@ -16,11 +16,11 @@ def sample_frames(frames: int, count: int, adjacent: float, generator: torch.Gen
     """Choose the frames of one training step.
 
     The imbalanced sampling of the paper (A.1): with probability `adjacent` they are `count` consecutive
-    frames, any window being as likely as another; else any `count` different ones. The paper gives no odds.
+    frames, all windows equally likely; else any `count` different ones. The paper gives no probability.
 
     Args:
-        frames: T, how many there are.
-        count: how many to choose; all of them if it is T or more.
+        frames: T, number of frames.
+        count: number to choose; all of them if it is T or more.
         adjacent: probability of a window, in [0, 1].
         generator: of the CPU; two numbers are drawn from it for a window, T + 1 else.
 
@@ -36,7 +36,7 @@ def sample_frames(frames: int, count: int, adjacent: float, generator: torch.Gen
 
 
 def carried_pairs(pairs: Sequence[tuple[int, int]], gap: int, *, backward: bool) -> dict[tuple[int, int], int]:
-    """Which flows the flow loss may use: positions in `pairs` of those at most `gap` frames apart.
+    """Select the flow pairs at most `gap` frames apart for the flow loss, with their positions in `pairs`.
 
     Args:
         pairs: (source, target) frames. backward: also those whose target lies before the source.
@@ -51,10 +51,10 @@ def carried_pairs(pairs: Sequence[tuple[int, int]], gap: int, *, backward: bool)
 def draw_partners(
     chosen: Sequence[int], pairs: Collection[tuple[int, int]], generator: torch.Generator
 ) -> dict[int, int]:
-    """Which of the other frames of a step each frame carries flow to.
+    """Draw for each frame of a step one other frame that it carries flow to.
 
-    A frame carries flow to one other, as each rendered flow costs a pass: to any of those that it has a flow
-    to, with equal odds. How often near frames meet is up to `sample_frames`.
+    One partner per frame, as each rendered flow costs a pass; all frames that it has a flow to are equally
+    likely. `sample_frames` decides how often near frames meet.
 
     Args:
         chosen: the step's frames. pairs: (source, target) frames between which there is flow.
@@ -73,9 +73,9 @@ def draw_partners(
 
 
 def nearest_times(times: Sequence[float], others: Sequence[float]) -> list[list[int]]:
-    """For each of `times` the positions in `others` that are nearer to it than to the rest of `times`.
+    """For each of `times`, list the positions in `others` that are nearer to it than to the rest of `times`.
 
-    Every one of `others` belongs to one time, at equal distance to the earlier one; a time without any gets the
+    Each of `others` belongs to one time, at equal distance to the earlier one; a time without any gets the
     nearest.
 
     Args:

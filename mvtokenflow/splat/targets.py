@@ -1,4 +1,4 @@
-"""What a reconstruction is compared with: a multiview video, and its front video, as training wants them."""
+"""Training targets: the pictures of a multiview video and its front video, colours premultiplied."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from mvtokenflow.views.video import FrontVideo, MultiviewVideo, ViewFlow
 
 @dataclass(frozen=True)
 class FrontTargets:
-    """A front video, colours premultiplied once.
+    """Training targets from a front video, colours premultiplied once.
 
     Attributes:
         premultiplied: (F, H, W, 3) rgb · alpha. alpha: (F, H, W, 1).
-        camera: (1,). flow_camera: (1,) that sees the grid of the flow, or None for the view's own.
+        camera: (1,). flow_camera: (1,), whose pixel grid the flow uses, or None for the view's own.
         times: F floats in [0, 1].
-        cells: for each frame of the multiview video, the frames of this one that are nearest to it in time.
+        cells: for each frame of the multiview video, the front frames that are nearest to it in time.
     """
 
     premultiplied: Tensor
@@ -31,7 +31,7 @@ class FrontTargets:
 
     @classmethod
     def of(cls, front: FrontVideo, times: Sequence[float]) -> "FrontTargets":
-        """The targets of a front video beside frames at `times`."""
+        """Build the targets of a front video for a multiview video with frames at `times`."""
         own = tuple(front.times.tolist())
         return cls(
             premultiplied=front.rgb * front.alpha,
@@ -43,14 +43,14 @@ class FrontTargets:
         )
 
     def rgb(self, frames: Sequence[int], background: Tensor) -> Tensor:
-        """(n, 1, H, W, 3) pictures on a background (3,)."""
+        """Composite pictures (n, 1, H, W, 3) onto a background (3,)."""
         return (self.premultiplied[list(frames)] + background * (1 - self.alpha[list(frames)]))[:, None]
 
     def draw(self, chosen: Sequence[int], generator: torch.Generator) -> list[int]:
-        """One of its frames for each chosen frame, any of those nearest to it in time with equal odds.
+        """Draw one front frame for each chosen frame, with equal odds among those nearest to it in time.
 
         Args:
-            generator: of the CPU; one number is drawn from it where there are several.
+            generator: on the CPU; one number is drawn from it where there are several.
         """
         cells = [self.cells[frame] for frame in chosen]
         return [
@@ -59,19 +59,19 @@ class FrontTargets:
         ]
 
     def at(self, time: float) -> int:
-        """Its frame nearest to a time."""
+        """Return the index of the front frame nearest to a time."""
         return min(range(len(self.times)), key=lambda frame: abs(self.times[frame] - time))
 
 
 @dataclass(frozen=True)
 class Targets:
-    """A video as training wants it: the front view first, colours premultiplied once.
+    """Training targets from a multiview video: the front view first, colours premultiplied once.
 
     Attributes:
         premultiplied: (T, V, H, W, 3) rgb · alpha. alpha: (T, V, H, W, 1).
         normals: (T, V, H, W, 3) and known (T, V, H, W) bool where they are unit; or None.
-        cameras: (V,). order: which views of the video these are.
-        flow: of view 0, or None. front: what colours and mask of view 0 are compared with instead, or None.
+        cameras: (V,). order: index in the video of each of these views.
+        flow: flow of view 0, or None. front: targets of view 0's colours and mask instead, or None.
         times: T floats in [0, 1].
     """
 
@@ -87,7 +87,7 @@ class Targets:
 
     @classmethod
     def of(cls, video: MultiviewVideo) -> "Targets":
-        """The targets of a video, on its device."""
+        """Build the targets of a video, on its device."""
         order = list(range(video.views))
         named = video.flow if video.flow is not None else video.front
         if named is not None:
@@ -107,13 +107,13 @@ class Targets:
         )
 
     def rgb(self, frames: Sequence[int], background: Tensor) -> Tensor:
-        """(n, V, H, W, 3) pictures on a background (3,)."""
+        """Composite pictures (n, V, H, W, 3) onto a background (3,)."""
         chosen = list(frames)
         return self.premultiplied[chosen] + background * (1 - self.alpha[chosen])
 
 
 def by_weight(weights: Sequence[float]) -> list[tuple[float, list[int]]]:
-    """Positions of equal weight, with their share of the sum of all weights; those of weight 0 are left out."""
+    """Group positions of equal weight, with their share of the sum of all weights; weight 0 is left out."""
     total, found = sum(weights), []
     for weight in dict.fromkeys(weights):
         if weight > 0:

@@ -1,7 +1,7 @@
 """Reconstruction of a dynamic Gaussian field from a multiview video (paper sections 3.2, 4.1, A.1).
 
-`reconstruct` fits Gaussians to a keyframe, then their motion to all frames; `refine` goes on from a field with
-other (regenerated) frames of the same object. Both can be killed at any time and called again.
+`reconstruct` fits Gaussians to a keyframe, then their motion to all frames; `refine` continues from a field
+with other (regenerated) frames of the same object. Both can be killed at any time and called again to resume.
 """
 
 import copy
@@ -33,7 +33,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class _Run:
-    """What all stages of a call share."""
+    """Inputs shared by all stages of one call."""
 
     video: MultiviewVideo
     config: ReconstructionConfig
@@ -54,25 +54,25 @@ def reconstruct(
     watch: Watch | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> DynamicField:
-    """The static and the coarse stage: a dynamic field of `video`.
+    """Fit a dynamic field to `video` by the static and the coarse stage.
 
-    On a CPU, results depend on the video, the configuration and the generator's state alone (and the machine
-    and its number of threads); a run that was killed and called again ends bit for bit like one that was not.
+    On a CPU, results depend only on the video, the configuration, the generator's state, the machine and its
+    number of threads; a run that was killed and resumed ends bit for bit like one that was not.
     On a GPU the order of atomic sums changes the last bits.
 
     Args:
         video: on the device to compute on.
-        workdir: new, empty, or of the same run (`run_folder`): finished stages are read, not redone.
+        workdir: new, empty, or of the same run: finished stages are read, not repeated.
         generator: on the CPU; one number is drawn from it.
-        progress: called with (stage, steps done, steps in all).
+        progress: called with (stage, steps done, total steps).
         watch: called with the stage and the logged terms: step, loss, its parts, psnr, gaussians, seconds.
         checkpoint_every: steps between checkpoints.
 
     Raises:
-        ConfigError: the folder belongs to another run, there is no such keyframe, or not one weight per view.
+        ConfigError: the folder belongs to another run, the keyframe does not exist, or not one weight per view.
         DataError: the masks have no hull, damaged files.
     """
-    config.keyframe_of(len(video))  # a wrong setting is told before the folder is claimed
+    config.keyframe_of(len(video))  # a wrong setting is reported before the folder is claimed
     config.weights_of(video.views)
     seed = _claim(video, config, workdir, generator, "reconstruct")
     run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
@@ -91,9 +91,9 @@ def refine(
     watch: Watch | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> DynamicField:
-    """The refinement: `field` trained on with `video`, learning rates started afresh.
+    """Continue training `field` on `video`, the refinement stage, with learning rates restarted.
 
-    Arguments and guarantees as of `reconstruct`, with a folder of its own. `field` stays as it is.
+    Arguments and guarantees as for `reconstruct`, in a folder of its own. `field` is not changed.
 
     Raises:
         ConfigError: also, `field` is static.
@@ -109,11 +109,11 @@ def refine(
 
 
 def training_pixel(video: MultiviewVideo) -> float:
-    """Side in world units of the pixels that a field of `video` is fitted to, the largest of its cameras'.
+    """Side in world units of the pixels that a field of `video` is fitted to, the largest over its cameras.
 
-    A front video does not enter. Where its pixels are finer, the views' pixels are still all that tells what
-    other sides look like, and nothing there would hold thinner Gaussians together. Where they are coarser, they
-    are means of pictures drawn at the views' scale (`render_gaussians`), and need not blur the field.
+    A front video has no influence. Where its pixels are finer, the other sides are still seen only in
+    the views' pixels, and nothing there would hold thinner Gaussians together. Where they are coarser, they are
+    means of pictures rendered at the views' scale (`render_gaussians`), and need not blur the field.
     """
     return float(video.cameras.pixel_size().max())
 
@@ -126,7 +126,7 @@ def _claim(
     what: str,
     start: str | None = None,
 ) -> int:
-    """Check that the folder is this run's; returns its seed."""
+    """Check that the folder belongs to this run, and return its seed."""
     seed = int(torch.randint(2**62, (), generator=generator))
     identity = {"what": what, "config": config.to_dict(), "video": video.digest(), "seed": seed, "start": start}
     claim(workdir, identity)
@@ -134,7 +134,7 @@ def _claim(
 
 
 def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicField:
-    """The field of a stage: read if it is finished, else trained, from its checkpoint if any."""
+    """Return the field of a stage: read if finished, else trained, from its checkpoint if there is one."""
     folder, device = run.workdir / stage, run.video.rgb.device
     checkpoint = folder / CHECKPOINT_FILE
     if (folder / FIELD_FILE).exists():
@@ -166,7 +166,7 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
 
 
 def _start(run: _Run, stage: Stage, previous: DynamicField | None, generator: torch.Generator) -> DynamicField:
-    """The field that a stage begins with."""
+    """Return the field that a stage starts from."""
     config, video = run.config, run.video
     if stage == "static":
         frame = config.keyframe_of(len(video))

@@ -1,4 +1,4 @@
-"""Every number of a reconstruction, with the paper's and small presets."""
+"""Settings of a reconstruction, with the paper's and small presets."""
 
 import dataclasses
 import math
@@ -19,14 +19,14 @@ STAGES: tuple[Stage, ...] = ("static", "coarse", "refine")
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRates:
-    """Adam's step sizes. Those with a `final` fall log-linearly to it over each stage and start again.
+    """Adam's step sizes; those with a `final` value decay log-linearly to it over each stage and restart.
 
     The paper gives the network's 3e-4 with "exponential decay" and its reset; the rest is SC-GS's.
 
     Attributes:
         means, means_final: positions, world units per step.
         features, rest: bands of spherical harmonics, the constant one and the others.
-        opacities, scales, quats, hyper: of the Gaussians' other parameters (logits, logarithms, raw).
+        opacities, scales, quats, hyper: the Gaussians' other parameters (logits, logarithms, raw).
         network, network_final: the deformation network.
         nodes: radii, weights and hyper coordinates of the control points.
     """
@@ -52,7 +52,7 @@ class LearningRates:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage.
+    """Settings of one training stage.
 
     Attributes:
         iterations: optimizer steps; 0 passes the field on as it is.
@@ -68,23 +68,23 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ReconstructionConfig:
-    """A reconstruction: three stages, one set of weights.
+    """Settings of a reconstruction: three stages and one set of loss weights.
 
     Attributes:
-        static: Gaussians of the keyframe alone. coarse: their motion, from all frames. refine: the same
+        static: Gaussians of the keyframe alone. coarse: their motion, from all frames. refine: both
             again, learning rates reset, on (regenerated) frames.
         field: the control points and the Gaussians' colours.
-        weights: of the loss terms.
-        view_weights: of the views in the means of colours, masks and normals, in the order of the video's
+        weights: weights of the loss terms.
+        view_weights: weights of views in the means of colours, masks and normals, in the order of the video's
             views, e.g. 1, .7, .4, 1, .7, .4, which Era3D's own reconstruction takes. Only their ratios count,
             and the loss keeps its scale. None weighs all alike; the paper gives no weights.
         rates: learning rates.
         density: when Gaussians are split, cloned and pruned, and opacities reset. Its steps are counted over
-            the stages, as 3DGS counts its 30,000; the refinement does none of it. None keeps their number.
+            the stages, as 3DGS counts its 30,000; the refinement does none. None keeps the number of Gaussians.
         keyframe: frame of the static stage; None is the middle one, (T - 1) // 2, which is the nearest to
             all others. The paper says "a keyframe".
-        points: Gaussians that the static stage starts with, on the visual hull of the masks.
-        opacity: that they start with. 3DGS starts at 0.1 from a sparse cloud; on a hull 0.5 leaves less fog.
+        points: number of Gaussians at the start, on the visual hull of the masks.
+opacity: initial opacity. 3DGS starts at 0.1 from a sparse cloud; on a hull 0.5 leaves less fog.
         extent: half side of the cube, in world units, that holds the object.
         times_per_step: frames per step, each in all views.
         adjacent: probability that they are consecutive (`schedule.sample_frames`); the paper gives none.
@@ -134,16 +134,16 @@ class ReconstructionConfig:
         _require(self.keyframe is None or self.keyframe >= 0, "keyframe", self.keyframe, "a frame number")
 
     def stage(self, name: Stage) -> StageConfig:
-        """The settings of one stage."""
+        """Return the settings of one stage."""
         found: StageConfig = getattr(self, name)
         return found
 
     def steps_before(self, name: Stage) -> int:
-        """Iterations of the stages before one."""
+        """Sum the iterations of the stages before one."""
         return sum(self.stage(earlier).iterations for earlier in STAGES[: STAGES.index(name)])
 
     def weights_of(self, views: int) -> tuple[float, ...]:
-        """The weight of each view of a video.
+        """Return the weight of each of `views` views.
 
         Raises:
             ConfigError: there are not as many weights as views.
@@ -154,7 +154,7 @@ class ReconstructionConfig:
         return weights
 
     def keyframe_of(self, frames: int) -> int:
-        """The frame of the static stage in a video of `frames`.
+        """Return the frame of the static stage in a video of `frames` frames.
 
         Raises:
             ConfigError: there is no such frame.
@@ -166,7 +166,7 @@ class ReconstructionConfig:
         return (frames - 1) // 2 if self.keyframe is None else self.keyframe
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able fields."""
+        """Return the settings as JSON-able values."""
         return asdict(self)
 
 
@@ -179,7 +179,7 @@ def _require(holds: bool, name: str, value: object, expected: str) -> None:
 
 
 def paper() -> ReconstructionConfig:
-    """The paper's numbers (4.1, A.1); what it leaves open is SC-GS's, on a GPU.
+    """The paper's preset (4.1, A.1), for a GPU; what the paper leaves open is SC-GS's.
 
     Density control is 3DGS's, until half of the 30,000 steps: where the coarse stage ends.
     """
@@ -194,7 +194,7 @@ def paper() -> ReconstructionConfig:
 
 
 def mini() -> ReconstructionConfig:
-    """The same on two CPU cores, for pictures of 64 to 128 pixels."""
+    """The preset for two CPU cores and pictures of 64 to 128 pixels."""
     return ReconstructionConfig(
         static=StageConfig(iterations=400),
         coarse=StageConfig(iterations=1000),
@@ -214,9 +214,9 @@ PRESETS: Mapping[str, Callable[[], ReconstructionConfig]] = MappingProxyType({"p
 
 
 def preset(name: str) -> ReconstructionConfig:
-    """A preset by name.
+    """Return a preset by name.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: unknown name.
     """
     return choose("preset", name, PRESETS)()

@@ -1,4 +1,4 @@
-"""What a reconstruction says about itself: losses as JSON lines, TensorBoard, preview pictures, progress."""
+"""Training records of a reconstruction: losses as JSON lines, TensorBoard, preview pictures, progress."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ PREVIEWS = 5  # per stage, evenly spaced, the last one at its end
 
 
 class TrainingLog:
-    """The records of one stage; a context manager, since TensorBoard's file must be closed."""
+    """Records of one training stage; a context manager, since TensorBoard's file must be closed."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class TrainingLog:
         progress: Progress | None,
         watch: Watch | None,
     ) -> None:
-        """Go on behind step `done`; later records of a killed run are dropped."""
+        """Continue after step `done`; later records of a killed run are dropped."""
         self._folder = workdir / stage
         self._stage: Stage = stage
         self._total = config.stage(stage).iterations
@@ -57,8 +57,8 @@ class TrainingLog:
             self._board.close()
 
     def record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
-        """Note a finished step, counted from 1; what is costly only now and then."""
-        with naming(self._folder.parent / BOARD):  # files of our own are named already
+        """Record a finished step, counted from 1; costly records are written at intervals."""
+        with naming(self._folder.parent / BOARD):  # errors in our own files name the file already
             self._record(step, terms, training, seconds)
 
     def _record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
@@ -82,7 +82,7 @@ class TrainingLog:
 
     @torch.no_grad()
     def _preview(self, step: int, training: Training) -> None:
-        """Views of the middle frame beside their targets, on white; the stage's own keyframe if static."""
+        """Write views of the middle frame (static stage: the keyframe) beside their targets, on white."""
         targets, rendered = training.preview()
         picture = strip(targets, rendered)
         write_png(self._folder / f"preview_{step:05d}.png", picture)

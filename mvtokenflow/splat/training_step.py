@@ -1,4 +1,4 @@
-"""One optimizer step of a reconstruction: which frames, what is rendered, what it is compared with."""
+"""One optimizer step of a reconstruction: choice of frames, renderings and loss terms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,11 +22,11 @@ _ADAM_EPS = 1e-15  # 3DGS: gradients of single Gaussians are tiny
 
 @dataclass(frozen=True)
 class _Moment:
-    """What is rendered of one time of a step.
+    """Renderings of one time of a step.
 
     Attributes:
-        pictures: of the views in order, whose colours count: all of them, or all but the front.
-        normals: of all views in order; empty if normals do not count.
+        pictures: the views in order whose colours count: all of them, or all but the front.
+        normals: those of all views in order; empty if normals do not count.
         flow: (1, H, W, 2) of the front view, or None.
         front: the front video's picture, or None.
     """
@@ -38,11 +38,11 @@ class _Moment:
 
 
 class Training:
-    """A field, its optimizer and the random numbers of one stage.
+    """State of one training stage: field, optimizer and random numbers.
 
     Attributes:
-        field: what is trained. optimizer: Adam with one group per kind of parameter.
-        generator: on the CPU, of everything that is drawn.
+        field: the field in training. optimizer: Adam with one group per kind of parameter.
+        generator: on the CPU, source of all random draws.
     """
 
     def __init__(
@@ -71,11 +71,11 @@ class Training:
         self.optimizer = make_optimizer(field, config.rates)
 
     def step(self, number: int) -> dict[str, Tensor]:
-        """Optimizer step `number`, counted from 0.
+        """Run optimizer step `number`, counted from 0.
 
         Returns:
-            the loss terms (scalars without gradient) by their names in `LossWeights`, and their weighted
-            sum `loss`.
+            The loss terms (scalars without gradient) by their names in `LossWeights`, and their weighted sum
+            `loss`.
         """
         stage = self._config.stage(self._stage)
         self._set_rates(number / max(stage.iterations - 1, 1))
@@ -94,7 +94,7 @@ class Training:
 
     @torch.no_grad()
     def preview(self) -> tuple[Tensor, Tensor]:
-        """The middle frame (of a static stage, its keyframe) on white: targets and renderings (V, H, W, 3)."""
+        """Return targets and renderings (V, H, W, 3) on white of the middle frame (static: the keyframe)."""
         frame = self._config.keyframe_of(len(self._targets.times))
         moment = self.field.at(self._targets.times[frame])
         seen = render_gaussians(moment, self._targets.cameras, background=self._white)
@@ -104,7 +104,7 @@ class Training:
         self, step: int, density: DensityConfig, renders: Sequence[Render], count: int
     ) -> None:
         for render in renders:
-            # the loss is a mean over all views of all times, in however many calls they were rendered
+            # the loss is a mean over all views and times, whatever the number of calls that rendered them
             meta = render.meta | {"n_cameras": len(self._targets.cameras)}
             self._statistics = self._statistics.accumulate(meta, absolute=density.absolute, renders=count)
         self._statistics, _ = control_density(
@@ -131,7 +131,7 @@ class Training:
     def _terms(
         self, number: int, chosen: list[int], background: Tensor
     ) -> tuple[dict[str, Tensor], list[Render]]:
-        """The loss terms, and the renders that show where Gaussians are missing."""
+        """Compute the loss terms, and the renders whose gradients show where Gaussians are missing."""
         targets, weights = self._targets, self._config.weights
         times = [targets.times[frame] for frame in chosen]
         partners = draw_partners(chosen, self._flows, self.generator)
@@ -161,7 +161,7 @@ class Training:
         return terms, [*(render for moment in moments for render in moment.pictures), *fronts]
 
     def _choose_inputs(self, chosen: list[int]) -> list[int]:
-        """A frame of the front video for each chosen frame; a static stage takes the keyframe's own."""
+        """Choose a front-video frame for each chosen frame; a static stage takes the keyframe's own."""
         front = self._targets.front
         if front is None or not self._weights[0]:
             return []
@@ -170,7 +170,7 @@ class Training:
         return front.draw(chosen, self.generator)
 
     def _render(self, gaussians: Gaussians, background: Tensor, after: Tensor | None) -> _Moment:
-        """All views at one time; the front apart where it carries flow, so that the others need not."""
+        """Render all views at one time; the front separately where it carries flow, so that no other must."""
         cameras, front = self._targets.cameras, self._targets.front
         if front is None and after is None:
             whole = [render_gaussians(gaussians, cameras, background=background)]
@@ -179,7 +179,7 @@ class Training:
             first = render_gaussians(gaussians, cameras[:1], background=background, flow_to=after)
             others = self._render_others(gaussians, background)
             return _Moment([first, *others], [first, *others], first.flow)
-        # Colours of the front are the front video's; the view itself is drawn for normals and flow alone.
+        # The front's colours are compared in the front video; the view is drawn for normals and flow only.
         others = self._render_others(gaussians, background)
         flow = None
         if after is not None and front.flow_camera is not None:
@@ -190,7 +190,7 @@ class Training:
         return _Moment(others, [first, *others], first.flow if flow is None else flow)
 
     def _render_others(self, gaussians: Gaussians, background: Tensor) -> list[Render]:
-        """All views but the front one."""
+        """Render all views but the front one."""
         cameras = self._targets.cameras[1:]
         return [render_gaussians(gaussians, cameras, background=background)] if len(cameras) else []
 
@@ -201,7 +201,7 @@ class Training:
     def _colour_terms(
         self, moments: Sequence[_Moment], chosen: list[int], inputs: list[int], background: Tensor
     ) -> dict[str, Tensor]:
-        """Colours and masks: means over the frames of the step and, by their weights, over the views."""
+        """Compute colour and mask terms: means over the frames of the step and, by weight, over the views."""
         targets, first = self._targets, 0 if self._targets.front is None else 1
         weights, total = self._weights[first:], sum(self._weights)
         terms: dict[str, Tensor] = {}
@@ -253,7 +253,7 @@ class Training:
             group["lr"] = now.get(group["name"], group["lr"])
 
     def state(self) -> dict[str, Any]:
-        """Everything a killed stage needs to go on bit for bit."""
+        """Return everything a killed stage needs to resume bit for bit."""
         return {
             "gaussians": {name: value.detach() for name, value in self.field.gaussians.named().items()},
             "control": {} if self.field.control is None else self.field.control.state_dict(),
@@ -264,7 +264,7 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` gave."""
+        """Restore the state returned by `state`."""
         self.field.gaussians.assign(state["gaussians"])
         if self.field.control is not None:
             self.field.control.load_state_dict(state["control"])
@@ -276,7 +276,7 @@ class Training:
 
 
 def _compared(rgb: Tensor, alpha: Tensor, wanted: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """Terms of pictures (n, K, H, W, 3) and alphas (n, K, H, W, 1)."""
+    """Compute the loss terms of pictures (n, K, H, W, 3) and alphas (n, K, H, W, 1)."""
     return {
         "image": losses.l1(rgb, wanted),
         "d_ssim": losses.d_ssim(rgb, wanted),
@@ -285,14 +285,16 @@ def _compared(rgb: Tensor, alpha: Tensor, wanted: Tensor, mask: Tensor) -> dict[
 
 
 def _add(terms: dict[str, Tensor], more: Mapping[str, Tensor], share: float) -> None:
-    """Add a share of each term; the whole of it stays what it is to the last bit."""
+    """Add a share of each term to `terms`; a share of 1 keeps the value to the last bit."""
     for name, value in more.items():
         part = value if share == 1 else share * value
         terms[name] = terms[name] + part if name in terms else part
 
 
 def make_optimizer(field: DynamicField, rates: LearningRates) -> torch.optim.Adam:
-    """Adam over all parameters, one group per kind, named as the fields of `LearningRates` or parameters."""
+    """Build Adam over all parameters, one group per kind, named as fields of `LearningRates` or parameters.
+
+    """
     model = field.gaussians
     chosen: dict[str, tuple[Sequence[nn.Parameter], float]] = {
         "means": ([model.means], rates.means),

@@ -1,6 +1,6 @@
-"""Blending of tiles and its exact gradient, one vector per row of a tile.
+"""Alpha blending of tiles and its exact gradient, one vector per row of a tile.
 
-Gaussian by Gaussian inside a tile, so that its parameters are read once and its rows are clipped to where it
+A tile is blended Gaussian by Gaussian, so that parameters are read once and rows are clipped to where it
 reaches 1/255. The gradient walks back from the last Gaussian that each pixel took, recovers the transmittance
 by division and writes one row of sums per slot: no two tiles write to the same place, hence the result does not
 depend on the number of threads.
@@ -28,14 +28,14 @@ from mvtokenflow.splat.kernels.simd import (
 from mvtokenflow.splat.kernels.tiles import TILE_HEIGHT, Splats, Tiles
 
 _PIXELS = LANES * TILE_HEIGHT
-_OPEN_CHECK = 16  # Gaussians between looks whether any pixel of a tile is still open
+_OPEN_CHECK = 16  # Gaussians between checks whether any pixel of a tile is still open
 _POWER_MAX = 80.0  # e^-80 is a normal float32; alpha is far below 1/255 there
 GRADIENTS = 8  # sums per slot before the channels: mean (2), conic (3), opacity, absolute mean (2)
 
 
 @kernel()
 def _corner(tile: int, tiles: Tiles) -> Any:
-    """View of a tile, and its upper left pixel (row, column)."""
+    """Return the view of a tile and its upper left pixel (row, column)."""
     place = tile % (tiles.across * tiles.down)
     view = tile // (tiles.across * tiles.down)
     return view, place // tiles.across * TILE_HEIGHT, place % tiles.across * LANES
@@ -52,7 +52,7 @@ def _any_lane(values: Any) -> Any:
 
 @kernel()
 def _blend_tile(tile: int, tiles: Tiles, splats: Splats, clear: Any, taken: Any, blended: Any) -> None:
-    """Blend a tile's list. Pixels outside the picture behave as any other.
+    """Blend the Gaussians of one tile; pixels outside the picture behave as any other.
 
     Writes `clear` (pixels,), the transmittance, `taken` (pixels,), 1 + the list position of the last Gaussian
     blended, and adds to `blended` (channels·pixels,).
@@ -97,10 +97,10 @@ def _blend_tile(tile: int, tiles: Tiles, splats: Splats, clear: Any, taken: Any,
 
 @kernel(parallel=True)
 def blend(tiles: Tiles, schedule: Any, splats: Splats, backgrounds: Any) -> Any:
-    """Pictures of C views.
+    """Blend the pictures of C views.
 
     Args:
-        schedule: all tiles in the order in which they are worked on.
+        schedule: all tiles in processing order.
         backgrounds: (C, D).
 
     Returns:
@@ -132,7 +132,7 @@ def blend(tiles: Tiles, schedule: Any, splats: Splats, backgrounds: Any) -> Any:
 def _geometry_sums(
     a: float, b: float, c: float, opacity: float, dx: Any, flat: Any, tilt: Any, bend: Any
 ) -> Any:
-    """Gradients by mean, conic and opacity from Σv, Σv·dy, Σv·dy² of each column, v = dLoss/dpower."""
+    """Compute gradients by mean, conic and opacity from Σv, Σv·dy, Σv·dy² per column, v = dLoss/dpower."""
     along = flat * dx
     sum_x, sum_y = total(along), total(tilt)
     by_mean = a * sum_x + b * sum_y, b * sum_x + c * sum_y
@@ -144,7 +144,7 @@ def _geometry_sums(
 def _unblend_tile(
     tile: int, tiles: Tiles, splats: Splats, clear: Any, taken: Any, given: Any, behind: Any, sums: Any
 ) -> None:
-    """Gradient sums of a tile's slots into their rows of `sums`.
+    """Add the gradient sums of a tile's slots to their rows of `sums`.
 
     `clear`: transmittance behind the last Gaussian, changed in place. `given`: gradient of the channels.
     `behind`: Σ_k gradient_k · (what lies behind the current Gaussian)_k, one number whatever the channels.
@@ -219,11 +219,11 @@ def unblend(
     given_render: Any,
     given_alpha: Any,
 ) -> Any:
-    """Gradient sums of every slot (S, GRADIENTS + D); rows of slots without a tile are left unset.
+    """Compute gradient sums of every slot (S, GRADIENTS + D); rows of slots without a tile are left unset.
 
     Args:
         given_render, given_alpha: gradients of the loss by the outputs, (C, H, W, D) and (C, H, W).
-        The others as in `blend` and as it returned them.
+        Other arguments: as in `blend` and as it returned them.
     """
     channels = backgrounds.shape[1]
     sums = np.empty((tiles.owners.size, GRADIENTS + channels), backgrounds.dtype)

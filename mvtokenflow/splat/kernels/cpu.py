@@ -1,4 +1,4 @@
-"""The CPU backend: compiled projection and blending under torch's autograd.
+"""The CPU backend of the rasterizer: compiled projection and blending under torch's autograd.
 
 Deterministic, float32 or float64, all cameras of a call in one parallel loop; the result does not depend on the
 number of threads.
@@ -85,7 +85,7 @@ def project(
     eps2d: float,
     antialiased: bool,
 ) -> Projection:
-    """As `reference.project`, but without gradients by the cameras.
+    """Project Gaussians as `reference.project` does, but without gradients by the cameras.
 
     Raises:
         ConfigError: a camera requires a gradient.
@@ -109,7 +109,7 @@ def project(
 
 
 def _schedule(starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Tiles dealt out so that the contiguous share of every thread has about equal work."""
+    """Order tiles so that the contiguous share of every thread has about equal work."""
     longest_first = np.argsort(starts[:-1] - starts[1:], kind="stable")
     threads = numba.get_num_threads()
     return np.concatenate([longest_first[thread::threads] for thread in range(threads)])
@@ -173,7 +173,7 @@ class _Composite(torch.autograd.Function):
 def composite(
     projection: Projection, colors: Tensor, backgrounds: Tensor | None, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """As `reference.composite`; a backward pass also sets `projection.means2d.absgrad` (C, N, 2)."""
+    """Blend as `reference.composite` does; a backward pass also sets `projection.means2d.absgrad` (C, N, 2)."""
     if backgrounds is None:
         backgrounds = colors.new_zeros(colors.shape[0], colors.shape[2])
     render, alpha = _Composite.apply(

@@ -1,4 +1,4 @@
-"""Projection of Gaussians into pictures and its exact gradient, compiled, in float64 inside.
+"""Compiled projection of Gaussians into pictures with its exact gradient, float64 inside.
 
 With M = R·diag(s) (rotation, scales), W the camera's rotation and J the derivative of the pixel by the camera
 point, the 2-D covariance is t·tᵀ + eps2d·I, t = J·W·M (2 x 3). The gradient passes through t. Matrices are
@@ -21,7 +21,7 @@ _RADIUS_MAX = 1e9  # pixels; keeps int32 from wrapping
 
 
 class Gaussians(NamedTuple):
-    """Means (N, 3), quats (N, 4), scales (N, 3), opacities (N,)."""
+    """Arrays of N Gaussians: means (N, 3), quats (N, 4), scales (N, 3), opacities (N,)."""
 
     means: Array
     quats: Array
@@ -30,7 +30,7 @@ class Gaussians(NamedTuple):
 
 
 class Lens(NamedTuple):
-    """The settings of `reference.project`."""
+    """Projection settings, the scalar arguments of `reference.project`."""
 
     width: int
     height: int
@@ -42,7 +42,7 @@ class Lens(NamedTuple):
 
 
 class Projected(NamedTuple):
-    """The arrays of `reference.Projection`, or gradients by them (the radii are then unused)."""
+    """Projected Gaussians as in `Projection`, or gradients by them (the radii are then unused)."""
 
     radii: Array
     means2d: Array
@@ -58,7 +58,7 @@ def _dot(a: Any, b: Any) -> Any:
 
 @kernel()
 def _combine(u: float, a: Any, v: float, b: Any, w: float, c: Any) -> Any:
-    """u·a + v·b + w·c of three rows."""
+    """Linear combination u·a + v·b + w·c of three rows."""
     return (
         u * a[0] + v * b[0] + w * c[0],
         u * a[1] + v * b[1] + w * c[1],
@@ -88,7 +88,7 @@ def _columns_scaled(row: Any, scale: Any) -> Any:
 
 @kernel()
 def _unit(quats: Any, i: int) -> Any:
-    """w, x, y, z of unit length, and the length."""
+    """Normalise one quaternion; return w, x, y, z and its former length."""
     w, x, y, z = (
         np.float64(quats[i, 0]),
         np.float64(quats[i, 1]),
@@ -111,7 +111,7 @@ def _rotation(quat: Any) -> Any:
 
 @kernel()
 def _spread(rotation: Any, scale: Any) -> Any:
-    """M."""
+    """The matrix M = R·diag(s) of one Gaussian."""
     return (
         _columns_scaled(rotation[0], scale),
         _columns_scaled(rotation[1], scale),
@@ -121,7 +121,7 @@ def _spread(rotation: Any, scale: Any) -> Any:
 
 @kernel()
 def _camera_axes(viewmats: Any, n: int) -> Any:
-    """W."""
+    """The rotation W of one camera."""
     return _row_of(viewmats, n, 0), _row_of(viewmats, n, 1), _row_of(viewmats, n, 2)
 
 
@@ -136,21 +136,21 @@ def _camera_point(viewmats: Any, n: int, axes: Any, mean: Any) -> Any:
 
 @kernel()
 def _focals(intrinsics: Any, n: int) -> Any:
-    """fx, fy, cx, cy."""
+    """Intrinsics fx, fy, cx, cy of one camera."""
     first, second = _row_of(intrinsics, n, 0), _row_of(intrinsics, n, 1)
     return first[0], second[1], first[2], second[2]
 
 
 @kernel()
 def _bounded(slope: float, focal: float, centre: float, size: int) -> Any:
-    """x / z, moved to the border of the widened field of view."""
+    """The slope x / z, clamped to the border of the widened field of view."""
     margin = FOV_MARGIN * 0.5 * size / focal
     return min(max(slope, -(centre / focal + margin)), (size - centre) / focal + margin)
 
 
 @kernel()
 def _jacobian(point: Any, focals: Any, lens: Lens) -> Any:
-    """J00, J02, J11, J12."""
+    """Non-zero entries J00, J02, J11, J12 of the Jacobian."""
     fx, fy, cx, cy = focals
     if lens.ortho:
         return fx, 0.0, fy, 0.0
@@ -162,7 +162,7 @@ def _jacobian(point: Any, focals: Any, lens: Lens) -> Any:
 
 @kernel()
 def _flattened(jacobian: Any, axes: Any, spread: Any) -> Any:
-    """The two rows of J·W and the two of t = J·W·M."""
+    """Two rows of J·W and two rows of t = J·W·M."""
     first = _combine(jacobian[0], axes[0], jacobian[1], axes[2], 0.0, _ZERO)
     second = _combine(jacobian[2], axes[1], jacobian[3], axes[2], 0.0, _ZERO)
     flat_x = _combine(first[0], spread[0], first[1], spread[1], first[2], spread[2])
@@ -172,7 +172,7 @@ def _flattened(jacobian: Any, axes: Any, spread: Any) -> Any:
 
 @kernel()
 def _footprint(point: Any, focals: Any, axes: Any, spread: Any, opacity: float, lens: Lens) -> Any:
-    """radii, pixel, conic, opacity of one Gaussian in one camera; radii 0: culled, as NaN is."""
+    """Radii, pixel, conic and opacity of one Gaussian in one camera; radii are 0 if culled or NaN."""
     culled = (0.0, 0.0), (0.0, 0.0), _ZERO, 0.0
     if not (lens.near <= point[2] <= lens.far):
         return culled
@@ -218,7 +218,7 @@ def _forward_block(
 
 @kernel(parallel=True)
 def forward(gaussians: Gaussians, viewmats: Any, intrinsics: Any, lens: Lens, out: Projected) -> None:
-    """Fill `out`, given as zeros, for all Gaussians and cameras."""
+    """Project all Gaussians into all cameras, written into `out`, which starts as zeros."""
     count = gaussians.means.shape[0]
     for block in prange((count + _BLOCK - 1) // _BLOCK):
         start = block * _BLOCK
@@ -227,7 +227,7 @@ def forward(gaussians: Gaussians, viewmats: Any, intrinsics: Any, lens: Lens, ou
 
 @kernel()
 def _covariance_gradient(conic: Any, given: Any, by_area: float, area: float, eps2d: float) -> Any:
-    """Gradient by the 2-D covariance (xx, xy, yy of a symmetric matrix) from those by conic and area factor.
+    """Gradient by the 2-D covariance (xx, xy, yy) from those by conic and area factor.
 
     The conic's is −P·Q·P with Q its gradient as a symmetric matrix. The area factor ρ = √(det Σ0 / det Σ)
     adds ½ρ'/ρ·[(1−ρ²)·P − eps2d·det P·I].
@@ -303,7 +303,7 @@ def _backward_one(
     by_seen: float,
     lens: Lens,
 ) -> Any:
-    """What one camera adds to the gradients by the mean, the three rows of M, and the opacity."""
+    """Contribution of one camera to the gradients by the mean, the three rows of M, and the opacity."""
     first, second, flat_x, flat_y = _flattened(_jacobian(point, focals, lens), axes, spread)
     area = seen_opacity / opacity if lens.antialiased else 0.0
     by_opacity = by_seen * area if lens.antialiased else by_seen
@@ -386,7 +386,7 @@ def backward(
     given: Projected,
     out: Gaussians,
 ) -> None:
-    """Fill `out` with the gradients by the Gaussians, summed over the cameras in their order."""
+    """Write gradients by the Gaussians into `out`, summed over the cameras in their order."""
     count = gaussians.means.shape[0]
     for block in prange((count + _BLOCK - 1) // _BLOCK):
         start = block * _BLOCK

@@ -1,4 +1,4 @@
-"""Gaussians as they lie in pictures: what projection gives and blending takes."""
+"""The result type of projection, which is the input of blending."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Projection(NamedTuple):
-    """Gaussians seen by C cameras; zero where a Gaussian is culled.
+    """N Gaussians projected into C cameras; zero where a Gaussian is culled.
 
     Attributes:
         radii: (C, N, 2) int32, half size of the bounding box in pixels; 0 = culled.

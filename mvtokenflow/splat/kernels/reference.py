@@ -1,4 +1,4 @@
-"""Gaussian rasterization written for reading: every pixel meets every Gaussian, gradients by autograd.
+"""Reference Gaussian rasterizer, written for reading: every pixel meets every Gaussian, gradients by autograd.
 
 Slow and memory-hungry; it defines what the fast backends must compute, in any floating type. The rules are
 those of gsplat 1.5 (Ye et al. 2024): projection with an `eps2d` dilation, opacity-aware cull, alpha capped at
@@ -21,7 +21,7 @@ from mvtokenflow.views.cameras import CameraKind
 
 
 def _jacobians(camera: Tensor, z: Tensor, intrinsics: Tensor, width: int, height: int) -> Tensor:
-    """(C, N, 2, 3) derivative of the pinhole pixel by the camera point, kept bounded outside the picture."""
+    """Derivative (C, N, 2, 3) of the pinhole pixel by the camera point, kept bounded outside the picture."""
     fx, fy = intrinsics[:, 0, 0, None], intrinsics[:, 1, 1, None]
     cx, cy = intrinsics[:, 0, 2, None], intrinsics[:, 1, 2, None]
     margin_x, margin_y = FOV_MARGIN * 0.5 * width / fx, FOV_MARGIN * 0.5 * height / fy
@@ -42,7 +42,7 @@ def _screen(
     kind: CameraKind,
     planes: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Pixel positions (C, N, 2), camera z (C, N), Jacobians (C, N, 2, 3), between the planes (C, N)."""
+    """Compute pixels (C, N, 2), camera z (C, N), Jacobians (C, N, 2, 3), and which are between the planes."""
     camera = means @ viewmats[:, :3, :3].transpose(1, 2) + viewmats[:, None, :3, 3]
     depths = camera[..., 2]
     visible = (depths >= planes[0]) & (depths <= planes[1])
@@ -137,21 +137,21 @@ def composite_pixels(
     behind = torch.cumprod(1 - alphas, dim=1)
     alphas = torch.where(
         behind > TRANSMITTANCE_MIN, alphas, 0.0
-    )  # transmittance only falls: closed stays closed
+    )  # transmittance only falls: a closed pixel stays closed
     behind = torch.cumprod(1 - alphas, dim=1)
     ahead = torch.cat([behind.new_ones(len(behind), 1), behind], dim=1)
     return (alphas * ahead[:, :-1]) @ colors, ahead[:, -1]
 
 
 def depth_order(depths: Tensor) -> Tensor:
-    """Indices from the nearest to the furthest; float32 depths, ties by index, as gsplat sorts."""
+    """Sort Gaussians from nearest to farthest; float32 depths, ties by index, as gsplat sorts."""
     return torch.argsort(depths.detach().to(torch.float32), dim=-1, stable=True)
 
 
 def composite(
     projection: Projection, colors: Tensor, backgrounds: Tensor | None, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Pictures of projected Gaussians.
+    """Blend projected Gaussians into pictures.
 
     Args:
         projection: N Gaussians in C cameras.

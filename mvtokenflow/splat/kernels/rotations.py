@@ -1,11 +1,11 @@
-"""Rotations as quaternions and matrices."""
+"""Conversion between quaternions and rotation matrices."""
 
 import torch
 from torch import Tensor
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:
-    """(..., 4) wxyz quaternions of any non-zero length to (..., 3, 3) rotations."""
+    """Convert wxyz quaternions (..., 4) of any non-zero length to rotation matrices (..., 3, 3)."""
     w, x, y, z = torch.nn.functional.normalize(quats, dim=-1).unbind(-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),

@@ -10,7 +10,7 @@ _C3 = (0.5900435899266435, 2.890611442640554, 0.4570457994644658, 0.373176332590
 
 
 def sh_basis(degree: int, directions: Tensor) -> Tensor:
-    """Real spherical harmonics of unit directions.
+    """Evaluate real spherical harmonics of unit directions.
 
     Args:
         degree: 0 to 3.
@@ -45,7 +45,7 @@ def sh_basis(degree: int, directions: Tensor) -> Tensor:
 
 
 def sh_colors(degree: int, directions: Tensor, coefficients: Tensor) -> Tensor:
-    """Colour seen along a direction: `max(0, Σ basis · coefficient + 0.5)`.
+    """Compute the colour seen along a direction: `max(0, Σ basis · coefficient + 0.5)`.
 
     Args:
         degree: highest band used, 0 to 3; coefficients beyond it are ignored.

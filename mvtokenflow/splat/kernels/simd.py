@@ -1,6 +1,6 @@
-"""Fixed-width vectors for compiled code: `LANES` floats that live in registers.
+"""Fixed-width vectors for compiled code: `LANES` floats in registers.
 
-Numba leaves vector code to the compiler's judgement, which fails on the short loops of a rasterizer (arrays may
+Numba leaves vectorisation to the compiler, which fails on the short loops of a rasterizer (arrays may
 alias, libm's exp is scalar). Here the vector is a type of its own: arithmetic, comparison, selection, memory
 access and e^x act on all lanes at once. Scalars of the vector's float type mix with vectors. All functions run
 in compiled code only. NaN and infinity keep their meaning; sums may be reordered and fused.
@@ -22,7 +22,7 @@ _FLAGS = ("nsz", "arcp", "contract", "reassoc")
 
 
 def kernel(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator: compile on first call, keep the machine code on disk, release the interpreter lock.
+    """Compile a function on its first call, keep its machine code on disk and release the interpreter lock.
 
     The code on disk is renewed when the kernel's own file changes, not when a file it calls does: after a
     change here, delete `__pycache__`.
@@ -31,12 +31,12 @@ def kernel(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable
 
 
 def _device(function: Callable[..., Any]) -> Any:
-    """Numba's `intrinsic`, whose own types do not drop the typing context from the call."""
+    """Wrap Numba's `intrinsic`, whose own types drop the typing context from the call."""
     return intrinsic(function)
 
 
 class Lanes(types.Type):
-    """`LANES` numbers of one float type, or truth values."""
+    """Numba type of `LANES` numbers of one float type, or of truth values."""
 
     def __init__(self, element: Any) -> None:
         self.element = element
@@ -62,7 +62,7 @@ def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
 
 
 def _spread(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
-    """The scalar `value` in all lanes; a vector stays as it is."""
+    """Broadcast the scalar `value` to all lanes; a vector stays as it is."""
     if isinstance(value.type, ir.VectorType):
         return value
     index = ir.IntType(32)
@@ -72,7 +72,7 @@ def _spread(builder: ir.IRBuilder, value: Any, vector: ir.VectorType) -> Any:
 
 
 def _shared_kind(a: Any, b: Any) -> Lanes | None:
-    """The vector type of a binary operation; None where it is not ours."""
+    """Return the vector type of a binary operation; None where no operand is a `Lanes`."""
     for one, other in ((a, b), (b, a)):
         if isinstance(one, Lanes) and one.element != types.boolean and other in (one, one.element):
             return one
@@ -138,7 +138,7 @@ for _operation, _name in ((operator.ge, ">="), (operator.le, "<="), (operator.gt
 
 @_device
 def both(typing_context: Any, a: Any, b: Any) -> Any:
-    """Lanes where two masks are true."""
+    """Logical and of two masks."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return builder.and_(*arguments)
@@ -148,7 +148,7 @@ def both(typing_context: Any, a: Any, b: Any) -> Any:
 
 @_device
 def select(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
-    """`a` where the mask is true, else `b`; one of them may be a scalar."""
+    """Choose `a` where the mask is true, else `b`; one of them may be a scalar."""
     kind = _shared_kind(a, b)
     if kind is None:
         return None
@@ -163,7 +163,7 @@ def select(typing_context: Any, mask: Any, a: Any, b: Any) -> Any:
 
 @_device
 def ramp(typing_context: Any, scalar: Any) -> Any:
-    """0, 1, 2, ... in the float type of `scalar`."""
+    """Vector 0, 1, 2, ... in the float type of `scalar`."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return ir.Constant(_vector(scalar), [float(lane) for lane in range(LANES)])
@@ -173,7 +173,7 @@ def ramp(typing_context: Any, scalar: Any) -> Any:
 
 @_device
 def fill(typing_context: Any, scalar: Any) -> Any:
-    """`scalar` in all lanes."""
+    """Broadcast `scalar` to all lanes."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         return _spread(builder, arguments[0], _vector(scalar))
@@ -188,7 +188,7 @@ def _address(context: Any, builder: ir.IRBuilder, array_type: Any, array: Any, s
 
 @_device
 def load(typing_context: Any, array: Any, start: Any) -> Any:
-    """Lanes `array[start : start + LANES]` of a contiguous 1-D array; bounds are the caller's concern."""
+    """Load `array[start : start + LANES]` of a contiguous 1-D array; the caller checks bounds."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         size = context.get_abi_sizeof(context.get_value_type(array.dtype))
@@ -199,7 +199,7 @@ def load(typing_context: Any, array: Any, start: Any) -> Any:
 
 @_device
 def store(typing_context: Any, array: Any, start: Any, value: Any) -> Any:
-    """Write all lanes to `array[start : start + LANES]`."""
+    """Store all lanes to `array[start : start + LANES]`."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         size = context.get_abi_sizeof(context.get_value_type(array.dtype))
@@ -243,7 +243,7 @@ def total(typing_context: Any, value: Any) -> Any:
 
 @_device
 def exp_minus(typing_context: Any, value: Any) -> Any:
-    """e^(−x) for 0 ≤ x ≤ 80, to a few units in the last place where x is at most 6."""
+    """Compute e^(−x) for 0 ≤ x ≤ 80, to a few units in the last place where x is at most 6."""
     single = value.element == types.float32
     bits, mantissa, bias, terms = (32, 23, 127, 7) if single else (64, 52, 1023, 13)
 

@@ -25,7 +25,7 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 def d_ssim(image: Tensor, target: Tensor) -> Tensor:
-    """1 − SSIM, the mean over all pixels, channels and pictures; not halved.
+    """Structural dissimilarity 1 − SSIM, the mean over all pixels, channels and pictures; not halved.
 
     As in 3DGS and SC-GS: Gaussian window of 11 x 11 and sigma 1.5, zero padding of 5 (so borders are biased),
     C1 = 0.01², C2 = 0.03², variances as E[x²] − E[x]². float64 agrees with their code to 1e-13, float32 to 1e-6
@@ -58,7 +58,7 @@ def d_ssim(image: Tensor, target: Tensor) -> Tensor:
 
 
 class _Ssim(torch.autograd.Function):
-    """Mean SSIM of (B, H, W, C)."""
+    """Autograd function: mean SSIM of pictures (B, H, W, C)."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor) -> Tensor:
@@ -76,11 +76,11 @@ class _Ssim(torch.autograd.Function):
 
 @cache
 def _window(double: bool) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """The window as a sum of separable ones: (R, 11) vectors v and (R,) factors f, window = Σ f v vᵀ.
+    """The SSIM window as a sum of separable ones: (R, 11) vectors v and (R,) factors f, window = Σ f v vᵀ.
 
     The reference rounds the two-dimensional window to float32, after which it is not separable: that shows in
     the seventh digit of SSIM. In float64 it is therefore split exactly (R = 6: it is symmetric twice); in
-    float32 the leading term is all that counts.
+    float32 only the leading term matters.
     """
     offsets = torch.arange(_TAPS) - _RADIUS
     taps = torch.exp(-(offsets.double() ** 2) / (2 * _SIGMA**2)).float()
@@ -96,7 +96,7 @@ def _window(double: bool) -> tuple[NDArray[np.floating[Any]], NDArray[np.floatin
 
 
 def _blur(maps: Tensor) -> Tensor:
-    """(B, M, H, W) with M >= 2, zero padding. Depth-wise, so that CUDA does not round to TF32."""
+    """Blur maps (B, M, H, W), M >= 2, with zero padding; depth-wise, so that CUDA does not round to TF32."""
     count = maps.shape[1]
     blurred = torch.zeros_like(maps)
     for vector, factor in zip(*_window(maps.dtype == torch.float64), strict=True):
@@ -110,7 +110,7 @@ def _blur(maps: Tensor) -> Tensor:
 
 
 def _convolved(image: Tensor, target: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    """Mean SSIM of (B, H, W, C) and its gradient by `image`, empty unless asked for."""
+    """Compute mean SSIM of (B, H, W, C) by convolutions, and its gradient by `image` (else empty)."""
     with torch.autocast(image.device.type, enabled=False):
         x, y = (picture.permute(0, 3, 1, 2).flatten(0, 1) for picture in (image, target))
         mean_x, mean_y, squares, product = _blur(torch.stack([x, y, x * x + y * y, x * y], 1)).unbind(1)
@@ -133,7 +133,10 @@ def _convolved(image: Tensor, target: Tensor, with_gradient: bool) -> tuple[Tens
 
 
 def _compiled(image: Tensor, target: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor]:
-    """As `_convolved`. A row of W pixels of C channels is one row of W·C numbers, neighbours C apart."""
+    """Compute the same as `_convolved` with compiled kernels.
+
+    A row of W pixels of C channels is one row of W·C numbers, neighbours C apart.
+    """
     batch, height, width, channels = image.shape
     x, y = (p.detach().contiguous().view(batch, height, width * channels).numpy() for p in (image, target))
     vectors, factors = _window(image.dtype == torch.float64)
@@ -198,7 +201,7 @@ def _blur_down(ring: Any, maps: int, span: int, row: int, window: Any, out: Any)
 def _compare(
     means: Any, span: int, count: int, padded: int, margin: int, derivatives: Any, scratch: Any
 ) -> float:
-    """Sum of SSIM over one row of four blurred maps; writes its derivatives into three padded rows."""
+    """Sum SSIM over one row of four blurred maps; write its derivatives into three padded rows."""
     real = means.dtype.type
     one, two, c1, c2 = real(1), real(2), real(_C1), real(_C2)
     for j in range(0, span, LANES):
@@ -227,7 +230,7 @@ def _compare(
 
 @kernel()
 def _moments(x: Any, y: Any, means_x: Any, means_y: Any, squares: Any, products: Any) -> None:
-    """What is blurred of one row. Slices, so that the compiler sees indices from 0 and makes vectors."""
+    """Compute the four maps of one row before the blur: x, y, x² + y² and xy."""
     for j in range(x.size):
         a, b = x[j], y[j]
         means_x[j] = a
@@ -238,7 +241,7 @@ def _moments(x: Any, y: Any, means_x: Any, means_y: Any, squares: Any, products:
 
 @kernel()
 def _gradient(x: Any, y: Any, by_mean: Any, by_squares: Any, by_product: Any, scale: Any, out: Any) -> None:
-    """The chain rule of `_moments` for one row."""
+    """Apply the chain rule of `_moments` to one row."""
     two = out.dtype.type(2)
     for j in range(x.size):
         out[j] = scale * (by_mean[j] + two * x[j] * by_squares[j] + y[j] * by_product[j])
@@ -246,7 +249,7 @@ def _gradient(x: Any, y: Any, by_mean: Any, by_squares: Any, by_product: Any, sc
 
 @kernel()
 def _sweep(x: Any, y: Any, channels: int, window: Any, gradient: Any, scale: Any) -> float:
-    """Sum of SSIM of one picture (H, W·C); rings hold the 11 rows that are in reach.
+    """Sum SSIM over one picture (H, W·C) in one sweep; rings hold the 11 rows in reach.
 
     Writes `scale` times the gradient by `x` unless `gradient` is empty.
     """
@@ -296,7 +299,7 @@ def _sweep(x: Any, y: Any, channels: int, window: Any, gradient: Any, scale: Any
 
 @kernel(parallel=True)
 def _sweep_all(x: Any, y: Any, channels: int, vectors: Any, factors: Any, gradient: Any, sums: Any) -> None:
-    """Every picture of (B, H, W·C) by itself: the result does not depend on the number of threads."""
+    """Sweep every picture of (B, H, W·C) separately: the result does not depend on the number of threads."""
     scale = x.dtype.type(1 / x.size)
     for n in prange(x.shape[0]):
         mine = gradient[n] if gradient.shape[0] else gradient[:0, 0]

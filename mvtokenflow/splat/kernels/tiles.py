@@ -1,4 +1,4 @@
-"""Which Gaussian touches which tile of the picture, in depth order.
+"""Assignment of Gaussians to picture tiles, in depth order.
 
 A tile is `LANES` pixels wide and `TILE_HEIGHT` high, so that one vector is one of its rows. Each pair of a
 Gaussian and a tile owns a *slot*; the slots of one Gaussian are consecutive. Each tile lists its slots from
@@ -17,7 +17,7 @@ from mvtokenflow.splat.kernels.simd import LANES, kernel
 TILE_HEIGHT = 16
 # The 1/255 contour is widened by this much in ln(alpha): rounding of the exact test per pixel stays inside.
 _CONTOUR_MARGIN = 0.01
-_DIGIT_BITS = 11  # of the radix sort: three passes over 32 bits
+_DIGIT_BITS = 11  # digit width of the radix sort: three passes over 32 bits
 
 Array = NDArray[np.floating[Any]]
 
@@ -36,14 +36,14 @@ class Splats(NamedTuple):
 
 
 class Tiles(NamedTuple):
-    """Slots of C views of `across` x `down` tiles.
+    """Tile lists of C views: slots of Gaussians in `across` x `down` tiles.
 
     Attributes:
         firsts: (C·N + 1,) first slot of each Gaussian of each view.
         owners: (S,) Gaussian of a slot as view·N + index.
         places: (S,) tile of a slot as view·tiles + row·across + column; −1: the ellipse misses the tile.
         tops, bottoms: (S,) rows of the tile the ellipse may touch, first and one past the last.
-        order: slots by tile, near to far. starts: (C·tiles + 1,) where each tile's begin.
+        order: slots by tile, near to far. starts: (C·tiles + 1,) where each tile's slots begin.
         across, down: tiles of a view. width, height: of the picture in pixels.
     """
 
@@ -62,7 +62,7 @@ class Tiles(NamedTuple):
 
 @kernel(parallel=True)
 def _boxes(radii: Any, means2d: Any, across: int, down: int) -> Any:
-    """Columns and rows of tiles under each bounding box (G, 4), and how many tiles that is (G,)."""
+    """Tile columns and rows (G, 4) under each bounding box, and their number (G,)."""
     boxes = np.zeros((radii.shape[0], 4), np.int32)
     counts = np.zeros(radii.shape[0], np.int64)
     for g in prange(radii.shape[0]):
@@ -98,7 +98,7 @@ def _rows_of_ellipse(a: float, b: float, c: float, level: float, start: float, e
 
 @kernel(parallel=True)
 def _slots(firsts: Any, boxes: Any, splats: Splats, count: int, across: int, down: int, height: int) -> Any:
-    """owners, places, tops, bottoms of `Tiles`; `count` Gaussians per view."""
+    """Compute owners, places, tops and bottoms of `Tiles` for `count` Gaussians per view."""
     slots = firsts[-1]
     owners, places = np.empty(slots, np.int32), np.full(slots, -1, np.int32)
     tops, bottoms = np.empty(slots, np.int32), np.empty(slots, np.int32)
@@ -129,7 +129,7 @@ def _slots(firsts: Any, boxes: Any, splats: Splats, count: int, across: int, dow
 
 @kernel()
 def _sorted_by_key(keys: Any, members: Any) -> Any:
-    """`members` by ascending `keys[member]` (uint32), equal keys in the given order: radix sort."""
+    """Radix-sort `members` by ascending `keys[member]` (uint32); equal keys keep their order."""
     other = np.empty_like(members)
     digits = 1 << _DIGIT_BITS
     for shift in range(0, 32, _DIGIT_BITS):
@@ -148,7 +148,7 @@ def _sorted_by_key(keys: Any, members: Any) -> Any:
 
 @kernel(parallel=True)
 def _order(keys: Any, firsts: Any, places: Any, views: int, count: int, tiles: int) -> Any:
-    """Slots of each tile from near to far, and where each tile's begin."""
+    """Order the slots of each tile from near to far; also return where each tile's slots begin."""
     starts = np.zeros(views * tiles + 1, np.int64)
     for view in prange(views):
         for slot in range(firsts[view * count], firsts[(view + 1) * count]):
@@ -177,14 +177,14 @@ def _order(keys: Any, firsts: Any, places: Any, views: int, count: int, tiles: i
 def bin_gaussians(
     splats: Splats, radii: NDArray[np.int32], depths: Array, views: int, width: int, height: int
 ) -> Tiles:
-    """Slots and tile lists of projected Gaussians.
+    """Build slots and tile lists of projected Gaussians.
 
     Args:
         splats: N Gaussians of each of `views` cameras. radii, depths: (C·N, 2), (C·N,).
         width, height: picture size in pixels.
 
     Returns:
-        The tiles; lists are ordered by float32 depth, then by index, as gsplat sorts.
+        The tiles; each list is ordered by float32 depth, then by index, as in gsplat.
     """
     count = depths.size // views
     across, down = -(-width // LANES), -(-height // TILE_HEIGHT)
