@@ -1,1 +1,1 @@
-"""Optical flow: operations on flow as tensors, estimators, flow between frames of a clip and to keyframes."""
+"""Optical flow: tensor operations, estimators, flow between frames of a clip and from frames to keyframes."""

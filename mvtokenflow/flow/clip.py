@@ -1,4 +1,4 @@
-"""Estimated flow between any two frames of one clip, far ones by way of those between where that sees more."""
+"""Estimated flow between any two frames of a clip, chained over neighbours where that sees more."""
 
 from collections.abc import Sequence
 
@@ -12,23 +12,23 @@ CHAIN_ABOVE = 0.3  # share of the object whose direct flow fails the round trip
 
 
 class ClipFlow:
-    """Estimates and keeps the flows of one clip.
+    """Estimates and caches the flows of one clip.
 
     The direct estimate of a pair is used unless more than 30 % of the object fails the forward-backward check;
     then the flows of neighbouring frames are chained, and the better of the two is kept.
 
     Attributes:
-        chained: pairs of frames whose flow is a chain.
+        chained: pairs of frames whose flow is chained.
     """
 
     def __init__(self, frames: Tensor, mask: Tensor, estimator: FlowEstimator) -> None:
-        """Of frames (F, H, W, 3) in [0, 1] on a plain background and mask (F, H, W) bool, the object."""
+        """Take frames (F, H, W, 3) in [0, 1] on a plain background and the object's mask (F, H, W) bool."""
         self.chained: list[tuple[int, int]] = []
         self._frames, self._mask, self._estimator = frames, mask, estimator
         self._known: dict[tuple[int, int], Tensor] = {}
 
     def between(self, a: int, b: int) -> tuple[Tensor, Tensor]:
-        """Flow (H, W, 2) from frame a to frame b and where it is visible (H, W) bool."""
+        """Return flow (H, W, 2) from frame a to frame b and where it is visible (H, W) bool."""
         there, back = self._both_ways(a, b)
         seen = visible(there, back, self._mask[a], self._mask[b])
         kept = round_trip(there, back)[self._mask[a]]
@@ -40,7 +40,7 @@ class ClipFlow:
         return there, seen
 
     def of(self, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-        """Flow (P, H, W, 2) and visible (P, H, W) bool of many pairs; direct flows are estimated together."""
+        """Return flow (P, H, W, 2) and visible (P, H, W) bool of many pairs; direct flows run together."""
         self._estimate(list(dict.fromkeys(way for a, b in pairs for way in ((a, b), (b, a)))))
         found = [self.between(a, b) for a, b in pairs]
         return torch.stack([flow for flow, _ in found]), torch.stack([seen for _, seen in found])

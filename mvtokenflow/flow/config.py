@@ -1,4 +1,4 @@
-"""Words that settings of flow use."""
+"""Types shared by the settings of flow."""
 
 from typing import Literal
 

@@ -1,6 +1,6 @@
 """Flow from every frame to its two enclosing keyframes, and its pooling to token grids.
 
-Paper Sec. 3.1: features of the keyframes are brought to the other frames by 2D flow. Backward warping needs,
+Paper Sec. 3.1: features of the keyframes are warped to the other frames by 2D flow. Backward warping needs,
 on the grid of frame n, the flow n -> n_{m-1} and n -> n_m; the paper's π(n_{m-1} -> n) points the other way.
 """
 
@@ -20,10 +20,10 @@ FlowBetween = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 def keyframes(frames: int, interval: int) -> tuple[int, ...]:
-    """Every `interval`-th frame from 0 on, and the last one.
+    """Choose every `interval`-th frame from 0 on, and the last one.
 
-    The paper's equidistant keyframes alone leave the frames behind the last of them without a right
-    neighbour (32 frames, interval 8: 25..31), so the last frame is always one.
+    The paper's equidistant keyframes alone leave the frames after the last of them without a right
+    neighbour (32 frames, interval 8: 25..31), so the last frame is always a keyframe.
     """
     if frames < 1 or interval < 1:
         raise ValueError(f"need at least one frame and an interval of one, got {frames} and {interval}")
@@ -31,7 +31,7 @@ def keyframes(frames: int, interval: int) -> tuple[int, ...]:
 
 
 def enclosing(frames: int, keys: Sequence[int]) -> list[tuple[int, int]]:
-    """For each frame the positions in `keys` of the keyframe at or before it and of the one at or after it.
+    """For each frame, find the positions in `keys` of the keyframes at or before it and at or after it.
 
     A keyframe has itself on both sides.
 
@@ -46,12 +46,12 @@ def enclosing(frames: int, keys: Sequence[int]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenMotion:
-    """Motion of tokens on a grid of `side` x `side`. Sides 0 and 1 are the keyframes before and after.
+    """Motion of tokens on a grid of `side` x `side`, to the keyframes before (index 0) and after (index 1).
 
     Attributes:
         flow: (2, F, V, side, side, 2) in tokens; 0 on the background.
         visible: (2, F, V, side, side) bool: the token may be fetched from that keyframe. True for background
-            tokens: whether the keyframe has background there too is a matter of `on_object`.
+            tokens: `on_object` decides whether the keyframe has background there too.
         on_object: (F, V, side, side) bool, the class of each token of each frame.
     """
 
@@ -62,16 +62,16 @@ class TokenMotion:
 
 @dataclass(frozen=True, kw_only=True)
 class KeyframeFlow:
-    """Motion from each of F frames to the keyframes that enclose it, for V views.
+    """Flow from each of F frames to the keyframes that enclose it, for V views.
 
     Attributes:
         keyframes: increasing frame indices, first 0, last F - 1.
-        views: which views of the multiview model these are, in order.
+        views: indices of these views in the multiview model, in order.
         flow: (2, F, V, H, W, 2) pixels on the grid of the frame; [0] to the keyframe at or before it, [1] to
             the one at or after it. 0 outside the object.
         visible: (2, F, V, H, W) bool; False outside the object.
         alpha: (F, V, H, W) in [0, 1], the object in each frame.
-        chained: pairs (frame, keyframe) whose flow was put together from neighbouring frames.
+        chained: pairs (frame, keyframe) whose flow was chained over neighbouring frames.
     """
 
     keyframes: tuple[int, ...]
@@ -93,7 +93,7 @@ class KeyframeFlow:
         enclosing(shape[0], self.keyframes)
 
     def pooled(self, side: int, share: float = 0.5) -> TokenMotion:
-        """The motion on a token grid.
+        """Pool the flow to a token grid.
 
         A token belongs to the object if at least half of it does. Its flow is the mean over its visible
         object pixels, so that neither background nor hidden parts mix in, in units of tokens; where none is
@@ -101,7 +101,7 @@ class KeyframeFlow:
 
         Args:
             side: tokens per row and column.
-            share: of a token's object pixels that must be visible for the token to be; 1 asks for all.
+            share: share of a token's object pixels that must be visible for the token to be visible.
         """
         size = torch.tensor([side / self.flow.shape[-2], side / self.flow.shape[-3]], device=self.flow.device)
         alpha = self.alpha.float()
@@ -118,7 +118,7 @@ class KeyframeFlow:
         )
 
     def _mean_flow(self, weight: Tensor, side: int) -> Tensor:
-        """Means (2, F, V, side, side, 2) of the flow under weights (2, F, V, H, W)."""
+        """Mean flow (2, F, V, side, side, 2) under weights (2, F, V, H, W)."""
         planes = _pool((self.flow.float() * weight[..., None]).movedim(-1, 2), side).movedim(2, -1)
         return planes / _pool(weight, side).clamp_min(1e-6)[..., None]
 
@@ -129,8 +129,8 @@ def keyframe_flow(
     """Collect flow and visibility from every frame to its enclosing keyframes.
 
     Args:
-        between: gives flow and visibility from a frame to a keyframe; rendered flow of a dynamic field
-            (paper Sec. 3.3) is passed as it is. Called once per pair, never for a keyframe and itself.
+        between: returns flow and visibility from a frame to a keyframe; rendered flow of a dynamic field
+            (paper Sec. 3.3) is passed directly. Called once per pair, never for a keyframe and itself.
         alpha: (F, V, H, W) in [0, 1].
         keys: the keyframes, from `keyframes`.
         views: V view indices.
@@ -149,9 +149,9 @@ def keyframe_flow(
 def estimate_keyframe_flow(
     frames: Tensor, alpha: Tensor, keys: Sequence[int], estimator: FlowEstimator, view: int = 0
 ) -> KeyframeFlow:
-    """Estimated flow of one view, the input video in the paper's first pass.
+    """Estimate the keyframe flow of one view, the input video in the paper's first pass.
 
-    Of far frames it may be chained from that of neighbours, see `ClipFlow`.
+    Flow to far frames may be chained over neighbours, see `ClipFlow`.
 
     Args:
         frames: (F, H, W, 3) in [0, 1] on a plain background, on the crop that the diffusion model sees.
@@ -177,6 +177,6 @@ def estimate_keyframe_flow(
 
 
 def _pool(planes: Tensor, side: int) -> Tensor:
-    """Means (..., side, side) of (..., H, W)."""
+    """Average (..., H, W) over the cells of a (..., side, side) grid."""
     pooled = F.adaptive_avg_pool2d(planes.reshape(-1, *planes.shape[-2:]), (side, side))
     return pooled.reshape(*planes.shape[:-2], side, side)

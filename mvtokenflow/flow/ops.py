@@ -1,7 +1,7 @@
-"""Optical flow as tensors: warping, composition, visibility, resizing. Pure functions, same on CPU and CUDA.
+"""Optical flow as tensors: warping, composition, visibility, resizing; pure functions for CPU and CUDA.
 
-Flow is (..., H, W, 2), (dx, dy) in pixels, on the grid of the source frame: what pixel x of the source shows
-lies at x + flow(x) in the target. A target's features reach the source's grid by backward warping with it.
+Flow is (..., H, W, 2), (dx, dy) in pixels, on the grid of the source frame: the surface at pixel x of the
+source lies at x + flow(x) in the target. Backward warping brings a target's features to this grid.
 Pixel centres are at +0.5, so a point belongs to the picture while its index lies in [-0.5, size - 0.5].
 Estimators are in `estimate`, flow to keyframes in `keyframes`.
 """
@@ -19,7 +19,7 @@ ROUND_TRIP_SLACK_PX2 = 0.5
 
 
 def positions(flow: Tensor) -> Tensor:
-    """(..., H, W, 2) pixel indices (x, y) in the target of every source pixel; centres are whole numbers."""
+    """Pixel indices (x, y) in the target of every source pixel, (..., H, W, 2); centres are whole numbers."""
     height, width = flow.shape[-3:-1]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)
@@ -27,19 +27,19 @@ def positions(flow: Tensor) -> Tensor:
 
 
 def inside(flow: Tensor) -> Tensor:
-    """(..., H, W) bool: the target position is in the picture."""
+    """Whether the target position lies in the picture, (..., H, W) bool."""
     size = torch.tensor([flow.shape[-2], flow.shape[-3]], device=flow.device, dtype=flow.dtype)
     where = positions(flow)
     return ((where >= -0.5) & (where <= size - 0.5)).all(dim=-1)
 
 
 def warp(target: Tensor, flow: Tensor, interpolation: Interpolation = "bilinear") -> Tensor:
-    """Fetch the target frame onto the grid of the source: out(x) = target(x + flow(x)).
+    """Warp the target frame backward onto the grid of the source: out(x) = target(x + flow(x)).
 
     Args:
         target: (..., H, W, C) any features of the target frame.
         flow: (..., H, W, 2) from source to target, with equal leading sizes.
-        interpolation: of the sample; positions outside take the value at the border.
+        interpolation: bilinear or nearest; positions outside take the value at the border.
 
     Returns:
         (..., H, W, C) in the type of `target`; positions are computed in float32 at least.
@@ -66,10 +66,11 @@ def warp(target: Tensor, flow: Tensor, interpolation: Interpolation = "bilinear"
 def round_trip(
     forward: Tensor, backward: Tensor, share: float = ROUND_TRIP_SHARE, slack_px2: float = ROUND_TRIP_SLACK_PX2
 ) -> Tensor:
-    """Pixels whose flow is undone by the flow back: |f + b'|² < share (|f|² + |b'|²) + slack, b' = b(x + f(x)).
+    """Mark pixels whose flow is undone by the flow back: |f + b'|² < share (|f|² + |b'|²) + slack.
 
     Args:
-        forward: (..., H, W, 2) on the grid of the source; backward: the same on that of the target.
+        forward: f, (..., H, W, 2) on the grid of the source; backward: b, the same on that of the target;
+            b' = b(x + f(x)).
 
     Returns:
         (..., H, W) bool; False where x + f(x) leaves the picture.
@@ -80,7 +81,7 @@ def round_trip(
 
 
 def visible(forward: Tensor, backward: Tensor, source_mask: Tensor, target_mask: Tensor) -> Tensor:
-    """Object pixels of the source that are seen in the target too.
+    """Mark object pixels of the source that are seen in the target too.
 
     Args:
         forward, backward: (..., H, W, 2).
@@ -94,7 +95,7 @@ def visible(forward: Tensor, backward: Tensor, source_mask: Tensor, target_mask:
 
 
 def compose(first: Tensor, first_seen: Tensor, second: Tensor, second_seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow from a to c by way of b: f(x) = f_ab(x) + f_bc(x + f_ab(x)).
+    """Chain flow from a to c over b: f(x) = f_ab(x) + f_bc(x + f_ab(x)).
 
     Only seen pixels of f_bc are interpolated, so that nothing is mixed across an outline; a point is seen at
     the end if it was in both steps.
@@ -114,7 +115,8 @@ def compose(first: Tensor, first_seen: Tensor, second: Tensor, second_seen: Tens
 
 
 def resize(flow: Tensor, height: int, width: int) -> Tensor:
-    """Flow of the same motion on another grid: averaged or interpolated, values scaled with the size.
+    """Resize flow to another grid: averaged or interpolated, values scaled with the size.
+
 
     Args:
         flow: (..., H, W, 2) pixels of the old grid.

@@ -1,5 +1,4 @@
-"""The multiview transformer of Era3D: joint attention over a normal map and its colour picture, then
-attention along picture rows through all views.
+"""The multiview transformer of Era3D: joint normal-colour attention, then row-wise attention across views.
 
 Inside a transformer tokens are held *paired*, (m, 2 L, C): m counts (group, view), and the L tokens of the
 normal map are followed by those of its colour picture. Joint attention is then plain self-attention
@@ -19,12 +18,12 @@ from mvtokenflow.multiview.parts import Part
 
 
 def pair_domains(batch: Tensor) -> Tensor:
-    """(2 m, ...) with all normals before all colours -> (m, 2, ...), a view."""
+    """Rearrange (2 m, ...) with all normals before all colours to (m, 2, ...), as a view."""
     return batch.view(2, -1, *batch.shape[1:]).transpose(0, 1)
 
 
 class SdpaProcessor:
-    """Attention of diffusers by one fused kernel. Stateless: several modules may share one.
+    """Attention processor for diffusers that runs one fused kernel; stateless, so modules may share it.
 
     Called with tokens (B, L, C) and, for cross-attention, a context (B, L', C'); returns (B, L, C) after
     the output projection.
@@ -48,15 +47,15 @@ class SdpaProcessor:
 
 
 class GatheringProcessor(Protocol):
-    """A processor of `attn1` through which the parts of a batch see each other.
+    """A processor of `attn1` that lets the parts of a batch attend to each other.
 
-    Before `attn1` runs on each part, in order, the network shows it the tokens of all of them.
+    Before `attn1` runs on each part, in order, the network passes it the tokens of all parts.
     """
 
     def gather(self, attn: Attention, parts: Iterable[Tensor]) -> None:
-        """Read what is needed of the normalised paired tokens (m, 2 L, C) of each part.
+        """Collect what attention needs from the normalised paired tokens (m, 2 L, C) of each part.
 
-        They are computed as they are read; a processor that needs none leaves them.
+        Tokens are computed as they are read; a processor that needs none does not read them.
         """
         ...
 
@@ -71,7 +70,7 @@ def _attention(channels: int, heads: int, context: int | None = None) -> Attenti
 
 
 class MultiviewBlock(nn.Module):
-    """Joint, row-wise and text attention and a feed-forward layer, each on normalised input with a skip.
+    """Transformer block: joint, row-wise and text attention, then feed-forward, each normalised with a skip.
 
     The parameters carry the names of the released network.
     """
@@ -87,12 +86,12 @@ class MultiviewBlock(nn.Module):
         self.attn2 = _attention(channels, heads, context)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
-        # A new block leaves the views alone: training starts from the single-view network.
+        # A new block does not mix views: training starts from the single-view network.
         projection: Any = self.attn_mv.to_out[0]
         nn.init.zeros_(projection.weight)
 
     def gather(self, parts: Iterable[Tensor]) -> None:
-        """Show the paired tokens of all parts of a batch to a processor of `attn1` that gathers them."""
+        """Pass the paired tokens of all parts of a batch to a processor of `attn1` that gathers them."""
         processor: Any = self.attn1.processor
         if hasattr(processor, "gather"):
             gathering: GatheringProcessor = processor
@@ -113,7 +112,7 @@ class MultiviewBlock(nn.Module):
         return mixed
 
     def _across_views(self, tokens: Tensor, height: int) -> Tensor:
-        """A token attends to its row in the pictures of all views, of its own domain and group."""
+        """Attend from each token to its row in the pictures of all views, of its own domain and group."""
         count, length, channels = tokens.shape
         width = length // (2 * height)
         grid = tokens.view(count // self.views, self.views, 2, height, width, channels)
@@ -123,7 +122,7 @@ class MultiviewBlock(nn.Module):
 
 
 class MultiviewTransformer(nn.Module):
-    """Blocks over the pixels of feature maps, with the spatial wrapper of Stable Diffusion."""
+    """Transformer blocks over the pixels of feature maps, with the spatial wrapper of Stable Diffusion."""
 
     def __init__(
         self, channels: int, heads: int, context: int, views: int, *, layers: int, groups: int, linear: bool
@@ -139,7 +138,7 @@ class MultiviewTransformer(nn.Module):
         self.linear = linear
 
     def forward(self, parts: Sequence[Part]) -> None:
-        """Replace the features (n, C, h, w) of each part, in the network's batch order, by mixed ones."""
+        """Replace the features (n, C, h, w) of each part, in the network's batch order, by transformed ones."""
         height = parts[0].features.shape[2]
         tokens = [self._tokens(part.features) for part in parts]
         blocks: Any = self.transformer_blocks
@@ -151,7 +150,7 @@ class MultiviewTransformer(nn.Module):
             part.features = part.features + self._grid(tokens.pop(0), part.features.shape)
 
     def _tokens(self, features: Tensor) -> Tensor:
-        """Paired tokens (n / 2, 2 h w, C) of features (n, C, h, w)."""
+        """Convert features (n, C, h, w) to paired tokens (n / 2, 2 h w, C)."""
         count, channels, height, width = features.shape
         inner = self.norm(features)
         if not self.linear:
@@ -161,7 +160,7 @@ class MultiviewTransformer(nn.Module):
         return projected
 
     def _grid(self, tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Features of `shape` (n, C, h, w) of paired tokens."""
+        """Convert paired tokens back to features of `shape` (n, C, h, w)."""
         count, channels, height, width = shape
         if self.linear:
             tokens = self.proj_out(tokens)
@@ -176,7 +175,7 @@ def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 class PoseRegressor(nn.Module):
-    """Residual layers from pooled features of a (normal, colour) pair to one number."""
+    """Residual layers that regress one number from pooled features of a (normal, colour) pair."""
 
     def __init__(self, inputs: int, hidden: int, blocks: int) -> None:
         super().__init__()
@@ -185,7 +184,7 @@ class PoseRegressor(nn.Module):
         self.linear_out = nn.Linear(hidden, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, inputs) -> (n, 1)."""
+        """Map (n, inputs) to (n, 1)."""
         hidden = self.linear_in(features)
         for block in self.blocks:
             hidden = block(hidden)

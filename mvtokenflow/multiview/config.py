@@ -1,4 +1,4 @@
-"""Settings of multiview diffusion: the square pictures and the sampling."""
+"""Settings of multiview diffusion: square input pictures and sampling."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,15 +9,15 @@ from mvtokenflow.base.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How to sample. The defaults are Era3D's.
+    """Settings of sampling; the defaults are Era3D's.
 
     Attributes:
-        steps: denoising steps, spaced as the prior's scheduler says.
+        steps: denoising steps, spaced by the prior's scheduler.
         eta: 0 is deterministic DDIM, 1 adds as much noise as DDPM.
         guidance: weight of the image condition; 1 runs no unconditional branch, at half the cost.
-        timesteps: training timesteps to visit instead, `steps` of them, strictly falling.
-        share_noise: all frames start from and receive the same noise, of each view and domain.
-        chunk: frames that the network and the codec work on at once; bounds memory.
+        timesteps: explicit training timesteps, `steps` of them, strictly decreasing; None is the scheduler's.
+        share_noise: use the same noise for all frames, per view and domain.
+        chunk: frames that the network and the codec process at once; bounds memory.
     """
 
     steps: int = 40
@@ -53,15 +53,15 @@ MAX_SIDE = 4096  # pixels of the prior's pictures; Era3D has 512
 
 @dataclass(frozen=True, kw_only=True)
 class SquareConfig:
-    """How a clip becomes square pictures.
+    """Settings for cropping and scaling a clip to square pictures.
 
     Attributes:
         size: S, the side of the pictures in pixels.
         crop_size: longer side of the object's box in the picture (rounding may take a pixel), up to `size`;
             Era3D recommends 420 or 400 of 512, and 380 for portraits. -1 keeps the whole frame, padded to a
             square.
-        per_frame: crop every frame by its own box, as the original does. It also loses the last row and
-            column of the box.
+        per_frame: crop every frame by its own box, as the original does, including its loss of the last row
+            and column of the box.
     """
 
     size: int = 512

@@ -1,4 +1,4 @@
-"""What surrounds Era3D's network: latents of a variational autoencoder, a noised CLIP embedding, prompts.
+"""Codec, image encoder and prompts of Era3D: VAE latents, a noised CLIP embedding, text embeddings.
 
 The pictures take the path of the released pipeline, including the truncation to 8 bits that the input goes
 through before both the autoencoder and CLIP.
@@ -16,7 +16,7 @@ DOMAIN_NAMES = ("normal", "color")
 
 
 def prompt_texts() -> list[str]:
-    """The 12 sentences of the training: all views of the normal maps, then of the colour pictures."""
+    """The 12 prompts of Era3D's training: all views of the normal maps, then of the colour pictures."""
     return [
         f"a rendering image of 3D models, {view} view, {domain} map."
         for domain in DOMAIN_NAMES
@@ -25,29 +25,29 @@ def prompt_texts() -> list[str]:
 
 
 def to_levels(pictures: Tensor) -> Tensor:
-    """uint8 levels of pictures in [0, 1], truncated as torchvision's `to_pil_image` does."""
+    """Convert pictures in [0, 1] to uint8 levels, truncated as torchvision's `to_pil_image` does."""
     return (pictures.float() * 255).to(torch.uint8)
 
 
 class VaeCodec:
-    """Era3D's latents: mode of the autoencoder's posterior, scaled. A `Codec`."""
+    """`Codec` of Era3D: scaled mode of the autoencoder's posterior."""
 
     def __init__(self, vae: Any, views: int) -> None:
         self.vae = vae
         self.views = views
 
     def condition(self, front: Tensor) -> Tensor:
-        """(2, F, V, c, h, w): the input's latents, the same for every domain and view."""
+        """Encode the input to latents (2, F, V, c, h, w), equal for every domain and view."""
         levels = to_levels(front).to(self.vae.dtype) / 255
         return self._encode(levels)[None, :, None].expand(2, -1, self.views, -1, -1, -1)
 
     def encode(self, pictures: Tensor, front: Tensor) -> Tensor:
-        """(2, F, V, c, h, w) of pictures (2, F, V, 3, S, S) in [0, 1]."""
+        """Encode pictures (2, F, V, 3, S, S) in [0, 1] to latents (2, F, V, c, h, w)."""
         latents = self._encode(pictures.flatten(0, 2).to(self.vae.dtype))
         return latents.view(*pictures.shape[:3], *latents.shape[1:])
 
     def decode(self, latents: Tensor, front: Tensor) -> Tensor:
-        """Pictures (2, F, V, 3, S, S) in [0, 1]."""
+        """Decode latents to pictures (2, F, V, 3, S, S) in [0, 1]."""
         scaled = latents.flatten(0, 2).to(self.vae.dtype) / self.vae.config.scaling_factor
         # One at a time: a 512 px picture needs about 2.5 GB of activations in float32.
         decoded = torch.cat([self.vae.decode(one[None]).sample for one in scaled])
@@ -59,7 +59,7 @@ class VaeCodec:
 
 
 class UnclipEncoder:
-    """Era3D's class labels: a CLIP embedding with the noise of level 0, and that level. An `ImageEncoder`."""
+    """`ImageEncoder` of Era3D: a CLIP embedding with the noise of level 0, and the embedding of that level."""
 
     def __init__(self, extractor: Any, encoder: Any, normalizer: Any, noising: Any) -> None:
         self.extractor = extractor
@@ -68,16 +68,16 @@ class UnclipEncoder:
         self.noising = noising
 
     def embed(self, front: Tensor) -> Tensor:
-        """(F, D) CLIP embeddings of the input (F, 3, S, S) in [0, 1]."""
-        # On the host: `extractor` is Pillow's, as the original's is, and takes no GPU's tensors.
+        """Compute CLIP embeddings (F, D) of the input (F, 3, S, S) in [0, 1]."""
+        # On the host: `extractor` uses Pillow, as the original does, and takes no GPU tensors.
         seen = self.extractor(images=list(to_levels(front).cpu()), return_tensors="pt").pixel_values
         weight = self.normalizer.mean
         return torch.cat([self.encoder(one[None]).image_embeds for one in seen.to(weight.device, weight.dtype)])
 
     def labelled(self, embeds: Tensor, noise: Tensor) -> Tensor:
-        """(..., 2 D) labels of embeddings (..., D) and normal draws that broadcast against them."""
+        """Build labels (..., 2 D) from embeddings (..., D) and normal draws that broadcast against them."""
         mean, std = self.normalizer.mean[0], self.normalizer.std[0]
-        power = float(self.noising.alphas_cumprod[0])  # 0.99996: would be 1 in half precision
+        power = float(self.noising.alphas_cumprod[0])  # 0.99996, which would be 1 in half precision
         noised = sqrt(power) * (embeds - mean) / std + sqrt(1 - power) * noise
         level = get_timestep_embedding(
             torch.zeros(1, device=embeds.device), embeds.shape[-1], flip_sin_to_cos=True, downscale_freq_shift=0
@@ -86,14 +86,17 @@ class UnclipEncoder:
         return torch.cat((labels, level[0].to(labels.dtype).expand_as(labels)), dim=-1)
 
     def class_labels(self, front: Tensor, generator: torch.Generator) -> Tensor:
-        """(F, 2 D). One draw for all frames; the original, for one frame, draws for every picture."""
+        """Compute class labels (F, 2 D) of the input.
+
+        One noise draw for all frames; the original, for one frame, draws for every picture.
+        """
         embeds = self.embed(front)
         noise = torch.randn(embeds.shape[-1], generator=generator, device=generator.device)
         return self.labelled(embeds, noise.to(embeds))
 
 
 def encode_prompts(tokenizer: Any, text_encoder: Any) -> Tensor:
-    """(2, V, L, D) last hidden states of `prompt_texts`."""
+    """Encode `prompt_texts` to last hidden states (2, V, L, D)."""
     tokens = tokenizer(
         prompt_texts(),
         padding="max_length",

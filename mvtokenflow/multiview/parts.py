@@ -1,8 +1,8 @@
-"""A batch of the multiview network in parts of whole groups, which bounds the memory that a layer works in.
+"""Splitting a batch of the multiview network into parts of whole groups, to bound a layer's working memory.
 
 Pictures of a batch are ordered n = (d G + q) V + v: domain d (0 normal, 1 colour), group q (guidance half,
-then frame), view v. Everything in the network but `attn1` treats groups independently, so every layer may run
-on part after part, and only `attn1` may need the tokens of all parts.
+then frame), view v. Every layer but `attn1` treats groups independently and may run on one part after another;
+only `attn1` may need the tokens of all parts.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ class Part:
 
     Attributes:
         features: (n, C, h, w).
-        embedding: (n, E) of the noise level, the labels and, behind the middle, the pose.
+        embedding: (n, E) of the noise level, the labels and, after the middle stage, the pose.
         context: (n, L, C') text, paired: the colours follow their normals.
-        kept: features for the way up, the last on top.
+        kept: stack of features for the up path.
     """
 
     features: Tensor
@@ -32,20 +32,20 @@ class Part:
 
 
 def take_groups(batch: Tensor, groups: Groups | None, views: int) -> Tensor:
-    """Pictures (2 g V, ...) of some groups, in their order; None is the batch as it is."""
+    """Select the pictures (2 g V, ...) of some groups, in their order; None selects the whole batch."""
     if groups is None:
         return batch
     return batch.view(2, -1, views, *batch.shape[1:])[:, list(groups)].flatten(0, 2)
 
 
 def join_groups(taken: Sequence[Tensor], order: Sequence[int], views: int) -> Tensor:
-    """The inverse of `take_groups`: one batch of the pictures of all parts; see `group_order`."""
+    """Join the pictures of all parts into one batch, the inverse of `take_groups`; see `group_order`."""
     joined = torch.cat([some.view(2, -1, views, *some.shape[1:]) for some in taken], dim=1)
     return joined[:, list(order)].flatten(0, 2)
 
 
 def group_order(parts: Sequence[Groups], count: int) -> list[int]:
-    """Where each of `count` groups is found when the parts are put behind each other.
+    """Position of each of `count` groups in the concatenation of the parts.
 
     Raises:
         ValueError: not every group is in exactly one part.

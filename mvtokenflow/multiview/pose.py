@@ -1,4 +1,4 @@
-"""The pose of the input, as a multiview prior's network estimates it, and the camera of its lens.
+"""The input's pose, as the prior's network estimates it, and a camera with that lens.
 
 Era3D's network regresses, for each frame, the camera's elevation and 24 mm over the focal length of a sensor
 32 mm wide. In its training the input was rendered with lenses of 35 to 135 mm from the distance at which the
@@ -20,17 +20,17 @@ from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.views.cameras import Cameras, orbit
 
 SENSOR_MM = 32.0
-SHORTEST_MM, LONGEST_MM = 35.0, 135.0  # lenses of the training
+SHORTEST_MM, LONGEST_MM = 35.0, 135.0  # range of lenses in the training
 STEEP_DEG = 10.0
 _SCALE_MM = 24.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputPose:
-    """What the network says of F frames.
+    """Pose estimates of the input for F frames.
 
     Attributes:
-        elevation_deg: (F,) of the camera that took the input, positive above the horizon.
+        elevation_deg: (F,) elevation of the input's camera, positive above the horizon.
         lens: (F,) 24 mm over the focal length; 0 is orthographic.
     """
 
@@ -39,17 +39,17 @@ class InputPose:
 
     @classmethod
     def of(cls, pose: Tensor) -> "InputPose":
-        """Of the (F, 2) of `MultiviewFrames.pose`."""
+        """Convert the (F, 2) of `MultiviewFrames.pose`."""
         values = pose.detach().double().cpu()
         elevation, lens = torch.rad2deg(values[:, 0]).tolist(), values[:, 1].tolist()
         return cls(elevation_deg=tuple(elevation), lens=tuple(lens))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], name: str) -> "InputPose":
-        """The inverse of `to_dict`.
+        """Read fields written by `to_dict`; `name` names them in messages.
 
         Raises:
-            DataError: other fields, or values that are no numbers; `name` is what the message calls them.
+            DataError: other fields, or values that are no numbers.
         """
         try:
             elevation = tuple(float(value) for value in fields["elevation_deg"])
@@ -61,24 +61,24 @@ class InputPose:
         return cls(elevation_deg=elevation, lens=lens)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """JSON-able fields."""
+        """Return the fields as JSON-able lists."""
         return {"elevation_deg": list(self.elevation_deg), "lens": list(self.lens)}
 
     @property
     def elevation(self) -> float:
-        """Median over the frames, in degrees."""
+        """Median elevation over the frames, in degrees."""
         return median(self.elevation_deg)
 
     @property
     def is_steep(self) -> bool:
-        """Whether the input is seen from so high or low that level views are other views."""
+        """Whether the elevation is so high or low that the prior's level views do not match the input."""
         return abs(self.elevation) > STEEP_DEG
 
     @property
     def focal_mm(self) -> float | None:
-        """Focal length by the median of `lens`, on a sensor 32 mm wide; None where there is no perspective.
+        """Focal length from the median of `lens`, on a sensor 32 mm wide; None where there is no perspective.
 
-        A value nearer to 0 than to the training's longest lens is none; beyond the shortest it is that lens.
+        A value nearer 0 than to the training's longest lens is none; beyond the shortest it is the shortest.
         """
         lens = median(self.lens)
         if lens < _SCALE_MM / LONGEST_MM / 2:
@@ -87,7 +87,7 @@ class InputPose:
 
 
 def read_pose(report: Path) -> InputPose | None:
-    """The pose in the report beside generated views (`views.json` of a run); None if it tells none.
+    """Read the pose from the report beside generated views (`views.json` of a run); None if it has none.
 
     Raises:
         DataError: the file is damaged.
@@ -99,15 +99,15 @@ def read_pose(report: Path) -> InputPose | None:
 def lens_cameras(
     focal_mm: float, crop: Crop, height: int, width: int, azimuth_deg: float, elevation_deg: float = 0.0
 ) -> Cameras:
-    """(1,) camera of the field's world, with the lens that took the input.
+    """Build a camera (1,) of the field's world with the estimated lens of the input.
 
-    At azimuth and elevation 0 it shows the plane through the origin where the prior's front view shows it. The
+    At azimuth and elevation 0 it sees the plane through the origin where the prior's front view sees it. The
     distance is 2 f / 32: a picture is 2 world units wide there. The principal point is the crop's middle.
 
     Args:
         focal_mm: f, of a sensor as wide as the prior's square picture and 32 mm.
-        crop: where that picture lies in the frames.
-        height, width: of the frames.
+        crop: position of that picture in the frames.
+        height, width: size of the frames in pixels.
     """
     radius = 2 * focal_mm / SENSOR_MM
     camera = orbit((azimuth_deg,), elevation_deg, size=crop.size, kind="pinhole", radius=radius)

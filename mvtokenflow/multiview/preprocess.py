@@ -1,7 +1,7 @@
-"""From a clip to the square pictures on white that a multiview prior takes, and back.
+"""Preprocessing of a clip to the square pictures on white that a multiview prior takes, and its inverse.
 
 Era3D crops every picture by its own bounding box. On a video this makes the object jump and change size from
-frame to frame, so one box is used for all frames unless the original's behaviour is asked for.
+frame to frame, so one box is used for all frames unless the settings choose the original's behaviour.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from mvtokenflow.multiview.config import SquareConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """Where a square picture comes from. Lengths in pixels; boxes may reach beyond the frame.
+    """Position of a square picture in its frame, in pixels; boxes may reach beyond the frame.
 
     Attributes:
         left, top, width, height: box in the frame.
@@ -41,22 +41,22 @@ class Crop:
     size: int
 
     def to_square(self, points: Tensor) -> Tensor:
-        """Points (..., 2) of the frame in the square picture; pixel centres at +0.5."""
+        """Map points (..., 2) of the frame to the square picture; pixel centres at +0.5."""
         start, scale, corner = self._numbers(points)
         return (points - start) * scale + corner
 
     def to_frame(self, points: Tensor) -> Tensor:
-        """Points (..., 2) of the square picture in the frame; inverse of `to_square`."""
+        """Map points (..., 2) of the square picture to the frame; inverse of `to_square`."""
         start, scale, corner = self._numbers(points)
         return (points - corner) / scale + start
 
     def place(self, pictures: Tensor, height: int, width: int) -> Tensor:
-        """Square pictures (..., S, S, C) over an empty frame (..., height, width, C); zero outside the box."""
+        """Place square pictures (..., S, S, C) into frames (..., height, width, C); zero outside the box."""
         lead, channels = pictures.shape[:-3], pictures.shape[-1]
         inside = pictures[..., self.y : self.y + self.scaled_height, self.x : self.x + self.scaled_width, :]
         flat = inside.reshape(-1, *inside.shape[-3:]).permute(0, 3, 1, 2)
         flat = F.interpolate(flat, (self.height, self.width), mode="bilinear", antialias=True)
-        # Padding by a negative number cuts off what lies beyond the frame.
+        # Negative padding cuts off what lies beyond the frame.
         right, bottom = width - self.left - self.width, height - self.top - self.height
         flat = F.pad(flat, (self.left, right, self.top, bottom))
         return flat.permute(0, 2, 3, 1).reshape(*lead, height, width, channels)
@@ -72,12 +72,12 @@ class Crop:
 
 @dataclass(frozen=True, kw_only=True)
 class SquareClip:
-    """T square pictures.
+    """T square pictures of a clip.
 
     Attributes:
         front: (T, S, S, 3) float32 in [0, 1], on white.
         alpha: (T, S, S, 1) float32 in [0, 1].
-        crops: where each comes from; all equal unless cropped per frame.
+        crops: position of each in its frame; all equal unless cropped per frame.
     """
 
     front: Tensor
@@ -116,7 +116,7 @@ def _crops(frames: Pixels, name: str, config: SquareConfig) -> Sequence[Crop]:
 
 
 def _box(mask: NDArray[np.bool_], name: str) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the pixels that are set."""
+    """Bounding box (left, top, width, height) of the set pixels."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         raise DataError(f"{name}: alpha is 0 everywhere, no object to crop; mend the mask or leave it out")
@@ -125,7 +125,7 @@ def _box(mask: NDArray[np.bool_], name: str) -> tuple[int, int, int, int]:
 
 
 def _whole(height: int, width: int, size: int) -> Crop:
-    """The crop that pads a frame to a square, an odd pixel to the right or below, and scales all of it."""
+    """Crop that pads a frame to a square, an odd pixel to the right or below, and scales all of it."""
     side = max(height, width)
     return Crop(
         left=-((side - width) // 2),
@@ -141,7 +141,7 @@ def _whole(height: int, width: int, size: int) -> Crop:
 
 
 def _fitted(box: tuple[int, int, int, int], longer: int, size: int) -> Crop:
-    """The crop that scales the longer side of a box to `longer` and centres it."""
+    """Crop that scales the longer side of a box to `longer` and centres it."""
     left, top, width, height = box
     scale = longer / max(width, height)
     scaled = max(int(scale * width), 1), max(int(scale * height), 1)
@@ -159,7 +159,10 @@ def _fitted(box: tuple[int, int, int, int], longer: int, size: int) -> Crop:
 
 
 def _square(frame: Pixels, crop: Crop) -> NDArray[np.float32]:
-    """(S, S, 4) in [0, 1], straight alpha; Pillow resizes RGBA premultiplied and pads crops transparently."""
+    """Cut and scale one frame to (S, S, 4) in [0, 1], straight alpha.
+
+    Pillow resizes RGBA premultiplied and pads crops transparently.
+    """
     box = (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)
     cut = (
         Image.fromarray(frame)

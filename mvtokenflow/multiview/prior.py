@@ -1,7 +1,7 @@
-"""What every multiview prior offers to the sampler: a network, a schedule, a codec and its conditioning.
+"""Interface of a multiview prior to the sampler: network, schedule, codec and conditioning.
 
-Era3D and the small prior of this package are both a `MultiviewPrior`; the sampler knows neither. Pictures
-are channels-first in here; F frames, V views, two domains: 0 is the normal map, 1 is the colour picture.
+Era3D and the small prior of this package are both a `MultiviewPrior`; the sampler depends on neither. Pictures
+are channels-first here; F frames, V views, two domains: 0 is the normal map, 1 is the colour picture.
 """
 
 from dataclasses import dataclass
@@ -19,29 +19,29 @@ NORMAL, COLOUR = 0, 1  # index of the domain axis
 
 
 class Codec(Protocol):
-    """Between pictures and the space the network denoises. Pure, without random draws."""
+    """Deterministic mapping between pictures and the space in which the network denoises."""
 
     def condition(self, front: Tensor) -> Tensor:
-        """(2, F, V, c', h, w) to concatenate to the noisy latents, of the input (F, 3, S, S) in [0, 1]."""
+        """Encode the input (F, 3, S, S) in [0, 1] to (2, F, V, c', h, w), concatenated to the noisy latents."""
         ...
 
     def encode(self, pictures: Tensor, front: Tensor) -> Tensor:
-        """Latents (2, F, V, c, h, w) of pictures (2, F, V, 3, S, S) in [0, 1].
+        """Encode pictures (2, F, V, 3, S, S) in [0, 1] to latents (2, F, V, c, h, w).
 
         Normal maps are 0.5 n + 0.5 with n in the front camera's frame (x right, y up, z to the viewer).
         """
         ...
 
     def decode(self, latents: Tensor, front: Tensor) -> Tensor:
-        """Pictures (2, F, V, 3, S, S) in [0, 1] of latents; the inverse of `encode`."""
+        """Decode latents to pictures (2, F, V, 3, S, S) in [0, 1]; the inverse of `encode`."""
         ...
 
 
 class ImageEncoder(Protocol):
-    """The picture as a vector: the network's class labels."""
+    """Encoder of the input picture to the network's class labels."""
 
     def class_labels(self, front: Tensor, generator: torch.Generator) -> Tensor:
-        """(F, E) of the input (F, 3, S, S) in [0, 1]. Draws of `generator` are shared by all frames."""
+        """Compute labels (F, E) of the input (F, 3, S, S) in [0, 1]; all frames share the generator's draws."""
         ...
 
 
@@ -53,8 +53,8 @@ class MultiviewPrior:
         unet: the denoiser. Where it was trained with guidance, its unconditional input is zero class labels
             and a zero condition with the same prompts.
         scheduler: a diffusers scheduler; the sampler takes its configuration, never its state.
-        codec, image_encoder: see the protocols; on the device and of the type of `unet`. Pictures come to them
-            in float32 at least, and they convert.
+        codec, image_encoder: see the protocols; on the device and of the type of `unet`. They receive
+            pictures in float32 at least, and convert.
         prompts: (2, V, L, D) text or learned embedding of each domain and view.
         cameras: the V views, picture size S.
         size: S, the side of the pictures in pixels.
@@ -86,7 +86,7 @@ class MultiviewPrior:
 
 
 def encode_normals(normal: Tensor, alpha: Tensor, background: float) -> Tensor:
-    """A prior's normal maps (..., 3) in [0, 1] of unit world normals (..., 3) and alpha (..., 1).
+    """Encode unit world normals (..., 3) and alpha (..., 1) as a prior's normal maps (..., 3) in [0, 1].
 
     Encoded is 0.5 n + 0.5 with n in the front camera's axes: x right, y up, z to the viewer, which is the
     frame of *all* views of Era3D.
@@ -97,7 +97,7 @@ def encode_normals(normal: Tensor, alpha: Tensor, background: float) -> Tensor:
 
 
 def decode_normals(pictures: Tensor, background: float) -> tuple[Tensor, Tensor]:
-    """Unit world normals (..., 3), zero outside the object, and alpha (..., 1) of normal maps (..., 3).
+    """Decode normal maps (..., 3) to unit world normals (..., 3), zero outside the object, and alpha (..., 1).
 
     A normal lies on the unit sphere and the background off it, at the origin (0.5) or at a corner of the cube
     (0, 1). A pixel between them lies on a ray from the background; alpha is its distance over that of the

@@ -1,4 +1,4 @@
-"""Multiview diffusion of a video: every frame to V views of colour and normals.
+"""Sampling of multiview diffusion: from every frame of a video to V views of colour and normals.
 
 DDIM over whole frames, with the schedule of the prior (Era3D: v-prediction, 40 steps, eta 1, guidance 3).
 The reference samples one picture; here frames share their noise, because eta 1 draws fresh noise at every
@@ -23,14 +23,14 @@ from mvtokenflow.views.cameras import Cameras
 
 @dataclass(frozen=True, kw_only=True)
 class MultiviewFrames:
-    """V views of F frames.
+    """Generated colours, normals and alpha of V views of F frames.
 
     Attributes:
         rgb: (F, V, S, S, 3) in [0, 1], on white.
         normal: (F, V, S, S, 3) unit, world frame; zero where `alpha` is 0.
         alpha: (F, V, S, S, 1) in [0, 1], from the background of the normal maps (`decode_normals`).
         cameras: the V views.
-        pose: (F, 2) of the input as the network sees it at the last step: elevation in radians, and 24 mm over
+        pose: (F, 2) pose of the input, estimated at the last step: elevation in radians, and 24 mm over
             the focal length of a 32 mm wide sensor (0 is orthographic); None for a prior without this head.
     """
 
@@ -43,7 +43,7 @@ class MultiviewFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """The draws of a run: (2, 1 or F, V, c, h, w) to start from, and one of the same shape per step.
+    """Random draws of a sampling run: initial noise (2, 1 or F, V, c, h, w), and the same shape per step.
 
     `steps` may draw as it is read; with eta 0 it is not read.
     """
@@ -63,9 +63,9 @@ def generate(
     """Sample all views of all frames.
 
     Args:
-        front: (F, S, S, 3) input frames in [0, 1] on white, as `mvtokenflow.multiview.preprocess` makes them.
-        generator: on any device. Draws: the image encoder's, the initial noise, then one per step.
-        controller: makes frames agree; none treats them independently.
+        front: (F, S, S, 3) input frames in [0, 1] on white, see `mvtokenflow.multiview.preprocess`.
+        generator: on any device. It draws for the image encoder, then the initial noise, then once per step.
+        controller: couples the frames; None treats them independently.
         progress: called with (stage, done, total), stages "denoise" (steps) and "decode" (frames).
 
     Raises:
@@ -75,7 +75,7 @@ def generate(
     """
     _check_front(front, prior.size)
     network = next(prior.unet.parameters())
-    # At least as exact as given: half precision would shift 8-bit levels by one. Codec and encoder convert.
+    # At least as exact as the input: half precision would shift 8-bit levels by one. Codec and encoder convert.
     exact = torch.promote_types(front.dtype, network.dtype)
     pictures = front.permute(0, 3, 1, 2).to(network.device, exact)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def generate(
 def draw_noise(
     prior: MultiviewPrior, config: SamplingConfig, condition: Tensor, generator: torch.Generator
 ) -> Noise:
-    """Gaussian noise for the shapes of `condition` (2, F, V, c', h, w), drawn on the generator's device."""
+    """Draw Gaussian noise in the shapes of `condition` (2, F, V, c', h, w), on the generator's device."""
     _, frames, views, _, height, width = condition.shape
     shape = (2, 1 if config.share_noise else frames, views, prior.unet.config.out_channels, height, width)
     kind = torch.promote_types(condition.dtype, torch.float32)
@@ -119,7 +119,7 @@ def denoise(
     controller: Controller | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Latents (2, F, V, c, h, w) and poses (F, 2) of conditioned noise.
+    """Denoise to latents (2, F, V, c, h, w) and poses (F, 2).
 
     Args:
         condition: (2, F, V, c', h, w), see `Codec.condition`.
@@ -164,7 +164,7 @@ def denoise(
 
 
 def noise_levels(prior: MultiviewPrior, config: SamplingConfig) -> list[tuple[int, float, float]]:
-    """(timestep, signal power before, signal power after) of every step; the power is alpha-bar.
+    """List (timestep, signal power before, signal power after) of every step; the power is alpha-bar.
 
     Raises:
         ConfigError: the schedule has no such timesteps, or is not one that DDIM can use.
@@ -184,7 +184,7 @@ def noise_levels(prior: MultiviewPrior, config: SamplingConfig) -> list[tuple[in
         spaced.set_timesteps(config.steps)
         timesteps = tuple(int(timestep) for timestep in spaced.timesteps)
     if timesteps[0] >= total:
-        raise ConfigError(f"timestep {timesteps[0]} is asked for, the prior's schedule ends at {total - 1}")
+        raise ConfigError(f"timestep {timesteps[0]} is required, the prior's schedule ends at {total - 1}")
     powers = [float(scheduler.alphas_cumprod[timestep]) for timestep in timesteps]
     powers.append(float(scheduler.final_alpha_cumprod))
     if powers[0] == 0 and scheduler.config.prediction_type == "epsilon":
@@ -203,13 +203,13 @@ def ddim_step(
     eta: float = 0.0,
     noise: Tensor | None = None,
 ) -> Tensor:
-    """One step of DDIM (Song et al. 2021, equations 12 and 16) between any two noise levels.
+    """Take one step of DDIM (Song et al. 2021, equations 12 and 16) between any two noise levels.
 
-    diffusers' own step only knows evenly spaced levels; where both apply they agree.
+    diffusers' own step supports only evenly spaced levels; where both apply they agree.
 
     Args:
         latents: x of signal power `alpha`; the result has `alpha_after`.
-        prediction: of the network, of `kind` epsilon, sample or v_prediction.
+        prediction: output of the network, of `kind` epsilon, sample or v_prediction.
         clip: bound of the clean latents, if the prior's schedule has one.
         eta: scale of the noise added, 0 none; `noise` is standard normal and broadcasts against latents.
     """
@@ -239,7 +239,7 @@ def _predict(
     guidance: float,
     controller: Controller | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Guided prediction (2, F, V, c, h, w) and poses (F, 2), pass by pass."""
+    """Compute the guided prediction (2, F, V, c, h, w) and poses (F, 2), pass by pass."""
     passes = plain_passes(step) if controller is None else list(controller.passes(step))
     check_passes(passes, step)
     prediction = torch.empty_like(latents)
@@ -266,7 +266,7 @@ def _running(controller: Controller | None, step: Step, current: Pass) -> Abstra
 
 
 def _halves(unconditional: Tensor, conditional: Tensor, halves: int) -> Tensor:
-    """(2, f, ...) -> (2, halves, f, ...)."""
+    """Stack the guidance halves: (2, f, ...) to (2, halves, f, ...)."""
     return conditional[:, None] if halves == 1 else torch.stack((unconditional, conditional), dim=1)
 
 
@@ -291,7 +291,7 @@ def _call(
 def _decode(
     prior: MultiviewPrior, latents: Tensor, pictures: Tensor, chunk: int, progress: Progress | None
 ) -> Tensor:
-    """Pictures (2, F, V, S, S, 3) in [0, 1], float32."""
+    """Decode latents to pictures (2, F, V, S, S, 3) in [0, 1], float32."""
     decoded = []
     for start in range(0, len(pictures), chunk):
         some = slice(start, start + chunk)

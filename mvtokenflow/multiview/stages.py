@@ -1,4 +1,4 @@
-"""Stages of the multiview network, each of one resolution, over the parts of a batch."""
+"""Stages of the multiview network, one per resolution, that process the parts of a batch."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class _Stage(nn.Module):
         self.with_attention = bool(attentions)
 
     def layer(self, index: int, parts: Sequence[Part]) -> None:
-        """Residual layer `index` and its transformer."""
+        """Apply residual layer `index` and its transformer."""
         for part in parts:
             part.features = self.resnets[index](part.features, part.embedding)
         if self.with_attention:
@@ -27,7 +27,7 @@ class _Stage(nn.Module):
 
 
 class DownStage(_Stage):
-    """Layers, then half the resolution."""
+    """Layers of the down path, then half the resolution."""
 
     def __init__(
         self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], downsampler: nn.Module | None
@@ -38,7 +38,7 @@ class DownStage(_Stage):
         self.with_downsampler = downsampler is not None
 
     def forward(self, parts: Sequence[Part]) -> None:
-        """Keeps the features after each layer for the way up."""
+        """Apply the stage; features after each layer are pushed for the up path."""
         for index in range(len(self.resnets)):
             self.layer(index, parts)
             for part in parts:
@@ -50,7 +50,7 @@ class DownStage(_Stage):
 
 
 class MidStage(_Stage):
-    """A layer with attention and one without."""
+    """The middle stage: a layer with attention and one without."""
 
     def forward(self, parts: Sequence[Part]) -> None:
         self.layer(0, parts)
@@ -59,7 +59,7 @@ class MidStage(_Stage):
 
 
 class UpStage(_Stage):
-    """Layers that take the features kept on the way down, then twice the resolution."""
+    """Layers of the up path that take the down path's features, then twice the resolution."""
 
     def __init__(
         self, resnets: Sequence[nn.Module], attentions: Sequence[nn.Module], upsampler: nn.Module | None
@@ -70,12 +70,12 @@ class UpStage(_Stage):
         self.with_upsampler = upsampler is not None
 
     def forward(self, parts: Sequence[Part]) -> None:
-        """Takes its features off the end of what was kept."""
+        """Apply the stage; features are popped from those the down path pushed."""
         for index in range(len(self.resnets)):
             for part in parts:
                 part.features = torch.cat((part.features, part.kept.pop()), dim=1)
             self.layer(index, parts)
         if self.with_upsampler:
             for part in parts:
-                # The size is given because a side that is odd was rounded up on the way down.
+                # The size is passed because an odd side was rounded up on the down path.
                 part.features = self.upsamplers[0](part.features, part.kept[-1].shape[2:])

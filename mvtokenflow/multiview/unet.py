@@ -1,10 +1,11 @@
-"""Era3D's denoiser: the U-Net of Stable Diffusion 2.1 unCLIP with joint normal-colour attention, row-wise
-multiview attention and a head that regresses the pose of the input.
+"""Era3D's denoiser: a U-Net with joint normal-colour attention, row-wise multiview attention and a pose head.
+
+The trunk is that of Stable Diffusion 2.1 unCLIP; the head regresses the pose of the input.
 
 Parameter names and the configuration are those of the released `unet` folder, so that its weights load
 strictly. Pictures of one call are ordered n = (d G + q) V + v: domain d (0 normal, 1 colour), group q
-(guidance half, then frame), view v. Groups never influence each other, unless a processor of `attn1` says so,
-and may go through the network in parts (`mvtokenflow.multiview.parts`).
+(guidance half, then frame), view v. Groups never influence each other, unless a processor of `attn1` couples
+them, and may go through the network in parts (`mvtokenflow.multiview.parts`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from mvtokenflow.multiview.attention import MultiviewTransformer, PoseRegressor,
 from mvtokenflow.multiview.parts import Groups, Part, group_order, join_groups, take_groups
 from mvtokenflow.multiview.stages import DownStage, MidStage, UpStage
 
-# Keys of Era3D's unet/config.json of which this network is one case; another value is another network.
+# Keys of Era3D's unet/config.json with the only values that this network implements.
 _FIXED: dict[str, Any] = {
     "act_fn": "silu",
     "addition_downsample": False,
@@ -63,7 +64,7 @@ _FIXED: dict[str, Any] = {
     "timestep_post_act": None,
     "use_dino": False,
 }
-# Without influence on this network: never read by the original either, or bookkeeping of its training.
+# Keys without influence on this network: not read by the original either, or records of its training.
 # `upcast_attention` is one: the original's fused attention ignores it, and so does ours.
 _IGNORED = {
     *("addition_channels", "addition_embed_type_num_heads", "addition_time_embed_dim", "sample_size"),
@@ -82,22 +83,27 @@ _MID = ("UNetMidBlockMV2DCrossAttn", "UNetMidBlock2DCrossAttn")
 
 
 class MultiviewOutput(NamedTuple):
-    """`sample` (N, out_channels, h, w); `pose` (G, 2), elevation in radians and 24 mm over the focal length of
-    a 32 mm wide sensor (0 is orthographic), or None for a network without regressors."""
+    """Output of the network.
+
+    Attributes:
+        sample: (N, out_channels, h, w).
+        pose: (G, 2), elevation in radians and 24 mm over the focal length of a 32 mm wide sensor (0 is
+            orthographic), or None for a network without regressors.
+    """
 
     sample: Tensor
     pose: Tensor | None
 
 
-_MOST_LAYERS = 32  # of a block, and levels: Era3D's has 2 and 4
+_MOST_LAYERS = 32  # layers of a block, and levels: Era3D has 2 and 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """The keys of `unet/config.json` that shape the network; names and defaults as there.
+    """Settings of the network: the keys of `unet/config.json` that shape it, with the same names and defaults.
 
     Attributes:
-        attention_head_dim: *number* of attention heads per level (the name is a slip that diffusers keeps).
+        attention_head_dim: *number* of attention heads per level (a misnomer that diffusers keeps).
         regress_hidden_dim: width of the pose regressors, a literal in the original.
     """
 
@@ -167,14 +173,14 @@ class UNetConfig:
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "UNetConfig":
-        """Read a mapping with the keys of Era3D's `unet/config.json`.
+        """Read the settings from a mapping with the keys of Era3D's `unet/config.json`.
 
         Raises:
             ConfigError: an unknown key, or a value this network does not have.
         """
         known = {field.name for field in fields(cls)}
         channels = mapping.get("block_out_channels", cls.block_out_channels)
-        levels = len(channels) if isinstance(channels, Sequence) else 0  # the wrong type is told in the end
+        levels = len(channels) if isinstance(channels, Sequence) else 0  # a wrong type is reported later
         chosen: dict[str, Any] = {"layers_per_block": 2, "transformer_layers_per_block": 1}
         for key, value in mapping.items():
             if key in _FIXED:
@@ -200,7 +206,7 @@ def _check(fits: bool, key: str, value: Any, expected: str) -> None:
 
 
 class MultiviewUNet(nn.Module, AttentionMixin):
-    """The denoiser. `attn_processors` and `set_attn_processor` of diffusers work on it.
+    """The denoiser; diffusers' `attn_processors` and `set_attn_processor` work on it.
 
     `attn1` of a block sees paired tokens (G V, 2 L, C): see `mvtokenflow.multiview.attention`.
     """
@@ -252,7 +258,7 @@ class MultiviewUNet(nn.Module, AttentionMixin):
             timestep: one for all, or (N,).
             encoder_hidden_states: (N, L, cross_attention_dim) text of each picture.
             class_labels: (N, projection_class_embeddings_input_dim), None for a network without.
-            parts: groups that are worked on at once, every group in one part. Every layer runs on part after
+            parts: groups that are processed at once, every group in one part. Every layer runs on part after
                 part, so that only features, keys and values of the whole batch are held. None is all at once.
 
         Raises:
@@ -276,7 +282,7 @@ class MultiviewUNet(nn.Module, AttentionMixin):
         return MultiviewOutput(taken[0] if order is None else join_groups(taken, order, views), pose)
 
     def _part(self, sample: Tensor, embedding: Tensor, text: Tensor, groups: Groups | None) -> Part:
-        """The start of some groups of a batch."""
+        """Build the network's input for some groups of a batch."""
         chosen, levels, words = (
             take_groups(batch, groups, self.config.num_views) for batch in (sample, embedding, text)
         )
@@ -285,13 +291,13 @@ class MultiviewUNet(nn.Module, AttentionMixin):
         return Part(features=features, embedding=levels, context=context, kept=[features])
 
     def _posed(self, part: Part) -> Tensor:
-        """(g, 2) of a part's groups, which its layers are told of from here on."""
+        """Regress the pose (g, 2) of a part's groups and add it to their embedding."""
         pose = self._pose(part.features)
         part.embedding = part.embedding + self._pose_embedding(pose)
         return pose
 
     def _embedding(self, sample: Tensor, timestep: Tensor | float, labels: Tensor | None) -> Tensor:
-        """(N, 4 C) of the noise level and the class labels."""
+        """Embed the noise level and the class labels, (N, 4 C)."""
         times = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         embedding: Tensor = self.time_embedding(self.time_proj(times).to(sample.dtype))
         if self.config.class_embed_type is None:
@@ -302,7 +308,7 @@ class MultiviewUNet(nn.Module, AttentionMixin):
         return labelled
 
     def _pose(self, features: Tensor) -> Tensor:
-        """(G, 2): the mean over the views. The trunk gets no gradient from the pose, as in the original."""
+        """Regress the pose (G, 2), the mean over views; no gradient to the trunk, as in the original."""
         pooled = pair_domains(features.detach().mean(dim=(2, 3))).flatten(1)
         values = torch.cat((self.elevation_regressor(pooled), self.focal_regressor(pooled)), dim=-1)
         return values.view(-1, self.config.num_views, 2).mean(dim=1)
@@ -348,7 +354,7 @@ def _down_stages(config: UNetConfig) -> list[DownStage]:
 
 
 def _up_stages(config: UNetConfig) -> list[UpStage]:
-    """One layer more than on the way down; each takes the features of its counterpart there."""
+    """Build the up path: one layer more than in the down path, each with its counterpart's features."""
     skips = _skip_channels(config)
     stages = []
     features = config.block_out_channels[-1]
@@ -365,7 +371,7 @@ def _up_stages(config: UNetConfig) -> list[UpStage]:
 
 
 def _skip_channels(config: UNetConfig) -> list[int]:
-    """Channels of the features kept on the way down, in order."""
+    """Channels of the features that the down path keeps, in order."""
     channels = config.block_out_channels
     kept = [channels[0]]
     for level, layers in enumerate(config.layers_per_block):

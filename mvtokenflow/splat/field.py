@@ -213,7 +213,7 @@ class DynamicField(nn.Module):
             `Gaussians`); None for a field not fitted to pictures, drawn as plain 3DGS.
 
     Raises:
-        ConfigError: Gaussians of another form than the config says.
+        ConfigError: Gaussians that do not fit the config.
         DataError: `pixel` is not a positive length.
     """
 

@@ -82,13 +82,13 @@ class ReconstructionConfig:
         density: when Gaussians are split, cloned and pruned, and opacities reset. Its steps are counted over
             the stages, as 3DGS counts its 30,000; the refinement does none. None keeps the number of Gaussians.
         keyframe: frame of the static stage; None is the middle one, (T - 1) // 2, which is the nearest to
-            all others. The paper says "a keyframe".
+            all others. The paper states "a keyframe".
         points: number of Gaussians at the start, on the visual hull of the masks.
-opacity: initial opacity. 3DGS starts at 0.1 from a sparse cloud; on a hull 0.5 leaves less fog.
+        opacity: initial opacity. 3DGS starts at 0.1 from a sparse cloud; on a hull 0.5 leaves less fog.
         extent: half side of the cube, in world units, that holds the object.
         times_per_step: frames per step, each in all views.
         adjacent: probability that they are consecutive (`schedule.sample_frames`); the paper gives none.
-        flow_gap: frames of a step are compared by flow if they are at most so many frames apart; 1 is
+        flow_gap: largest distance in frames between two frames of a step that are compared by flow; 1 is
             neighbours alone. The paper pairs the times of a step without a limit, but far ones are hard to
             estimate.
         flow_backward: flow to earlier frames counts too.

@@ -292,9 +292,7 @@ def _add(terms: dict[str, Tensor], more: Mapping[str, Tensor], share: float) -> 
 
 
 def make_optimizer(field: DynamicField, rates: LearningRates) -> torch.optim.Adam:
-    """Build Adam over all parameters, one group per kind, named as fields of `LearningRates` or parameters.
-
-    """
+    """Build Adam over all parameters, one group per kind, named as fields of `LearningRates` or parameters."""
     model = field.gaussians
     chosen: dict[str, tuple[Sequence[nn.Parameter], float]] = {
         "means": ([model.means], rates.means),

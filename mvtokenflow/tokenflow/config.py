@@ -21,27 +21,27 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFlowConfig:
-    """What is enlarged and what is propagated.
+    """Settings of token flow: which attention is enlarged and which tokens are propagated.
 
-    Defaults follow the paper where it is consistent, but for `enlarged`: what all frames cost the full-size
-    network is told in `mvtokenflow.method.config.paper`.
+    Defaults follow the paper where it is consistent, except `enlarged`: `mvtokenflow.method.config.paper`
+    states the cost of all frames in the full-size network.
 
     Attributes:
-        interval: frames from one keyframe to the next; the last frame is one too.
-        enlarged: whose keys and values a frame attends to, always of the same view: its own alone (off), the
-            keyframes' and its own, or those of all frames, as the paper writes. The last takes all frames
+        interval: frames from one keyframe to the next; the last frame is a keyframe too.
+        enlarged: whose keys and values a frame attends to, always of the same view: only its own (off), the
+            keyframes' and its own, or those of all frames, as the paper writes. The last runs all frames
             through the network in step, `chunk` of them at once, and holds hidden states, keys and values of
             all; the time of attention grows with the square of their number.
         propagation: views whose tokens are propagated: the front (paper Sec. 3.1), all (Sec. 3.3) or none.
-        tau: share of the steps, from pure noise on, that propagate; 20 of 40 in the paper.
+        tau: share of the steps, counted from pure noise, that propagate; 20 of 40 in the paper.
         tau_inclusive: "t <= τ" of Sec. 3.1 instead of "t < τ" of Sec. 4.1: one step more.
-        late_steps: reads t as the remaining steps, as in I_t -> I_{t-1}: propagates at the end instead, which
+        late_steps: read t as the remaining steps, as in I_t -> I_{t-1}: propagate at the end instead, which
             contradicts "early stages".
         literal_lambda: the weight of Eq. (1) as printed, which favours the farther keyframe.
-        interpolation: of keyframe tokens; nearest is TokenFlow's.
-        fallback: for tokens hidden in both keyframes: the frame's own attention, or, as in the paper, whatever
-            the flow points at.
-        visible_share: of a token's object pixels that must be visible in a keyframe.
+        interpolation: interpolation of keyframe tokens; nearest is TokenFlow's.
+        fallback: source of tokens hidden in both keyframes: the frame's own attention, or, as in the paper, the
+            tokens at the end of the flow.
+        visible_share: share of a token's object pixels that must be visible in a keyframe.
     """
 
     interval: int = 8
@@ -69,7 +69,7 @@ class TokenFlowConfig:
             raise ConfigError(f"token flow: visible_share is {self.visible_share}; expected above 0, up to 1")
 
     def propagates(self, index: int, count: int) -> bool:
-        """Whether step `index` of `count`, 0 the noisiest, propagates tokens."""
+        """Whether step `index` of `count` (0 is the noisiest) propagates tokens."""
         if self.propagation == "none":
             return False
         limit = round(self.tau * count)

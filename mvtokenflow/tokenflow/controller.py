@@ -3,7 +3,7 @@
 At each noise level the network first runs on the keyframes, whose joint attention (`attn1`) sees the tokens of
 all keyframes of the same view, or those of all frames. Its outputs are recorded. Then the other frames run;
 where a view has flow and the level is early enough, their attention outputs are not computed but fetched from
-the two enclosing keyframes along the flow. Everything else of the network runs as ever. The quantity propagated
+the two enclosing keyframes along the flow. The rest of the network is unchanged. The quantity propagated
 is the output of `attn1` after its projection and before the skip, as in TokenFlow (Geyer et al., ICLR 2024).
 """
 
@@ -31,14 +31,14 @@ __all__ = ["TokenFlow", "TokenFlowConfig", "TokenFlowReport", "keyframes"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFlowReport:
-    """What a run cost.
+    """Cost of a run with token flow: time, passes and memory.
 
     Attributes:
-        seconds: in the network, by the role of the pass: key, fill (propagating), own (not), all, plain.
-        passes: how many, by role.
-        record_bytes: most that keyframe records (outputs, keys, values) took at once.
-        own_share: by side of the token grid, the share of tokens of propagated views and frames that were
-            left to their own attention. Empty if nothing was propagated.
+        seconds: time in the network by role of the pass: key, fill (propagating), own (not), all, plain.
+        passes: number of passes by role.
+        record_bytes: peak size of the keyframe records (outputs, keys, values).
+        own_share: by side of the token grid, the share of tokens of propagated views and frames that kept
+            their own attention. Empty if nothing was propagated.
     """
 
     seconds: Mapping[str, float]
@@ -48,18 +48,18 @@ class TokenFlowReport:
 
 
 class TokenFlow:
-    """Controller of the sampler (`mvtokenflow.multiview.passes.Controller`).
+    """Controller of the sampler that runs token flow (`mvtokenflow.multiview.passes.Controller`).
 
     A context manager: inside, every `attn1` of the network has this controller's processor, which does nothing
-    outside `running`; on leaving, also by an exception, the old processors are back. It may be entered again.
+    outside `running`; on leaving, also by an exception, the old processors return. It may be entered again.
     """
 
     def __init__(self, unet: nn.Module, config: TokenFlowConfig, flows: KeyframeFlow | None = None) -> None:
-        """Nothing is changed yet.
+        """Check the settings against the flows; the network is not changed yet.
 
         Args:
             unet: a `MultiviewUNet`.
-            flows: of the views to propagate: view 0 for "front", all for "all". None without propagation.
+            flows: flows of the views to propagate: view 0 for "front", all for "all". None without propagation.
 
         Raises:
             ConfigError: flows do not fit the configuration.
@@ -108,10 +108,10 @@ class TokenFlow:
         self.state.forget_plans()
 
     def passes(self, step: Step) -> Sequence[Pass]:
-        """The passes of a noise level, and the start of its record. See `Controller`.
+        """Start a noise level and return its passes; see `Controller`.
 
         Raises:
-            ConfigError: the video has other frames or views than the flow.
+            ConfigError: the video and the flow differ in frames or views.
         """
         self._check(step)
         for processor in self._processors:
@@ -128,7 +128,7 @@ class TokenFlow:
 
     @contextmanager
     def running(self, step: Step, current: Pass) -> Iterator[None]:
-        """Tell the processors what the network is called for. See `Controller`."""
+        """Pass the current step and pass on to the attention processors; see `Controller`."""
         if not self._originals:
             raise ValueError("token flow is not installed; use it as `with TokenFlow(...) as controller`")
         self.state.begin(step, current)
@@ -136,7 +136,7 @@ class TokenFlow:
         try:
             yield
             self._wait()
-        except BaseException:  # what attention has gathered so far is of no use to anybody
+        except BaseException:  # partly gathered keys and values are useless
             for processor in self._processors:
                 processor.forget()
             raise
@@ -147,7 +147,7 @@ class TokenFlow:
         self.state.note_record(sum(processor.record_bytes for processor in self._processors))
 
     def report(self) -> TokenFlowReport:
-        """Time, memory and shares so far."""
+        """Report time, memory and shares so far."""
         return TokenFlowReport(
             seconds=dict(self._seconds),
             passes=dict(self._passes),
@@ -167,7 +167,7 @@ class TokenFlow:
             )
 
     def _wait(self) -> None:
-        """Kernels run behind on a GPU; time must not."""
+        """Wait for the GPU's queued kernels, so that times are those of finished work."""
         device = next(next(iter(self._modules.values())).parameters()).device
         if device.type == "cuda":
             torch.cuda.synchronize(device)

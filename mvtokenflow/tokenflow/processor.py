@@ -1,4 +1,4 @@
-"""The attention processor of token flow: joint attention enlarged to other frames, or fetched from keyframes.
+"""The attention processor of token flow: joint attention enlarged to other frames, or tokens from keyframes.
 
 Tokens of a pass are (halves, f, V, 2 L, C): guidance half, frame, view, then the L tokens of the normal map
 before those of the colour picture. Attention never mixes halves or views; both domains share everything.
@@ -17,11 +17,11 @@ from mvtokenflow.multiview.passes import Step
 from mvtokenflow.tokenflow.state import TokenFlowState
 from mvtokenflow.tokenflow.warp import fetch
 
-GATHERED = ("key", "all")  # roles of passes whose parts see each other
+GATHERED = ("key", "all")  # roles of passes whose parts are coupled
 
 
 class TokenFlowProcessor:
-    """Replaces the processor of one `attn1`, and holds what this layer recorded of the keyframes."""
+    """Replacement for the processor of one `attn1`, with this layer's record of the keyframes."""
 
     def __init__(self, state: TokenFlowState, original: Any) -> None:
         self.state = state
@@ -29,19 +29,19 @@ class TokenFlowProcessor:
         self.forget()
 
     def forget(self) -> None:
-        """Drop the record: it belongs to one noise level."""
-        self._outputs: Tensor | None = None  # (2 halves, M, V', L, C), domain inner to half
+        """Drop the record, which belongs to one noise level."""
+        self._outputs: Tensor | None = None  # (2 halves, M, V', L, C), domain varies within a half
         self._shared: tuple[Tensor, Tensor] | None = None  # keys, values (halves, V, heads, S, C / heads)
-        self._waiting: list[tuple[int, ...]] = []  # frames of the parts that were gathered and not yet attended
+        self._waiting: list[tuple[int, ...]] = []  # frames of the parts that were gathered but not yet attended
 
     @property
     def record_bytes(self) -> int:
-        """Size of the record."""
+        """Size of the record in bytes."""
         held = [self._outputs, *(self._shared or ())]
         return sum(tensor.nbytes for tensor in held if tensor is not None)
 
     def gather(self, attn: Attention, parts: Iterable[Tensor]) -> None:
-        """Keys and values of all parts of a pass over keyframes, or over all frames; other passes need none.
+        """Collect keys and values of all parts of a pass over keyframes or all frames; other passes need none.
 
         Args:
             parts: tokens (halves f V, 2 L, C) of each part.
@@ -57,7 +57,7 @@ class TokenFlowProcessor:
         for frames, hidden_states in zip(current.parts, parts, strict=True):
             made = _keys_values(attn, _folded(_by_frame(hidden_states, step, len(frames))))
             length = made[0].shape[3]
-            if self._shared is None:  # whole from the start: joining the parts later would hold them twice
+            if self._shared is None:  # allocated whole: joining the parts later would hold them twice
                 *lead, _, width = made[0].shape
                 shape = (*lead, length // len(frames) * len(current.frames), width)
                 self._shared = made[0].new_empty(shape), made[1].new_empty(shape)
@@ -72,7 +72,7 @@ class TokenFlowProcessor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attention outputs (halves f V, 2 L, C) of paired tokens of that shape."""
+        """Compute attention outputs (halves f V, 2 L, C) of paired tokens of that shape."""
         step, current = self.state.step, self.state.current
         if step is None or current is None or current.role == "plain":
             original: Tensor = self.original(attn, hidden_states, encoder_hidden_states, attention_mask)
@@ -87,9 +87,9 @@ class TokenFlowProcessor:
         return run(attn, tokens, step, frames).reshape(hidden_states.shape)
 
     def _keys(self, attn: Attention, tokens: Tensor, step: Step, frames: tuple[int, ...]) -> Tensor:
-        """Keyframes, whose outputs are recorded: all tokens of all keyframes of a view are keys and values."""
+        """Attend from keyframes to all tokens of all keyframes of a view, and record the outputs."""
         if self._shared is None:  # not enlarged
-            single = tokens.flatten(1, 2)  # frames count as views: none sees another
+            single = tokens.flatten(1, 2)  # frames are treated as views: none attends to another
             mixed = self._attend(attn, single, single).view_as(tokens)
         else:
             mixed = _unfolded(self._attend(attn, _folded(tokens), None), len(frames))
@@ -97,14 +97,14 @@ class TokenFlowProcessor:
         return mixed
 
     def _rest(self, attn: Attention, tokens: Tensor, step: Step, frames: tuple[int, ...]) -> Tensor:
-        """Frames between keyframes: fetched where there is flow, their own attention elsewhere."""
+        """Process frames between keyframes: fetch where there is flow, attend elsewhere."""
         filled = [
             self._frame(attn, tokens[:, position], frame, own=True) for position, frame in enumerate(frames)
         ]
         return torch.stack(filled, dim=1)
 
     def _all(self, attn: Attention, tokens: Tensor, step: Step, frames: tuple[int, ...]) -> Tensor:
-        """A part of a pass over all frames, keyframes first: all tokens of a view are keys and values."""
+        """Attend from a part of a pass over all frames, keyframes first, to all tokens of a view."""
         keys = keyframes(step.frames, self.state.config.interval)
         filled = self.state.propagating
         attended = [position for position, frame in enumerate(frames) if not filled or frame in keys]
@@ -121,12 +121,12 @@ class TokenFlowProcessor:
         return mixed
 
     def _drop(self) -> None:
-        """Forget the record at once: no other pass follows."""
+        """Drop the record at once when no other pass follows."""
         self.state.note_record(self.record_bytes)
         self.forget()
 
     def _frame(self, attn: Attention, tokens: Tensor, frame: int, *, own: bool) -> Tensor:
-        """One frame (halves, V, 2 L, C); `own` adds its own keys and values to the shared ones."""
+        """Attend from one frame (halves, V, 2 L, C); `own` adds its own keys and values to the shared ones."""
         flows = self.state.flows
         if flows is None or not self.state.propagating:
             return self._attend(attn, tokens, tokens if own else None)
@@ -141,7 +141,7 @@ class TokenFlowProcessor:
     def _fetched(
         self, attn: Attention, tokens: Tensor, frame: int, views: tuple[int, ...], *, own: bool
     ) -> Tensor:
-        """(halves, V', 2 L, C) from the keyframes, and by attention where the plan leaves tokens to it."""
+        """Fetch (halves, V', 2 L, C) from the keyframes; attend where the plan leaves tokens to it."""
         if self._outputs is None:
             raise ValueError("a frame is to be filled before the keyframes have run at this noise level")
         length = tokens.shape[2] // 2
@@ -160,7 +160,7 @@ class TokenFlowProcessor:
         return filled
 
     def _record(self, outputs: Tensor) -> None:
-        """Keep, behind those kept before, outputs (halves, M, V, 2 L, C) of the views that are propagated."""
+        """Append outputs (halves, M, V, 2 L, C) of the propagated views to the record."""
         flows = self.state.flows
         if flows is not None and self.state.propagating:
             chosen = outputs[:, :, list(flows.views)]
@@ -172,15 +172,15 @@ class TokenFlowProcessor:
     def _attend(
         self, attn: Attention, queries: Tensor, own: Tensor | None, views: list[int] | None = None
     ) -> Tensor:
-        """Output tokens (halves, V', n, C) of query tokens; keys are the shared ones and those of `own`.
+        """Attend from query tokens to the shared keys and those of `own`; returns (halves, V', n, C).
 
         Args:
             own: (halves, V', 2 L, C), or None.
-            views: which views the V' are; None is all of them, in order.
+            views: indices of the V' views; None is all of them, in order.
         """
         query = _split_heads(attn.to_q(queries), attn.heads)
         added = None if own is None else _keys_values(attn, own)
-        # Half by half: the shared keys of some views could not be folded into one batch without a copy.
+        # One half at a time: the shared keys of some views could not be folded into one batch without a copy.
         mixed = []
         for half, asked in enumerate(query):
             keys, values = (self._joined(kind, half, views, added) for kind in range(2))
@@ -191,7 +191,7 @@ class TokenFlowProcessor:
     def _joined(
         self, kind: int, half: int, views: list[int] | None, added: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """Keys (kind 0) or values (1) of a half (V', heads, S, C / heads): shared ones, then the added."""
+        """Join shared and added keys (kind 0) or values (kind 1) of a half, (V', heads, S, C / heads)."""
         pieces = [] if self._shared is None else [_of_views(self._shared[kind][half], views, dim=0)]
         if added is not None:
             pieces.append(added[kind][half])
@@ -199,29 +199,29 @@ class TokenFlowProcessor:
 
 
 def _by_frame(hidden_states: Tensor, step: Step, frames: int) -> Tensor:
-    """(halves f V, 2 L, C) -> (halves, f, V, 2 L, C)."""
+    """Unfold (halves f V, 2 L, C) to (halves, f, V, 2 L, C)."""
     return hidden_states.view(step.halves, frames, step.views, *hidden_states.shape[1:])
 
 
 def _folded(tokens: Tensor) -> Tensor:
-    """(halves, f, V, n, C) -> (halves, V, f n, C): the frames of a view as one sequence."""
+    """Join the frames of a view to one sequence: (halves, f, V, n, C) to (halves, V, f n, C)."""
     return tokens.transpose(1, 2).flatten(2, 3)
 
 
 def _unfolded(tokens: Tensor, frames: int) -> Tensor:
-    """The inverse of `_folded`."""
+    """Split the sequence of a view into frames, the inverse of `_folded`."""
     halves, views, length, channels = tokens.shape
     return tokens.view(halves, views, frames, length // frames, channels).transpose(1, 2)
 
 
 def _paired(tokens: Tensor) -> Tensor:
-    """(halves 2, V', L, C), domain inner to half -> (halves, V', 2 L, C)."""
+    """Pair the domains: (halves 2, V', L, C), domain within half, to (halves, V', 2 L, C)."""
     batch, views, length, channels = tokens.shape
     return tokens.view(batch // 2, 2, views, length, channels).transpose(1, 2).flatten(2, 3)
 
 
 def _of_views(tensor: Tensor, views: list[int] | None, dim: int = 1) -> Tensor:
-    """Some views of a tensor with all of them along `dim`; neighbouring views are not copied."""
+    """Select views along `dim`; neighbouring views are not copied."""
     if views is None:
         return tensor
     if views == list(range(views[0], views[-1] + 1)):
@@ -234,6 +234,6 @@ def _keys_values(attn: Attention, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _split_heads(tokens: Tensor, heads: int) -> Tensor:
-    """(..., n, C) -> (..., heads, n, C / heads)."""
+    """Split heads: (..., n, C) to (..., heads, n, C / heads)."""
     *lead, channels = tokens.shape
     return tokens.view(*lead, heads, channels // heads).transpose(-3, -2)

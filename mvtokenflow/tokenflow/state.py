@@ -1,4 +1,4 @@
-"""What the attention processors of token flow share: the pass that runs, and how frames are filled."""
+"""State shared by the attention processors of token flow: the current pass, and plans for filling frames."""
 
 from collections.abc import Mapping
 from math import isqrt
@@ -12,14 +12,14 @@ from mvtokenflow.tokenflow.warp import FramePlan, plan_frames
 
 
 class TokenFlowState:
-    """The state of token flow: set by the controller before each call of the network, read by the processors.
+    """State of token flow, set by the controller before each network call and read by the processors.
 
     Attributes:
         config: settings.
         flows: flow of the propagated views, or None.
-        current, step: the pass that the network runs on and its noise level; None between two calls.
+        current, step: the current pass and its noise level; None between two network calls.
         propagating: whether that level propagates tokens.
-        record_bytes: the most bytes of records held at once so far.
+        record_bytes: peak size of the records so far.
     """
 
     def __init__(self, config: TokenFlowConfig, flows: KeyframeFlow | None) -> None:
@@ -32,7 +32,7 @@ class TokenFlowState:
         self._plans: dict[int, Mapping[int, FramePlan]] = {}
 
     def begin(self, step: Step, current: Pass) -> None:
-        """Set the pass that the network is about to run on."""
+        """Set the pass that the network will run on next."""
         self.step, self.current = step, current
         self.propagating = self.config.propagates(step.index, step.count)
 
@@ -41,11 +41,11 @@ class TokenFlowState:
         self.step, self.current = None, None
 
     def note_record(self, held: int) -> None:
-        """Note how many bytes of records are held at once."""
+        """Update the peak size of the records, in bytes."""
         self.record_bytes = max(self.record_bytes, held)
 
     def plan(self, frame: int, tokens: int, device: torch.device) -> FramePlan:
-        """How `frame` is filled on a square grid of so many tokens.
+        """Return the plan for filling `frame` on a square grid of `tokens` tokens.
 
         Raises:
             ValueError: the tokens form no square grid, or there is no flow.
@@ -66,7 +66,7 @@ class TokenFlowState:
         return self._plans[side][frame]
 
     def own_shares(self) -> dict[int, float]:
-        """By side of the token grid, the mean share of tokens left to their own attention."""
+        """Mean share of tokens that keep their own attention, by side of the token grid."""
         return {
             side: sum(plan.own_share for plan in plans.values()) / len(plans)
             for side, plans in self._plans.items()

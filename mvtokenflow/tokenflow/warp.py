@@ -1,10 +1,10 @@
-"""Which keyframe tokens make up each token of the frames in between, and with which weights.
+"""Plans for filling the frames between keyframes: source tokens and weights of each token.
 
 Paper Sec. 3.1, Eq. (1), with its weight corrected: at a keyframe all weight is on that keyframe. A token takes
 a bilinear sample from either keyframe, of tokens of its own class only (object or background), so that
 nothing is mixed across an outline. A keyframe in which the token is hidden gets no weight, and a token that
-is hidden in both is left to the frame's own attention. None of this depends on the noise level or on the
-layer, only on the size of the token grid.
+is hidden in both keeps the frame's own attention. Plans depend on the size of the token grid only, not on
+the noise level or the layer.
 """
 
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from mvtokenflow.flow.config import Interpolation
 from mvtokenflow.flow.keyframes import KeyframeFlow, TokenMotion, enclosing
 from mvtokenflow.flow.ops import positions
 
-_NEGLIGIBLE = 1e-3  # share of a bilinear sample on tokens of the right class below which there are none
+_NEGLIGIBLE = 1e-3  # smallest share of a bilinear sample on tokens of the right class
 
 
 def blend_weight(frame: int, before: int, after: int, *, literal: bool = False) -> float:
-    """λ, the share of the keyframe `after` in a frame between two keyframes.
+    """Weight λ of the keyframe `after` in a frame between two keyframes.
 
     The paper prints λ = (after - frame) / (after - before), which puts the weight on the farther keyframe;
     `literal` gives that.
@@ -33,14 +33,14 @@ def blend_weight(frame: int, before: int, after: int, *, literal: bool = False) 
 
 @dataclass(frozen=True, kw_only=True)
 class FramePlan:
-    """How one frame is filled, for V' views of L tokens.
+    """Plan for filling one frame, for V' views of L tokens.
 
     Attributes:
         index: (V' L, 8) int32 rows of the keyframes' tokens (M, V', L), keyframe outermost.
-        weight: (V' L, 8) float32, rows sum to 1; 0 everywhere where a token is left to its own attention.
-        own_views: positions among the V' views that have tokens left to their own attention.
-        own_tokens: (len(own_views), m) which tokens; shorter lists are filled up with repetitions.
-        own_share: of all tokens.
+        weight: (V' L, 8) float32, rows sum to 1; all 0 where a token keeps its own attention.
+        own_views: positions among the V' views that have tokens with their own attention.
+        own_tokens: (len(own_views), m) indices of those tokens; shorter lists are padded by repetition.
+        own_share: their share of all tokens.
     """
 
     index: Tensor
@@ -60,16 +60,16 @@ def plan_frames(
     own_where_hidden: bool = True,
     visible_share: float = 0.5,
 ) -> Mapping[int, FramePlan]:
-    """Plans of all frames that are no keyframes, on a token grid.
+    """Plan all frames that are not keyframes, on a token grid.
 
     Args:
-        flows: from every frame to its keyframes.
-        side: of the square token grid.
-        device: of the plans.
+        flows: flow from every frame to its keyframes.
+        side: tokens per row and column of the grid.
+        device: device of the plans.
         literal_lambda: see `blend_weight`.
         interpolation: nearest keeps features exact but rounds the motion to whole tokens.
-        own_where_hidden: leave tokens that are hidden in both keyframes to their own attention; otherwise
-            they take what the flow points at, as in the paper.
+        own_where_hidden: tokens hidden in both keyframes keep their own attention; otherwise they take the
+            tokens at the end of the flow, as in the paper.
         visible_share: see `KeyframeFlow.pooled`.
     """
     motion = flows.pooled(side, visible_share)
@@ -89,7 +89,7 @@ def plan_frames(
 class _Sample:
     """Bilinear sample of one keyframe for (V', side, side) tokens.
 
-    `index` (V', side, side, 4) rows; `free` (V', side, side, 4) weights regardless of what they hit; `masked`
+    `index` (V', side, side, 4) rows; `free` (V', side, side, 4) weights for any class; `masked`
     the same on tokens of the right class, summing to 1; `found` (V', side, side) bool.
     """
 
@@ -155,7 +155,7 @@ def _blend(
 
 
 def _listed(chosen: Tensor) -> tuple[tuple[int, ...], Tensor]:
-    """Rows of (V', L) bool with anything in them, and the positions in each, filled up to equal lengths."""
+    """List the rows of (V', L) bool with any entry, and the positions in each, padded to equal lengths."""
     rows = [row.nonzero()[:, 0] for row in chosen]
     longest = max(len(row) for row in rows)
     views = tuple(v for v, row in enumerate(rows) if len(row))
@@ -164,14 +164,14 @@ def _listed(chosen: Tensor) -> tuple[tuple[int, ...], Tensor]:
 
 
 def fetch(features: Tensor, plan: FramePlan) -> Tensor:
-    """Tokens of one frame put together from those of the keyframes.
+    """Assemble the tokens of one frame from those of the keyframes.
 
     Args:
-        features: (B, M, V', L, C) of the keyframes.
+        features: (B, M, V', L, C), tokens of the keyframes.
         plan: for V' views of L tokens.
 
     Returns:
-        (B, V', L, C) in the type of `features`; 0 for tokens left to their own attention.
+        (B, V', L, C) in the type of `features`; 0 for tokens that keep their own attention.
     """
     batch, _, views, length, channels = features.shape
     weight = plan.weight.to(features.dtype)
