@@ -1,1 +1,1 @@
-"""Foundations without any knowledge of the method: errors, files, names, settings, progress, the terminal."""
+"""Foundations independent of the method: errors, files, names, settings, progress, the terminal."""

@@ -1,4 +1,4 @@
-"""Functions compiled on first use, and where their machine code is kept between runs."""
+"""Compiled functions, and the folder that caches their machine code between runs."""
 
 import os
 from collections.abc import Callable
@@ -15,22 +15,22 @@ Decorator = Callable[[Callable[..., Any]], Any]
 
 
 def compiled(**options: Any) -> Decorator:
-    """Decorator: Numba's `njit` with `options`; the machine code is kept where there is a place for it.
+    """Decorate a function with Numba's `njit` and `options`, with its machine code cached where possible.
 
-    Numba looks for one in `NUMBA_CACHE_DIR`, beside the source file and in the user's cache folder. Where none
-    can be written (a package installed read-only, a user without a home) the cache folder of this project
-    takes it, and where that cannot be written either, every process compiles anew.
+    Numba looks for a place in `NUMBA_CACHE_DIR`, beside the source file and in the user's cache folder. Where
+    none is writable (a package installed read-only, a user without a home) the cache folder of this project is
+    used, and where that is not writable either, every process compiles anew.
     """
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
             return njit(cache=True, **options)(function)
-        except RuntimeError:  # no place
+        except RuntimeError:  # no writable place
             pass
-        settings = vars(numba.config)  # its types do not know what it reads from the environment
+        settings = vars(numba.config)  # its type stubs lack what it reads from the environment
         before = settings["CACHE_DIR"]
         try:
-            settings["CACHE_DIR"] = str(cache_root() / "compiled")  # looked at now, not when it is compiled
+            settings["CACHE_DIR"] = str(cache_root() / "compiled")  # read now, not at compilation
             return njit(cache=True, **options)(function)
         except (RuntimeError, ConfigError):
             return njit(**options)(function)
@@ -41,7 +41,7 @@ def compiled(**options: Any) -> Decorator:
 
 
 def code_folder() -> Path | None:
-    """Where the machine code of a function in this file is kept; None where there is no place for it."""
+    """Return the folder of the machine code of functions in this file; None where there is none."""
     folder = getattr(vars(_probe)["_cache"], "cache_path", None)
     return None if folder is None else Path(os.fspath(folder))
 

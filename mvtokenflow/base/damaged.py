@@ -1,8 +1,8 @@
-"""Files of ours read back: JSON, lines of JSON and arrays (.npz); `tensor_files` has those of tensors.
+"""Safe reading of the project's own JSON, JSON-lines and array (.npz) files; see `tensor_files` for tensors.
 
-A disk fault, a cut copy or another program may have left anything in such a file. Whatever the libraries that
-parse it raise then is one error of the user, "FILE: what it is (the reason); the cure", and no more memory is
-taken than what the file is to hold takes.
+A disk fault, a cut copy or another program may have left anything in such a file. Any error of the libraries
+that parse it becomes one user error, "FILE: what it is (the reason); the cure", and memory is bounded by the
+expected content.
 """
 
 import json
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from mvtokenflow.base.errors import DataError, UserError
 from mvtokenflow.base.memory import ran_out
 
-MAX_ARRAY_BYTES = 2**29  # of an array whose size is not known before: 64 frames of 800 x 800 normals
-MAX_JSON_BYTES = 2**25  # of a document; the largest of ours, a summary of 100,000 values, has a fifth
-MAX_LOG_BYTES = 2**28  # of a file of lines
-_DEEPEST = 50  # JSON of ours nests 6 deep; the interpreter's own functions give up at a thousand
-_HEADER_BYTES = 4096  # of an array of ours: 80
+MAX_ARRAY_BYTES = 2**29  # array of unknown size: 64 frames of 800 x 800 normals
+MAX_JSON_BYTES = 2**25  # one document; our largest, a summary of 100,000 values, has a fifth
+MAX_LOG_BYTES = 2**28  # one file of lines
+_DEEPEST = 50  # our JSON nests 6 deep; the interpreter's own functions fail at a thousand
+_HEADER_BYTES = 4096  # our arrays' headers have 80
 _PIECE = 2**20
 _REASON = 200
 
@@ -34,11 +34,12 @@ T = TypeVar("T")
 
 @contextmanager
 def damage(path: Path, what: str, cure: str, kind: type[UserError] = DataError) -> Iterator[None]:
-    """Around what parses a file: anything it raises is "`path`: `what` (reason); `cure`".
+    """Turn anything raised inside the block into one error: "`path`: `what` (reason); `cure`".
 
-    What a parser raises on damaged bytes has no list: of 300 flipped bits in a checkpoint, PyTorch raises nine
-    types. So this belongs around the parsing of one file and nothing else. The user's errors that name the file
-    pass, and so does memory that a device lacks.
+    The errors that parsers raise on damaged bytes cannot be listed: of 300 flipped bits in a checkpoint,
+        PyTorch
+    raises nine types. So wrap the parsing of one file and nothing else. User errors that name the file pass,
+    and so does a lack of device memory.
 
     Raises:
         `kind`: the block failed. A file that the system does not let us read is not called damaged.
@@ -51,7 +52,7 @@ def damage(path: Path, what: str, cure: str, kind: type[UserError] = DataError) 
         reason = ran_out(error)
         if reason is not None:
             if not isinstance(error, MemoryError):
-                raise  # a device's, or torch's: said where the command ends
+                raise  # memory of a device: reported at the end of the command
             raise kind(f"{path}: does not fit into memory ({reason}); free some, then run again") from error
         if isinstance(error, OSError) and error.errno is not None:
             gone = isinstance(error, FileNotFoundError)
@@ -61,7 +62,7 @@ def damage(path: Path, what: str, cure: str, kind: type[UserError] = DataError) 
 
 
 def reason_of(error: BaseException) -> str:
-    """An error in a few words on one line, for the brackets of a sentence, without the file's own bytes."""
+    """Describe an error in a few words on one line, for a sentence's brackets, without the file's bytes."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     line = " ".join(str(error).split()) or type(error).__name__
@@ -75,10 +76,10 @@ def reason_of(error: BaseException) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A JSON value, strictly: no NaN, no infinity, no halves of letters, nested at most 50 deep.
+    """Parse JSON strictly: no NaN, no infinity, no lone surrogates, nested at most 50 deep.
 
     Raises:
-        ValueError, RecursionError: another text.
+        ValueError, RecursionError: the text is not such JSON.
     """
     value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     signs = text.encode() if isinstance(text, str) else text
@@ -90,7 +91,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def bounded_bytes(path: Path, most: int | None = None) -> bytes:
-    """All of a file of at most `most` bytes, by default `MAX_JSON_BYTES`.
+    """Read a whole file of at most `most` bytes, by default `MAX_JSON_BYTES`.
 
     Raises:
         ValueError: it has more, or is a pipe or a device, which may have no end.
@@ -114,11 +115,11 @@ def read_json(
     kind: type[UserError] = DataError,
     check: Callable[[T], object] | None = None,
 ) -> T:
-    """The value of a JSON file, which is a `form` (dict, list, ...).
+    """Read the value of a JSON file and check that it is a `form` (dict, list, ...).
 
     Args:
-        cure: what to do if the file is damaged, the end of a sentence.
-        check: raises whatever it likes where the value is not what is needed.
+        cure: advice if the file is damaged, the end of a sentence.
+        check: raises any exception where the value is not valid.
 
     Raises:
         `kind`: no readable file, not strict JSON (`parse_json`), another form.
@@ -135,7 +136,9 @@ def read_json(
 def read_json_lines(
     path: Path, cure: str, check: Callable[[dict[str, Any]], object] | None = None
 ) -> list[dict[str, Any]]:
-    """The objects of a file with one on each line. A last line without its end is left out: a kill can cut it.
+    """Read a file with one JSON object per line.
+
+    A last line without its line end is ignored: a kill can cut it.
 
     Raises:
         DataError: no readable file; a line is not an object, or `check` raises for it.
@@ -191,18 +194,18 @@ def _check_depth(value: Any) -> None:
 
 @dataclass(frozen=True)
 class Form:
-    """What an array is to be.
+    """Expected element type and shape of an array.
 
     Attributes:
         kinds: letters of NumPy's kinds of elements ("f" floats, "iu" whole numbers, "b" truth values).
-        shape: None where any length is right.
+        shape: expected lengths, None where any length is right.
     """
 
     kinds: str
     shape: tuple[int | None, ...]
 
     def check(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """Raise a ValueError where an array is another."""
+        """Check a header against the form; raise a ValueError if it differs."""
         fits = len(shape) == len(self.shape) and all(
             length == wanted if wanted is not None else length >= 0
             for length, wanted in zip(shape, self.shape, strict=True)
@@ -225,11 +228,11 @@ def read_arrays(
     first: int | None = None,
     optional: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of an .npz file. The header of each is compared with its form before memory is taken for it.
+    """Read arrays of an .npz file; each header is checked against its form before memory is allocated.
 
     Args:
-        forms: of the arrays to read, by name.
-        first: read so many entries along the first axis at most.
+        forms: forms of the arrays to read, by name.
+        first: maximum number of entries read along the first axis.
         optional: leave out arrays that are not there.
 
     Raises:
@@ -275,7 +278,7 @@ def _fill(space: memoryview, member: IO[bytes], name: str) -> None:
 
 
 def _header(member: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, whether in Fortran's order, elements) of the array that a stream begins with."""
+    """Parse an .npy header: shape, whether in Fortran order, element type."""
     try:
         if npy.read_magic(member) != (1, 0):  # later ones may have a header of 4 GiB; numbers never need it
             raise ValueError("another version")

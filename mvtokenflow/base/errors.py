@@ -1,16 +1,16 @@
-"""The errors a user can cause. Each is shown as one sentence without a traceback, exit code 2."""
+"""Errors that a user can cause, each shown as one sentence without a traceback, with exit code 2."""
 
 
 class UserError(Exception):
-    """Something the user can fix. The message names what was found, where, and the fix."""
+    """An error that the user can fix; its message names what was found, where, and the fix."""
 
 
 class DataError(UserError):
-    """A picture, clip or folder is not what is needed."""
+    """A picture, clip or folder is not valid input."""
 
 
 class ProtocolError(UserError):
-    """A prediction cannot be scored under the protocol asked for."""
+    """A prediction cannot be scored under the chosen protocol."""
 
 
 class ConfigError(UserError):
@@ -18,8 +18,8 @@ class ConfigError(UserError):
 
 
 class WeightsMissingError(UserError):
-    """Network weights are not on this machine; the message holds the command that gets them."""
+    """Network weights are not on this machine; the message gives the command that fetches them."""
 
 
 class WeightsCorruptError(UserError):
-    """A weights file is not the pinned one, or is not safe to read."""
+    """A weights file differs from its pin, or is not safe to read."""

@@ -27,8 +27,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises:
         ConfigError: `target` is a folder or a device such as /dev/null, which a rename would destroy.
-        OSError: if the folder cannot be written (disk full, no permission); `target` is untouched, and it is
-            `target` that the error names.
+        OSError: the folder cannot be written (disk full, no permission); `target` is untouched, and the error
+            names `target`.
     """
     if target.exists() and not target.is_file():
         raise ConfigError(f"{target}: not a regular file; name a file to write")
@@ -42,7 +42,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let errors of the system that name no file, or a temporary one, name `target`: a full disk names none."""
+    """Make system errors that name no file, or a temporary one, name `target`: a full disk names none."""
     try:
         yield
     except OSError as error:
@@ -53,23 +53,23 @@ def naming(target: Path, temporary: Path | None = None) -> Iterator[None]:
 
 
 def write_bytes(target: Path, data: bytes) -> None:
-    """Atomically write `data` to `target`."""
+    """Write `data` to `target` atomically."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Atomically write UTF-8 `text` to `target`."""
+    """Write UTF-8 `text` to `target` atomically."""
     write_bytes(target, text.encode())
 
 
 def write_json(target: Path, value: Any) -> None:
-    """Atomically write `value` as indented, key-sorted JSON. NaN and infinities are refused."""
+    """Write `value` atomically as indented, key-sorted JSON; NaN and infinities are refused."""
     write_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def canonical_json(value: Any) -> str:
-    """One line of JSON that is equal for equal values: sorted keys, no spaces, no NaN."""
+    """Serialise to one line of JSON that is equal for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -80,7 +80,7 @@ def sha256_file(path: Path) -> str:
 
 
 def digest(parts: Iterable[tuple[str, bytes]]) -> str:
-    """Hex sha256 that binds names, lengths and order, so that renamed or moved bytes change it."""
+    """Hex sha256 of named parts that binds names, lengths and order, so that moved bytes change it."""
     hasher = hashlib.sha256()
     for name, data in parts:
         for part in (name.encode(), data):
@@ -94,7 +94,7 @@ def digest_json(value: Any) -> str:
 
 
 def utf8_name(path: Path) -> Path:
-    """`path`, if it can be written into records and pages.
+    """Check that `path` can be written into records and pages, and return it.
 
     Raises:
         DataError: it holds bytes that are not UTF-8.
@@ -110,9 +110,9 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 
 def frame_files(folder: Path, kinds: Sequence[str] = ("png",)) -> list[Path]:
-    """The frames `<integer>.png` of `folder` in numeric order.
+    """List the frames `<integer>.png` of `folder` in numeric order.
 
-    Other names do where their number is plain: all alike but for one number, as `frame_0001.png` or
+    Other names are accepted where their number is plain: all alike but for one number, as `frame_0001.png` or
     `0_rgba.png`, with leading zeros or without. Hidden files (`.DS_Store`) are ignored; anything else that is
     not a frame is refused, because a stray file silently shifts the pairing of frames in the published scripts.
 
@@ -144,14 +144,14 @@ def frame_files(folder: Path, kinds: Sequence[str] = ("png",)) -> list[Path]:
 
 
 def frame_numbers(paths: Sequence[Path]) -> list[int]:
-    """The numbers of frames of one folder, by their names; see `frame_files`.
+    """Parse the numbers of frames of one folder from their names; see `frame_files`.
 
     Raises:
         DataError: names whose numbers are not plain.
     """
     if not paths:
         return []
-    parts = [_DIGITS.split(path.stem) for path in paths]  # words and digits by turns
+    parts = [_DIGITS.split(path.stem) for path in paths]  # words and digits alternate
     columns = list(zip(*(part[1::2] for part in parts), strict=False))
     varying = [column for column in columns if len(set(column)) > 1] or columns
     words = parts[0][0::2]
@@ -165,7 +165,7 @@ def frame_numbers(paths: Sequence[Path]) -> list[int]:
 
 
 def _refuse_strays(folder: Path, names: Sequence[str], kinds: Sequence[str]) -> None:
-    """Refuse a file that is no picture, or is named unlike most others."""
+    """Refuse a file that is no picture, or whose name differs in form from most others."""
     forms = {name: _form(name, kinds) for name in names}
     counts = Counter(form for form in forms.values() if form is not None)
     usual, count = counts.most_common(1)[0] if counts else (None, 0)
@@ -182,7 +182,7 @@ def _refuse_strays(folder: Path, names: Sequence[str], kinds: Sequence[str]) -> 
 
 
 def _form(name: str, kinds: Sequence[str]) -> tuple[str, ...] | None:
-    """The words around the numbers of a frame's name; None if it is no frame."""
+    """Return the words around the numbers of a frame's name; None if it is no frame."""
     stem, dot, ending = name.rpartition(".")
     if not dot or ending.lower() not in kinds or not _DIGITS.search(stem):
         return None
@@ -190,15 +190,15 @@ def _form(name: str, kinds: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def title(path: Path) -> str:
-    """A folder's name, which may hold points, or a file's without its suffix."""
+    """Return a folder's name, which may contain dots, or a file's name without its suffix."""
     return path.name if path.is_dir() else path.stem
 
 
 def cache_root() -> Path:
-    """Where generated and unpacked files go: `$MVTF_CACHE`, else the user's cache folder of the platform.
+    """Return the folder for generated and unpacked files: `$MVTF_CACHE`, else the user's cache folder.
 
     Raises:
-        ConfigError: neither is there, or `$MVTF_CACHE` is in the home folder of nobody.
+        ConfigError: neither exists, or `$MVTF_CACHE` is in the home folder of an unknown user.
     """
     named = os.environ.get("MVTF_CACHE")
     if named:
@@ -206,18 +206,18 @@ def cache_root() -> Path:
     none = "there is no home folder to keep a cache in; set MVTF_CACHE to a folder"
     try:
         folder = user_cache_path("mvtokenflow")
-    except RuntimeError as error:  # no HOME, and no entry of the user in passwd
+    except RuntimeError as error:  # no HOME, and the user has no entry in passwd
         raise ConfigError(none) from error
-    if not folder.is_absolute():  # or a literal ~, in other versions of platformdirs
+    if not folder.is_absolute():  # other versions of platformdirs return a literal ~
         raise ConfigError(none)
     return folder
 
 
 def expanded(text: str | Path, origin: str) -> Path:
-    """A path with its leading ~ or ~user replaced.
+    """Replace a leading ~ or ~user in a path.
 
     Args:
-        origin: the variable or option it comes from.
+        origin: the variable or option that the path comes from.
 
     Raises:
         ConfigError: there is no such user, or the user has no home folder.
@@ -229,10 +229,10 @@ def expanded(text: str | Path, origin: str) -> Path:
 
 
 def shown(text: str | Path, *roots: Path) -> str:
-    """A path, or a sentence with paths, as pages may print it: not telling on whose machine it was made.
+    """Redact private folders in a path, or in a sentence with paths, for pages and records.
 
-    What lies below the current folder is named relative to it, what lies below one of `roots` from that
-    folder's own name on, and the home folder is `~`.
+    Paths below the current folder become relative to it, paths below one of `roots` start at that folder's own
+    name, and the home folder becomes `~`.
     """
     short = str(text)
     places = [(Path.cwd(), "."), *((root.absolute(), root.name) for root in roots)]
@@ -249,7 +249,7 @@ T = TypeVar("T")
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
-    """`known[name]`, or a ConfigError that suggests the nearest name and lists them all."""
+    """Return `known[name]`, or raise a ConfigError that suggests the nearest name and lists all."""
     if name in known:
         return known[name]
     near = get_close_matches(name, known, n=1) if len(name) <= MAX_NAME_BYTES else []

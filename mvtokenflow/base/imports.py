@@ -1,4 +1,7 @@
-"""Code that a command line names, "package.module:attribute". Nothing read from a file comes here."""
+"""Import of objects named on a command line as "package.module:attribute".
+
+Names read from a file are never imported.
+"""
 
 import traceback
 from importlib import import_module
@@ -9,13 +12,13 @@ from mvtokenflow.base.names import brief
 
 
 def attribute_at(place: str, what: str) -> Any:
-    """The object at "package.module:attribute".
+    """Import the object at "package.module:attribute".
 
     Args:
-        what: begins the message, e.g. "method mine:ROW".
+        what: start of the message, e.g. "method mine:ROW".
 
     Raises:
-        ConfigError: nothing to import there, or its code ends in an error when it is imported.
+        ConfigError: there is nothing to import, or importing it raises an error.
     """
     module, _, attribute = place.partition(":")
     if not all(part.isidentifier() for part in module.split(".")) or not attribute.isidentifier():
@@ -28,7 +31,7 @@ def attribute_at(place: str, what: str) -> Any:
         raise ConfigError(
             f"{what}: cannot import {brief(place)} ({error}); is its package installed?"
         ) from error
-    except (Exception, SystemExit) as error:  # code of somebody's own: what it raises is anything
+    except (Exception, SystemExit) as error:  # third-party code may raise anything
         at = traceback.extract_tb(error.__traceback__)[-1]
         raise ConfigError(
             f"{what}: importing {module} ends in {type(error).__name__} ({error}) at {at.filename}:{at.lineno};"

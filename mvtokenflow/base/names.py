@@ -1,13 +1,13 @@
-"""Names that become a folder or a file, and text as a terminal may show it.
+"""Checks of names that become folders or files, and escaping of text for terminals.
 
 Names come from command lines, manifests, records, baselines and datasets of third parties, and end up as parts
-of paths, on pages and in tables. All of them keep to one rule: `name_fault`.
+of paths, on pages and in tables. One rule holds for all: `name_fault`.
 """
 
 import re
 from pathlib import PureWindowsPath
 
-MAX_NAME_BYTES = 200  # file systems end at 255; temporary files and suffixes add to a name
+MAX_NAME_BYTES = 200  # file systems allow 255; temporary files and suffixes add to a name
 
 # Control characters, line ends of Unicode, halves of surrogate pairs, and what reverses the direction of text.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -15,10 +15,10 @@ _UNSEEN_IN_TEXT = re.compile(_UNSEEN.pattern.replace("\x00-\x1f", "\x00-\x08\x0b
 
 
 def name_fault(name: object) -> str | None:
-    """Why `name` cannot be the name of one folder, in words that follow "it"; None if it can.
+    """Explain why `name` cannot name a folder, in words that follow "it"; None if it can.
 
     A name is text of 1 to `MAX_NAME_BYTES` bytes in UTF-8 without "/", a backslash, a drive, control characters
-    or half characters, and neither "." nor "..".
+    or lone surrogates, and neither "." nor "..".
     """
     if not isinstance(name, str):
         return f"is {type(name).__name__} and not text"
@@ -44,7 +44,7 @@ def printable(text: str) -> str:
 
 
 def brief(text: str, most: int = 80) -> str:
-    """`text` for a message: printable, on one line, and cut in the middle where it is longer than `most`."""
+    """Shorten `text` for a message: printable, on one line, cut in the middle if longer than `most`."""
     if len(text) > most:
         text = f"{text[: most // 2]}…{text[-(most // 4) :]}"
     return _UNSEEN.sub(lambda found: _escaped(found[0]), text)

@@ -1,10 +1,10 @@
-"""Files and folders that are being written: hidden, and gone with the process that writes them.
+"""Temporary files and folders for atomic writes: hidden, locked, and removed if their process dies.
 
     .NAME.<8 hex digits>.partial[.SUFFIX]
 
-The process that writes one holds a lock of the kernel on it, which ends with the process, however that ends.
-One that nobody holds was left by a process that died: `sweep` removes it. On Windows and on drives without such
-locks nothing can be told, and nothing is removed.
+The process that writes one holds a kernel lock on it, which ends with the process in any case.
+An unlocked one was left by a process that died, and `sweep` removes it. On Windows and on drives without such
+locks this cannot be detected, and nothing is removed.
 """
 
 import os
@@ -20,12 +20,12 @@ if sys.platform != "win32":
     import fcntl
 
 _NAME = re.compile(r"\..*\.[0-9a-f]{8}\.partial(\.[^.]*)?\Z", re.DOTALL)
-_LONGEST = 40  # letters of the target's name, so that the whole name is one that a file system takes
+_LONGEST = 40  # characters taken from the target's name, so that file systems accept the whole name
 
 
 @contextmanager
 def partial_file(target: Path) -> Iterator[Path]:
-    """An empty file beside `target`, of the umask's mode; removed at the end if it is still there."""
+    """Create an empty file beside `target`, with the umask's mode; removed at the end if still there."""
     while True:
         path = _beside(target, target.suffix)
         number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
@@ -40,7 +40,7 @@ def partial_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_folder(target: Path) -> Iterator[Path]:
-    """As `partial_file`, a folder."""
+    """Create a folder beside `target`; as `partial_file`."""
     while True:
         path = _beside(target, "")
         path.mkdir()
@@ -58,7 +58,7 @@ def partial_folder(target: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, *, deep: bool = True) -> None:
-    """Remove what processes that are no more were writing in `folder`, and, if `deep`, in the folders below."""
+    """Remove temporary files of dead processes in `folder` and, if `deep`, in the folders below."""
     for root, folders, files in os.walk(folder):
         for name in [*folders, *files]:
             if _NAME.match(name):
@@ -68,17 +68,17 @@ def sweep(folder: Path, *, deep: bool = True) -> None:
 
 
 def left_folders(target: Path) -> list[Path]:
-    """The folders that processes which are no more left beside `target` (`partial_folder`)."""
+    """List the temporary folders beside `target` that dead processes left (`partial_folder`)."""
     found = []
     for path in sorted(target.parent.iterdir()):
         if _NAME.match(path.name) and path.name.startswith(f".{target.name[:_LONGEST]}.") and path.is_dir():
-            with _of_nobody(path) as dead:
+            with _abandoned(path) as dead:
                 found += [path] if dead else []
     return found
 
 
 def hold(number: int) -> bool:
-    """Take the lock of an open file, unless another process has it. True as well on drives without locks."""
+    """Try to lock an open file; False if another process has the lock. True as well on drives without locks."""
     if sys.platform == "win32":
         return True
     try:
@@ -92,7 +92,7 @@ def hold(number: int) -> bool:
 
 @contextmanager
 def locked(number: int) -> Iterator[None]:
-    """Wait for the lock of an open file, and hold it meanwhile."""
+    """Wait for the lock of an open file and hold it inside the block."""
     if sys.platform == "win32":
         yield
         return
@@ -119,7 +119,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 @contextmanager
 def _held(number: int, path: Path) -> Iterator[bool]:
-    """Hold an open file's lock meanwhile; False where it was swept away before that."""
+    """Hold an open file's lock inside the block; False if the file was swept before."""
     if sys.platform == "win32":  # an open file can be neither renamed nor removed
         os.close(number)
         yield True
@@ -131,8 +131,8 @@ def _held(number: int, path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def _of_nobody(path: Path) -> Iterator[bool]:
-    """Whether nobody holds the lock of a file or folder, which is then held here; False without locks."""
+def _abandoned(path: Path) -> Iterator[bool]:
+    """Whether a file or folder is unlocked; its lock is then held inside the block. False without locks."""
     if sys.platform == "win32":
         yield False
         return
@@ -148,6 +148,6 @@ def _of_nobody(path: Path) -> Iterator[bool]:
 
 
 def _remove_dead(path: Path) -> None:
-    with _of_nobody(path) as dead:
+    with _abandoned(path) as dead:
         if dead:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

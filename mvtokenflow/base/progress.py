@@ -1,4 +1,4 @@
-"""How long work says how far it is."""
+"""The callback type that reports progress."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Settings by name, `dotted.name=value` on nested frozen dataclasses, and the types of settings from files."""
+"""Overrides `dotted.name=value` of nested frozen dataclasses, and type checks of settings from files."""
 
 import dataclasses
 import math
@@ -16,14 +16,14 @@ Config = TypeVar("Config")
 
 
 def overridden(config: Config, assignments: Sequence[str]) -> Config:
-    """`config` with settings replaced by assignments `dotted.name=value`, e.g. `static.iterations=100`.
+    """Return `config` with assignments `dotted.name=value` applied, e.g. `static.iterations=100`.
 
-    Values are read as the setting's type: numbers, true or false, one of the words of a Literal, text, or a
-    tuple with commas. `none` or `null` leaves an optional setting out, and settings of a part that is None
-    start from that part's defaults. All words but texts may be in capitals.
+    Values are parsed by the setting's type: numbers, true or false, one of the words of a Literal, text, or a
+    tuple with commas. `none` or `null` unsets an optional setting, and settings of a part that is None start
+    from that part's defaults. Case does not matter except in text.
 
     Args:
-        config: a frozen dataclass; its parts may be dataclasses too. Their checks see all new values.
+        config: a frozen dataclass; its parts may be dataclasses too. All new values are set before checks run.
 
     Raises:
         ConfigError: not an assignment, an unknown setting, a value of another type, infinite or out of range.
@@ -49,7 +49,7 @@ def overridden(config: Config, assignments: Sequence[str]) -> Config:
 
 
 def _replaced(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
-    """`config` with the texts of a tree in place of its settings, all at once: checks see them together."""
+    """Replace settings of `config` by the texts of a tree, all at once, so that checks see them together."""
     hints = typing.get_type_hints(type(config))
     changes: dict[str, Any] = {}
     for key, value in tree.items():
@@ -71,7 +71,7 @@ def _replaced(config: Any, tree: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _options(kind: Any) -> tuple[Any, ...]:
-    """The members of a union, or the type alone."""
+    """Return the members of a union, or the type alone."""
     return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
@@ -98,7 +98,7 @@ def _parsed(kind: Any, text: str, name: str) -> Any:
 
 
 def _number(kind: type[int] | type[float], text: str) -> int | float | None:
-    """A finite number in ASCII digits, a whole one of at most 64 bits; None if it is not that."""
+    """Parse a finite number in ASCII digits, an integer within 64 bits; None for anything else."""
     if not text.isascii() or "_" in text or len(text) > _MAX_DIGITS:
         return None
     try:
@@ -108,14 +108,14 @@ def _number(kind: type[int] | type[float], text: str) -> int | float | None:
     return number if math.isfinite(number) and abs(number) < 2**63 else None
 
 
-_MAX_DIGITS = 400  # of a number in words; the smallest float has 325
+_MAX_DIGITS = 400  # longest accepted text of a number; the smallest float has 325
 
 
 def check_types(config: Any, group: str) -> None:
-    """Refuse settings of another type than their dataclass says, which come from JSON or TOML files.
+    """Check the types of settings that come from JSON or TOML files.
 
     Raises:
-        ConfigError: names the first such setting, of `group`. Infinite and undefined numbers are none.
+        ConfigError: names the first setting of `group` with a wrong type. Infinity and NaN are no numbers.
     """
     for name, kind in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)

@@ -1,4 +1,4 @@
-"""Files of tensors: .safetensors and checkpoints, written atomically and read as `damaged` says."""
+"""Tensor files (.safetensors and checkpoints), written atomically and read safely (see `damaged`)."""
 
 import zipfile
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from mvtokenflow.base.files import atomic_path, write_bytes
 def read_tensors(
     path: Path, what: str, cure: str, kind: type[UserError] = DataError, *, names: bool = True
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a .safetensors file, on the CPU.
+    """Read metadata and tensors of a .safetensors file, on the CPU.
 
     Args:
-        names: read the tensors; else the metadata alone.
+        names: True reads the tensors, False the metadata only.
 
     Raises:
-        `kind`: no readable file, or not a whole one of this kind.
+        `kind`: no readable file, or not a complete one of this kind.
     """
     with damage(path, what, cure, kind), safe_open(path, framework="pt") as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()} if names else {}  # noqa: SIM118 - not a dict
@@ -32,35 +32,35 @@ def read_tensors(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Atomically write a .safetensors file.
+    """Write a .safetensors file atomically.
 
     Raises:
         OSError: as `files.atomic_path`.
     """
-    # The library's own way to a file makes another one, of a mode of its own, and hides the number of the
+    # The library's own file writing makes another file, with its own mode, and hides the number of the
     # system's error.
     write_bytes(path, save(dict(tensors), dict(metadata)))
 
 
 def read_checkpoint(path: Path, device: torch.device | str, cure: str) -> Any:
-    """What `write_checkpoint` wrote. Nothing in the file is executed.
+    """Read a file of `write_checkpoint`; nothing in the file is executed.
 
     Raises:
         DataError: no readable file, or a damaged one.
     """
     with damage(path, "damaged checkpoint", cure):
-        if not zipfile.is_zipfile(path):  # torch would take it for an older format and fail in any way
+        if not zipfile.is_zipfile(path):  # torch would try an older format, with arbitrary errors
             raise EOFError("cut off or not a checkpoint")
         return torch.load(path, map_location=device, weights_only=True)
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Atomically write tensors, numbers and strings; a kill at any time leaves the old file or the new."""
+    """Write tensors, numbers and strings atomically; a kill at any time leaves the old file or the new."""
     with atomic_path(path) as temporary:
         try:
-            with temporary.open("wb") as stream:  # of Python's, whose errors are the system's
+            with temporary.open("wb") as stream:  # Python's own file reports the system's errors
                 torch.save(dict(state), stream)
-        except RuntimeError as error:  # what its archive says when the stream has failed
+        except RuntimeError as error:  # torch's archive raises this after the stream has failed
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from error
             raise

@@ -1,4 +1,4 @@
-"""What the command lines share: where talk goes, progress bars, and how an error ends a command."""
+"""Terminal output of the command lines: messages, data, progress bars, and errors with exit codes."""
 
 import io
 import json
@@ -29,33 +29,33 @@ Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or 
 
 
 def say(text: str) -> None:
-    """Talk goes to stderr; stdout is data."""
+    """Print a message to stderr; stdout is for data."""
     typer.echo(printable(text), err=True)
 
 
 def tell(text: str) -> None:
-    """Lines of data for people on stdout, without characters that a terminal would act on."""
+    """Print data for people to stdout, without characters that a terminal would act on."""
     typer.echo(printable(text))
 
 
 def shown(text: str) -> "Text":
-    """For rich: text that is neither console markup nor able to steer a terminal."""
+    """Wrap text for rich so that it is no console markup and cannot control a terminal."""
     from rich.text import Text
 
     return Text(printable(text))
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document to stdout."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A reporter (stage, done, total) on stderr.
+    """Yield a progress reporter (stage, done, total) that writes to stderr.
 
-    A terminal gets one bar per stage with its ETA; a file or a pipe one line where a stage begins and one where
-    it ends, as soon as it does.
+    A terminal gets one bar per stage with its ETA; a file or a pipe gets one line when a stage begins and one
+    when it ends.
     """
     from rich.console import Console
 
@@ -65,14 +65,14 @@ def progress() -> Iterator[Progress]:
 
 
 def _stopping(report: Progress) -> Progress:
-    """`report`, which ends the command where compiled code or a library has swallowed an interrupt."""
+    """Wrap `report` to end the command where compiled code or a library has swallowed an interrupt."""
 
-    def told(stage: str, done: int, total: int) -> None:
+    def checked(stage: str, done: int, total: int) -> None:
         if _interrupts:
             raise KeyboardInterrupt
         report(stage, done, total)
 
-    return told
+    return checked
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def _bars(console: "Console") -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """Says "STAGE: 0/TOTAL" and "STAGE: TOTAL/TOTAL, H:MM:SS", which is the time since the last such end."""
+    """Report "STAGE: 0/TOTAL" and "STAGE: TOTAL/TOTAL, H:MM:SS", the time since the last such end."""
     reached: dict[str, int] = {}
     ended = time.monotonic()
 
@@ -114,7 +114,7 @@ def _lines() -> Progress:
         nonlocal ended
         before = reached.get(stage)
         reached[stage] = done
-        if done < total and (before is None or before > done):  # the first time, or once more
+        if done < total and (before is None or before > done):  # first start, or restart
             say(f"{stage}: 0/{total}")
         elif done >= total and before != done:
             now = time.monotonic()
@@ -125,7 +125,7 @@ def _lines() -> Progress:
 
 
 def check_device(device: str) -> None:
-    """Raise a ConfigError now where torch would fail after the work is done."""
+    """Check now that the device exists, where torch would fail only after work; raise a ConfigError if not."""
     if device == "cpu":
         return
     import torch
@@ -140,12 +140,12 @@ def check_device(device: str) -> None:
 
 
 def run(app: Callable[[], None], refused: int = 2) -> None:
-    """Run a command line: what the user can fix is one sentence on stderr and exit code `refused`.
+    """Run a command line: a user's error is one sentence on stderr with exit code `refused`.
 
-    An interrupt is one line and exit code 130, whatever it was that it interrupted.
+    An interrupt is one line and exit code 130, wherever it occurs.
     """
-    _soften()
-    threading.excepthook = _told_by_thread
+    _replace_unencodable()
+    threading.excepthook = _report_thread_error
     with _noting_interrupts():
         try:
             _check_words(sys.argv[1:])
@@ -158,7 +158,7 @@ def run(app: Callable[[], None], refused: int = 2) -> None:
 
 
 def _end(error: BaseException, refused: int) -> None:
-    """End the command as the error that came out of it asks for."""
+    """End the command with the message and exit code of an error."""
     unprinted = _flushed()
     if isinstance(error, SystemExit) and not error.code and unprinted is not None:
         error = unprinted
@@ -175,12 +175,12 @@ def _end(error: BaseException, refused: int) -> None:
 
 
 _NOWHERE = Path(os.devnull)
-_interrupts: list[int] = []  # noted here, since compiled code turns the exception into others or loses it
+_interrupts: list[int] = []  # recorded here, since compiled code replaces or loses the exception
 
 
 @contextmanager
 def _noting_interrupts() -> Iterator[None]:
-    """Note interrupts while inside, where they are not ignored."""
+    """Record interrupts inside the block, unless they are ignored."""
     before = signal.getsignal(signal.SIGINT)
     if before != signal.default_int_handler:
         yield
@@ -198,8 +198,8 @@ def _noting_interrupts() -> Iterator[None]:
         _interrupts.clear()
 
 
-def _soften() -> None:
-    """Signs that a console's encoding lacks are replaced; where there is no stdout, nothing is printed."""
+def _replace_unencodable() -> None:
+    """Replace characters that a console's encoding lacks; without a stdout, print nothing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -207,24 +207,24 @@ def _soften() -> None:
         sys.stdout = _NOWHERE.open("w")
 
 
-def _told_by_thread(told: threading.ExceptHookArgs) -> None:
-    """What the system refused a thread that writes (TensorBoard's), the main one meets as well, and says."""
-    if not isinstance(told.exc_value, OSError):
-        threading.__excepthook__(told)
+def _report_thread_error(failure: threading.ExceptHookArgs) -> None:
+    """Print a thread's error, except a writer's OSError: the main thread meets the same and reports it."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _flushed() -> OSError | None:
-    """Print what is left, now, and say why that failed: later it would be a message of the interpreter's."""
+    """Flush stdout now and return its error: later the interpreter would print its own message."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        sys.stdout = _NOWHERE.open("w")  # what could not be written would be tried again
-        return None if isinstance(error, BrokenPipeError) else error  # who read it has had enough
+        sys.stdout = _NOWHERE.open("w")  # Python would retry what could not be written
+        return None if isinstance(error, BrokenPipeError) else error  # the reader closed the pipe
     return None
 
 
 def _check_words(words: Sequence[str]) -> None:
-    """Raise a ConfigError for names that no record could hold, before the work."""
+    """Check, before the work, that names are valid UTF-8; raise a ConfigError if not."""
     from mvtokenflow.base.errors import ConfigError
 
     for word in words:
@@ -235,7 +235,7 @@ def _check_words(words: Sequence[str]) -> None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """What an error tells the user to fix; None for those that are nobody's fault but the program's."""
+    """Return the sentence that reports a user's error; None for a bug."""
     from mvtokenflow.base.errors import UserError
 
     if isinstance(error, UserError):

@@ -1,7 +1,7 @@
-"""Video files by their first bytes, looked at before FFmpeg opens them.
+"""Opening of video files whose type is checked by their first bytes before FFmpeg opens them.
 
-FFmpeg takes playlists and session descriptions for videos as well, and opens the files and addresses that they
-name. Here a file is opened as what it is, or not at all, and it cannot name another one.
+FFmpeg accepts playlists and session descriptions as videos, and opens the files and addresses that they
+name. Here only the named demuxer opens a file, which cannot refer to another one.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ _OTHERS = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The av container of a video file.
+    """Open a video file and yield its PyAV container.
 
     Raises:
         DataError: not a readable file, or of another type.
@@ -47,14 +47,14 @@ def opened(path: Path) -> Iterator[Any]:
         if kind == "gif" and not _gif_ends(stream):
             raise DataError(f"{path}: a GIF that ends early (no end mark); {AGAIN}")
         stream.seek(0)
-        # The demuxer is named, so none is guessed, and no protocol has this name, so nothing else is opened.
+        # The demuxer is fixed, so none is guessed, and no protocol has this name, so nothing else is opened.
         options = {"protocol_whitelist": "none", "format_whitelist": kind}
         with av.open(stream, format=kind, options=options, metadata_errors="replace") as container:
             yield container
 
 
 def _container(path: Path, stream: BinaryIO) -> str:
-    """FFmpeg's name for the file's type."""
+    """Return FFmpeg's name for the file's type."""
     head = stream.read(16)
     if head[4:8] in _ATOMS:
         return "mov"
@@ -96,6 +96,6 @@ def _gif_ends(stream: BinaryIO) -> bool:
 
 
 def _skip_colours(stream: BinaryIO, flags: bytes) -> None:
-    """Past a table of colours, if the flags before it say that there is one."""
+    """Skip a colour table, if the preceding flags announce one."""
     if flags and flags[0] & 0x80:
         stream.seek(3 << (flags[0] & 7) + 1, 1)

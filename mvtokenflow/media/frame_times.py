@@ -1,4 +1,4 @@
-"""Times of frames in [0, 1] from their time stamps or numbers."""
+"""Conversion of frame time stamps or frame numbers to times in [0, 1]."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,16 +11,16 @@ from mvtokenflow.base.errors import DataError
 
 
 def clock(name: str, stamps: Sequence[Fraction | int], tick: Fraction = Fraction(0)) -> Tensor | None:
-    """(T,) float32 times from 0 to 1 of two or more frames; None if the frames are evenly spaced.
+    """Compute float32 times (T,) from 0 to 1 of two or more frames; None if the frames are evenly spaced.
 
     Args:
-        name: what messages call the clip.
+        name: name of the clip in messages.
         stamps: one per frame, in any unit.
-        tick: what stamps are rounded to, in the same unit. Stamps are even if none is farther than this from
+        tick: unit that stamps are rounded to. Stamps are even if none is farther than this from
             where even spacing puts it; with ticks as coarse as half a frame, only if they are so exactly.
 
     Raises:
-        DataError: stamps that do not increase, or steps too unequal to be told apart as float32.
+        DataError: stamps that do not increase, or steps too unequal to stay distinct as float32.
     """
     stuck = next((n for n, (before, after) in enumerate(pairwise(stamps), 1) if after <= before), None)
     if stuck is not None:
@@ -42,6 +42,6 @@ def clock(name: str, stamps: Sequence[Fraction | int], tick: Fraction = Fraction
 
 
 def unevenness(stamps: Sequence[Fraction | int], unit: str) -> str:
-    """The end of a sentence: how far apart neighbouring frames are."""
+    """Describe how far apart neighbouring frames are, as the end of a sentence."""
     steps = [float(after - before) for before, after in pairwise(stamps)]
     return f"{min(steps):.3g} to {max(steps):.3g} {unit} apart"

@@ -1,4 +1,4 @@
-"""What an object's mask or alpha must be like: white on the object, black around it.
+"""Checks of an object's mask or alpha: white on the object, black around it.
 
 Levels within `FAINT` of 0 and 255 count as 0 and 255 where they went through a lossy codec or a network.
 """
@@ -20,27 +20,27 @@ OBJECT_ALPHA = 0.5  # alpha in [0, 1] from which a pixel counts as the object
 FAINT = 15
 
 _FLAT = 5  # pixels; a block of one grey this wide is no soft edge
-_VEIL = 0.03  # of the longer side: so far do the faint edges of an object reach
-_RIM = 0.5  # of the picture's rim; a mask that covers more in every frame is an inverted one
+_VEIL = 0.03  # share of the longer side that faint edges of an object reach
+_RIM = 0.5  # share of the picture's rim; a mask that covers more in every frame is inverted
 
 CUT_OUT = "give frames with alpha (RGBA) or masks, or segment the object first"
 
 
 def cleaned(levels: Pixels) -> Pixels:
-    """The same with levels within `FAINT` of 0 and 255 set to these."""
+    """Set levels within `FAINT` of 0 and 255 to these."""
     kept = np.where(levels <= FAINT, 0, levels)
     return np.where(kept >= 255 - FAINT, 255, kept).astype(np.uint8)
 
 
 def check_mask_levels(name: str, masks: Pixels) -> None:
-    """Refuse masks (T, H, W) that hold numbers of objects, or other levels that are no soft edges.
+    """Check that masks (T, H, W) hold no numbers of objects and no other levels that are not soft edges.
 
     Raises:
         DataError: no level near 255, or areas of a level in between.
     """
     highest = int(masks.max(initial=0))
     if highest == 0:
-        return  # of this the caller says which frames are empty
+        return  # the caller reports which frames are empty
     if highest < 255 - FAINT:
         found = "0 and 1" if highest == 1 else f"levels up to {highest}"
         fix = "multiply them by 255" if highest == 1 else "set the object's level to 255 and all others to 0"
@@ -60,10 +60,10 @@ def check_mask_levels(name: str, masks: Pixels) -> None:
 
 
 def without_veil(name: str, alpha: Pixels) -> tuple[Pixels, str | None]:
-    """Alpha (T, H, W) without what is nearly transparent far from the object, and a note if there was some.
+    """Remove nearly transparent pixels far from the object from alpha (T, H, W); a note if there were some.
 
-    Networks that cut out leave it; the object's box would be the whole picture. What is nearly transparent at
-    the object's own edge stays, unless there is such a veil.
+    Segmentation networks leave them, and the object's box would be the whole picture. Nearly transparent pixels
+    at the object's own edge stay, unless there is such a veil.
     """
     if not alpha.any() or (alpha > FAINT).all() or not (alpha > FAINT).any():
         return alpha, None
@@ -78,16 +78,16 @@ def without_veil(name: str, alpha: Pixels) -> tuple[Pixels, str | None]:
 def _box(
     covered: Mask,
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Top, bottom, left, right of all frames together."""
+    """Bounding box (top, bottom, left, right) over all frames."""
     rows, columns = (np.flatnonzero(covered.any(axis=axes)) for axes in ((0, 2), (0, 1)))
     return np.array([rows[0], rows[-1], columns[0], columns[-1]])
 
 
 def check_cut_out(name: str, labels: Sequence[str], alpha: Pixels, *, fix: str = CUT_OUT) -> list[str]:
-    """Refuse alpha (T, H, W) that is not that of an object before a background; notes on what is odd.
+    """Check that alpha (T, H, W) separates an object from its background; return notes on oddities.
 
     Args:
-        name: what messages call all frames. labels: and each of them.
+        name: name of the clip in messages. labels: names of its frames.
 
     Raises:
         DataError: opaque or nearly so everywhere, never transparent, inverted, or no object in a frame.
@@ -106,7 +106,7 @@ def check_cut_out(name: str, labels: Sequence[str], alpha: Pixels, *, fix: str =
 
 
 def odd_alpha(name: str, alpha: Pixels) -> list[str]:
-    """Notes on alpha (T, H, W) of pictures that are read as they are: a veil, an object on all four sides.
+    """Return notes on alpha (T, H, W) that is kept as it is: a veil, an object on all four sides.
 
     Raises:
         DataError: inverted.
@@ -126,7 +126,7 @@ def _refuse_frames(labels: Sequence[str], wrong: Mask, found: str) -> None:
 
 
 def _inverted(name: str, solid: Mask) -> list[str]:
-    """Notes on an object (T, H, W) that reaches the rim on all sides; refuses one that covers most of it."""
+    """Return notes on an object (T, H, W) that reaches the rim on all sides; refuse an inverted mask."""
     sides = np.stack([solid[:, 0].mean(1), solid[:, -1].mean(1), solid[..., 0].mean(1), solid[..., -1].mean(1)])
     share = float(solid.mean())
     if sides.mean(0).min() > _RIM and share > _RIM:

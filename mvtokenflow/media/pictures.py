@@ -1,4 +1,4 @@
-"""PNG pictures of 8 bits, read strictly and written atomically.
+"""Strict reading and atomic writing of 8-bit PNG pictures.
 
 Every DataError names the file, what was found in it and what to do.
 """
@@ -21,17 +21,17 @@ from mvtokenflow.base.files import write_bytes
 
 Pixels = NDArray[np.uint8]
 
-MAX_PICTURE_PIXELS = 2**26  # 8192 x 8192; a PNG of a few kB can claim more memory than any machine has
+MAX_PICTURE_PIXELS = 2**26  # 8192 x 8192; a PNG of a few kB can state a size beyond any machine's memory
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _OTHER_SIGNATURES = {b"\xff\xd8\xff": "a JPEG file", b"GIF8": "a GIF file", b"RIFF": "a WebP or AVI file"}
 _COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
-PICTURES = ("png", "jpg", "jpeg")  # kinds of frames of a clip; whatever is compared with others is PNG
+PICTURES = ("png", "jpg", "jpeg")  # file types of a clip's frames; pictures that are measured are PNG
 AGAIN = "copy or render it again"
 
 
 def read_rgb(path: Path) -> Pixels:
-    """(H, W, 3) uint8 of an 8-bit RGB PNG.
+    """Read an 8-bit RGB PNG as uint8 (H, W, 3).
 
     Raises:
         DataError: anything else: alpha, palette, grey, 1 or 16 bits, animation, a damaged, truncated,
@@ -41,21 +41,21 @@ def read_rgb(path: Path) -> Pixels:
 
 
 def read_rgba(path: Path) -> Pixels:
-    """(H, W, 4) uint8 of an 8-bit RGBA PNG with straight alpha. Refuses like `read_rgb`."""
+    """Read an 8-bit RGBA PNG with straight alpha as uint8 (H, W, 4); refuses like `read_rgb`."""
     return read_png(path, ("8-bit RGBA",))
 
 
 def read_on_white(path: Path) -> Pixels:
-    """(H, W, 3) uint8 of an 8-bit RGB PNG as it is, or of an RGBA one put on white by `composite_white`."""
+    """Read an 8-bit RGB PNG, or an RGBA one composited by `composite_white`, as uint8 (H, W, 3)."""
     picture = read_png(path, ("8-bit RGB", "8-bit RGBA"))
     return composite_white(picture) if picture.shape[-1] == 4 else picture
 
 
 def read_all_on_white(paths: Sequence[Path]) -> Pixels:
-    """(T, H, W, 3) uint8 of the frames of a view, each as by `read_on_white`.
+    """Read the frames of a view as uint8 (T, H, W, 3), each as by `read_on_white`.
 
     Raises:
-        DataError: also, one has another size than the first.
+        DataError: as `read_rgb`, or one differs in size from the first.
     """
     pictures = [read_on_white(path) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):
@@ -66,7 +66,7 @@ def read_all_on_white(paths: Sequence[Path]) -> Pixels:
 
 
 def read_frame(path: Path) -> Pixels:
-    """(H, W, 3 or 4) uint8 of a frame of a clip: an 8-bit RGB or RGBA PNG, or a JPEG, turned as it says."""
+    """Read a frame as uint8 (H, W, 3 or 4): an 8-bit RGB or RGBA PNG, or a JPEG turned by its EXIF data."""
     if is_jpeg(path):
         picture = _read_jpeg(path)
         return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, -1)
@@ -74,17 +74,17 @@ def read_frame(path: Path) -> Pixels:
 
 
 def is_jpeg(path: Path) -> bool:
-    """By its name."""
+    """Whether the file's name ends as a JPEG's."""
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def read_mask(path: Path) -> Pixels:
-    """(H, W) uint8, 255 on the object, of a grey PNG of 8 or 1 bits, or of an RGB one with equal channels.
+    """Read a mask as uint8 (H, W), 255 on the object.
 
-    A JPEG is taken as well.
+    Accepted are a grey PNG of 8 or 1 bits, an RGB one with equal channels, and a JPEG.
     """
     if is_jpeg(path):
-        picture, slack = _read_jpeg(path), 15  # of colours, which were lossy
+        picture, slack = _read_jpeg(path), 15  # colour noise of a lossy codec
     else:
         picture, slack = read_png(path, ("8-bit grey", "1-bit grey", "8-bit RGB")), 0
     if picture.ndim == 2:
@@ -95,19 +95,19 @@ def read_mask(path: Path) -> Pixels:
 
 
 def composite_white(rgba: Pixels) -> Pixels:
-    """(..., 3) uint8: straight-alpha blend over white, `rgb * a + 255 * (1 - a)` with a = alpha / 255.
+    """Composite straight alpha over white, uint8 (..., 4) to (..., 3): `rgb * a + 255 * (1 - a)`.
 
-    Computed in integers and rounded to the nearest level; ties cannot occur because 255 is odd.
+    a = alpha / 255. Computed in integers, rounded to the nearest level; ties cannot occur because 255 is odd.
     """
     rgb, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)
     return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def to_uint8(picture: NDArray[np.floating[Any]], name: str = "picture") -> Pixels:
-    """Nearest of 256 levels of values in [0, 1]; half a level outside is tolerated, as rounding noise.
+    """Round values in [0, 1] to 256 levels; half a level outside is tolerated as rounding noise.
 
     Raises:
-        DataError: NaN, infinite or out-of-range values; `name` is what the message calls the picture.
+        DataError: NaN, infinite or out-of-range values; `name` names the picture in the message.
     """
     broken = picture.size - int(np.isfinite(picture).sum())
     if broken:
@@ -123,7 +123,7 @@ def to_uint8(picture: NDArray[np.floating[Any]], name: str = "picture") -> Pixel
 
 
 def write_png(path: Path, picture: NDArray[Any]) -> None:
-    """Atomically write a PNG of 8 bits; equal arrays give equal bytes.
+    """Write a PNG of 8 bits atomically; equal arrays give equal bytes.
 
     Args:
         picture: (H, W) grey, (H, W, 3) RGB or (H, W, 4) straight RGBA; uint8, or floating in [0, 1]
@@ -139,13 +139,13 @@ def write_png(path: Path, picture: NDArray[Any]) -> None:
     if picture.dtype != np.uint8:
         raise DataError(f"{path}: pixels of type {picture.dtype}; convert them to uint8 or to floats in [0, 1]")
     buffer = BytesIO()
-    # Level 2 is the knee: 5 ms and 76 kB for a 512 x 512 frame, against 10 ms and 73 kB at the default 6.
+    # Level 2 is the best trade: 5 ms and 76 kB for a 512 x 512 frame, against 10 ms and 73 kB at the default 6.
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG", compress_level=2)
     write_bytes(path, buffer.getvalue())
 
 
 def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
-    """(H, W[, C]) uint8 of a PNG of one of the `accepted` kinds, e.g. "8-bit RGBA". Refuses like `read_rgb`."""
+    """Read a PNG of one of the `accepted` kinds, e.g. "8-bit RGBA", as uint8 (H, W[, C]); see `read_rgb`."""
     data = _read_bytes(path)
     if not data.startswith(_SIGNATURE):
         known = (name for start, name in _OTHER_SIGNATURES.items() if data.startswith(start))
@@ -176,7 +176,7 @@ def read_png(path: Path, accepted: Sequence[str]) -> Pixels:
 
 
 def _read_jpeg(path: Path) -> Pixels:
-    """(H, W) grey or (H, W, 3) uint8, turned as its EXIF data say."""
+    """Read a JPEG as uint8 (H, W) grey or (H, W, 3), turned by its EXIF data."""
     data = _read_bytes(path)
     if not data.startswith(b"\xff\xd8\xff"):
         raise DataError(f"{path}: not a JPEG file; give it the ending of its type")
@@ -193,7 +193,7 @@ def _read_jpeg(path: Path) -> Pixels:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a PNG, in pixels, without decoding it.
+    """Read (width, height) in pixels of a PNG without decoding it.
 
     Raises:
         DataError: a damaged, truncated or unreadable file, or not a PNG.
@@ -205,9 +205,9 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]:
-    """("8-bit RGB" or the like, width, height).
+    """Return the kind ("8-bit RGB" or the like), width and height of a PNG.
 
-    Pillow is not asked: it reads 16-bit RGB as 8-bit without a word.
+    Pillow cannot be used here: it reads 16-bit RGB as 8-bit without a warning.
     """
     header = chunks.get(b"IHDR", b"")
     if len(header) != 13 or b"IDAT" not in chunks:
@@ -222,7 +222,10 @@ def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]
 
 
 def _png_chunks(path: Path, data: bytes) -> dict[bytes, bytes]:
-    """Content by chunk name, pieces of one name joined; checks what Pillow does not: checksums and the end."""
+    """Read content by chunk name, pieces of one name joined.
+
+    Checks what Pillow does not: checksums and the end.
+    """
     found: dict[bytes, list[bytes]] = {}
     position = len(_SIGNATURE)
     while b"IEND" not in found:
@@ -245,7 +248,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def check_file(path: Path) -> None:
-    """Refuse (DataError) what is not a readable plain file with something in it."""
+    """Check that a path is a readable, plain, non-empty file; raise a DataError if not."""
     try:
         status = path.stat()
     except FileNotFoundError as error:

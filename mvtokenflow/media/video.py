@@ -1,7 +1,8 @@
-"""Clips of pictures, read strictly: what is not understood is refused, never repaired.
+"""Strict reading of clips (frame folders and video files), and writing of videos.
 
-A clip is a folder of frames `<n>.png` or a video file. Every DataError names the file, what was found in
-it and what to do. Single pictures are read and written by `mvtokenflow.media.pictures`, re-exported here.
+What is not understood is refused, never repaired. A clip is a folder of frames `<n>.png` or a video file. Every
+DataError names the file, what was found in it and what to do. Single pictures are read and written by
+`mvtokenflow.media.pictures`, re-exported here.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,14 +58,14 @@ MAX_CLIP_PIXELS = 2**28  # 4 GiB as float32 RGBA
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """A video of one object.
+    """A video of one object with its alpha.
 
     Attributes:
         rgb: (T, H, W, 3) float32 in [0, 1], straight (not premultiplied).
         alpha: (T, H, W, 1) float32 in [0, 1].
-        name: what messages call it.
+        name: name in messages.
         clock: (T,) float32 times of the frames, increasing from 0 to 1; None spaces them evenly.
-        notes: what was taken for granted while it was read, one sentence each.
+        notes: assumptions made while reading, one sentence each.
 
     Raises:
         ValueError: shapes or times that do not fit together.
@@ -95,7 +96,7 @@ class Clip:
 
     @property
     def times(self) -> Tensor:
-        """(T,) float32 in [0, 1]: the clock, or n / (T - 1); a single frame is at 0."""
+        """Times (T,) float32 in [0, 1]: the clock, or n / (T - 1); a single frame is at 0."""
         if self.clock is not None:
             return self.clock
         return torch.arange(len(self), dtype=torch.float32) / max(len(self) - 1, 1)
@@ -108,23 +109,23 @@ class Clip:
         return digest((name, part.contiguous().numpy().tobytes()) for name, part in parts.items())
 
     def on_background(self, value: float = 1.0) -> Tensor:
-        """(T, H, W, 3) composited over a constant grey `value` in [0, 1]; 1 is white."""
+        """Composite over a constant grey `value` in [0, 1], (T, H, W, 3); 1 is white."""
         return self.rgb * self.alpha + value * (1 - self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """Frames that were asked for.
+    """Selected frames of a source with their numbers and time stamps.
 
     Attributes:
         pictures: (T, H, W[, C]) uint8.
-        labels: what messages call each.
-        numbers: of all frames of the source, in order, by which masks are paired.
+        labels: name of each frame in messages.
+        numbers: numbers of all frames of the source, in order, by which masks are paired.
         counted: the numbers are the source's own; else a video's, counted from 0.
-        stamps: of the frames that were asked for. tick: what these are rounded to, see `frame_times.clock`.
-        unit: of the stamps.
+        stamps: time stamps of the selected frames. tick: what these are rounded to, see `frame_times.clock`.
+        unit: unit of the stamps.
         lossy: the pictures went through a lossy codec.
-        notes: what was taken for granted.
+        notes: assumptions made.
     """
 
     pictures: Pixels
@@ -138,7 +139,7 @@ class Frames:
     notes: tuple[str, ...]
 
     def clock(self, name: str) -> tuple[Tensor | None, tuple[str, ...]]:
-        """Times of the frames as `Clip.clock` has them, and a note if they are uneven."""
+        """Compute the frames' times as in `Clip.clock`, and a note if they are uneven."""
         stamps: list[Fraction | int] = list(self.stamps)
         if not self.counted:
             stamps = [stamp * self.tick for stamp in self.stamps]
@@ -166,13 +167,13 @@ def read_clip(
             or with `mask`. Turns and mirrors stated in the file are applied; HDR and wide colours become sRGB.
         mask: a folder of masks (see `read_mask`) or a video whose brightness is the mask, of the same size, one
             for each frame under the frame's number; 255 is the object.
-        start, stop, stride: which frames, by position from 0 in numeric order; `stop` is exclusive.
-        name: what messages call the clip; the file's name by default.
-        fix: what a caller can do about a clip whose object is not cut out, for messages.
+        start, stop, stride: selected frames, by position from 0 in numeric order; `stop` is exclusive.
+        name: name of the clip in messages; the file's name by default.
+        fix: advice in messages for a clip whose object is not cut out.
 
     The times of the frames are their time stamps or numbers, see `Clip.clock`. Alpha that went through a lossy
-    codec is set to 0 or 255 within `masks.FAINT` of them, and so is what is nearly transparent far from the
-    object; nothing else is altered.
+    codec is set to 0 or 255 within `masks.FAINT` of them, and nearly transparent pixels far from the object are
+    removed; nothing else is altered.
 
     Raises:
         DataError: unreadable, damaged or cut off files, unequal sizes, a range that is not in the clip,
@@ -205,7 +206,7 @@ def read_clip(
 
 
 def read_opaque(source: Path, *, start: int = 0, stop: int | None = None, stride: int = 1) -> Frames:
-    """RGB frames (T, H, W, 3) of a clip whose object is not cut out yet. Arguments as of `read_clip`.
+    """Read RGB frames (T, H, W, 3) of a clip whose object is not cut out yet; arguments as for `read_clip`.
 
     Raises:
         DataError: as `read_clip`, or the frames have an alpha channel that is in use.
@@ -217,7 +218,7 @@ def read_opaque(source: Path, *, start: int = 0, stop: int | None = None, stride
 
 
 def count_frames(source: Path) -> int:
-    """How many frames a folder or video file has; a file is decoded, since its header may not say or be wrong.
+    """Count the frames of a folder or video file; a file is decoded, since its header may be missing or wrong.
 
     Raises:
         DataError: as `read_clip`.
@@ -227,11 +228,11 @@ def count_frames(source: Path) -> int:
     return sum(1 for _ in decoded(source))
 
 
-Check = Callable[[list[int]], None]  # raises if the numbers of a source are not those that are needed
+Check = Callable[[list[int]], None]  # raises if the frame numbers of a source do not fit
 
 
 def _read(source: Path, keep: slice, masks: bool = False, check: Check = lambda numbers: None) -> Frames:
-    """Frames of a folder or video, once its numbers have passed `check`."""
+    """Read frames of a folder or video, once its numbers have passed `check`."""
     return (_read_folder if source.is_dir() else _read_video)(source, keep, masks, check)
 
 
@@ -330,7 +331,7 @@ def _read_video(path: Path, keep: slice, masks: bool, check: Check) -> Frames:
 
 
 def _read_masks(mask: Path, frames: Frames, source: Path, keep: slice) -> tuple[Pixels, list[str]]:
-    """Masks (T, H, W) of the frames, and notes."""
+    """Read masks (T, H, W) of the frames, and notes."""
     found = _read(mask, keep, True, lambda numbers: _refuse_unpaired(mask, numbers, source, frames.numbers))
     pictures = cleaned(found.pictures) if found.lossy else found.pictures
     if pictures.shape != frames.pictures.shape[:3]:
@@ -347,7 +348,7 @@ def _read_masks(mask: Path, frames: Frames, source: Path, keep: slice) -> tuple[
 
 
 def _refuse_unpaired(mask: Path, ours: list[int], source: Path, theirs: list[int]) -> None:
-    """Refuse masks of other numbers than the frames; what is left is paired by position.
+    """Refuse masks whose numbers differ from the frames'; accepted ones are paired by position.
 
     One of the two may count from 1 and the other from 0, if neither has a gap.
     """
@@ -370,10 +371,10 @@ def _listed(numbers: list[int]) -> str:
 
 
 def write_video(path: Path, frames: Pixels, fps: float | Fraction) -> None:
-    """Atomically write an H.264 MP4 that every browser plays: yuv420p, BT.709, quality CRF 18.
+    """Write an H.264 MP4 atomically that every browser plays: yuv420p, BT.709, quality CRF 18.
 
-    Equal frames give equal bytes, on however many cores. yuv420p needs even sizes: an odd last column or row is
-    repeated once.
+    Equal frames give equal bytes, on any number of cores. yuv420p needs even sizes: an odd last column or row
+    is repeated once.
 
     Args:
         path: must end in .mp4.
@@ -400,7 +401,7 @@ def write_video(path: Path, frames: Pixels, fps: float | Fraction) -> None:
             )
             stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
             context = stream.codec_context
-            context.thread_count = 1  # its bits and its notes in the file depend on their number
+            context.thread_count = 1  # the encoded bits and the file's metadata depend on the number of threads
             context.colorspace, context.color_primaries, context.color_trc = 1, 1, 1  # BT.709
             context.color_range = 1  # 16..235
             for picture in frames:

@@ -1,7 +1,7 @@
-"""HDR and wide colours to sRGB, by the definitions in ITU-R BT.2100, BT.2020, SMPTE EG 432-1 and IEC 61966-2-1.
+"""Conversion of HDR and wide-gamut colours to sRGB (ITU-R BT.2100, BT.2020, SMPTE EG 432-1, IEC 61966-2-1).
 
-Light is relative to diffuse white: 203 nits in HDR (ITU-R BT.2408), full in SDR. What is brighter is white,
-and colours that sRGB lacks the nearest that each of its three lights can give.
+Light is relative to diffuse white: 203 nits in HDR (ITU-R BT.2408), full scale in SDR. Brighter light is
+clipped to white, and colours outside sRGB are clipped per primary.
 """
 
 from functools import lru_cache
@@ -36,11 +36,11 @@ _D65 = (0.3127, 0.3290)
 
 
 def to_srgb(coded: NDArray[np.uint16], transfer: int, primaries: int) -> Pixels:
-    """(H, W, 3) uint8 of R'G'B' (H, W, 3) in 16 bits.
+    """Convert R'G'B' (H, W, 3) in 16 bits to sRGB uint8 (H, W, 3).
 
     Args:
-        transfer: of HDR; any other is SDR, whose transfer is kept, so that greys stay as they are.
-        primaries: of WIDE, or BT.709's.
+        transfer: code point of HDR; any other is SDR, whose transfer is kept, so that greys stay as they are.
+        primaries: code point in WIDE, or BT.709's.
     """
     light = _decoded(transfer)[coded]
     if transfer == 18:  # HLG is what the camera saw; the display's gamma of 1.2 works on luminance
@@ -55,7 +55,7 @@ def to_srgb(coded: NDArray[np.uint16], transfer: int, primaries: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _decoded(transfer: int) -> Light:
-    """(65536,) light by code value."""
+    """Table of light by code value, (65536,)."""
     code = np.linspace(0, 1, _LEVELS)
     if transfer == 16:
         power = code ** (32 / 2523)
@@ -72,7 +72,7 @@ def _decoded(transfer: int) -> Light:
 
 @lru_cache(maxsize=8)
 def _encoded(transfer: int) -> Pixels:
-    """(65536,) levels by light: BT.709's own for what came so, else sRGB's."""
+    """Table of 8-bit levels by light, (65536,): by BT.709's own transfer if the source has it, else sRGB's."""
     light = np.linspace(0, 1, _LEVELS)
     if transfer in HDR or transfer == SRGB:
         code = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
@@ -84,7 +84,7 @@ def _encoded(transfer: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _to_xyz(primaries: int) -> NDArray[np.float64]:
-    """(3, 3) from light to CIE XYZ; white is D65's for all, (1, 1, 1) its luminance of 1."""
+    """Matrix (3, 3) from light to CIE XYZ; white is D65 for all, (1, 1, 1) has luminance 1."""
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in _CHROMATICITIES[primaries]]).T
     x, y = _D65
     weights: NDArray[np.float64] = np.linalg.solve(columns, np.array([x / y, 1, (1 - x - y) / y]))

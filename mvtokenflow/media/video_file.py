@@ -1,4 +1,4 @@
-"""Video files, decoded strictly: damaged frames, an early end and unknown codecs are refused."""
+"""Strict decoding of video files: damaged frames, an early end and unknown codecs are refused."""
 
 import re
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ _PICTURES_OF_OTHER_STREAMS = (
 
 @dataclass(frozen=True)
 class Decoded:
-    """One frame of a video file.
+    """One decoded frame of a video file.
 
     Attributes:
-        frame: of av. stamp: when it is shown, in ticks. tick: of the stream's clock, in seconds.
+        frame: the PyAV frame. stamp: display time in ticks. tick: unit of the stream's clock, in seconds.
         matrix: its display matrix, see `video_frame.display_matrix`.
-        lossy: its codec is. note: on how the stream was chosen, or None.
+        lossy: whether the codec is. note: note on how the stream was chosen, or None.
     """
 
     frame: Any
@@ -44,7 +44,7 @@ class Decoded:
 
 
 def decoded(path: Path) -> Iterator[Decoded]:
-    """Every frame of a whole video file, in the order of display.
+    """Decode every frame of a whole video file, in display order.
 
     Raises:
         DataError: not a video of a known type, damaged, cut off, without frames, of an unknown codec, of pixels
@@ -74,7 +74,7 @@ def _decoded(path: Path) -> Iterator[Decoded]:
 
 
 def _film(path: Path, container: Any) -> tuple[int, str | None]:
-    """Index of the stream that is the film, and a note where there was a choice."""
+    """Choose the video stream: its index, and a note where there was a choice."""
     everything = container.streams.video
     streams = [stream for stream in everything if not stream.disposition & _PICTURES_OF_OTHER_STREAMS]
     if not streams:
@@ -117,7 +117,7 @@ def _check_stream(path: Path, video: Any) -> None:
 
 
 def _frames(path: Path, video: Any, note: str | None) -> Iterator[Decoded]:
-    """All frames, with alpha where the codec has it; refuses damaged frames and an early end."""
+    """Decode all frames, with alpha where the codec has it; refuse damaged frames and an early end."""
     own = context = video.codec_context
     if video.metadata.get("alpha_mode") == "1" and own.name in _ALPHA_DECODERS:
         context = av.CodecContext.create(_ALPHA_DECODERS[own.name], "r")
@@ -142,10 +142,10 @@ def _frames(path: Path, video: Any, note: str | None) -> Iterator[Decoded]:
 
 
 def _check_end(path: Path, video: Any, times: list[float], duration: float) -> None:
-    """Refuse a film that is more than a frame shorter than its file says.
+    """Refuse a video that is more than a frame shorter than its file states.
 
     Args:
-        times: of the frames, in seconds. duration: of the last one; 0 where the file doesn't say.
+        times: display times in seconds. duration: of the last frame; 0 where the file states none.
     """
     end = _end(video, times[0])
     if end is None:
@@ -160,10 +160,10 @@ def _check_end(path: Path, video: Any, times: list[float], duration: float) -> N
 
 
 def _end(video: Any, start: float) -> float | None:
-    """When the file says that this stream ends, in seconds on the clock of its frames; None if it doesn't say.
+    """Stated end of this stream, in seconds on the clock of its frames; None if the file states none.
 
     Args:
-        start: of the first frame. Lengths in Matroska are counted from 0 or from there, as the program has it.
+        start: time of the first frame. Matroska writers count lengths from 0 or from there.
     """
     if video.duration is not None:
         return float((video.duration + (video.start_time or 0)) * video.time_base)
@@ -174,7 +174,7 @@ def _end(video: Any, start: float) -> float | None:
         hours, minutes, seconds = tag.groups()
         stated = _counted(int(hours) * 3600 + int(minutes) * 60 + float(seconds), start)
         return stated if longest is None else min(stated, longest)
-    return longest if len(container.streams) == 1 else None  # it is that of the longest stream
+    return longest if len(container.streams) == 1 else None  # the length of the longest stream
 
 
 def _counted(length: float, start: float) -> float:

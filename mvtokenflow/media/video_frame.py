@@ -1,4 +1,4 @@
-"""A decoded frame as pixels: upright and in sRGB, whatever the file says about turns, mirrors and colours."""
+"""Conversion of a decoded frame to upright sRGB pixels, by the file's display matrix and colour tags."""
 
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,19 @@ from mvtokenflow.media.video_colours import (
     to_srgb,
 )
 
-_LUMA = np.array([0.2126, 0.7152, 0.0722])  # of BT.709
+_LUMA = np.array([0.2126, 0.7152, 0.0722])  # BT.709
 
-_STRAIGHT = 0.02  # of the larger entries of a display matrix; more is a turn by another angle or a shear
+_STRAIGHT = 0.02  # share of a display matrix's larger entries; more is a turn by another angle or a shear
 
 
 def frame_pixels(path: Path, frame: Any, matrix: NDArray[np.int32] | None, *, masks: bool) -> Pixels:
-    """(H, W, 4) uint8 where the frame has alpha, else (H, W, 3); (H, W) of brightness for `masks`.
+    """Convert a frame to uint8: (H, W, 4) with alpha, (H, W, 3) without, (H, W) of brightness for `masks`.
 
     Args:
         matrix: the display matrix, see `display_matrix`.
 
     Raises:
-        DataError: turned by other than quarter turns, stretched, or of colours that cannot be converted.
+        DataError: turned by anything but quarter turns, stretched, or colours that cannot be converted.
     """
     has_alpha = any(component.is_alpha for component in frame.format.components)
     transfer, primaries = _colours(path, frame)
@@ -41,7 +41,7 @@ def frame_pixels(path: Path, frame: Any, matrix: NDArray[np.int32] | None, *, ma
         wanted = "gray" if masks else "rgba" if has_alpha else "rgb24"
         return upright(path, frame.to_ndarray(format=wanted), matrix)
     if frame.colorspace == UNSPECIFIED and primaries == BT2020:
-        frame.colorspace = BT2020  # what such files mean
+        frame.colorspace = BT2020  # the meaning of such files in practice
     coded = frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le")
     pixels = to_srgb(coded[..., :3], transfer, primaries)
     if masks:
@@ -52,7 +52,7 @@ def frame_pixels(path: Path, frame: Any, matrix: NDArray[np.int32] | None, *, ma
 
 
 def colour_note(frame: Any) -> str | None:
-    """What `frame_pixels` does to the colours of such a frame; None if it takes them as they are."""
+    """Describe how `frame_pixels` converts the colours of such a frame; None if it does not."""
     if frame.color_trc in HDR:
         return f"HDR ({HDR[frame.color_trc]}) mapped to sRGB, white at {DIFFUSE_WHITE_NITS:.0f} nits"
     if frame.color_primaries in WIDE:
@@ -61,7 +61,7 @@ def colour_note(frame: Any) -> str | None:
 
 
 def _colours(path: Path, frame: Any) -> tuple[int, int]:
-    """Transfer and primaries; what HDR leaves open is BT.2020, everything else that of BT.709."""
+    """Transfer and primaries of a frame; HDR defaults to BT.2020, everything else to BT.709."""
     transfer, primaries = int(frame.color_trc), int(frame.color_primaries)
     odd = ODD_TRANSFERS.get(transfer, f"number {transfer}" if transfer > LAST_TRANSFER else None)
     odd = odd or ODD_PRIMARIES.get(primaries)
@@ -76,16 +76,16 @@ def _colours(path: Path, frame: Any) -> tuple[int, int]:
 
 
 def display_matrix(frame: Any) -> NDArray[np.int32] | None:
-    """(3, 3) of the file, row vectors (x, y, 1) from the left; None if it says nothing."""
+    """Read the frame's display matrix (3, 3), row vectors (x, y, 1) from the left; None if there is none."""
     held = frame.side_data.get("DISPLAYMATRIX")
     return None if held is None else np.frombuffer(bytes(held), np.int32).reshape(3, 3)
 
 
 def upright(path: Path, pixels: Pixels, matrix: NDArray[np.int32] | None) -> Pixels:
-    """(H, W[, C]) pixels as the display matrix shows them: quarter turns and mirrors.
+    """Turn and mirror pixels (H, W[, C]) by the display matrix.
 
     Raises:
-        DataError: the matrix does anything else, e.g. turns by 45 degrees.
+        DataError: the matrix is no quarter turn or mirror, e.g. a turn by 45 degrees.
     """
     if matrix is None:
         return pixels

@@ -1,1 +1,1 @@
-"""The small multiview prior and the small CLIP that are shipped in the package."""
+"""The small multiview prior and the small CLIP that ship with the package."""

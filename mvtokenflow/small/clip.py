@@ -1,7 +1,7 @@
-"""The small CLIP: open_clip's model at toy size, the image encoder and text source of the small prior.
+"""The small CLIP: open_clip's model at toy size, image encoder and text encoder of the small prior.
 
-It stands where Era3D has its CLIP image encoder and the text encoder behind its fixed prompts, and it is
-the network behind the `clip_toy` metric. The architecture is open_clip's own `CLIP` class (a modified
+It replaces Era3D's CLIP image encoder and the text encoder of its fixed prompts, and is the network of the
+`clip_toy` metric. The architecture is open_clip's own `CLIP` class (a modified
 ResNet with attention pooling, a causal text transformer; Radford et al. 2021) with the sizes of
 `SmallClipConfig`; the tokenizer is a word-level vocabulary kept inside the weights file.
 """
@@ -30,18 +30,18 @@ DOMAINS = ("normal map", "color map")
 VIEWS = ("front", "front_right", "right", "back", "left", "front_left")
 
 _FORMAT = "mvtokenflow-small-clip-1"
-_PAD, _UNKNOWN, _START = 0, 1, 2  # the end token is the last id: open_clip reads the text out at the largest
+_PAD, _UNKNOWN, _START = 0, 1, 2  # the end token is the last id: open_clip pools the text at the largest id
 _TOKEN = re.compile(r"[a-z0-9]+|[^\sa-z0-9]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallClipConfig:
-    """Sizes of the two towers, in open_clip's terms.
+    """Sizes of the image and text towers, in open_clip's terms.
 
     Attributes:
-        vocabulary: distinct words and marks the tokenizer knows, lower case.
-        embed_dim: E, of the joint space.
-        image_size: side of the pictures the network reads, in pixels.
+        vocabulary: distinct words and marks of the tokenizer, lower case.
+        embed_dim: E, size of the joint space.
+        image_size: side of the input pictures in pixels.
         vision_width, vision_layers: of open_clip's modified ResNet: 32 widths before pooling, blocks per stage.
         text_width, text_layers, text_heads: of the text transformer; D = text_width.
         context_length: L, tokens per text with start and end.
@@ -83,7 +83,7 @@ class SmallClipConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "SmallClipConfig":
-        """The config of JSON fields; ConfigError where a field is unknown or missing."""
+        """Build the config from JSON fields; a ConfigError names an unknown or missing field."""
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise ConfigError(f"small CLIP config has {sorted(values)}; expected {sorted(known)}")
@@ -92,12 +92,12 @@ class SmallClipConfig:
 
 
 def tokens(text: str) -> list[str]:
-    """Words and single marks of a text, lower case: "front_right, 3D" is front, _, right, comma, 3d."""
+    """Split a text into lower-case words and single marks: "front_right, 3D" is front, _, right, comma, 3d."""
     return _TOKEN.findall(text.lower())
 
 
 def era3d_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Era3D's sentences (facts of its `fixed_prompt_embeds_6view`): by domain (normal, colour) and view."""
+    """Era3D's prompts by domain (normal, colour) and view, equal to its `fixed_prompt_embeds_6view`."""
     first, second = (
         tuple(f"a rendering image of 3D models, {view} view, {domain}." for view in VIEWS) for domain in DOMAINS
     )
@@ -109,8 +109,8 @@ class SmallClip(nn.Module):
 
     Pictures come as (N, 3, S, S) in [0, 1] on white (normal maps encoded 0.5 n + 0.5 on mid grey). Any S is
     resized to `config.image_size` by bicubic interpolation with antialiasing, cut to [0, 1], and mapped to
-    [-1, 1]. In evaluation mode, the only one that `load_small_clip` gives, an embedding depends on its own
-    picture alone.
+    [-1, 1]. In evaluation mode, in which `load_small_clip` returns it, an embedding depends on its own
+    picture only.
 
     Attributes:
         config: sizes and vocabulary. The constructor's `seed` draws the initial values.
@@ -137,7 +137,7 @@ class SmallClip(nn.Module):
             "heads": config.text_heads,
             "layers": config.text_layers,
         }
-        # open_clip draws its initial values from torch's global generator, which is not ours to move.
+        # open_clip draws its initial values from torch's global generator, whose state must not change.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.network = CLIP(config.embed_dim, vision, text)
@@ -150,10 +150,10 @@ class SmallClip(nn.Module):
         return self.class_mean.device
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """(N, L) int64 ids: start, words, end, padding. Words it never saw become one unknown token.
+        """Convert texts to ids (N, L) int64: start, words, end, padding; unseen words become one unknown token.
 
         Raises:
-            DataError: a text of more than L - 2 words and marks; cutting it would drop its meaning unsaid.
+            DataError: a text of more than L - 2 words and marks; cutting it would silently change its meaning.
         """
         length = self.config.context_length
         rows = torch.full((len(texts), length), _PAD, dtype=torch.long)
@@ -166,7 +166,7 @@ class SmallClip(nn.Module):
         return rows.to(self.device)
 
     def prepare(self, pictures: Tensor) -> Tensor:
-        """(N, 3, size, size) in [-1, 1] of (N, 3, S, S) in [0, 1]; see the class.
+        """Resize and scale pictures (N, 3, S, S) in [0, 1] to (N, 3, size, size) in [-1, 1]; see the class.
 
         Raises:
             DataError: another shape, values that are not finite or leave [0, 1].
@@ -184,38 +184,37 @@ class SmallClip(nn.Module):
         return pixels.clamp(0, 1) * 2 - 1
 
     def embed_images(self, pictures: Tensor) -> Tensor:
-        """(N, E) unit embeddings of pictures (N, 3, S, S) in [0, 1]; raises like `prepare`."""
+        """Compute unit embeddings (N, E) of pictures (N, 3, S, S) in [0, 1]; raises like `prepare`."""
         out: Tensor = self.network.encode_image(self.prepare(pictures), normalize=True)
         return out
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """(N, E) unit embeddings of texts; raises like `tokenize`."""
+        """Compute unit embeddings (N, E) of texts; raises like `tokenize`."""
         out: Tensor = self.network.encode_text(self.tokenize(texts), normalize=True)
         return out
 
     def text_states(self, texts: Sequence[str]) -> Tensor:
-        """(N, L, D) last hidden states of the text tower after its final norm, padding included."""
+        """Compute the text tower's last hidden states (N, L, D) after its final norm, padding included."""
         net = self.network
         x = net.token_embedding(self.tokenize(texts)) + net.positional_embedding
         out: Tensor = net.ln_final(net.transformer(x, attn_mask=net.attn_mask))
         return out
 
     def prompt_states(self) -> Tensor:
-        """(2, 6, L, D) text states of Era3D's sentences: domain 0 normal, 1 colour, views in its order."""
+        """Compute text states (2, 6, L, D) of Era3D's prompts by domain (0 normal, 1 colour) and view."""
         return torch.stack([self.text_states(prompts) for prompts in era3d_prompts()])
 
     def class_labels(self, front: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """(F, E) conditioning vectors of front pictures (F, 3, S, S) in [0, 1].
+        """Compute conditioning vectors (F, E) of front pictures (F, 3, S, S) in [0, 1].
 
-        The unit embedding, less its mean, over its standard deviation, both per entry over training fronts:
-        entries have mean 0 and variance 1 there. This is Era3D's image normalizer without its noising:
-        deterministic, `generator` is part of the protocol only.
+        The unit embedding is normalised per entry to mean 0 and variance 1 over training fronts. This is
+        Era3D's image normalizer without its noising: deterministic, `generator` is part of the protocol only.
         """
         return (self.embed_images(front) - self.class_mean) / self.class_std
 
 
 def save_small_clip(path: Path, model: SmallClip, facts: Mapping[str, str]) -> None:
-    """Atomically write a model as float16 safetensors; config, vocabulary and `facts` go into the metadata."""
+    """Write a model atomically as float16 safetensors; config, vocabulary and `facts` go into the metadata."""
     tensors = {
         name: value.detach().cpu().half().contiguous() if value.is_floating_point() else value.detach().cpu()
         for name, value in model.state_dict().items()
@@ -225,7 +224,7 @@ def save_small_clip(path: Path, model: SmallClip, facts: Mapping[str, str]) -> N
 
 
 def load_small_clip(path: Path | None = None, device: torch.device | str = "cpu") -> SmallClip:
-    """The shipped small CLIP, or one written by `save_small_clip`; float32, evaluation mode, frozen.
+    """Load the shipped small CLIP, or one of `save_small_clip`; float32, evaluation mode, frozen.
 
     Raises:
         WeightsMissingError: no such file.

@@ -1,4 +1,4 @@
-"""The small prior's latents: picture patches as channels, relative to what is known without a network.
+"""The small prior's latents: picture patches as channels, as residuals to a picture known without a network.
 
 Three choices make 64-pixel diffusion trainable in hours on a CPU. Patches of 4 x 4 pixels become channels
 (no autoencoder to train or to wait for). Latents are residuals to a base picture: the input itself for the
@@ -18,19 +18,19 @@ from mvtokenflow.multiview.prior import COLOUR
 from mvtokenflow.views.cameras import Cameras
 
 FRONT, BACK = 0, 3  # among Era3D's six views
-PLANES = 6  # condition channels that say where: pixel x and y, viewing direction (3), domain
+PLANES = 6  # condition channels of position: pixel x and y, viewing direction (3), domain
 
 
 @dataclass(frozen=True, kw_only=True)
 class PatchCodec:
-    """A `Codec` by pixel-unshuffling; F frames, V views, S pixels, patches of p.
+    """A `Codec` by pixel unshuffling; F frames, V views, S pixels, patches of p x p.
 
     Attributes:
         means: (2, V, 3, S, S) mean picture of each domain and view in [0, 1]; those of the front and back
-            colours are not used.
-        scales: (2, V) standard deviation of picture minus base. 0 stands for "the base is the picture": such
+            colours are unused.
+        scales: (2, V) standard deviation of picture minus base. 0 means that the base is the picture: such
             a view is encoded as zeros and decoded to its base, as for the front colour.
-        places: (2, V, 6, S / p, S / p) where a patch is (`place_planes`).
+        places: (2, V, 6, S / p, S / p) positions of patches (`place_planes`).
         patch: p.
     """
 
@@ -51,16 +51,16 @@ class PatchCodec:
 
     @property
     def channels(self) -> int:
-        """Latent channels."""
+        """Number of latent channels."""
         return 3 * self.patch**2
 
     @property
     def condition_channels(self) -> int:
-        """Channels of `condition`."""
+        """Number of channels of `condition`."""
         return self.channels + PLANES
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PatchCodec":
-        """The same codec elsewhere or in another floating-point type."""
+        """Return the codec on another device or in another floating-point type."""
         return replace(
             self,
             means=self.means.to(device, dtype),
@@ -69,7 +69,7 @@ class PatchCodec:
         )
 
     def condition(self, front: Tensor) -> Tensor:
-        """(2, F, V, c', h, w): patches of the input in [-1, 1], mirrored for the back view, and the places."""
+        """Compute the condition (2, F, V, c', h, w): input in [-1, 1], mirrored at the back, and positions."""
         views = self.means.shape[1]
         seen = front[:, None].expand(-1, views, -1, -1, -1).clone()
         seen[:, BACK] = front.flip(-1)
@@ -84,18 +84,18 @@ class PatchCodec:
         )
 
     def encode(self, pictures: Tensor, front: Tensor) -> Tensor:
-        """Latents (2, F, V, c, h, w) of pictures (2, F, V, 3, S, S) in [0, 1]."""
+        """Encode pictures (2, F, V, 3, S, S) in [0, 1] to latents (2, F, V, c, h, w)."""
         scales = self.scales[:, None, :, None, None, None]
         safe = torch.where(scales > 0, scales, torch.ones_like(scales))
         return F.pixel_unshuffle((pictures - self.base(front)) / safe * (scales > 0), self.patch)
 
     def decode(self, latents: Tensor, front: Tensor) -> Tensor:
-        """Pictures (2, F, V, 3, S, S) in [0, 1] of latents, whatever their range."""
+        """Decode latents of any range to pictures (2, F, V, 3, S, S) in [0, 1]."""
         residual = F.pixel_shuffle(latents, self.patch) * self.scales[:, None, :, None, None, None]
         return (self.base(front) + residual).clamp(0, 1)
 
     def base(self, front: Tensor) -> Tensor:
-        """(2, F, V, 3, S, S): the picture that zero latents stand for."""
+        """Return the base pictures (2, F, V, 3, S, S), to which zero latents decode."""
         base = self.means[:, None].expand(-1, len(front), -1, -1, -1, -1).clone()
         base[COLOUR, :, FRONT] = front
         base[COLOUR, :, BACK] = front.flip(-1)
@@ -103,9 +103,9 @@ class PatchCodec:
 
 
 def place_planes(cameras: Cameras, patch: int) -> Tensor:
-    """(2, V, 6, h, w): x and y of patch centres in [-1, 1], the viewing direction in the world, the domain.
+    """Compute position planes (2, V, 6, h, w): patch centre x, y in [-1, 1], viewing direction, domain.
 
-    The network has no other notion of where a patch is: neither its attention layers nor the prompts do.
+    The network has no other information about a patch's position: attention layers and prompts have none.
     """
     views, grid = len(cameras), cameras.width // patch
     axis = (torch.arange(grid) + 0.5) * 2 / grid - 1
@@ -118,7 +118,7 @@ def place_planes(cameras: Cameras, patch: int) -> Tensor:
 
 
 def measure_codec(batches: Iterable[Tensor], cameras: Cameras, patch: int) -> PatchCodec:
-    """The codec for a training set: its mean pictures, then its residuals' standard deviations.
+    """Build the codec of a training set from its mean pictures and its residuals' standard deviations.
 
     Args:
         batches: pictures (2, B, V, 3, S, S) in [0, 1], all of the sample; held in memory as bytes.

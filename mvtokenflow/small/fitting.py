@@ -1,4 +1,4 @@
-"""Networks whose sizes a file states: built only if the file's tensors are theirs."""
+"""Construction of networks from files that state their sizes, checked before memory is allocated."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -10,9 +10,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def built_for(build: Callable[[], Network], weights: Mapping[str, Tensor]) -> Network:
-    """The network that `build` makes, holding `weights`.
+    """Build a network with `build` and load `weights` into it.
 
-    It is first made without memory for its parameters: a file of a kilobyte can state sizes of any amount.
+    It is first built without memory for its parameters: a file of a kilobyte can state arbitrary sizes.
 
     Raises:
         ValueError: the tensors have other names or shapes.
@@ -22,7 +22,9 @@ def built_for(build: Callable[[], Network], weights: Mapping[str, Tensor]) -> Ne
     found = {name: tuple(value.shape) for name, value in weights.items()}
     if wanted != found:
         name = min(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise ValueError(f"{name} is {found.get(name, 'missing')}, its configuration wants {wanted.get(name)}")
+        raise ValueError(
+            f"{name} is {found.get(name, 'missing')}, its configuration requires {wanted.get(name)}"
+        )
     network = build()
     network.load_state_dict(dict(weights), strict=True)
     return network

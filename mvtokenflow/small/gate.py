@@ -1,8 +1,8 @@
-"""May a small prior ship? Its samples against two answers that need no network, on objects it never saw.
+"""Acceptance test of a small prior: its samples against two baselines without a network, on unseen objects.
 
 The gate: DDIM samples beat "copy the input, mirror it for the back" in PSNR at 45, 90 and 180 degrees
-separately, and beat the training set's mean picture in mean normal angle. A prior that fails is worth less
-than what it replaces, however plausible its pictures look.
+separately, and beat the training set's mean picture in mean normal angle. A prior that fails is worse than
+these baselines, however plausible its pictures look.
 """
 
 from dataclasses import asdict, dataclass
@@ -18,14 +18,14 @@ from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_n
 from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.small.codec import BACK, FRONT, PatchCodec
 
-AZIMUTHS = {"45": (1, 5), "90": (2, 4), "180": (3,)}  # views by their distance from the input
+AZIMUTHS = {"45": (1, 5), "90": (2, 4), "180": (3,)}  # views by their azimuth distance from the input
 _SEEN = (1, 2, 3, 4, 5)  # views that are generated; the front colour is the input
 _FLOOR = 1e-10  # squared error of a perfect picture counts as 100 dB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """N objects in V views, by a prior or a baseline or as they are.
+    """Pictures of N objects in V views, from a prior, a baseline or the ground truth.
 
     Attributes:
         rgb: (N, V, S, S, 3) in [0, 1]; normal: (N, V, S, S, 3) unit or zero; mask: (N, V, S, S) bool.
@@ -37,19 +37,19 @@ class Answer:
 
 
 def truth(pictures: Tensor) -> Answer:
-    """Of `training_pictures` (2, N, V, 3, S, S) uint8."""
+    """Return the ground truth of `training_pictures` (2, N, V, 3, S, S) uint8."""
     exact = pictures.float() / 255
     return _answer(exact[COLOUR], exact[NORMAL])
 
 
 def mean_picture(pictures: Tensor, codec: PatchCodec) -> Answer:
-    """The training set's mean picture, whatever the input."""
+    """Return the training set's mean picture for every input, a baseline."""
     means = codec.means[:, None].expand(-1, pictures.shape[1], -1, -1, -1, -1)
     return _answer(means[COLOUR], means[NORMAL])
 
 
 def copied(pictures: Tensor) -> Answer:
-    """The input's colours, true normals and true mask in every view, mirrored at the back."""
+    """Return the input's colours, mirrored at the back, with true normals and masks, a baseline."""
     front = pictures[:, :, FRONT].float() / 255
     views = front[:, :, None].expand_as(pictures).clone()
     views[:, :, BACK] = front.flip(-1)
@@ -59,7 +59,7 @@ def copied(pictures: Tensor) -> Answer:
 def sampled(
     prior: MultiviewPrior, pictures: Tensor, config: SamplingConfig, seed: int, chunk: int = 6
 ) -> Answer:
-    """What the prior makes of the front pictures; objects of a chunk share their noise, chunks do not."""
+    """Sample views from the front pictures; objects of a chunk share their noise, chunks do not."""
     generator = torch.Generator().manual_seed(seed)
     front = (pictures[COLOUR, :, FRONT].float() / 255).movedim(1, -1)
     parts = [generate(prior, part, config, generator) for part in torch.split(front, chunk)]
@@ -71,7 +71,7 @@ def sampled(
 
 
 def measure(answer: Answer, true: Answer) -> dict[str, NDArray[np.float64]]:
-    """Per object (N,): PSNR in dB by azimuth and over all generated views, and agreement of shape.
+    """Measure per object (N,): PSNR in dB by azimuth and over all generated views, and agreement of shape.
 
     `psnr_45`, `psnr_90`, `psnr_180`, `psnr`: mean over views of a picture's PSNR, white background included.
     `psnr_object`: over true mask pixels only. `iou`: of masks. `normal_deg`: mean angle to true normals, over
@@ -103,10 +103,10 @@ def evaluate(
     judged: str,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Answer]]:
-    """Scores of a small prior and the baselines on (2, N, V, 3, S, S) uint8 pictures, and the gate's decision.
+    """Score a small prior and the baselines on uint8 pictures (2, N, V, 3, S, S), and decide the test.
 
     Args:
-        sampling: by name, the ways to sample that are scored; `judged` is the one the gate is about.
+        sampling: settings to score, by name; `judged` is the one that decides.
 
     Returns:
         A JSON-able record: `objects`, `scores` (means by answer), `checks` (each with the paired margin, its
@@ -137,7 +137,7 @@ def decide(
     copy: dict[str, NDArray[np.float64]],
     mean: dict[str, NDArray[np.float64]],
 ) -> dict[str, Any]:
-    """`checks` and `passed` of per-object scores of the prior and the two baselines; margins > 0 are better."""
+    """Compute `checks` and `passed` from per-object scores of prior and baselines; margins > 0 are better."""
     gains = {f"psnr_{name} over copy": ours[f"psnr_{name}"] - copy[f"psnr_{name}"] for name in AZIMUTHS}
     gains["normal_deg under mean_picture"] = mean["normal_deg"] - ours["normal_deg"]
     checks = {
@@ -152,7 +152,7 @@ def decide(
 
 
 def sheet(pictures: Tensor, answer: Answer, count: int = 8) -> NDArray[np.uint8]:
-    """(H, W, 3) picture for the eye: per object truth above, the answer below, colours then normals."""
+    """Draw an overview (H, W, 3): per object the truth above, the answer below, colours then normals."""
     rows = []
     for side in (truth(pictures), answer):
         normals = torch.stack((side.normal[..., 0], side.normal[..., 2], -side.normal[..., 1]), dim=-1)

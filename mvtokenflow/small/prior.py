@@ -1,4 +1,4 @@
-"""The prior shipped in the package: Era3D's network at 64 pixels, and its weights file.
+"""The small prior shipped in the package: Era3D's network at 64 pixels, and its weights file.
 
 One safetensors file holds the network and the codec's mean pictures and scales in float16; its metadata names
 the configuration, the cameras and the small CLIP whose labels and prompts the network was trained with.
@@ -26,18 +26,18 @@ from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, Cameras, orbit
 WEIGHTS = Path(__file__).parent / "weights" / "prior.safetensors"
 FORMAT = "mvtokenflow-small-prior-1"
 BACKGROUND = 0.5
-_RADIUS = 3.0  # of the cameras, which are orthographic: without influence on pictures
+_RADIUS = 3.0  # distance of the orthographic cameras, without influence on pictures
 
 
 def six_cameras(size: int) -> Cameras:
-    """Era3D's views: orthographic, elevation 0, half-width 1."""
+    """Build Era3D's cameras: orthographic, elevation 0, half-width 1."""
     return orbit(ERA3D_AZIMUTHS_DEG, size=size, kind="ortho", radius=_RADIUS)
 
 
 def assemble(
     unet: MultiviewUNet, codec: PatchCodec, encoder: small_clip.SmallClip, size: int
 ) -> MultiviewPrior:
-    """The prior of its parts; everything must be on the network's device and of its type."""
+    """Assemble the prior from its parts; all must have the network's device and type."""
     with torch.no_grad():
         prompts = encoder.prompt_states()
     return MultiviewPrior(
@@ -59,7 +59,7 @@ def save_small_prior(
     codec: PatchCodec,
     facts: Mapping[str, str],
 ) -> None:
-    """Atomically write weights (by parameter name) and codec as float16; `facts` go into the metadata."""
+    """Write weights (by parameter name) and codec atomically as float16; `facts` go into the metadata."""
     tensors = {f"unet.{name}": value for name, value in weights.items()}
     tensors |= {"codec.means": codec.means, "codec.scales": codec.scales}
     metadata = {
@@ -74,7 +74,7 @@ def save_small_prior(
 
 
 def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu") -> MultiviewPrior:
-    """The shipped prior, or one written by `save_small_prior`; float32, evaluation mode, frozen.
+    """Load the shipped prior, or one of `save_small_prior`; float32, evaluation mode, frozen.
 
     Raises:
         WeightsMissingError: no such file, or no small CLIP beside the shipped one.

@@ -8,8 +8,8 @@ from mvtokenflow.small.config import NOISE_LEVELS
 
 
 def noise_schedule() -> Any:
-    """The prior's schedule: squared cosine, rescaled to zero terminal SNR (Lin et al. 2023)."""
-    scheduler: Any = DDIMScheduler  # diffusers carries no types
+    """Build the prior's schedule: squared cosine, rescaled to zero terminal SNR (Lin et al. 2023)."""
+    scheduler: Any = DDIMScheduler  # diffusers has no types
     return scheduler(
         num_train_timesteps=NOISE_LEVELS,
         beta_schedule="squaredcos_cap_v2",

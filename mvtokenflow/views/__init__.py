@@ -1,1 +1,1 @@
-"""Cameras, and videos of one object seen by several of them."""
+"""Cameras, and multiview videos of one object."""

@@ -1,4 +1,4 @@
-"""Cameras in one convention, and the conversions from everybody else's.
+"""Cameras in one convention, and conversions from and to other projects' conventions.
 
 OpenCV camera axes (x right, y down, z forward), `world_to_camera` maps world points to camera
 points, pixel centres lie at +0.5. The world has Z up; the front camera stands on −Y looking along +Y.
@@ -13,7 +13,7 @@ elevation is positive above the horizon.
 | threestudio            | camera-to-world | OpenGL      | Z up, azimuth 0 at +X    | positive        |
 | DreamGaussian, LGM     | camera-to-world | OpenGL      | Y up, azimuth 0 at +Z    | negative        |
 
-OpenGL camera axes are x right, y up, z backward. In all of them a growing azimuth moves the camera to its
+OpenGL camera axes are x right, y up, z backward. In all conventions a growing azimuth moves the camera to its
 own right. The functions `from_*` and `to_*` convert poses; intrinsics do not depend on the convention.
 """
 
@@ -33,7 +33,7 @@ ERA3D_AZIMUTHS_DEG = (0.0, 45.0, 90.0, 180.0, 270.0, 315.0)  # ortho, elevation 
 ZERO123PLUS_AZIMUTHS_DEG = (30.0, 90.0, 150.0, 210.0, 270.0, 330.0)
 ZERO123PLUS_ELEVATIONS_DEG = (30.0, -20.0, 30.0, -20.0, 30.0, -20.0)  # v1.1; absolute: 0 is level
 
-# Rotations from other worlds to ours, world points as columns.
+# Rotations from other worlds to this one, world points as columns.
 _THREESTUDIO_WORLD = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0))
 _DREAMGAUSSIAN_WORLD = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0))
 _BLENDER_WORLD = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -84,28 +84,28 @@ class Cameras:
 
     @property
     def centres(self) -> Tensor:
-        """(..., 3) camera positions in the world."""
+        """Camera positions (..., 3) in the world."""
         rotation, translation = self.world_to_camera[..., :3, :3], self.world_to_camera[..., :3, 3]
         return -(rotation.transpose(-1, -2) @ translation[..., None])[..., 0]
 
     def pixel_size(self) -> Tensor:
-        """(...,) World units that a pixel spans, of a pinhole camera at the distance of the world's origin."""
+        """World units (...,) per pixel; for a pinhole camera at the distance of the world's origin."""
         focal = (self.intrinsics[..., 0, 0] + self.intrinsics[..., 1, 1]) / 2
         return (1.0 if self.kind == "ortho" else self.world_to_camera[..., :3, 3].norm(dim=-1)) / focal
 
     def to(self, device: torch.device | str) -> "Cameras":
-        """The same on another device."""
+        """Return the cameras on another device."""
         poses, lenses = self.world_to_camera.to(device), self.intrinsics.to(device)
         return replace(self, world_to_camera=poses, intrinsics=lenses)
 
     def enlarged(self, factor: int) -> "Cameras":
-        """The same cameras with `factor` x `factor` pixels in place of every one."""
+        """Return the cameras with `factor` x `factor` pixels in place of each pixel."""
         intrinsics = self.intrinsics.clone()
         intrinsics[..., :2, :] *= factor
         return replace(self, intrinsics=intrinsics, width=self.width * factor, height=self.height * factor)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able fields of a batch (n,); `from_dict` gives equal cameras back."""
+        """Return JSON-able fields of a batch (n,); `from_dict` restores equal cameras."""
         return {
             "kind": self.kind,
             "width": self.width,
@@ -116,7 +116,7 @@ class Cameras:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any], name: str = "cameras") -> "Cameras":
-        """Cameras from the fields of `to_dict`, as float32; `name` is what messages call them.
+        """Build float32 cameras from the fields of `to_dict`; `name` names them in messages.
 
         Raises:
             DataError: a missing or unknown field, a wrong shape or type, poses that are not rigid,
@@ -147,7 +147,7 @@ class Cameras:
         )
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Project world points.
+        """Project world points to pixels and depths.
 
         Args:
             points: (..., n, 3) world points; leading sizes broadcast against the camera batch.
@@ -175,7 +175,7 @@ def orbit(
     fov_deg: float = 49.1,
     dtype: torch.dtype = torch.float32,
 ) -> Cameras:
-    """Square cameras on a sphere around the origin, looking at it with Z up.
+    """Place square cameras on a sphere around the origin, looking at it with Z up.
 
     Args:
         azimuth_deg: n azimuths; 0 is the front camera on −Y.
@@ -211,51 +211,52 @@ def orbit(
 
 
 def from_era3d(world_to_camera: Tensor) -> Tensor:
-    """Our poses (..., 4, 4) of Era3D's (..., 3, 4), as in its `fixed_poses/*.txt`."""
+    """Convert Era3D's poses (..., 3, 4), as in its `fixed_poses/*.txt`, to ours (..., 4, 4)."""
     bottom = world_to_camera.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*world_to_camera.shape[:-2], 1, 4)
     return _flip_axes(torch.cat((world_to_camera[..., :3, :], bottom), -2))
 
 
 def to_era3d(world_to_camera: Tensor) -> Tensor:
-    """Era3D's poses (..., 3, 4) of ours (..., 4, 4)."""
+    """Convert our poses (..., 4, 4) to Era3D's (..., 3, 4)."""
     return _flip_axes(world_to_camera)[..., :3, :]
 
 
 def from_blender(camera_to_world: Tensor) -> Tensor:
-    """Our poses (..., 4, 4) of Blender's `matrix_world` or NeRF's `transform_matrix`, without scale."""
+    """Convert Blender's `matrix_world` or NeRF's `transform_matrix`, unscaled, to our poses (..., 4, 4)."""
     return _from_opengl(camera_to_world, _BLENDER_WORLD)
 
 
 def to_blender(world_to_camera: Tensor) -> Tensor:
-    """Blender's and NeRF's camera-to-world (..., 4, 4) of our poses."""
+    """Convert our poses to Blender's and NeRF's camera-to-world (..., 4, 4)."""
     return _to_opengl(world_to_camera, _BLENDER_WORLD)
 
 
 def from_threestudio(camera_to_world: Tensor) -> Tensor:
-    """Our poses (..., 4, 4) of threestudio's `c2w`; azimuth and elevation are the same numbers in both."""
+    """Convert threestudio's `c2w` to our poses (..., 4, 4); azimuth and elevation are equal in both."""
     return _from_opengl(camera_to_world, _THREESTUDIO_WORLD)
 
 
 def to_threestudio(world_to_camera: Tensor) -> Tensor:
-    """threestudio's camera-to-world (..., 4, 4) of our poses."""
+    """Convert our poses to threestudio's camera-to-world (..., 4, 4)."""
     return _to_opengl(world_to_camera, _THREESTUDIO_WORLD)
 
 
 def from_dreamgaussian(camera_to_world: Tensor) -> Tensor:
-    """Our poses (..., 4, 4) of `orbit_camera(elevation, azimuth)` of DreamGaussian, LGM, SC4D, STAG4D, DG4D.
+    """Convert poses of DreamGaussian's `orbit_camera(elevation, azimuth)` to ours (..., 4, 4).
 
-    Their elevation is negative above the horizon: `orbit_camera(e, a)` is `orbit([a], -e)` here.
+    LGM, SC4D, STAG4D and DG4D use the same function. Their elevation is negative above the horizon:
+    `orbit_camera(e, a)` is `orbit([a], -e)` here.
     """
     return _from_opengl(camera_to_world, _DREAMGAUSSIAN_WORLD)
 
 
 def to_dreamgaussian(world_to_camera: Tensor) -> Tensor:
-    """DreamGaussian's camera-to-world (..., 4, 4) of our poses."""
+    """Convert our poses to DreamGaussian's camera-to-world (..., 4, 4)."""
     return _to_opengl(world_to_camera, _DREAMGAUSSIAN_WORLD)
 
 
 def _from_opengl(camera_to_world: Tensor, world: Sequence[Sequence[float]]) -> Tensor:
-    """World-to-camera in OpenCV axes and our world; `world` rotates points of theirs into ours."""
+    """Convert OpenGL camera-to-world to our world-to-camera; `world` rotates points of theirs into ours."""
     if not _is_rigid(camera_to_world):
         raise ValueError("camera_to_world must be (..., 4, 4), a rotation and a translation without scale")
     rotation = camera_to_world.new_tensor(world)
@@ -271,7 +272,7 @@ def _to_opengl(world_to_camera: Tensor, world: Sequence[Sequence[float]]) -> Ten
 
 
 def _flip_axes(world_to_camera: Tensor) -> Tensor:
-    """OpenCV camera axes to OpenGL's or back: y and z change sign."""
+    """Convert OpenCV camera axes to OpenGL's or back: y and z change sign."""
     return world_to_camera * world_to_camera.new_tensor([1.0, -1.0, -1.0, 1.0])[:, None]
 
 
@@ -283,7 +284,7 @@ def _inverse(rigid: Tensor) -> Tensor:
 
 
 def _is_rigid(matrices: Tensor) -> bool:
-    """Rotations and translations (..., 4, 4), to the four digits that pose files are written with."""
+    """Whether matrices (..., 4, 4) are rotations and translations, to the four digits of pose files."""
     if matrices.shape[-2:] != (4, 4):
         return False
     rotation = matrices[..., :3, :3].double()

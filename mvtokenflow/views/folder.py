@@ -1,4 +1,4 @@
-"""Videos of one object seen by several fixed cameras, as a folder of pictures.
+"""Reading and writing of multiview videos as folders of pictures.
 
 A multiview folder:
 
@@ -11,12 +11,12 @@ A multiview folder:
                                    flows, from each frame to the next
     DIR/cameras.json               optional, the fields of `Cameras.to_dict`
     DIR/times.json                 optional, a list of the frames' times, increasing, in [0, 1]; without it
-                                   frames stand as far apart as their numbers
+                                   times are proportional to the frame numbers
 
 Pictures are 8-bit RGBA with straight alpha, or RGB with masks, or RGB on white (alpha is then 0 exactly where
 a picture is white and connected to its border). Plain integers as folder names are views or frames, whichever
 fits the number of cameras; names that fit both are refused. Numbers may start anywhere; masks and normals have
-those of their pictures, and views have no gap.
+the numbers of their pictures, and views have no gap.
 """
 
 import re
@@ -57,7 +57,7 @@ _UNIT_FLOOR = 0.5  # decoded normals shorter than this are "no surface"; roundin
 
 
 def named_cameras(name: str, size: int) -> Cameras:
-    """Cameras of a published model for square pictures of `size` pixels, or of a JSON file.
+    """Build the cameras of a published model for square pictures of `size` pixels, or those of a JSON file.
 
     Args:
         name: `era3d` (six ortho views, half-width 1, elevation 0), `zero123plus` (six pinhole views of
@@ -66,7 +66,7 @@ def named_cameras(name: str, size: int) -> Cameras:
 
     Raises:
         ConfigError: another name.
-        DataError: the file is not such a file.
+        DataError: the file does not hold cameras.
     """
     if name == "era3d":
         return orbit(ERA3D_AZIMUTHS_DEG, size=size, kind="ortho", radius=3.0)
@@ -134,12 +134,13 @@ def read_multiview(folder: Path, cameras: str | None = None, *, binary_alpha: bo
 
 
 def write_multiview(folder: Path, video: MultiviewVideo) -> None:
-    """Write `video` as a multiview folder that `read_multiview` reads back, to 8 bits (flow and times exactly).
+    """Write `video` as a multiview folder, to 8 bits (flow and times exactly).
 
-    Every file is written atomically and `cameras.json` last, so that a folder with it is complete.
+    `read_multiview` reads it back. Every file is written atomically and `cameras.json` last, so that a folder
+    with it is complete.
 
     Raises:
-        DataError: the folder holds something already.
+        DataError: the folder is not empty.
         ValueError: the video has a front video, which such a folder does not hold.
     """
     if video.front is not None:
@@ -175,7 +176,7 @@ Grid = list[list[Path]]  # [frame][view]
 
 @dataclass(frozen=True)
 class _Layout:
-    """Paths [frame][view] of a folder, complete, and the numbers of frames and views in their names."""
+    """Complete picture paths [frame][view] of a folder, and the numbers of frames and views in their names."""
 
     grid: Grid
     frames: list[int]
@@ -183,7 +184,7 @@ class _Layout:
 
 
 def _layout(folder: Path, views: int) -> _Layout:
-    """Of the pictures in `folder`; refuses views or frames that lack a picture, and a gap between views."""
+    """Find the layout of the pictures in `folder`; refuse missing pictures and gaps between views."""
     outer: dict[int, Path] = {}
     kinds: set[str] = set()
     known = (CAMERAS_FILE, FLOW_FILE, TIMES_FILE, *_EXTRAS)
@@ -248,7 +249,7 @@ def _check_rows(folder: Path, rows: dict[int, list[Path]]) -> None:
 
 
 def _read_grid(grid: Grid, read: Callable[[Path], Pixels]) -> Pixels:
-    """(T, V, H, W[, C]) pictures of one size and kind."""
+    """Read pictures (T, V, H, W[, C]) of one size and kind."""
     first = read(grid[0][0])
     out = np.empty((len(grid), len(grid[0]), *first.shape), np.uint8)
     for n, row in enumerate(grid):
@@ -271,7 +272,7 @@ def _shape(picture: Pixels) -> str:
 def _extra(
     folder: Path, pictures: _Layout, shape: Sequence[int], read: Callable[[Path], Pixels], what: str
 ) -> Pixels:
-    """(T, V, H, W[, C]) masks or normals with the numbers of the pictures."""
+    """Read masks or normals (T, V, H, W[, C]) with the numbers of the pictures."""
     layout = _layout(folder, shape[1])
     for kind, ours, theirs in (
         ("frame", layout.frames, pictures.frames),
@@ -291,7 +292,7 @@ def _extra(
 
 
 def _read_alpha(folder: Path, pictures: Pixels, layout: _Layout) -> Pixels:
-    """(T, V, H, W) uint8 from the pictures, the masks, or the white background."""
+    """Read alpha (T, V, H, W) uint8 from the pictures, the masks, or the white background."""
     masks = folder / "masks"
     if pictures.shape[-1] == 4:
         if masks.exists():
@@ -314,7 +315,7 @@ def _read_alpha(folder: Path, pictures: Pixels, layout: _Layout) -> Pixels:
 
 
 def _white_outside(picture: Pixels) -> NDArray[np.bool_]:
-    """(H, W) white pixels connected to the border: white patches inside the object stay."""
+    """Mark white pixels (H, W) connected to the border: white patches inside the object stay."""
     labels, _ = ndimage.label((picture == 255).all(-1))
     border = np.concatenate((labels[0], labels[-1], labels[:, 0], labels[:, -1]))
     outside: NDArray[np.bool_] = np.isin(labels, np.unique(border[border > 0]))
@@ -352,9 +353,9 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
         return None
     check_file(path)
     what, cure = "not a flow file", "it needs view, flow and visible of these pictures"
-    most = shape[0] * (shape[0] - 1) + 1  # one more than there are
+    most = shape[0] * (shape[0] - 1) + 1  # one more than there can be
     found = read_arrays(path, {"pairs": Form("iu", (None, 2))}, cure, what, first=most, optional=True)
-    # files of earlier versions, and of other programs, go from frame to frame
+    # files of earlier versions, and of other programs, hold flow from each frame to the next
     forward = np.stack([np.arange(shape[0] - 1), np.arange(1, shape[0])], axis=1)
     pairs = found.get("pairs", forward)
     _check_pairs(pairs, shape[0], path)
@@ -377,7 +378,7 @@ def _read_flow(path: Path, shape: Sequence[int]) -> ViewFlow | None:
 
 
 def _check_pairs(pairs: NDArray[Any], frames: int, path: Path) -> None:
-    """Raise a DataError unless these are different pairs of different frames."""
+    """Check that these are different pairs of different frames; raise a DataError if not."""
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise DataError(f"{path}: pairs has the shape {pairs.shape}; expected (P, 2), source and target")
     wrong = (pairs < 0).any() or (pairs >= frames).any() or (pairs[:, 0] == pairs[:, 1]).any()
@@ -388,7 +389,7 @@ def _check_pairs(pairs: NDArray[Any], frames: int, path: Path) -> None:
 
 
 def _read_times(folder: Path, numbers: list[int]) -> Tensor | None:
-    """As the folder states them, else by the numbers of the frames; None if these are even."""
+    """Read the folder's times, or derive them from frame numbers; None if these are even."""
     path, frames = folder / TIMES_FILE, len(numbers)
     if not path.exists():
         return clock(str(folder), numbers) if frames > 1 else None

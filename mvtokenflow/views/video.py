@@ -1,4 +1,4 @@
-"""Videos of one object seen by several fixed cameras, in memory."""
+"""Multiview videos in memory: one object seen by several fixed cameras."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class ViewFlow:
         view: index of the view.
         pairs: P different pairs (source, target) of frames, at least one.
         flow: (P, H, W, 2) float32, (dx, dy) in pixels on the grid of the source: x(target) = x + flow[p](x).
-        visible: (P, H, W) bool, True where the flow can be trusted: on the object, not occluded in the target.
+        visible: (P, H, W) bool, True where the flow is reliable: on the object, not occluded in the target.
     """
 
     view: int
@@ -30,12 +30,12 @@ class ViewFlow:
 
     @classmethod
     def forward(cls, view: int, flow: Tensor, visible: Tensor) -> "ViewFlow":
-        """Flow (T-1, H, W, 2) and visible (T-1, H, W) from every frame to the next."""
+        """Build flow from every frame to the next, from flow (T-1, H, W, 2) and visible (T-1, H, W)."""
         pairs = tuple((n, n + 1) for n in range(len(flow)))
         return cls(view=view, pairs=pairs, flow=flow, visible=visible)
 
     def taken(self, keep: Sequence[int]) -> "ViewFlow":
-        """Some of the pairs, by their positions."""
+        """Select pairs by their positions."""
         chosen = list(keep)
         pairs = tuple(self.pairs[index] for index in chosen)
         return replace(self, pairs=pairs, flow=self.flow[chosen], visible=self.visible[chosen])
@@ -43,16 +43,16 @@ class ViewFlow:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontVideo:
-    """The video that one view shows, as the target of that view's colours and mask.
+    """Input video that replaces one view's colours and mask as training targets.
 
-    It has its own resolution, its own frames and its own camera. The view stays what normals are compared with,
-    and the grid of the flow.
+    It has its own resolution, its own frames and its own camera. Normals and the grid of the flow remain those
+    of the view.
 
     Attributes:
-        view: index of the view whose colours and mask it takes the place of.
+        view: index of the view whose colours and mask it replaces.
         rgb: (F, H, W, 3) float32 in [0, 1], straight. alpha: (F, H, W, 1) float32 in [0, 1].
         camera: (1,) of pictures W x H, in the world of the views.
-        flow_camera: (1,) of pictures of the views' size, which sees the grid that the flow was estimated on;
+        flow_camera: (1,) of pictures of the views' size, with the pixel grid that the flow was estimated on;
             None is the view's own camera.
         times: (F,) increasing, in [0, 1] of the views' times.
 
@@ -85,7 +85,7 @@ class FrontVideo:
             raise ValueError(f"times {times} are not {grid[0]} increasing times in [0, 1]")
 
     def to(self, device: torch.device | str) -> "FrontVideo":
-        """The same on another device."""
+        """Return the video on another device."""
         return replace(
             self,
             rgb=self.rgb.to(device),
@@ -95,7 +95,7 @@ class FrontVideo:
         )
 
     def parts(self) -> dict[str, bytes]:
-        """Everything a reconstruction depends on, for a digest."""
+        """Return everything a reconstruction depends on, as named bytes for a digest."""
         cameras = [None if one is None else one.to_dict() for one in (self.camera, self.flow_camera)]
         described = {"view": self.view, "shape": list(self.rgb.shape), "cameras": cameras}
         arrays = {"rgb": self.rgb, "alpha": self.alpha, "times": self.times}
@@ -107,7 +107,7 @@ class FrontVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiviewVideo:
-    """T frames of one object in V fixed views.
+    """Video of one object in V fixed views: T frames with colours, alpha and optional normals and flow.
 
     Attributes:
         rgb: (T, V, H, W, 3) float32 in [0, 1], straight (not premultiplied).
@@ -116,9 +116,9 @@ class MultiviewVideo:
         normals: (T, V, H, W, 3) unit normals in the world frame, 0 where there is none; or None.
         flow: optical flow of one view (the front), or None.
         clock: (T,) increasing times of the frames in [0, 1]; None spaces them evenly.
-        front: the video that the view with the flow shows, where it is to be fitted in place of that view's own
-            colours; no part of a multiview folder.
-        name: what messages call it.
+        front: input video of the view with the flow, fitted in place of that view's own colours; not part of
+            a multiview folder.
+        name: name in messages.
 
     Raises:
         ValueError: shapes that do not fit together.
@@ -164,18 +164,18 @@ class MultiviewVideo:
 
     @property
     def views(self) -> int:
-        """V."""
+        """Number of views V."""
         return int(self.rgb.shape[1])
 
     @property
     def times(self) -> Tensor:
-        """(T,) float32 on the CPU: the clock, or n / (T-1) in [0, 1]; a single frame is at 0."""
+        """Times (T,) float32 on the CPU: the clock, or n / (T-1) in [0, 1]; a single frame is at 0."""
         if self.clock is not None:
             return self.clock.float().cpu()
         return torch.linspace(0, 1, len(self)) if len(self) > 1 else torch.zeros(1)
 
     def to(self, device: torch.device | str) -> "MultiviewVideo":
-        """The same on another device."""
+        """Return the video on another device."""
         flow = self.flow
         if flow is not None:
             flow = replace(flow, flow=flow.flow.to(device), visible=flow.visible.to(device))
@@ -191,11 +191,11 @@ class MultiviewVideo:
         )
 
     def head(self, frames: int) -> "MultiviewVideo":
-        """The first `frames` frames.
+        """Return the first `frames` frames.
 
         Raises:
-            DataError: it has fewer.
-            ValueError: it has a front video, which would go on behind them.
+            DataError: the video has fewer frames.
+            ValueError: it has a front video, which would be longer.
         """
         if self.front is not None:
             raise ValueError(f"{self.name}: take the first frames before the front video is added")
@@ -212,7 +212,7 @@ class MultiviewVideo:
         )
 
     def with_room(self, extent: float) -> "MultiviewVideo":
-        """The same, orthographic cameras moved back until the cube of half side `extent` lies before them.
+        """Move orthographic cameras back until the cube of half side `extent` lies in front of them.
 
         Their pictures do not depend on the distance, but nothing behind a camera is rendered.
         """
@@ -222,7 +222,7 @@ class MultiviewVideo:
         return replace(self, cameras=_with_room(self.cameras, extent), front=front)
 
     def resized(self, size: int) -> "MultiviewVideo":
-        """Square pictures of `size` pixels by area averages: colours and normals weighted by alpha.
+        """Shrink to square pictures of `size` pixels by area averages; colours and normals weighted by alpha.
 
         Flow is averaged over its visible pixels and scaled; a pixel is visible if more than half of it was.
 
@@ -273,7 +273,7 @@ class MultiviewVideo:
 
 
 def _check_flow(flow: ViewFlow, grid: tuple[int, ...], name: str) -> None:
-    """Raise a ValueError unless the flow fits a video of (T, V, H, W)."""
+    """Check that the flow fits a video of (T, V, H, W); raise a ValueError if not."""
     expected = (len(flow.pairs), *grid[2:])
     shapes = tuple(flow.flow.shape), tuple(flow.visible.shape)
     if shapes != ((*expected, 2), expected) or not 0 <= flow.view < grid[1]:
@@ -286,11 +286,11 @@ def _check_flow(flow: ViewFlow, grid: tuple[int, ...], name: str) -> None:
 
 
 def _with_room(cameras: Cameras, extent: float) -> Cameras:
-    """Orthographic cameras moved back behind the cube of half side `extent`; others as they are."""
+    """Move orthographic cameras back out of the cube of half side `extent`; keep others as they are."""
     if cameras.kind != "ortho":
         return cameras
     poses = cameras.world_to_camera.clone()
-    poses[:, 2, 3] = poses[:, 2, 3].clamp_min(2 * extent)  # the corners are √3 away; some room to move
+    poses[:, 2, 3] = poses[:, 2, 3].clamp_min(2 * extent)  # the corners are √3 away; the rest is slack
     return replace(cameras, world_to_camera=poses)
 
 
@@ -299,7 +299,7 @@ def _bytes(values: Tensor) -> bytes:
 
 
 def _area(pictures: Tensor, size: int) -> Tensor:
-    """Area average of (..., H, W, C) down to (..., size, size, C)."""
+    """Average (..., H, W, C) over areas down to (..., size, size, C)."""
     flat = pictures.reshape(-1, *pictures.shape[-3:]).movedim(-1, 1)
     small = torch.nn.functional.interpolate(flat, size=(size, size), mode="area")
     return small.movedim(1, -1).reshape(*pictures.shape[:-3], size, size, pictures.shape[-1])

@@ -1,1 +1,1 @@
-"""The folder a run works in: its lock, owner, checkpoints, costs, shared stages and provenance."""
+"""The folder of a run: its lock, identity, checkpoints, costs, stage cache and provenance."""

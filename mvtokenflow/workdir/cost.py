@@ -1,4 +1,4 @@
-"""What the stages of a run cost: seconds and peak memory, kept beside what they made."""
+"""Cost of a run's stages in seconds and peak memory, stored beside their results."""
 
 import math
 import sys
@@ -20,13 +20,13 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one stage.
+    """Cost of one stage: seconds and peak memory.
 
     Attributes:
         stage: its name.
-        seconds: wall time, over all calls that worked on it; what a killed process spent is not in it.
-        peak_mib: most memory the process held meanwhile; of the device on CUDA. Where the system cannot start
-            the count anew, the process's peak so far; 0 on Windows.
+        seconds: wall time over all calls that worked on it, without the time lost in a killed process.
+        peak_mib: peak memory of the process during the stage; of the device on CUDA. Where the system cannot
+            reset the counter, the process's peak so far; 0 on Windows.
         finished: whether the stage is complete.
     """
 
@@ -37,7 +37,7 @@ class Cost:
 
     @classmethod
     def of(cls, fields: Any) -> "Cost":
-        """The cost that `asdict` made `fields` of. Raises TypeError or ValueError for anything else."""
+        """Rebuild a cost from the fields of `asdict`; raises TypeError or ValueError for anything else."""
         cost = cls(**fields)
         kinds = {"stage": str, "seconds": int | float, "peak_mib": int | float, "finished": bool}
         for name, kind in kinds.items():
@@ -50,7 +50,7 @@ class Cost:
 
 
 def read_costs(path: Path) -> tuple[Cost, ...]:
-    """The costs in a file of `measured`, in the order the stages were begun; none if there is no file.
+    """Read the costs in a file of `measured`, in the order the stages started; empty if there is no file.
 
     Raises:
         DataError: the file is damaged.
@@ -63,14 +63,14 @@ def read_costs(path: Path) -> tuple[Cost, ...]:
 
 
 def keep_cost(path: Path, cost: Cost) -> None:
-    """Put the cost of a stage that was computed elsewhere into a file of `measured`."""
+    """Add the cost of a stage that was computed elsewhere to a file of `measured`."""
     known = {known.stage: known for known in read_costs(path)} | {cost.stage: cost}
     write_json(path, [asdict(entry) for entry in known.values()])
 
 
 @contextmanager
 def measured(stage: str, path: Path, device: torch.device) -> Iterator[None]:
-    """Add what happens inside to the cost of `stage` in the file `path`; reading a finished stage is free."""
+    """Add the cost of the block to that of `stage` in `path`; reading a finished stage costs nothing."""
     known = {cost.stage: cost for cost in read_costs(path)}
     before = known.get(stage, Cost(stage=stage, seconds=0.0, peak_mib=0.0, finished=False))
     if before.finished:
@@ -93,11 +93,11 @@ def measured(stage: str, path: Path, device: torch.device) -> Iterator[None]:
 
 def _restart_peak(device: torch.device) -> None:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # and start CUDA: no stage may have touched the device yet
+        torch.cuda.synchronize(device)  # also starts CUDA: no stage may have used the device yet
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR.exists():
-        with suppress(OSError):  # not everywhere allowed
-            _CLEAR.write_text("5")  # Linux: peak resident size starts from the present one
+        with suppress(OSError):  # not allowed everywhere
+            _CLEAR.write_text("5")  # Linux: resets peak resident size to the current one
 
 
 def _peak_mib(device: torch.device) -> float:

@@ -1,7 +1,7 @@
-"""The folder of one reconstruction: whose it is, its checkpoints, its log of losses.
+"""The folder of one reconstruction: identity, checkpoints and loss log.
 
 WORKDIR/run.json                    configuration, input digest and seed; written first
-WORKDIR/<stage>/checkpoint.pt       everything a killed stage needs to go on bit for bit
+WORKDIR/<stage>/checkpoint.pt       everything a killed stage needs to resume bit for bit
 WORKDIR/<stage>/losses.jsonl        one line per logged step
 WORKDIR/<stage>/preview_<step>.png  pictures beside their targets
 WORKDIR/<stage>/field.safetensors   the result; a stage that has it is finished
@@ -29,7 +29,7 @@ def claim(workdir: Path, identity: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: it belongs to another run; the message names the settings that differ.
-        DataError: it holds other things, or its run.json is damaged.
+        DataError: it holds other files, or its run.json is damaged.
     """
     path = workdir / RUN_FILE
     if not path.exists():
@@ -45,13 +45,15 @@ def claim(workdir: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _differences(found: Any, asked: Any, name: str = "") -> list[str]:
-    if isinstance(found, dict) and isinstance(asked, dict):
-        keys = sorted({*found, *asked})
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted({*found, *wanted})
         return [
-            d for key in keys for d in _differences(found.get(key), asked.get(key), f"{name}.{key}".lstrip("."))
+            d
+            for key in keys
+            for d in _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
         ]
-    return [] if found == asked else [f"{name} is {_short(found)} there, {_short(asked)} here"]
+    return [] if found == wanted else [f"{name} is {_short(found)} there, {_short(wanted)} here"]
 
 
 def _short(value: Any) -> str:
@@ -60,7 +62,7 @@ def _short(value: Any) -> str:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """What `damaged.write_checkpoint` wrote, or None if there is no file. Nothing in the file is executed.
+    """Read a checkpoint, or return None if there is no file; nothing in the file is executed.
 
     Raises:
         DataError: a damaged file.
@@ -73,7 +75,7 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 class LossLog:
-    """One JSON line per logged step; lines after a checkpoint are dropped when a killed run goes on from it."""
+    """Log with one JSON line per logged step; a resumed run drops lines after its checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
         """Keep the lines up to `step` of an existing file."""
@@ -82,13 +84,13 @@ class LossLog:
         write_text(path, "".join(_line(row) for row in kept))
 
     def append(self, row: Mapping[str, float | int]) -> None:
-        """Add one line."""
+        """Append one line."""
         with naming(self._path), self._path.open("a") as stream:
             stream.write(_line(row))
 
 
 def read_losses(path: Path) -> list[dict[str, float]]:
-    """The rows of a `LossLog`; one that is being written is left out. None without the file.
+    """Read the rows of a `LossLog`, without one that is still being written; empty if there is no file.
 
     Raises:
         DataError: a line is not a row.

@@ -1,10 +1,8 @@
-"""The code that modules import, directly or not, as a digest: what a cached result may depend on.
+"""Digest of the code that modules import, directly or not, on which a cached result depends.
 
-Imports are found in syntax trees, without importing anything. What a module imports for type checkers only does
-not count. A package that imports names when they are asked for (PEP 562) leads to the modules of the names that
-are imported from it, or to all of them where the package itself is imported. The standard library and installed
-packages do not count, their versions are recorded instead (`workdir.provenance`). This package does, and so
-does a method or dataset from outside with everything that it imports from outside `site-packages`.
+Imports are found in syntax trees, without importing anything. The standard library and installed packages are
+left out, their versions are recorded instead (`workdir.provenance`); this package is included, and so is a
+method or dataset from outside with everything that it imports from outside `site-packages`.
 """
 
 import ast
@@ -26,9 +24,9 @@ _NO_CODE = (".md",)
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Hex sha256 over the code that modules import, themselves included, and over its shipped weights.
+    """Hex sha256 of the code that modules import, themselves included, and of its shipped weights.
 
-    Docstrings, comments and layout do not count.
+    Docstrings, comments and layout do not matter.
 
     Args:
         modules: dotted names.
@@ -44,10 +42,10 @@ def code_digest(*modules: str) -> str:
 
 
 def imported_files(modules: Sequence[str]) -> dict[str, Path]:
-    """Source files by module name: `modules` and all that they import, at their top or in functions.
+    """Map module names to source files: `modules` and all that they import, at top level or in functions.
 
     Args:
-        modules: dotted names; their top-level packages count wherever they are installed.
+        modules: dotted names; their top-level packages are included wherever they are installed.
     """
     ours = {_THIS, *(name.partition(".")[0] for name in modules)}
     found: dict[str, Path] = {}
@@ -67,7 +65,7 @@ def imported_files(modules: Sequence[str]) -> dict[str, Path]:
 
 
 def _imports(path: Path, package: str) -> Iterator[str]:
-    """Names that a file imports: modules, and attributes of modules that may be modules."""
+    """Yield the names that a file imports: modules, and attributes of modules that may be modules."""
     tree = _tree(path)
     for node in _executed(tree) if tree is not None else ():
         if isinstance(node, ast.Import):
@@ -83,7 +81,7 @@ def _imports(path: Path, package: str) -> Iterator[str]:
 
 
 def _executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree without those that type checkers alone see."""
+    """Yield the nodes of a tree without those that only type checkers see."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and _is_for_checkers(node):
             for other in node.orelse:
@@ -99,7 +97,7 @@ def _is_for_checkers(node: ast.If) -> bool:
 
 
 def _handed_out(name: str, ours: set[str]) -> Iterator[str]:
-    """The modules behind an attribute of a package, or behind all (`_ALL`), that it imports when asked."""
+    """Yield the modules behind an attribute that a package loads lazily, or behind all (`_ALL`)."""
     package, _, wanted = name.rpartition(".")
     path = _source(package, ours) if package else None
     tree = _tree(path) if path is not None and path.name == "__init__.py" else None
@@ -115,7 +113,7 @@ def _handed_out(name: str, ours: set[str]) -> Iterator[str]:
 
 
 def _source(name: str, ours: set[str]) -> Path | None:
-    """The source file of a module that counts; None for others and for what is no module."""
+    """Return the source file of an included module; None for others and for names that are no module."""
     top, *rest = name.split(".")
     if top in sys.stdlib_module_names and top != "__main__":
         return None
@@ -159,7 +157,7 @@ def _is_installed(path: Path | None) -> bool:
 
 @cache
 def _tree(path: Path) -> ast.Module | None:
-    """The syntax tree of a file; None where it has none."""
+    """Parse the syntax tree of a file; None where it has none."""
     try:
         return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
@@ -168,7 +166,7 @@ def _tree(path: Path) -> ast.Module | None:
 
 @cache
 def _code(path: Path) -> bytes:
-    """A file's syntax tree without docstrings as bytes; its own bytes where it is not Python."""
+    """Serialise a file's syntax tree without docstrings; a file that is not Python gives its own bytes."""
     tree = _tree(path)
     if tree is None:
         return path.read_bytes()

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, packages, weights, device, command."""
+"""Provenance of results: code, packages, weights, device and command."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from typing import Any
 
 from mvtokenflow.base.version import __version__
 
-PACKAGES = (  # that numbers and pictures are computed with
+PACKAGES = (  # packages that affect numbers and pictures
     "av",
     "diffusers",
     "gsplat",
@@ -36,7 +36,7 @@ ABSENT = "absent"
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions of the packages that numbers come from; `ABSENT` for those that are not installed."""
+    """Return the versions of the packages in `PACKAGES`; `ABSENT` for those that are not installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 def _git(*arguments: str) -> str | None:
     checkout = Path(__file__).resolve().parents[2]
-    if not (checkout / ".git").exists():  # an installed wheel: never report some other repository's commit
+    if not (checkout / ".git").exists():  # an installed wheel: never report another repository's commit
         return None
     try:
         answer = subprocess.run(
@@ -60,7 +60,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
-    """What a manifest records beside its configuration.
+    """Collect the provenance that a manifest records beside its configuration.
 
     Args:
         device: torch device string the run used.
@@ -85,7 +85,7 @@ def pedigree(device: str, weights: Mapping[str, str]) -> dict[str, Any]:
 
 
 def device_name(device: str) -> str:
-    """ "cpu" or the accelerator's own name, with the TF32 setting that changes convolutions."""
+    """Return "cpu" or the accelerator's name, with the TF32 setting that changes convolutions."""
     if device == "cpu":
         return "cpu"
     import torch

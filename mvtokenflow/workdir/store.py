@@ -1,14 +1,14 @@
-"""Finished stages shared between runs, each under a digest of everything it was computed from.
+"""Stage cache shared between runs, keyed by a digest of everything a stage was computed from.
 
-The ablations of a scene agree in most of what they compute: what one run has finished, the others take.
+The ablations of a scene share most of their stages: each is computed once and copied afterwards.
 
-    ROOT/<stage>-<key>/key.json    what the key is the digest of
-    ROOT/<stage>-<key>/cost.json   what the stage took when it was computed
-    ROOT/<stage>-<key>/files/      what it wrote, under the names it has in the folder of a run
+    ROOT/<stage>-<key>/key.json    the values that the key is the digest of
+    ROOT/<stage>-<key>/cost.json   cost of the stage when it was computed
+    ROOT/<stage>-<key>/files/      its files, under their names in the folder of a run
 
-The code that computes a stage and the versions of the packages it computes with are part of every key, so that
-a changed method is never served what an older one made. An entry appears by one rename, whole or not at all; if
-two processes compute the same stage, the first one's stays. Entries are never changed, and may be deleted.
+The code that computes a stage and the versions of the packages it uses are part of every key, so that
+a changed method never gets results of older code. An entry appears by one rename, whole or not at all; if
+two processes compute the same stage, the first entry stays. Entries are never changed, and may be deleted.
 """
 
 import json
@@ -31,18 +31,18 @@ _KEY_DIGITS = 24
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage in a store."""
+    """A finished stage in the cache."""
 
     folder: Path
 
     @property
     def cost(self) -> Cost:
-        """What the stage took when it was computed."""
+        """Cost of the stage when it was computed."""
         path = self.folder / "cost.json"
         return Cost.of(read_json(path, dict, f"delete {self.folder} to compute the stage anew", check=Cost.of))
 
     def copy_to(self, workdir: Path) -> None:
-        """Put the stage's files into a run's folder; its folders come last, each by one rename."""
+        """Copy the stage's files into a run's folder; subfolders come last, each by one rename."""
         workdir.mkdir(parents=True, exist_ok=True)
         for source in sorted((self.folder / "files").iterdir(), key=lambda path: (path.is_dir(), path.name)):
             with partial_folder(workdir / source.name) as partial:
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StageStore:
-    """Finished stages below a folder, which is made when the first one is kept.
+    """Stage cache in a folder, which is created with the first entry.
 
     Attributes:
         root: the folder.
@@ -63,18 +63,18 @@ class StageStore:
     makers: tuple[str, ...]
 
     def key(self, stage: str, depends: Mapping[str, Any]) -> str:
-        """The digest of a stage's name, the code, and what else the stage depends on (JSON-able)."""
+        """Digest of a stage's name, its code, and its other dependencies (JSON-able)."""
         return digest_json(self._identity(stage, depends))[:_KEY_DIGITS]
 
     def find(self, stage: str, depends: Mapping[str, Any]) -> Entry | None:
-        """The stage, if some run has finished it."""
+        """Look up a finished stage; None if it is not cached."""
         folder = self._folder(stage, depends)
         return Entry(folder) if folder.is_dir() else None
 
     def keep(
         self, stage: str, depends: Mapping[str, Any], workdir: Path, names: Sequence[str], cost: Cost
     ) -> None:
-        """Keep the files and folders `names` of a run's folder as the finished stage, unless it is here."""
+        """Cache the files and folders `names` of a run's folder as a finished stage, unless it is cached."""
         folder = self._folder(stage, depends)
         if folder.is_dir():
             return
@@ -88,18 +88,18 @@ class StageStore:
             try:
                 partial.rename(folder)
             except OSError:
-                if not folder.is_dir():  # else another process was first
+                if not folder.is_dir():  # otherwise another process was first
                     raise
 
     def tidy(self) -> None:
-        """Remove what processes that are no more had begun to keep."""
+        """Remove unfinished entries of dead processes."""
         sweep(self.root, deep=False)
 
     def _folder(self, stage: str, depends: Mapping[str, Any]) -> Path:
         return self.root / f"{stage}-{self.key(stage, depends)}"
 
     def _identity(self, stage: str, depends: Mapping[str, Any]) -> dict[str, Any]:
-        # By way of JSON, so that tuples and lists are equal.
+        # Through JSON, so that tuples and lists are equal.
         plain: dict[str, Any] = json.loads(json.dumps(dict(depends)))
         code = code_digest(*self.makers)
         return {"stage": stage, "code": code, "packages": versions(), "depends": plain}
@@ -113,7 +113,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _link(source: str | Path, target: str | Path) -> None:
-    """A second name for a finished file, which is only ever replaced; a copy where the file system cannot."""
+    """Hard-link a finished file, which is only ever replaced; copy it where the file system cannot link."""
     try:
         os.link(source, target)
     except OSError:
