@@ -57,7 +57,7 @@ from mvtokenflow.base.files import atomic_path, choose, digest_json, sha256_file
 from mvtokenflow.datasets.toy4d.dataset import SCENES
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
 from mvtokenflow.eval.engine.local import start_worker, worker_pool
-from mvtokenflow.eval.metrics.fvd import fvd_c4d
+from mvtokenflow.eval.metrics.fvd_c4d import fvd_c4d
 from mvtokenflow.flow.keyframes import KeyframeFlow
 from mvtokenflow.media.pictures import write_png
 from mvtokenflow.multiview.prior import MultiviewPrior

@@ -13,9 +13,12 @@ from torch import Tensor
 from mvtokenflow.datasets.toy4d.dataset import scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.stream import six_views
-from mvtokenflow.eval.metrics import geometry, i3d, temporal
-from mvtokenflow.eval.metrics.lpips import Features, Lpips
+from mvtokenflow.eval.metrics.compute import i3d
+from mvtokenflow.eval.metrics.compute.lpips import Features, LpipsNetwork
+from mvtokenflow.eval.metrics.motion import temporal_flickering
+from mvtokenflow.eval.metrics.normal_error import normal_angle, normal_angles
 from mvtokenflow.eval.metrics.psnr import psnr
+from mvtokenflow.eval.metrics.warp import warp_error
 from mvtokenflow.flow.ops import warp
 from mvtokenflow.media.pictures import to_uint8
 from mvtokenflow.weights.ledger import load
@@ -82,12 +85,12 @@ def measure_pictures(rgb: Clip, normals: Packed, truth: Truth) -> dict[str, list
     out: dict[str, list[float]] = {}
     for view in range(rgb.shape[1]):
         frames, flow, seen = rgb[:, view] / 255.0, truth.flow[:, view], truth.visible[:, view]
-        errors = geometry.normal_error(vectors[:, view], truth.normal[:, view])
+        errors = normal_angles(vectors[:, view], truth.normal[:, view])
         decibels = [psnr(a, b) for a, b in zip(rgb[:, view], truth.rgb[:, view], strict=True)]
         sharp, true_sharp = (_gradients(of[:, view], truth.alpha[:, view]) for of in (rgb, truth.rgb))
         row = {
-            "warp": 255 * np.nanmean(temporal.warp_error(frames, flow, seen).mae),
-            "flicker": 255 * (1 - temporal.temporal_flickering(frames).mean()),
+            "warp": 255 * np.nanmean(warp_error(frames, flow, seen).mae),
+            "flicker": 255 * (1 - temporal_flickering(frames).mean()),
             "psnr": np.mean(np.minimum(decibels, CAP_DB)),
             # A view without any surface in common says nothing of angles; 90 degrees is what chance gives.
             "normal": np.nan_to_num(errors.mean_deg, nan=90.0).mean(),
@@ -100,7 +103,7 @@ def measure_pictures(rgb: Clip, normals: Packed, truth: Truth) -> dict[str, list
     return out
 
 
-def measure_lpips(network: Lpips, rgb: Clip, wanted: Sequence[Sequence[Features]]) -> list[float]:
+def measure_lpips(network: LpipsNetwork, rgb: Clip, wanted: Sequence[Sequence[Features]]) -> list[float]:
     """Per view, over the frames that `lpips_targets` kept."""
     frames = rgb[::_LPIPS_EVERY]
     return [
@@ -116,7 +119,7 @@ def measure_lpips(network: Lpips, rgb: Clip, wanted: Sequence[Sequence[Features]
     ]
 
 
-def lpips_targets(network: Lpips, rgb: Clip) -> list[list[Features]]:
+def lpips_targets(network: LpipsNetwork, rgb: Clip) -> list[list[Features]]:
     """Features of the true views, by kept frame and view."""
     return [[network.features(view) for view in frame] for frame in rgb[::_LPIPS_EVERY]]
 
@@ -135,9 +138,9 @@ def measure_logits(network: i3d.InceptionI3d, rgb: Clip, kind: str) -> NDArray[n
 
 
 @lru_cache(maxsize=1)
-def lpips_network() -> Lpips:
+def lpips_network() -> LpipsNetwork:
     """From the evaluation's weights."""
-    return Lpips("vgg", load("lpips-vgg"))
+    return LpipsNetwork("vgg", load("lpips-vgg"))
 
 
 @lru_cache(maxsize=1)
@@ -153,7 +156,7 @@ def _normal_warp(normals: Normals, flow: NDArray[np.float32], seen: NDArray[np.b
     if not on.any():
         return 0.0
     aligned = np.where(on[..., None], later / np.maximum(length, 0.5), 0)
-    return float(geometry.normal_angle(aligned, np.where(on[..., None], normals[:-1], 0))[on].mean())
+    return float(normal_angle(aligned, np.where(on[..., None], normals[:-1], 0))[on].mean())
 
 
 def _gradients(pictures: Clip, alpha: NDArray[np.float32]) -> float:

@@ -25,7 +25,7 @@ from mvtokenflow.baselines.method import Setup
 from mvtokenflow.baselines.mvtokenflow import Native
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import DISTANCE, FOV_DEG, FRAMES, SCENES, SIZE, Toy4DPinhole
-from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
 from mvtokenflow.eval.metrics.psnr import psnr
 from mvtokenflow.eval.tables.render import stages_folder
 from mvtokenflow.media.pictures import read_on_white
@@ -58,7 +58,7 @@ def farther(view: View) -> Cameras:
 READINGS: Mapping[str, Callable[[View], Cameras]] = {"pinhole": own, "ortho": orthographic, "farther": farther}
 
 
-def measure(scene: Scene, method: str, folder: Path, network: Lpips) -> dict[str, dict[str, float]]:
+def measure(scene: Scene, method: str, folder: Path, network: LpipsNetwork) -> dict[str, dict[str, float]]:
     """Means by reading, then by "psnr input" and the like."""
     row = method_named(method, Setup(store=stages_folder(folder.parent.parent)))
     assert isinstance(row, Native)

@@ -27,11 +27,11 @@ from torchmetrics.functional.image import lpips as torchmetrics_lpips
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from mvtokenflow.base.errors import UserError
-from mvtokenflow.eval.metrics import vgg
-from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.compute import vgg
+from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
+from mvtokenflow.eval.metrics.compute.region import flat_background
+from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.eval.metrics.psnr import psnr
-from mvtokenflow.eval.metrics.region import flat_background
-from mvtokenflow.eval.metrics.resize import squash
 from mvtokenflow.eval.metrics.ssim import ssim
 from mvtokenflow.weights import ledger as weights
 
@@ -88,7 +88,7 @@ def read(root: Path, side: str, frame: int) -> Any:
     return squash(Image.open(root / side / f"{frame}.png"), (SIDE, SIDE))
 
 
-def ours(root: Path, network: Lpips, frames: int, methods: int, pool: ThreadPoolExecutor) -> Scores:
+def ours(root: Path, network: LpipsNetwork, frames: int, methods: int, pool: ThreadPoolExecutor) -> Scores:
     """Frames are spread over threads of one core each, as the harness spreads them over processes."""
 
     def one(frame: int) -> Scores:
@@ -180,7 +180,7 @@ DENSE_GFLOP = sum(
 )  # fmt: skip
 
 
-def breakdown(root: Path, network: Lpips) -> None:
+def breakdown(root: Path, network: LpipsNetwork) -> None:
     """Where one thread's time goes for one pair."""
     pred, gt = read(root, "method0", 0), read(root, "gt", 0)
     a, b = network.features(pred), network.features(gt)
@@ -219,7 +219,7 @@ def bench(options: argparse.Namespace, root: Path) -> None:
         raise UserError(f"{options.pictures}: holds no *.png")
     truths = [on_white(path) for path in paths] or [procedural(frame) for frame in range(options.frames)]
     write_pictures(root, truths)
-    network, peer = Lpips("vgg", state), torchmetrics_network(state)
+    network, peer = LpipsNetwork("vgg", state), torchmetrics_network(state)
     shown = [read(root, side, 0) for side in ("gt", "method0")]
     flat = [flat_background(picture) for picture in shown]
     covered = np.mean([1.0 if f is None else f[1].mean() for f in flat])

@@ -31,10 +31,10 @@ from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE, VIEWS
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
+from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
 from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.spec import Networks
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.protocols import Lpips as LpipsSpec
-from mvtokenflow.eval.score.evaluators import Evaluators
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.config import MethodConfig, preset
 from mvtokenflow.method.pipeline import GivenViews, run
@@ -85,7 +85,7 @@ def true_views(toy: Toy) -> GivenViews:
 
 
 def measure(
-    toy: Toy, config: MethodConfig, workdir: Path, store: Path, faultless: bool, lpips: Lpips | None
+    toy: Toy, config: MethodConfig, workdir: Path, store: Path, faultless: bool, lpips: LpipsNetwork | None
 ) -> dict[str, float]:
     """Run the method on a toy and compare its renderings with the truth."""
     times = np.arange(FRAMES) / (FRAMES - 1)
@@ -124,11 +124,11 @@ def measure(
     return row
 
 
-def network() -> Lpips | None:
+def network() -> LpipsNetwork | None:
     """LPIPS as toy4d's protocol has it; None without its weights."""
-    spec = next(spec for spec in PROTOCOLS["toy4d-v2"].metrics if isinstance(spec, LpipsSpec))
+    spec = next(spec for spec in PROTOCOLS["toy4d-v2"].metrics if isinstance(spec, Lpips))
     try:
-        return Evaluators({})._lpips_network(spec)
+        return spec.network(Networks({}))
     except WeightsMissingError as error:
         print(f"without LPIPS: {error}")
         return None

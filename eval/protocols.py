@@ -4,183 +4,31 @@ A protocol is never edited once published; a change is a new version. Everything
 is a field, and every field is in the signature printed with each number.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import Any
 
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
-
-ViewRole = Literal["novel", "input"]
+from mvtokenflow.base.imports import attribute_at
+from mvtokenflow.base.names import brief, name_fault
+from mvtokenflow.eval.metrics.clip import Clip, ClipTime, ClipViews
+from mvtokenflow.eval.metrics.flow_error import FlowError
+from mvtokenflow.eval.metrics.fvd import FvdSet
+from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d
+from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.motion import MotionMagnitude
+from mvtokenflow.eval.metrics.normal_error import NormalError
+from mvtokenflow.eval.metrics.psnr import Psnr
+from mvtokenflow.eval.metrics.spec import BOTH, MetricSpec
+from mvtokenflow.eval.metrics.ssim import Ssim
+from mvtokenflow.eval.metrics.warp import WarpError, WarpFloor
 
 NOVEL_VIEWS = ("eval_0", "eval_1", "eval_2", "eval_3")
 INPUT_VIEW = "input"
 ALL_VIEWS = "*"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricSpec:
-    """One metric of a protocol.
-
-    Attributes:
-        key: name of the metric in records and JSON.
-        version: of our code for it; raised whenever a value can change.
-        views: on which views it is measured.
-        weights: name in the weights ledger, or None.
-        needs: "frame" (a value per frame), "clip" (a value per view) or "views" (a value per object).
-        resized: it looks at pictures of the protocol's size; else at pictures as they are.
-    """
-
-    resized: ClassVar[bool] = True
-    key: str
-    version: int = 1
-    views: tuple[ViewRole, ...] = ("novel",)
-    weights: str | None = None
-    needs: Literal["frame", "clip", "views"] = "frame"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        """For which frames a view of `frames` has a value; [None] for one value per clip."""
-        return [None] if self.needs == "clip" else frames
-
-    def signature(self) -> str:
-        """All fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
-        hidden = {"key", "version", "views", "weights", "needs"}
-        parts = [
-            f"{f.name.replace('_', '-')}:{getattr(self, f.name)}" for f in fields(self) if f.name not in hidden
-        ]
-        return "|".join([self.key, f"v:{self.version}", *parts])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Psnr(MetricSpec):
-    """PSNR in dB; `range` is R of 10 log10(R²/MSE).
-
-    `cap` is the value of equal pictures and the most any picture gets: without it one equal frame makes a
-    whole average infinite, as it does in the published scripts.
-    """
-
-    key: str = "psnr"
-    range: Literal["gt-minmax", "255"] = "255"
-    cap: float | None = 100.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ssim(MetricSpec):
-    """SSIM, Gaussian 11x11 σ 1.5, float64; `border` is the part of the map that is averaged."""
-
-    key: str = "ssim"
-    range: Literal["max-minmax", "255"] = "255"
-    border: Literal["crop5", "full"] = "full"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lpips(MetricSpec):
-    """LPIPS v0.1; `scale` is the input range the network is fed."""
-
-    key: str = "lpips"
-    weights: str | None = "lpips-vgg"
-    net: Literal["vgg", "alex"] = "vgg"
-    scale: Literal["-1..1", "0..1"] = "-1..1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clip(MetricSpec):
-    """Cosine of CLIP image embeddings.
-
-    `model` is OpenAI's ViT-B/32, or the small network trained on toy4d alone; cosines of one say nothing of
-    the other's, so metrics of the small one have keys of their own (`clip_toy`, never `clip`).
-    `pair`: "gt" compares a rendering with the reference picture; "views" compares the rendered input view
-    with every rendered novel view of the same time (no reference); "time" compares consecutive frames.
-    """
-
-    key: str = "clip"
-    weights: str | None = "clip-vit-b32-openai"
-    model: Literal["ViT-B-32", "toy4d-small"] = "ViT-B-32"
-    pair: Literal["gt", "views", "time"] = "gt"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        return frames[:-1] if self.pair == "time" else frames
-
-
-@dataclass(frozen=True, kw_only=True)
-class FvdC4d(MetricSpec):
-    """What Consistent4D's script computes on one clip against one clip: squared logit distance plus a
-    difference of standard deviations. No Fréchet distance between sets."""
-
-    resized: ClassVar[bool] = False  # the network's own resizing starts from the pictures as they are
-    key: str = "fvd_c4d"
-    weights: str | None = "i3d-kinetics400"
-    needs: Literal["frame", "clip", "views"] = "clip"
-    pool: Literal[1, 2] = 1
-    resize: Literal["pil-bicubic"] = "pil-bicubic"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FvdSet(MetricSpec):
-    """The Fréchet video distance between sets of clips of all objects and views (unbiased covariance).
-
-    Recorded per clip as I3D logits; the number exists for a table, not for one object.
-    """
-
-    resized: ClassVar[bool] = False
-    key: str = "fvd"
-    weights: str | None = "i3d-kinetics400"
-    needs: Literal["frame", "clip", "views"] = "clip"
-    frames: int = 16
-    pool: Literal[1, 2] = 2
-    resize: Literal["bilinear"] = "bilinear"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarpError(MetricSpec):
-    """Mean absolute difference, in 0..255, between frame t and frame t+gap warped back by the reference's
-    flow, over visible pixels of the object. `of="reference"` is the floor: the reference's own value."""
-
-    key: str = "warp"
-    needs: Literal["frame", "clip", "views"] = "clip"
-    flow: Literal["exact", "dis"] = "exact"
-    gap: int = 1
-    of: Literal["prediction", "reference"] = "prediction"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        return frames[: -self.gap]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MotionMagnitude(MetricSpec):
-    """Mean length in pixels of the flow on the object; reads a static result for what it is.
-
-    The flow is estimated (DIS) on the rendering, so that methods without flow are measured too.
-    """
-
-    key: str = "motion"
-    needs: Literal["frame", "clip", "views"] = "clip"
-    of: Literal["prediction", "reference"] = "prediction"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        return frames[:-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlowError(MetricSpec):
-    """End-point error in pixels of the method's own flow against the exact one, on visible pixels."""
-
-    key: str = "flow_epe"
-    needs: Literal["frame", "clip", "views"] = "clip"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        return frames[:-1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NormalError(MetricSpec):
-    """Mean angle in degrees between the method's normals and the exact ones, where both have an object."""
-
-    key: str = "normal_deg"
-    needs: Literal["frame", "clip", "views"] = "clip"
-
-    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        return frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,35 +89,27 @@ _C4D = (
     FvdC4d(),
 )
 _FIXED = (Psnr(), Ssim(), Lpips(), Clip(), FvdC4d())
-_BOTH: tuple[ViewRole, ...] = ("novel", "input")
 _TOY4D_V1 = (
-    Psnr(views=_BOTH),
-    Ssim(views=_BOTH),
-    Lpips(views=_BOTH),
+    Psnr(views=BOTH),
+    Ssim(views=BOTH),
+    Lpips(views=BOTH),
     Clip(),
-    Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
-    FvdC4d(views=_BOTH),
+    ClipViews(),
+    FvdC4d(views=BOTH),
     FvdSet(),
-    Clip(key="clip_t", pair="time", views=_BOTH, needs="clip"),
-    WarpError(views=_BOTH),
-    WarpError(key="warp_floor", views=_BOTH, of="reference"),
-    WarpError(key="warp_8", views=_BOTH, gap=8),
-    WarpError(key="warp_8_floor", views=_BOTH, gap=8, of="reference"),
-    MotionMagnitude(views=_BOTH),
-    MotionMagnitude(key="motion_reference", views=_BOTH, of="reference"),
-    FlowError(views=_BOTH),
-    NormalError(views=_BOTH),
+    ClipTime(views=BOTH),
+    WarpError(views=BOTH),
+    WarpFloor(views=BOTH),
+    WarpError(key="warp_8", views=BOTH, gap=8),
+    WarpFloor(key="warp_8_floor", views=BOTH, gap=8),
+    MotionMagnitude(views=BOTH),
+    MotionMagnitude(key="motion_reference", views=BOTH, of="reference"),
+    FlowError(views=BOTH),
+    NormalError(views=BOTH),
 )
 _CLIP_TOY: tuple[MetricSpec, ...] = (
     Clip(key="clip_toy", weights="clip-toy4d", model="toy4d-small"),
-    Clip(
-        key="clip_toy_views",
-        weights="clip-toy4d",
-        model="toy4d-small",
-        pair="views",
-        views=_BOTH,
-        needs="views",
-    ),
+    ClipViews(key="clip_toy_views", weights="clip-toy4d", model="toy4d-small"),
 )
 
 _ALL = (
@@ -323,12 +163,12 @@ _ALL = (
             Psnr(views=("input",)),
             Ssim(views=("input",)),
             Lpips(views=("input",)),
-            Clip(key="clip_views", pair="views", views=_BOTH, needs="views"),
+            ClipViews(),
             FvdC4d(views=("input",)),
             # version 1 embedded the renderings as they were, not at the protocol's size
-            Clip(key="clip_t", version=2, pair="time", views=("input",), needs="clip"),
+            ClipTime(version=2, views=("input",)),
             WarpError(views=("input",), flow="dis"),
-            WarpError(key="warp_floor", views=("input",), flow="dis", of="reference"),
+            WarpFloor(views=("input",), flow="dis"),
             MotionMagnitude(views=("input",)),
         ),
         assumed=(
@@ -356,16 +196,53 @@ _ALL = (
 )
 
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({protocol.name: protocol for protocol in _ALL})
+# One of each metric, by its key in records: for what all of a key share, direction and digits.
+METRICS: Mapping[str, MetricSpec] = MappingProxyType(
+    {spec.key: spec for protocol in _ALL for spec in protocol.metrics}
+)
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol, or a ConfigError with the nearest name."""
-    return choose("protocol", name, PROTOCOLS)
+    """The protocol `name`, or the object at "package.module:attribute" for a protocol of your own.
+
+    Raises:
+        ConfigError: unknown name (suggests the nearest), nothing to import there, or not a protocol.
+    """
+    if ":" not in name:
+        return choose("protocol", name, PROTOCOLS)
+    protocol: Any = attribute_at(name, f"protocol {brief(name)}")
+    if fault := _fault(protocol):
+        raise ConfigError(f"protocol {brief(name)}: {fault}")
+    made: Protocol = protocol
+    return made
+
+
+def _fault(protocol: Any) -> str | None:
+    """Why an object from outside cannot be used as a protocol; None if it can."""
+    if not isinstance(protocol, Protocol):
+        return f"it is a {type(protocol).__name__}; name a Protocol of mvtokenflow.eval.protocols"
+    if fault := name_fault(protocol.name):
+        return f"its name becomes part of a file's name, but it {fault}; give it another one"
+    if protocol.name in PROTOCOLS and protocol != PROTOCOLS[protocol.name]:
+        return f"its name is that of the published {protocol.name}, which it is not; give it another one"
+    metrics: Sequence[Any] = protocol.metrics
+    for spec in metrics:
+        if not isinstance(spec, MetricSpec):
+            return f"{brief(repr(spec))} among its metrics is no MetricSpec of mvtokenflow.eval.metrics.spec"
+        if fault := name_fault(spec.key):
+            return f"the key of a {type(spec).__name__} is a name, but it {fault}; give it another one"
+    keys = Counter(spec.key for spec in protocol.metrics)
+    twice = [key for key, count in keys.items() if count > 1]
+    return f"two of its metrics have the key '{twice[0]}'; give each its own" if twice else None
+
+
+def is_catalogued(name: str) -> bool:
+    """Whether a name means a protocol of this package, so that data may name it."""
+    return name in PROTOCOLS
 
 
 def readings(base: Protocol) -> Sequence[tuple[str, Protocol]]:
     """The plausible readings of one protocol, each labelled with its single departure from `base`."""
-    from dataclasses import replace
 
     def swapped(key: str, **changes: object) -> Protocol:
         metrics = tuple(replace(s, **changes) if s.key == key else s for s in base.metrics)  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ INPUT = "input"
 FULL = "mvtokenflow"
 COARSE = "coarse"
 _WITHOUT = "no-"
-_DIRECTIONS = {"lpips": "lower", "psnr": "higher", "ssim": "higher"}  # in the order in which tiles prefer them
+_PREFERRED = ("lpips", "psnr", "ssim")  # in the order in which tiles show them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,15 +271,9 @@ def tile_metric(data: Mapping[str, Any]) -> str:
 
     "" if there is none.
     """
-    able = [one for one in data["metrics"] if one["perFrame"] and direction(one) != "none"]
+    able = [one for one in data["metrics"] if one["perFrame"] and one["better"] != "none"]
     keys = {one["key"]: None for one in able}
-    return next(iter([*(key for key in _DIRECTIONS if key in keys), *keys]), "")
-
-
-def direction(metric: Mapping[str, Any]) -> str:
-    """ "higher" or "lower" is better, or "none": as the tables of the site say, else as is commonly known."""
-    better: str = metric["better"]
-    return _DIRECTIONS.get(metric["key"], "none") if better == "none" else better
+    return next(iter([*(key for key in _PREFERRED if key in keys), *keys]), "")
 
 
 def printed(metric: Mapping[str, Any], value: float | str) -> str:

@@ -16,7 +16,6 @@ from mvtokenflow.reports.figure import (
     Album,
     Legend,
     Tile,
-    direction,
     heat_legend,
     printed,
     rows_of,
@@ -112,7 +111,7 @@ def _wall(albums: Sequence[Album], dataset: str, method: str, count: int) -> Wal
                 worst_cases(album, one, key, [INPUT] if on == "the input view" else album.novel_views)
                 for album, one in compared
             ]
-            chosen = choose(scenes, direction(metric), count)
+            chosen = choose(scenes, metric["better"], count)
             if chosen:
                 cards = [_card(owners[case.slug], metric, case) for case in chosen]
                 return Wall(method=method, dataset=dataset, metric=metric["name"], on=on, cards=cards)
@@ -127,7 +126,7 @@ def worst_cases(album: Album, series: Series, key: str, views: Sequence[str]) ->
         values = [(float(value), frame) for frame, value in enumerate(line) if value is not None]
         if metric is None or not values:
             continue
-        badness = _badness(direction(metric))
+        badness = _badness(metric["better"])
         value, frame = min(values, key=lambda pair: (badness(pair[0]), pair[1]))
         case = Case(slug=album.page.slug, series=series, view=view, frame=frame, value=value)
         cases.append((badness(value), case))

@@ -11,6 +11,7 @@ from typing import Any
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import frame_files
+from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.records.rows import MAX_FRAMES, Row, Run
 from mvtokenflow.eval.tables.table import Column
 from mvtokenflow.reports.pictures import Picture, PictureStore
@@ -106,13 +107,15 @@ def scene_pages(
 def scene_data(
     page: ScenePage,
     columns: Mapping[str, Column],
+    specs: Mapping[str, MetricSpec],
     store: PictureStore,
     step: Callable[[], None],
 ) -> dict[str, Any]:
     """The data of a scene page, plain JSON: views, series, pictures, per-frame values, clip values.
 
     Pictures are copied through `store`; one that is missing or broken leaves a reason in its place.
-    `step` is called after every sequence of pictures.
+    `step` is called after every sequence of pictures. `columns` and `specs` are by metric key; where no table
+    has a column, a metric's own specification says which values are better.
     """
     pictures: dict[str, dict[str, Any]] = {}
     frames = max(run.manifest.frames for run in page.runs)
@@ -128,7 +131,7 @@ def scene_data(
             reduced |= sources
             frames = max(frames, len(sequence["files"]))
             step()
-    metrics, values, clips = _values(page, columns)
+    metrics, values, clips = _values(page, columns, specs)
     frames = max([frames, *(len(line) for by in values.values() for v in by.values() for line in v.values())])
     return {
         "dataset": page.dataset,
@@ -287,7 +290,7 @@ def _sequence(
 
 
 def _values(
-    page: ScenePage, columns: Mapping[str, Column]
+    page: ScenePage, columns: Mapping[str, Column], specs: Mapping[str, MetricSpec]
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
     """Metrics by (key, signature), their per-frame values and the values over whole clips.
 
@@ -301,6 +304,7 @@ def _values(
     metrics, frames, clips = [], {}, []
     for key, signature in sorted(pairs, key=lambda pair: _column_order(pair[0], columns)):
         column = columns.get(key)
+        known = column or specs.get(key)
         identity = key if shared[key] == 1 else f"{key}~{signature}"
         title = _title(key, column)
         by_series = {name: _lines(some, key, signature) for name, some in rows.items()}
@@ -311,8 +315,8 @@ def _values(
                 "key": key,
                 "name": title,  # without what tells its signatures apart
                 "title": title + _difference(signature, [other for metric, other in pairs if metric == key]),
-                "better": column.better if column else "none",
-                "digits": column.digits if column else 3,
+                "better": known.better if known else "none",
+                "digits": known.digits if known else 3,
                 "signature": signature,
                 "perFrame": bool(curves),
             }

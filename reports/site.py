@@ -20,6 +20,8 @@ from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import canonical_json, digest, write_json, write_text
 from mvtokenflow.base.partial import left_folders, partial_folder
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.protocols import METRICS
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.table import Column, Table
 from mvtokenflow.reports import figures, generated, training
@@ -54,6 +56,7 @@ def build_site(
     title: str = "Video-to-4D benchmark report",
     max_size: int = 320,
     places: Sequence[Path] | None = None,
+    metrics: Mapping[str, MetricSpec] = METRICS,
     waiting: Callable[[str], object] | None = None,
 ) -> Path:
     """Build the site in `out` and return its `index.html`.
@@ -70,6 +73,7 @@ def build_site(
         max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
         places: reference pictures are shown from below these folders only, whatever the manifests say; None,
             for who made the runs, shows all.
+        metrics: by their keys in records; say which values are better where no table does.
         waiting: as of `lock.working_in`, where another process is building this site.
 
     Raises:
@@ -87,7 +91,7 @@ def build_site(
         _check_replaceable(out)
         pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), places)
         with partial_folder(out) as building:
-            _write(building, out, tables, runs, pages, progress or (lambda *_: None), title, max_size)
+            _write(building, out, tables, runs, pages, metrics, progress or (lambda *_: None), title, max_size)
             _swap(building, out)
     return out / "index.html"
 
@@ -150,6 +154,7 @@ def _write(
     tables: Sequence[Table],
     runs: Sequence[Run],
     pages: Sequence[ScenePage],
+    metrics: Mapping[str, MetricSpec],
     progress: Progress,
     title: str,
     max_size: int,
@@ -168,7 +173,7 @@ def _write(
 
     cards, albums = [], []
     for place, page in enumerate(pages):
-        data = scene_data(page, _columns(tables), store, step)
+        data = scene_data(page, _columns(tables), metrics, store, step)
         write_text(root / "scenes" / f"{page.slug}.js", f"window.SCENE = {script_json(data)};\n")
         album = Album(page, data, drawn, FIGURES)
         html = jinja.get_template("scene.html").render(

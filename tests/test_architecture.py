@@ -30,14 +30,15 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "datasets": ("base", "media", "views"),
     "datasets.toy4d": ("base", "media", "views", "datasets"),
     "baselines": (*LIBRARY, "multiview", "small", "splat", "method", "datasets", "datasets.toy4d"),
-    "eval": ("base", "datasets", "datasets.toy4d", "weights"),
+    "eval.metrics.compute": ("base", "weights", "small"),
+    "eval.metrics": ("base", "weights", "eval.metrics.compute"),
+    "eval": ("base", "datasets", "datasets.toy4d", "weights", "eval.metrics"),
     "eval.engine": ("base",),
-    "eval.records": ("base", "eval"),
-    "eval.metrics": ("base", "weights", "small"),
+    "eval.records": ("base", "eval", "eval.metrics"),
     "eval.score": (
         *LIBRARY,
         *("weights", "datasets", "datasets.toy4d"),
-        *("eval", "eval.engine", "eval.metrics", "eval.records"),
+        *("eval", "eval.engine", "eval.metrics", "eval.metrics.compute", "eval.records"),
     ),
     "eval.tables": (
         *("base", "media", "workdir", "weights", "datasets", "baselines"),
@@ -45,7 +46,10 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "eval.gate": ("base", "workdir", "datasets", "baselines", "eval", "eval.score", "eval.tables"),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
-    "reports": ("base", "media", "workdir", "flow", "multiview", "eval.records", "eval.tables"),
+    "reports": (
+        *("base", "media", "workdir", "flow", "multiview"),
+        *("eval.metrics", "eval", "eval.records", "eval.tables"),
+    ),
     "": ("base", "splat", "method"),  # the names of the package itself, imported when they are used
     "cli.method": (
         *(*LIBRARY, "multiview", "small", "small.training", "splat", "method"),
@@ -58,7 +62,11 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "cli": ("base", "cli.method", "cli.eval"),
 }
 # Rooms that see one file only of a room.
-ONLY = {("reports", "eval.tables"): ("eval.tables.table",)}
+ONLY = {
+    ("reports", "eval.tables"): ("eval.tables.table",),
+    ("reports", "eval.metrics"): ("eval.metrics.spec",),
+    ("reports", "eval"): ("eval.protocols",),
+}
 
 
 @cache

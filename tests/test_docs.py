@@ -15,9 +15,9 @@ from mvtokenflow.cli.mvtf import app as method_app
 from mvtokenflow.cli.mvtf_eval import app as harness_app
 from mvtokenflow.eval import protocols
 from mvtokenflow.eval.gate.compare import EXIT_CODES
-from mvtokenflow.eval.protocols import PROTOCOLS, MetricSpec, Protocol
-from mvtokenflow.eval.tables.build import COSTS
-from mvtokenflow.eval.tables.specs import TABLES
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.protocols import METRICS, PROTOCOLS, Protocol
+from mvtokenflow.eval.tables.specs import COSTS, TABLES
 from mvtokenflow.weights.ledger import WEIGHTS, variable
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,6 +203,8 @@ def test_every_protocol_and_field_is_documented() -> None:
         assert kind is MetricSpec or f"`{kind.__name__}`" in page, kind.__name__
         for field in fields(kind):
             assert f"`{field.name}`" in page, f"{kind.__name__}.{field.name}"
+    for name in MetricSpec.__annotations__:
+        assert f"`{name}`" in page, name
 
 
 def test_the_table_of_protocols_says_what_they_are() -> None:
@@ -224,12 +226,13 @@ def test_every_signature_in_the_documents_is_one_the_code_gives() -> None:
 
 def test_every_metric_is_documented_with_its_direction() -> None:
     page = _text("docs/metrics.md")
-    directions = {c.metric: c.better for table in TABLES.values() for c in table.columns}
-    for key in {spec.key for p in PROTOCOLS.values() for spec in p.metrics} | set(COSTS):
+    directions = {key: kind.better for key, kind in METRICS.items()}
+    directions |= {key: cost.better for key, cost in COSTS.items()}
+    for key in directions:
         row = next((line for line in page.splitlines() if line.startswith("|") and f"`{key}`" in line), None)
         assert row is not None, key
         better = row.split("|")[3].strip()
-        assert better == {"none": "–"}.get(directions.get(key, better), directions.get(key, better)), key
+        assert better == {"none": "–"}.get(directions[key], directions[key]), key
         assert re.search(rf"^## .*`{key}`", page, re.M), f"{key} has no section"
 
 

@@ -16,9 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from mvtokenflow.eval.gate.recipe import Recipe, write_baseline
+from mvtokenflow.eval.records.rows import row_log
+from mvtokenflow.eval.score.scoring import Options
+
 ROOT = Path(__file__).resolve().parents[1]
 Cli = Callable[..., Any]
 Layout = Callable[..., Path]
+VIEWS = ("input", "eval_0", "eval_1", "eval_2", "eval_3")
 
 
 def _modules() -> dict[str, str]:
@@ -50,7 +55,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_guide_holds_the_examples_tested_here() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     assert len(MODULES) == text.count("```python")
-    assert {"mean_frame", "spheres", "sharpness", "try_sharpness", "test_metric_sharpness"} <= set(MODULES)
+    assert {"mean_frame", "spheres", "sharpness", "test_metric_sharpness"} <= set(MODULES)
 
 
 def test_the_method_is_a_measured_row_on_the_dataset(examples: Path, cli: Cli) -> None:
@@ -111,19 +116,55 @@ def test_the_dataset_answers_wrong_names_and_moves_the_spot_with_the_camera(exam
     assert columns[105.0] is None  # behind
 
 
-def test_the_metric_gives_rows_under_its_own_protocol(examples: Path, layout: Layout) -> None:
-    measure: Any = importlib.import_module("try_sharpness").measure
-    reference, prediction = layout(examples / "gt"), layout(examples / "pred")
+def test_the_metric_is_scored_under_a_protocol_of_its_own(examples: Path, layout: Layout, cli: Cli) -> None:
+    reference, prediction = layout(examples / "gt", views=VIEWS), layout(examples / "pred", views=VIEWS)
     for path in prediction.rglob("*.png"):
         Image.open(path).filter(ImageFilter.GaussianBlur(2)).save(path)
-    same, blurred = measure(reference, reference), measure(prediction, reference)
-    assert len(same) == len(blurred) == 4 * 2 * 2  # views, frames, metrics
-    sharp = [row for row in blurred if row.metric == "sharpness"]
-    assert {row.signature for row in sharp} == {
-        "sharpness|v:1|p:c4d-sharp-v1|res:512.pil-bicubic|agg:frame>view>object>set"
-    }
-    assert all(row.value < 0.9 for row in sharp)
-    assert all(row.value == 1.0 for row in same if row.metric == "sharpness")
+    found = {}
+    for name, folder in (("blurred", prediction), ("same", reference)):
+        words = ("--gt", reference, "--protocol", "sharpness:SHARP", "--record", examples / name, "--json")
+        done = cli("score", folder, *words)
+        assert done.code == 0, done.err
+        found[name] = json.loads(done.out)
+        rows = row_log(examples / name).read()
+        assert len(rows) == 5 * 2 * 2  # views, frames, metrics
+        assert {row.signature for row in rows if row.metric == "sharpness"} == {
+            "sharpness|v:1|p:c4d-sharp-v1|res:512.pil-bicubic|agg:frame>view>object>set"
+        }
+    assert found["same"]["average"] == {"psnr": 100.0, "sharpness": 1.0}
+    assert found["blurred"]["average"]["sharpness"] < 0.9
+
+
+def test_the_metric_has_a_column_and_a_floor_in_the_gate(examples: Path, cli: Cli) -> None:
+    grid = ("--dataset", "spheres:Spheres", "--root", examples / "spheres", "--methods", "blurred,ground-truth")
+    more = ("--scenes", "red", "--protocol", "sharpness:SHARP", "--runs", examples / "runs", "--jobs", 1)
+    done = cli("table2", *grid, *more, "--no-quoted", "--json")
+    assert done.code == 0, done.err
+    table = json.loads(done.out)
+    assert [column["title"] for column in table["columns"]] == ["PSNR", "Sharpness"]
+    assert [column["better"] for column in table["columns"]] == ["higher", "higher"]
+    values = {row["label"]: row["cells"][1]["value"] for row in table["rows"]}
+    assert values["ground-truth"] == 1.0 > values["blurred"]
+    explained = cli("explain", "table2", "blurred", "Sharpness", *grid[:4], *more[:-2], "--json")
+    assert explained.code == 0, explained.err
+    assert json.loads(explained.out)["value"] == values["blurred"]
+    page = cli("report", *grid, *more[2:-2], "--tables", "table2", "-o", examples / "site")
+    assert page.code == 0, page.err
+    assert "Sharpness" in (examples / "site" / "index.html").read_text()
+    recipe = Recipe(
+        dataset="spheres:Spheres",
+        methods="blurred",
+        scenes="red",
+        tables="table2",
+        protocol="sharpness:SHARP",
+    )
+    baseline = examples / "baseline.json"
+    write_baseline(baseline, recipe, examples / "gate", Options(), lambda *_: None)
+    floors = {cell["metric"]: cell["tolerance"] for cell in json.loads(baseline.read_text())["cells"]}
+    assert floors == {"psnr": 1e-3, "sharpness": 1e-5}
+    refused = cli("regress", "--against", baseline, "--runs", examples / "gate")
+    assert refused.code == 4
+    assert "names the protocol 'sharpness:SHARP'" in refused.err or "names the dataset" in refused.err
 
 
 def test_the_tests_of_the_metric_pass_and_would_notice(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,18 @@ from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Rendering
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.datasets.scene import Scene
-from mvtokenflow.eval.metrics import geometry, temporal
-from mvtokenflow.eval.metrics.silhouette import silhouettes
-from mvtokenflow.eval.protocols import PROTOCOLS, FvdC4d, Lpips, Psnr, Ssim
-from mvtokenflow.eval.score.evaluators import Evaluators
-from mvtokenflow.eval.score.pictures import Picture
+from mvtokenflow.eval.metrics.compute.flow import estimate_clip_flow
+from mvtokenflow.eval.metrics.compute.silhouette import silhouettes
+from mvtokenflow.eval.metrics.flow_error import end_point_error
+from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d, fvd_c4d
+from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.motion import motion_magnitude
+from mvtokenflow.eval.metrics.normal_error import normal_angles
+from mvtokenflow.eval.metrics.psnr import Psnr
+from mvtokenflow.eval.metrics.spec import Networks, Picture
+from mvtokenflow.eval.metrics.ssim import Ssim
+from mvtokenflow.eval.metrics.warp import warp_error
+from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.tables.render import Job, prediction_digest, render
 from mvtokenflow.eval.tables.specs import TABLES
 from mvtokenflow.weights import ledger as weights
@@ -59,21 +66,21 @@ def truth_of(scene: Scene, view: str = "input") -> Frames:
     )
 
 
-def value(spec: Any, pred: Frames, gt: Frames, evaluators: Evaluators | None = None) -> float:
-    evaluators = evaluators or Evaluators({})
+def value(spec: Any, pred: Frames, gt: Frames, networks: Networks | None = None) -> float:
+    networks = networks or Networks({})
     pairs = zip(pred, gt, strict=True)
-    return float(np.mean([evaluators.frame(spec, Picture(p, ""), Picture(g, "")) for p, g in pairs]))
+    return float(np.mean([spec.measure_frame(Picture(p), Picture(g), networks) for p, g in pairs]))
 
 
 def warp(frames: Frames, tiny: ModuleType, view: str = "input") -> float:
     known = tiny.truth(view)
     unit = frames.astype(np.float32) / 255
-    return 255 * float(np.mean(temporal.warp_error(unit, known.flow, known.visible).mae))
+    return 255 * float(np.mean(warp_error(unit, known.flow, known.visible).mae))
 
 
 def motion(frames: Frames) -> float:
-    flow, visible = temporal.estimate_clip_flow(frames.astype(np.float32) / 255, silhouettes(frames))
-    return float(np.mean(temporal.motion_magnitude(flow, visible)))
+    flow, visible = estimate_clip_flow(frames.astype(np.float32) / 255, silhouettes(frames))
+    return float(np.mean(motion_magnitude(flow, visible)))
 
 
 def test_reference_pictures_of_mixed_sizes_are_refused_by_name(scene: Scene, tmp_path: Path) -> None:
@@ -110,20 +117,18 @@ def test_ground_truth_is_perfect(scene: Scene, tiny: ModuleType, tmp_path: Path)
         known = tiny.truth(view)
         assert rendering.flow is not None
         assert rendering.normal is not None
-        assert np.max(geometry.end_point_error(rendering.flow, known.flow)) == 0
-        assert np.max(geometry.normal_error(rendering.normal, known.normal).mean_deg) == pytest.approx(
-            0, abs=1e-3
-        )
+        assert np.max(end_point_error(rendering.flow, known.flow)) == 0
+        assert np.max(normal_angles(rendering.normal, known.normal).mean_deg) == pytest.approx(0, abs=1e-3)
 
 
 def test_ground_truth_has_no_perceptual_distance(scene: Scene, tmp_path: Path) -> None:
     try:
-        evaluators = Evaluators({"lpips-vgg": weights.resolve("lpips-vgg")})
+        networks = Networks({"lpips-vgg": weights.resolve("lpips-vgg")})
     except WeightsMissingError as missing:
         pytest.skip(str(missing))
     gt = truth_of(scene)
     lpips = {
-        name: value(Lpips(), rendered(name, scene, tmp_path)["input"].rgb, gt, evaluators)
+        name: value(Lpips(), rendered(name, scene, tmp_path)["input"].rgb, gt, networks)
         for name in ("ground-truth", "blurred", "white")
     }
     assert lpips["ground-truth"] == 0
@@ -152,19 +157,17 @@ def test_shuffled_frames_are_far_away_as_a_video(
     tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
-        evaluators = Evaluators({"i3d-kinetics400": weights.resolve("i3d-kinetics400")})
+        networks = Networks({"i3d-kinetics400": weights.resolve("i3d-kinetics400")})
     except WeightsMissingError as missing:
         pytest.skip(str(missing))
     monkeypatch.setenv("TINY_FRAMES", "16")
     scene = tiny.Tiny(tmp_path / "long").scene("ant")
     gt = truth_of(scene, "eval_3")
     spec = FvdC4d()
-    theirs = evaluators._logits(list(gt), spec)
-    from mvtokenflow.eval.metrics.fvd import fvd_c4d
-
+    theirs = spec.logits(list(gt), networks)
     assert fvd_c4d(theirs, theirs) == 0
     shuffled = rendered("shuffled-frames", scene, tmp_path)["eval_3"].rgb
-    assert fvd_c4d(evaluators._logits(list(shuffled), spec), theirs) > 1
+    assert fvd_c4d(spec.logits(list(shuffled), networks), theirs) > 1
 
 
 def test_one_frame_lag_is_the_truth_one_frame_late(scene: Scene, tiny: ModuleType, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from transformers import CLIPConfig, CLIPModel
 from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.cli.method.train_clip import picture
 from mvtokenflow.datasets.toy4d.toys import SEEDS, make_toy
-from mvtokenflow.eval.metrics import clip
+from mvtokenflow.eval.metrics.clip import cosine
+from mvtokenflow.eval.metrics.compute import clip
+from mvtokenflow.eval.metrics.spec import Networks, Picture
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.score.evaluators import Evaluators
-from mvtokenflow.eval.score.pictures import Picture
 from mvtokenflow.small import clip as small_clip
 from mvtokenflow.weights import ledger as weights
 
@@ -295,13 +295,13 @@ def test_cosine() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(4, 8)).astype(np.float32), rng.normal(size=(4, 8)).astype(np.float32)
     expected = torch.nn.functional.cosine_similarity(torch.from_numpy(a).double(), torch.from_numpy(b).double())
-    np.testing.assert_allclose(clip.cosine(a, b), expected.numpy(), rtol=1e-12)
-    np.testing.assert_allclose(clip.cosine(a, 3 * a), 1.0, rtol=1e-12)
-    np.testing.assert_allclose(clip.cosine(torch.from_numpy(a), -a), -1.0, rtol=1e-12)
-    assert (np.abs(clip.cosine(a, a)) <= 1).all()
+    np.testing.assert_allclose(cosine(a, b), expected.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(cosine(a, 3 * a), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(cosine(torch.from_numpy(a), -a), -1.0, rtol=1e-12)
+    assert (np.abs(cosine(a, a)) <= 1).all()
     for pair in ((a, b[:3]), (a[0], b[0]), (a, np.zeros_like(a)), (a, np.full_like(a, np.nan))):
         with pytest.raises(DataError):
-            clip.cosine(*pair)
+            cosine(*pair)
 
 
 def test_the_original_script_is_reproduced(shared: Path) -> None:
@@ -315,7 +315,7 @@ def test_the_original_script_is_reproduced(shared: Path) -> None:
             files = sorted((root / side / name / f"eval_{view}").glob("*.png"), key=lambda path: int(path.stem))
             rows.append(encoder.embed([np.asarray(Image.open(path).resize((512, 512))) for path in files]))
         # measured 4e-8
-        assert float(clip.cosine(*rows).mean()) == pytest.approx(expected[name]["clip"][view], abs=1e-6)
+        assert float(cosine(*rows).mean()) == pytest.approx(expected[name]["clip"][view], abs=1e-6)
 
 
 # ---- the small CLIP of toy4d ----
@@ -333,7 +333,7 @@ def test_the_small_clip_is_1_for_equal_pictures_and_falls_with_what_differs() ->
     pictures = [_toy(0, 0.0), _toy(0, 0.0), _toy(0, 105.0), _toy(1, 105.0)]
     embedded = encoder.embed(pictures)
     first = embedded[:1].expand(4, -1)
-    same, twin, view, other = clip.cosine(first, embedded)
+    same, twin, view, other = cosine(first, embedded)
     assert same == pytest.approx(1, abs=1e-12)
     assert twin == same
     assert 0.9 < view < 0.9999
@@ -349,17 +349,17 @@ def test_the_small_clip_prefers_the_right_toy_and_sees_damage() -> None:
         [np.asarray(Image.fromarray(_toy(k, -75.0)).resize((8, 8)).resize((128, 128))) for k in toys]
     )
     white = encoder.embed([np.full((128, 128, 3), 255, np.uint8)])
-    own = clip.cosine(right, truth)
+    own = cosine(right, truth)
     assert own.min() > 0.9
-    assert (own > clip.cosine(right, truth.roll(1, 0))).all()
-    assert clip.cosine(blurred, truth).mean() < own.mean() - 0.02
-    assert clip.cosine(white.expand(12, -1), truth).max() < 0.8
+    assert (own > cosine(right, truth.roll(1, 0))).all()
+    assert cosine(blurred, truth).mean() < own.mean() - 0.02
+    assert cosine(white.expand(12, -1), truth).max() < 0.8
 
 
 def test_the_small_clip_reads_any_square_size_alike_and_batches_change_nothing() -> None:
     encoder = clip.load_toy()
     small, large = encoder.embed([_toy(3, 15.0, size=128), _toy(3, 15.0, size=512)])
-    assert clip.cosine(small[None], large[None])[0] > 0.97
+    assert cosine(small[None], large[None])[0] > 0.97
     several = [_toy(k, 15.0) for k in range(3)]
     # Other shapes of matrix products; 4e-7 measured.
     torch.testing.assert_close(encoder.embed(several, batch=3), encoder.embed(several), atol=1e-5, rtol=0)
@@ -380,16 +380,14 @@ def test_ledger_and_library_pin_the_same_small_clip() -> None:
     assert weights.resolve(clip.TOY_WEIGHTS_NAME).samefile(small_clip.WEIGHTS)
 
 
-def test_evaluators_measure_both_clips_of_one_picture_apart(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_both_clips_of_one_picture_are_measured_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A picture caches its embeddings per network."""
     _save_folder(tmp_path / "openai")
     paths = {clip.WEIGHTS_NAME: tmp_path / "openai", clip.TOY_WEIGHTS_NAME: small_clip.WEIGHTS}
-    evaluators = Evaluators(paths)
+    networks = Networks(paths)
     spec = {s.key: s for s in PROTOCOLS["toy4d-v2"].metrics}
     pair = Picture(_toy(0, 0.0), "a"), Picture(_toy(1, 0.0), "b")
-    toy, openai = (evaluators.frame(spec[key], *pair) for key in ("clip_toy", "clip"))
-    assert toy == pytest.approx(float(clip.cosine(*(clip.load_toy().embed([p.pixels]) for p in pair))[0]))
+    toy, openai = (spec[key].measure_frame(*pair, networks) for key in ("clip_toy", "clip"))
+    assert toy == pytest.approx(float(cosine(*(clip.load_toy().embed([p.pixels]) for p in pair))[0]))
     assert abs(toy - openai) > 1e-3
-    assert evaluators.frame(spec["clip_toy"], *pair) == toy
+    assert spec["clip_toy"].measure_frame(*pair, networks) == toy

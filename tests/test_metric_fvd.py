@@ -9,12 +9,8 @@ import pytest
 import scipy.linalg
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.metrics.fvd import (
-    frechet_distance,
-    frechet_terms,
-    fvd_c4d,
-    statistics,
-)
+from mvtokenflow.eval.metrics.fvd import frechet_distance, frechet_terms, statistics
+from mvtokenflow.eval.metrics.fvd_c4d import fvd_c4d
 
 DATA = Path(__file__).parent / "data"
 EXPECTED: dict[str, Any] = json.loads((DATA / "metric_fvd_expected.json").read_text())

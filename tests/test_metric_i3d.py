@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.eval.metrics import i3d
-from mvtokenflow.eval.metrics.fvd import frechet_distance, fvd_c4d
+from mvtokenflow.eval.metrics.compute import i3d
+from mvtokenflow.eval.metrics.fvd import frechet_distance
+from mvtokenflow.eval.metrics.fvd_c4d import fvd_c4d
 from mvtokenflow.weights import ledger as weights
 
 EXPECTED: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "metric_fvd_expected.json").read_text())

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from torchmetrics.functional.image import lpips as torchmetrics_lpips
 
 from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.eval.metrics import vgg, winograd
-from mvtokenflow.eval.metrics.lpips import InputRange, Lpips, Net
-from mvtokenflow.eval.metrics.resize import squash
+from mvtokenflow.eval.metrics.compute import vgg, winograd
+from mvtokenflow.eval.metrics.compute.lpips import InputRange, LpipsNetwork, Net
+from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.weights import ledger as weights
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,27 +57,27 @@ def random_state(net: Net) -> State:
 
 
 @pytest.fixture(scope="module")
-def random_vgg() -> Lpips:
-    return Lpips("vgg", random_state("vgg"))
+def random_vgg() -> LpipsNetwork:
+    return LpipsNetwork("vgg", random_state("vgg"))
 
 
 @pytest.fixture(scope="module")
-def random_dense_vgg() -> Lpips:
-    return Lpips("vgg", random_state("vgg"), dense=True)
+def random_dense_vgg() -> LpipsNetwork:
+    return LpipsNetwork("vgg", random_state("vgg"), dense=True)
 
 
 @pytest.fixture(scope="module")
-def random_alex() -> Lpips:
-    return Lpips("alex", random_state("alex"))
+def random_alex() -> LpipsNetwork:
+    return LpipsNetwork("alex", random_state("alex"))
 
 
 @pytest.fixture(scope="module")
-def real() -> Callable[[Net], Lpips]:
+def real() -> Callable[[Net], LpipsNetwork]:
     """The network with its trained weights."""
 
-    def build(net: Net) -> Lpips:
+    def build(net: Net) -> LpipsNetwork:
         try:
-            return Lpips(net, weights.load(f"lpips-{net}"))
+            return LpipsNetwork(net, weights.load(f"lpips-{net}"))
         except WeightsMissingError as error:
             pytest.skip(str(error))
 
@@ -103,7 +103,7 @@ def on_background(picture: Pixels, boxes: list[Box], colour: Colour) -> Pixels:
     return result
 
 
-def score(network: Lpips, pred: Pixels, gt: Pixels) -> npt.NDArray[np.float64]:
+def score(network: LpipsNetwork, pred: Pixels, gt: Pixels) -> npt.NDArray[np.float64]:
     return network.per_layer(network.features(pred), network.features(gt))
 
 
@@ -147,7 +147,7 @@ def peer(package: str, net: Net, state: State, low: float = -1.0) -> Callable[[P
 def test_agrees_with_the_packages(package: str, net: Net) -> None:
     state = random_state(net)
     theirs = peer(package, net, state)
-    ours = Lpips(net, state, norm="outside" if package == "lpips" else "inside")
+    ours = LpipsNetwork(net, state, norm="outside" if package == "lpips" else "inside")
     pairs = [
         (textured(0, 64, 96), textured(1, 64, 96)),
         (on_background(textured(2, 75, 101), [(20, 45, 30, 60)], WHITE), textured(3, 75, 101)),
@@ -162,13 +162,15 @@ def test_zero_to_one_is_the_package_fed_so() -> None:
     state = random_state("alex")
     pred, gt = textured(0, 64, 64), textured(1, 64, 64)
     expected = peer("lpips", "alex", state, low=0.0)(pred, gt)
-    found = score(Lpips("alex", state, input_range="[0,1]", norm="outside"), pred, gt)
+    found = score(LpipsNetwork("alex", state, input_range="[0,1]", norm="outside"), pred, gt)
     np.testing.assert_allclose(found, expected, atol=5e-7)
-    assert abs(found.sum() - score(Lpips("alex", state), pred, gt).sum()) > 1e-3
+    assert abs(found.sum() - score(LpipsNetwork("alex", state), pred, gt).sum()) > 1e-3
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_stored_values_of_the_original_example(shared: Path, real: Callable[[Net], Lpips], net: Net) -> None:
+def test_stored_values_of_the_original_example(
+    shared: Path, real: Callable[[Net], LpipsNetwork], net: Net
+) -> None:
     root = shared / "parity" / "lpips_example"
     expected = json.loads((root / "expected.json").read_text())["values"][f"{net}_v0.1"]
     network = real(net)
@@ -197,7 +199,7 @@ def _frames(root: Path, name: str, view: int, every: int) -> list[tuple[Pixels, 
 # views 2 of bluejay and 3 of trexpale have noisy predicted backgrounds, view 2 of trex a grey one
 @pytest.mark.parametrize(("name", "view"), [("bluejay", 2), ("trex", 0), ("trex", 2), ("trexpale", 3)])
 def test_stored_values_of_the_published_script(
-    shared: Path, real: Callable[[Net], Lpips], name: str, view: int
+    shared: Path, real: Callable[[Net], LpipsNetwork], name: str, view: int
 ) -> None:
     root = shared / "parity" / "metrics_c4d"
     expected = json.loads((root / "expected.json").read_text())["per_frame"]["lpips"][name][view]
@@ -210,7 +212,7 @@ def test_stored_values_of_the_published_script(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bluejay", "trex", "trexpale"])
 def test_all_stored_values_of_the_published_script(
-    shared: Path, real: Callable[[Net], Lpips], name: str
+    shared: Path, real: Callable[[Net], LpipsNetwork], name: str
 ) -> None:
     root = shared / "parity" / "metrics_c4d"
     expected = json.loads((root / "expected.json").read_text())
@@ -273,7 +275,7 @@ HEIGHT, WIDTH = 250, 231
 @pytest.mark.parametrize("gt_colour", [WHITE, BLUE])
 @pytest.mark.parametrize("name", list(FOREGROUNDS))
 def test_following_the_object_changes_nothing(
-    name: str, gt_colour: Colour, random_vgg: Lpips, random_dense_vgg: Lpips
+    name: str, gt_colour: Colour, random_vgg: LpipsNetwork, random_dense_vgg: LpipsNetwork
 ) -> None:
     pred = on_background(textured(5, HEIGHT, WIDTH), FOREGROUNDS[name], WHITE)
     gt = on_background(textured(6, HEIGHT, WIDTH), FOREGROUNDS["inside"], gt_colour)
@@ -283,7 +285,7 @@ def test_following_the_object_changes_nothing(
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (208, 24), (224, 223), (19, 300)])
-def test_every_size(size: tuple[int, int], random_vgg: Lpips, random_dense_vgg: Lpips) -> None:
+def test_every_size(size: tuple[int, int], random_vgg: LpipsNetwork, random_dense_vgg: LpipsNetwork) -> None:
     height, width = size
     boxes = [(height // 3, height // 3 + 5, width // 2, width // 2 + 4)]
     pred = on_background(textured(7, height, width), boxes, WHITE)
@@ -292,12 +294,12 @@ def test_every_size(size: tuple[int, int], random_vgg: Lpips, random_dense_vgg: 
     np.testing.assert_allclose(tiled, dense, atol=3e-7, rtol=1e-6)
 
 
-def test_a_small_object_needs_little_memory(random_vgg: Lpips) -> None:
+def test_a_small_object_needs_little_memory(random_vgg: LpipsNetwork) -> None:
     small = on_background(textured(9, 256, 256), [(100, 120, 100, 120)], WHITE)
     assert random_vgg.features(small).nbytes < 0.15 * random_vgg.features(textured(9, 256, 256)).nbytes
 
 
-def test_the_feature_layers_are_the_networks(random_vgg: Lpips) -> None:
+def test_the_feature_layers_are_the_networks(random_vgg: LpipsNetwork) -> None:
     """Each tap, put together from tiles and border, is what plain convolutions give."""
     picture = on_background(textured(10, HEIGHT, WIDTH), FOREGROUNDS["scattered"], BLUE)
     taps = random_vgg.features(picture).tiles
@@ -324,7 +326,9 @@ def test_the_feature_layers_are_the_networks(random_vgg: Lpips) -> None:
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_symmetric_and_zero_for_equal_pictures(net: Net, random_alex: Lpips, random_vgg: Lpips) -> None:
+def test_symmetric_and_zero_for_equal_pictures(
+    net: Net, random_alex: LpipsNetwork, random_vgg: LpipsNetwork
+) -> None:
     network = random_alex if net == "alex" else random_vgg
     pictures = [
         on_background(textured(11, 80, 96), [(20, 50, 30, 60)], WHITE),
@@ -341,7 +345,7 @@ def test_symmetric_and_zero_for_equal_pictures(net: Net, random_alex: Lpips, ran
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_more_damage_never_scores_better(net: Net, real: Callable[[Net], Lpips]) -> None:
+def test_more_damage_never_scores_better(net: Net, real: Callable[[Net], LpipsNetwork]) -> None:
     network = real(net)
     gt = on_background(textured(14, 128, 128), [(30, 90, 40, 100)], WHITE)
     wobble = np.random.default_rng(15).standard_normal(gt.shape)
@@ -358,7 +362,7 @@ def test_more_damage_never_scores_better(net: Net, real: Callable[[Net], Lpips])
         assert values[1] > 0
 
 
-def test_threads_change_nothing(random_vgg: Lpips) -> None:
+def test_threads_change_nothing(random_vgg: LpipsNetwork) -> None:
     pictures = [
         on_background(textured(seed, 96, 128), [(20, 60, 20 + 5 * seed, 90)], WHITE) for seed in range(4)
     ]
@@ -376,7 +380,7 @@ def test_threads_change_nothing(random_vgg: Lpips) -> None:
         )
 
 
-def test_forgetting_a_background_changes_nothing(random_vgg: Lpips) -> None:
+def test_forgetting_a_background_changes_nothing(random_vgg: LpipsNetwork) -> None:
     boxes = [(8, 14, 10, 20)]
     pictures = [on_background(textured(18, 32, 32), boxes, (level, 10, 99)) for level in range(20)]
     first, *rest = [random_vgg.features(picture) for picture in pictures]
@@ -391,14 +395,14 @@ def test_cuda_gives_the_numbers_of_the_cpu(net: Net) -> None:
     state = random_state(net)
     pred = on_background(textured(16, 96, 128), [(20, 60, 30, 90)], WHITE)
     gt = on_background(textured(17, 96, 128), [(20, 60, 30, 90)], WHITE)
-    found = score(Lpips(net, state, device="cuda"), pred, gt)
-    np.testing.assert_allclose(found, score(Lpips(net, state), pred, gt), atol=1e-6, rtol=1e-5)
+    found = score(LpipsNetwork(net, state, device="cuda"), pred, gt)
+    np.testing.assert_allclose(found, score(LpipsNetwork(net, state), pred, gt), atol=1e-6, rtol=1e-5)
 
 
 # ---- bad inputs
 
 
-def test_bad_pictures_are_refused(random_vgg: Lpips, random_alex: Lpips) -> None:
+def test_bad_pictures_are_refused(random_vgg: LpipsNetwork, random_alex: LpipsNetwork) -> None:
     picture = textured(18, 64, 64)
     with pytest.raises(DataError, match="uint8"):
         random_vgg.features(picture.astype(np.int16))
@@ -418,12 +422,12 @@ def test_bad_weights_and_settings_are_refused() -> None:
     with pytest.raises(
         WeightsCorruptError, match=r"'features\.8\.bias' should have shape \(256,\), found none"
     ):
-        Lpips("alex", {name: value for name, value in state.items() if name != "features.8.bias"})
+        LpipsNetwork("alex", {name: value for name, value in state.items() if name != "features.8.bias"})
     with pytest.raises(WeightsCorruptError, match=r"'features\.0\.weight'"):
-        Lpips("vgg", state)
+        LpipsNetwork("vgg", state)
     bad: Any = "squeeze"
     with pytest.raises(ConfigError, match="alex or vgg"):
-        Lpips(bad, state)
+        LpipsNetwork(bad, state)
     bad_range: InputRange | Any = "[0,255]"
     with pytest.raises(ConfigError, match=r"\[0,255\]"):
-        Lpips("alex", state, input_range=bad_range)
+        LpipsNetwork("alex", state, input_range=bad_range)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from mvtokenflow.eval.metrics import clip
-from mvtokenflow.eval.metrics.lpips import Lpips
-from mvtokenflow.eval.metrics.precision import full_precision
+from mvtokenflow.eval.metrics.compute import clip
+from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
+from mvtokenflow.eval.metrics.compute.precision import full_precision
 
 Flags = tuple[bool, bool, bool, str]
 FULL = (True, False, True, "highest")
@@ -42,11 +42,11 @@ def test_lpips_and_clip_run_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append(flags())
         return torch.ones(1, 4)
 
-    monkeypatch.setattr(Lpips, "_dense", watch)
-    monkeypatch.setattr(Lpips, "_dense_layer", lambda *arguments: float(len(watch())))
-    monkeypatch.setattr("mvtokenflow.eval.metrics.lpips._check_state", lambda net, state: None)
+    monkeypatch.setattr(LpipsNetwork, "_dense", watch)
+    monkeypatch.setattr(LpipsNetwork, "_dense_layer", lambda *arguments: float(len(watch())))
+    monkeypatch.setattr("mvtokenflow.eval.metrics.compute.lpips._check_state", lambda net, state: None)
     state = {f"lin{k}.model.1.weight": torch.ones(1, 4, 1, 1) for k in range(5)}
-    network, picture = Lpips("alex", state), np.zeros((64, 64, 3), np.uint8)
+    network, picture = LpipsNetwork("alex", state), np.zeros((64, 64, 3), np.uint8)
     network.features(picture)
 
     class Tower(torch.nn.Module):

@@ -12,8 +12,8 @@ from PIL import Image
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.eval.metrics.psnr import mse, psnr
-from mvtokenflow.eval.metrics.resize import squash
 
 Pixels = npt.NDArray[np.uint8]
 

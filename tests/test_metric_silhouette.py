@@ -10,7 +10,7 @@ from PIL import Image
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import frame_files
-from mvtokenflow.eval.metrics import silhouette
+from mvtokenflow.eval.metrics.compute import silhouette
 
 Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from mvtokenflow.base.errors import ConfigError, DataError
-from mvtokenflow.eval.metrics.resize import squash
+from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.eval.metrics.ssim import SsimBorder, SsimRange, ssim, ssim_map
 
 Pixels = npt.NDArray[np.uint8]

@@ -6,7 +6,15 @@ import pytest
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.metrics import temporal
+from mvtokenflow.eval.metrics.clip import clip_t
+from mvtokenflow.eval.metrics.compute.flow import (
+    chain_flow,
+    estimate_clip_flow,
+    estimate_flow_dis,
+    forward_backward_visible,
+)
+from mvtokenflow.eval.metrics.motion import motion_magnitude, motion_normalised, temporal_flickering
+from mvtokenflow.eval.metrics.warp import warp_error, warp_error_in_context
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -48,7 +56,7 @@ def ramp_clip(velocity: tuple[float, float]) -> Floats:
 @pytest.mark.parametrize("velocity", [(3, -1), (-2, 0), (0, 2)])
 def test_translating_texture_scores_zero(velocity: tuple[int, int]) -> None:
     flow, visible = constant_flow(velocity, FRAMES - 1)
-    error = temporal.warp_error(texture_clip(velocity).astype(np.float32), flow.astype(np.float32), visible)
+    error = warp_error(texture_clip(velocity).astype(np.float32), flow.astype(np.float32), visible)
     assert error.mae.shape == (FRAMES - 1,)
     assert error.mae.max() < 1e-6
     assert error.rmse.max() < 1e-6
@@ -58,14 +66,14 @@ def test_translating_texture_scores_zero(velocity: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("velocity", [(0.37, -1.61), (-2.25, 0.5)])
 def test_subpixel_motion_scores_zero(velocity: tuple[float, float]) -> None:
-    error = temporal.warp_error(ramp_clip(velocity), *constant_flow(velocity, FRAMES - 1))
+    error = warp_error(ramp_clip(velocity), *constant_flow(velocity, FRAMES - 1))
     assert error.mae.max() < 1e-12
     assert error.rmse.max() < 1e-12
 
 
 @pytest.mark.parametrize("wrong", [(-3, 1), (-1, 3), (3, 1), (0, 0)])
 def test_wrong_sign_or_swapped_axes_are_punished(wrong: tuple[int, int]) -> None:
-    error = temporal.warp_error(texture_clip((3, -1)), *constant_flow(wrong, FRAMES - 1))
+    error = warp_error(texture_clip((3, -1)), *constant_flow(wrong, FRAMES - 1))
     assert error.mae.min() > 0.1  # two independent texels differ by 0.5/3 on average
 
 
@@ -75,19 +83,19 @@ def test_flicker_of_known_amplitude(amplitude: float) -> None:
     velocity = (3, -1)
     sign = np.where(np.arange(FRAMES) % 2, -1.0, 1.0)[:, None, None, None]
     frames = texture_clip(velocity) + amplitude * sign
-    error = temporal.warp_error(frames, *constant_flow(velocity, FRAMES - 1))
+    error = warp_error(frames, *constant_flow(velocity, FRAMES - 1))
     np.testing.assert_allclose(error.mae, 2 * amplitude, rtol=1e-12)
     np.testing.assert_allclose(error.rmse, 2 * amplitude, rtol=1e-12)
     # Over an even span both frames have the same sign: only the long-range flow is blind to it.
-    flow, visible = temporal.chain_flow(*constant_flow(velocity, FRAMES - 1), span=2)
-    assert temporal.warp_error(frames, flow, visible).mae.max() < 1e-12
+    flow, visible = chain_flow(*constant_flow(velocity, FRAMES - 1), span=2)
+    assert warp_error(frames, flow, visible).mae.max() < 1e-12
 
 
 def test_noise_of_known_deviation() -> None:
     """Independent noise of deviation s in each frame gives sqrt(2) s (RMSE) and 2 s / sqrt(pi) (MAE)."""
     velocity, deviation = (1, 0), 0.02
     noise = np.random.default_rng(1).normal(0, deviation, (FRAMES, HEIGHT, WIDTH, 3))
-    error = temporal.warp_error(texture_clip(velocity) + noise, *constant_flow(velocity, FRAMES - 1))
+    error = warp_error(texture_clip(velocity) + noise, *constant_flow(velocity, FRAMES - 1))
     # 9 pairs x 720 pixels x 3 channels: standard error about 0.5 %.
     assert error.rmse.mean() == pytest.approx(np.sqrt(2) * deviation, rel=0.02)
     assert error.mae.mean() == pytest.approx(2 * deviation / np.sqrt(np.pi), rel=0.02)
@@ -98,13 +106,13 @@ def test_occluded_pixels_are_never_read() -> None:
     frames = texture_clip(velocity)
     flow, visible = constant_flow(velocity, FRAMES - 1)
     frames[5, 10:14, 12:18] = 1.0  # something else passes in front in frame 5
-    hit = temporal.warp_error(frames, flow, visible)
+    hit = warp_error(frames, flow, visible)
     assert hit.mae[4] > 0.01
     assert hit.mae[5] > 0.01
     visible[4, 11:15, 9:15] = False  # where frame 4's points land on it
     visible[5, 10:14, 12:18] = False
     flow[~visible] = np.nan
-    clean = temporal.warp_error(frames, flow, visible)
+    clean = warp_error(frames, flow, visible)
     assert clean.mae.max() < 1e-12
     assert clean.pixels[4] == hit.pixels[4] - 24
 
@@ -112,7 +120,7 @@ def test_occluded_pixels_are_never_read() -> None:
 def test_nothing_visible_has_no_value() -> None:
     flow, visible = constant_flow((1, 0), FRAMES - 1)
     visible[2] = False
-    error = temporal.warp_error(texture_clip((1, 0)), flow, visible)
+    error = warp_error(texture_clip((1, 0)), flow, visible)
     assert error.pixels[2] == 0
     assert np.isnan([error.mae[2], error.rmse[2]]).all()
     assert np.isfinite(np.delete(error.mae, 2)).all()
@@ -123,17 +131,17 @@ def test_floor_and_static_trap() -> None:
     velocity = (3, -1)
     reference = texture_clip(velocity)
     frozen = np.repeat(reference[:1], FRAMES, axis=0)
-    context = temporal.warp_error_in_context(frozen, reference, *constant_flow(velocity, FRAMES - 1))
+    context = warp_error_in_context(frozen, reference, *constant_flow(velocity, FRAMES - 1))
     assert context.floor.mae.max() < 1e-12
     assert context.prediction.mae.min() > 0.1
     np.testing.assert_array_equal(context.prediction.mae, context.static.mae)
-    assert (temporal.temporal_flickering(frozen) == 1).all()
-    assert temporal.temporal_flickering(reference).max() < 0.9
+    assert (temporal_flickering(frozen) == 1).all()
+    assert temporal_flickering(reference).max() < 0.9
     # Judged by its own motion the frozen clip has error 0 at motion 0: no value, not a win.
     still, everywhere = constant_flow((0, 0), FRAMES - 1)
-    error = temporal.warp_error(frozen, still, everywhere).mae
+    error = warp_error(frozen, still, everywhere).mae
     assert error.max() == 0
-    assert np.isnan(temporal.motion_normalised(error, temporal.motion_magnitude(still, everywhere))).all()
+    assert np.isnan(motion_normalised(error, motion_magnitude(still, everywhere))).all()
 
 
 def test_blur_gets_under_the_floor() -> None:
@@ -142,7 +150,7 @@ def test_blur_gets_under_the_floor() -> None:
     noise = np.random.default_rng(5).normal(0, 0.03, (FRAMES, HEIGHT, WIDTH, 3))
     reference = texture_clip(velocity) + noise
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 2.0) for frame in reference])
-    context = temporal.warp_error_in_context(blurred, reference, *constant_flow(velocity, FRAMES - 1))
+    context = warp_error_in_context(blurred, reference, *constant_flow(velocity, FRAMES - 1))
     assert (context.prediction.mae < context.floor.mae).all()
     assert (context.floor.mae < context.static.mae).all()
 
@@ -150,14 +158,14 @@ def test_blur_gets_under_the_floor() -> None:
 @pytest.mark.parametrize("span", [1, 2, 8, 9])
 def test_long_range_flow_of_a_translation(span: int) -> None:
     velocity = (0.75, -0.5)
-    flow, visible = temporal.chain_flow(*constant_flow(velocity, FRAMES - 1), span=span)
+    flow, visible = chain_flow(*constant_flow(velocity, FRAMES - 1), span=span)
     assert flow.shape == (FRAMES - span, HEIGHT, WIDTH, 2)
     assert visible.any()
     np.testing.assert_allclose(
         flow[visible], np.array(velocity) * span + np.zeros((visible.sum(), 2)), atol=1e-12
     )
     assert (flow[~visible] == 0).all()
-    assert temporal.warp_error(ramp_clip(velocity), flow, visible).mae.max() < 1e-12
+    assert warp_error(ramp_clip(velocity), flow, visible).mae.max() < 1e-12
 
 
 def test_long_range_flow_follows_a_rotation() -> None:
@@ -167,7 +175,7 @@ def test_long_range_flow_follows_a_rotation() -> None:
     y, x = np.indices((HEIGHT, WIDTH)).astype(float)
     offset = np.stack([x, y], -1) - centre
     step = np.repeat((offset @ (turn - np.eye(2)).T)[None], 8, axis=0)
-    flow, visible = temporal.chain_flow(step, np.ones(step.shape[:3], bool), span=8)
+    flow, visible = chain_flow(step, np.ones(step.shape[:3], bool), span=8)
     expected = offset @ (np.linalg.matrix_power(turn, 8) - np.eye(2)).T
     assert visible[0].sum() > 300
     np.testing.assert_allclose(flow[0][visible[0]], expected[visible[0]], atol=1e-10)
@@ -177,7 +185,7 @@ def test_long_range_visibility_is_lost_on_the_way() -> None:
     flow, visible = constant_flow((2, 0), 3)
     visible[1, 10, 12] = False  # hidden for one step, back later
     flow[~visible] = np.nan
-    chained, seen = temporal.chain_flow(flow, visible, span=3)
+    chained, seen = chain_flow(flow, visible, span=3)
     assert (chained[seen] == [6, 0]).all()
     expected = interior((4, 0), 1)  # the second flow must still be known at x + 4
     expected[0, 10, 10] = False
@@ -195,7 +203,7 @@ def test_long_range_flow_does_not_bleed_across_outlines() -> None:
         ]
     )
     flow = np.where(on_object[..., None], [velocity, 0.0], 0.0)
-    chained, seen = temporal.chain_flow(flow, on_object, span)
+    chained, seen = chain_flow(flow, on_object, span)
     np.testing.assert_allclose(chained[seen], [[velocity * span, 0.0]] * int(seen.sum()), atol=1e-12)
     assert 8 * HEIGHT <= seen.sum() <= 10 * HEIGHT  # one column lost at each edge, not one per step
 
@@ -205,28 +213,28 @@ def test_motion_magnitude_and_normalisation() -> None:
     flow[:, :, WIDTH // 2 :] = np.nan
     mask[:, :, WIDTH // 2 :] = False
     mask[3] = False
-    motion = temporal.motion_magnitude(flow, mask)
+    motion = motion_magnitude(flow, mask)
     np.testing.assert_allclose(motion[:3], 5)
     assert np.isnan(motion[3])
     error = np.array([0.1, 0.2, 0.0, 0.3])
-    np.testing.assert_allclose(temporal.motion_normalised(error, motion)[:3], [0.02, 0.04, 0])
-    assert np.isnan(temporal.motion_normalised(error, motion)[3])
+    np.testing.assert_allclose(motion_normalised(error, motion)[:3], [0.02, 0.04, 0])
+    assert np.isnan(motion_normalised(error, motion)[3])
     # A hundredth of a pixel is estimation noise, not motion to divide by.
-    assert np.isnan(temporal.motion_normalised(np.array([0.1]), np.array([0.01])))[0]
+    assert np.isnan(motion_normalised(np.array([0.1]), np.array([0.01])))[0]
 
 
 def test_clip_t_is_the_cosine_of_neighbours() -> None:
     embeddings = np.array([[3.0, 0.0], [5.0, 5.0], [0.0, 0.1], [0.0, -2.0]])
-    np.testing.assert_allclose(temporal.clip_t(embeddings), [np.sqrt(0.5), np.sqrt(0.5), -1], atol=1e-15)
+    np.testing.assert_allclose(clip_t(embeddings), [np.sqrt(0.5), np.sqrt(0.5), -1], atol=1e-15)
     with pytest.raises(DataError, match="frame 1"):
-        temporal.clip_t(np.array([[1.0, 0.0], [0.0, 0.0]]))
+        clip_t(np.array([[1.0, 0.0], [0.0, 0.0]]))
 
 
 def test_flickering_is_one_minus_mean_absolute_difference() -> None:
     frames = np.zeros((3, 4, 5, 3), np.float32)
     frames[1] = 0.25
     frames[2, :2] = 0.25
-    np.testing.assert_allclose(temporal.temporal_flickering(frames), [0.75, 0.875])
+    np.testing.assert_allclose(temporal_flickering(frames), [0.75, 0.875])
 
 
 def smooth_pair() -> tuple[Floats, Floats, tuple[float, float]]:
@@ -237,7 +245,7 @@ def smooth_pair() -> tuple[Floats, Floats, tuple[float, float]]:
 
 def test_dis_recovers_a_shift_with_the_right_sign() -> None:
     gray0, gray1, shift = smooth_pair()
-    flow = temporal.estimate_flow_dis(gray0, gray1)
+    flow = estimate_flow_dis(gray0, gray1)
     assert flow.shape == (64, 80, 2)
     # Measured: 99 % of the interior within 0.031 px, all of it within 0.053.
     wrong = np.abs(flow[6:-6, 6:-6] - shift).max(axis=-1)
@@ -250,7 +258,7 @@ def test_dis_does_not_depend_on_threads() -> None:
     try:
         for threads in (1, 2, 5):
             cv2.setNumThreads(threads)
-            flows.append(temporal.estimate_flow_dis(gray0, gray1))
+            flows.append(estimate_flow_dis(gray0, gray1))
     finally:
         cv2.setNumThreads(before)
     np.testing.assert_array_equal(flows[0], flows[1])
@@ -262,12 +270,12 @@ def test_forward_backward_check() -> None:
     forward, backward = np.zeros((20, 40, 2)), np.zeros((20, 40, 2))
     forward[5:15, 10:20, 0] = 6
     backward[5:15, 16:26, 0] = -6
-    visible = temporal.forward_backward_visible(forward, backward)
+    visible = forward_backward_visible(forward, backward)
     expected = np.ones((20, 40), bool)
     expected[5:15, 20:26] = False  # background that the square covers in the second frame
     np.testing.assert_array_equal(visible, expected)
     forward[0, 39, 0] = 1  # leaves the picture
-    assert not temporal.forward_backward_visible(forward, backward)[0, 39]
+    assert not forward_backward_visible(forward, backward)[0, 39]
 
 
 def test_estimated_flow_serves_as_reference() -> None:
@@ -281,11 +289,11 @@ def test_estimated_flow_serves_as_reference() -> None:
         frames.append(np.where(mask[..., None], np.roll(texture, 3 * t, 1), 1.0))
         masks.append(mask)
     clip, foreground = np.stack(frames).astype(np.float32), np.stack(masks)
-    flow, visible = temporal.estimate_clip_flow(clip, foreground)
+    flow, visible = estimate_clip_flow(clip, foreground)
     assert (visible <= foreground[:-1]).all()
     assert visible.sum() > 0.9 * foreground[:-1].sum()
-    assert temporal.motion_magnitude(flow, visible) == pytest.approx(np.full(4, 3.0), abs=0.05)
-    context = temporal.warp_error_in_context(clip, clip, flow, visible)
+    assert motion_magnitude(flow, visible) == pytest.approx(np.full(4, 3.0), abs=0.05)
+    context = warp_error_in_context(clip, clip, flow, visible)
     # Measured: floor 0.0004, static 0.13 to 0.18.
     assert context.floor.mae.max() < 0.1 * context.static.mae.max()
 
@@ -294,19 +302,19 @@ def test_contract_breaches_are_refused() -> None:
     frames = texture_clip((1, 0))
     flow, visible = constant_flow((1, 0), FRAMES - 1)
     with pytest.raises(ValueError, match="divide 8-bit"):
-        temporal.warp_error((frames * 255).astype(np.uint8), flow, visible)
+        warp_error((frames * 255).astype(np.uint8), flow, visible)
     with pytest.raises(DataError, match="frame 3"):
-        temporal.warp_error(np.where(np.arange(FRAMES)[:, None, None, None] == 3, 1.5, frames), flow, visible)
+        warp_error(np.where(np.arange(FRAMES)[:, None, None, None] == 3, 1.5, frames), flow, visible)
     with pytest.raises(ValueError, match="do not fit"):
-        temporal.warp_error(frames[: FRAMES - 1], flow, visible)
+        warp_error(frames[: FRAMES - 1], flow, visible)
     with pytest.raises(ValueError, match="boolean visible"):
-        temporal.warp_error(frames, flow, visible.astype(np.float32))
+        warp_error(frames, flow, visible.astype(np.float32))
     with pytest.raises(ValueError, match="differ in shape"):
-        temporal.warp_error_in_context(frames[:, :-1], frames, flow, visible)
+        warp_error_in_context(frames[:, :-1], frames, flow, visible)
     flow[2, 4, 4] = np.nan
     with pytest.raises(DataError, match="flow 2"):
-        temporal.warp_error(frames, flow, visible)
+        warp_error(frames, flow, visible)
     with pytest.raises(ValueError, match="span"):
-        temporal.chain_flow(*constant_flow((1, 0), 3), span=4)
+        chain_flow(*constant_flow((1, 0), 3), span=4)
     with pytest.raises(ValueError, match="12x12"):
-        temporal.estimate_flow_dis(np.zeros((8, 40)), np.zeros((8, 40)))
+        estimate_flow_dis(np.zeros((8, 40)), np.zeros((8, 40)))

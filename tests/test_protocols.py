@@ -1,24 +1,23 @@
 """Protocols are frozen data whose signatures tell apart everything that can move a value."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields, replace
+from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.eval import protocols
-from mvtokenflow.eval.protocols import (
-    NOVEL_VIEWS,
-    PROTOCOLS,
-    FvdSet,
-    MetricSpec,
-    Protocol,
-    Psnr,
-    WarpError,
-    protocol_named,
-    readings,
-)
+from mvtokenflow.eval.metrics.clip import ClipCosine
+from mvtokenflow.eval.metrics.fvd import FvdSet
+from mvtokenflow.eval.metrics.psnr import Psnr
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.metrics.warp import WarpError
+from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS, Protocol, protocol_named, readings
 from mvtokenflow.eval.score.units import Settings
 from mvtokenflow.weights.entries import WEIGHTS
 
@@ -28,7 +27,7 @@ KINDS = [
     if isinstance(kind, type) and issubclass(kind, MetricSpec) and kind is not MetricSpec
 ]
 # Where a value is measured and whether it can be: these are in the record of a row, not in its signature.
-PLACES = {"views", "needs", "weights"}
+PLACES = {"views", "weights"}
 
 
 def other_values(kind: type[MetricSpec], name: str, value: Any) -> Iterator[Any]:
@@ -120,6 +119,61 @@ def test_names_are_suggested() -> None:
         protocol_named("c4d-fixd-v1")
 
 
+def test_listing_protocols_imports_no_heavy_package() -> None:
+    heavy = ("torch", "numba", "scipy", "diffusers", "cv2", "PIL", "av")
+    code = f"import sys, mvtokenflow.eval.protocols; print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of somebody else, `outside`."""
+    module = ModuleType("outside")
+    monkeypatch.setitem(sys.modules, "outside", module)
+    return module
+
+
+def test_a_protocol_of_your_own_is_named_by_its_place(outside: ModuleType) -> None:
+    own = replace(PROTOCOLS["c4d-v1"], name="own-v1")
+    vars(outside)["OWN"] = own
+    assert protocol_named("outside:OWN") is own
+    vars(outside)["OWN"] = PROTOCOLS["c4d-v1"]
+    assert protocol_named("outside:OWN") is PROTOCOLS["c4d-v1"]
+    assert not protocols.is_catalogued("outside:OWN")
+    assert protocols.is_catalogued("c4d-v1")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"size": 256}, "its name is that of the published c4d-v1, which it is not"),
+        ({"name": "../own"}, "leads to another folder"),
+        ({"name": "own-v1", "metrics": (Psnr(), Psnr(cap=None))}, "two of its metrics have the key 'psnr'"),
+        ({"name": "own-v1", "metrics": ("psnr",)}, "'psnr' among its metrics is no MetricSpec"),
+        ({"name": "own-v1", "metrics": (Psnr(key="a/b"),)}, "the key of a Psnr is a name"),
+    ],
+)
+def test_a_protocol_of_your_own_that_cannot_be_used_is_refused(
+    outside: ModuleType, change: dict[str, Any], sentence: str
+) -> None:
+    vars(outside)["OWN"] = replace(PROTOCOLS["c4d-v1"], **change)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        protocol_named("outside:OWN")
+    vars(outside)["OWN"] = {"name": "own"}
+    with pytest.raises(ConfigError, match="it is a dict; name a Protocol"):
+        protocol_named("outside:OWN")
+    with pytest.raises(ConfigError, match="cannot import outside:GONE"):
+        protocol_named("outside:GONE")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_metric_has_the_method_of_what_it_needs_and_no_other(kind: type[MetricSpec]) -> None:
+    for needs in ("frame", "clip", "views", "set"):
+        own = getattr(kind, f"measure_{needs}") is not getattr(MetricSpec, f"measure_{needs}")
+        assert own == (kind.needs == needs), needs
+
+
 def test_the_second_protocol_of_toy4d_adds_the_small_clip_and_changes_nothing() -> None:
     first, second = PROTOCOLS["toy4d-v1"], PROTOCOLS["toy4d-v2"]
     added = [spec for spec in second.metrics if spec not in first.metrics]
@@ -129,7 +183,7 @@ def test_the_second_protocol_of_toy4d_adds_the_small_clip_and_changes_nothing() 
 
 
 def test_the_small_clip_never_goes_by_the_name_of_openais() -> None:
-    specs = [spec for p in PROTOCOLS.values() for spec in p.metrics if isinstance(spec, protocols.Clip)]
+    specs = [spec for p in PROTOCOLS.values() for spec in p.metrics if isinstance(spec, ClipCosine)]
     for spec in specs:
         small = spec.key.startswith("clip_toy")
         assert spec.weights == ("clip-toy4d" if small else "clip-vit-b32-openai")

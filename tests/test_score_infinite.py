@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.protocols import PROTOCOLS, Psnr
+from mvtokenflow.eval.metrics.psnr import Psnr
+from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.aggregate import mean, object_values, without_mean
 from mvtokenflow.eval.records.rows import Row
 from mvtokenflow.eval.records.summary import score_json, why_missing

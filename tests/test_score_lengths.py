@@ -1,7 +1,7 @@
 """Frames that are missing, or not the same for all: no value of other frames, and no end of a whole table."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,23 +15,19 @@ from PIL import Image
 
 from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.base.files import digest_json
-from mvtokenflow.eval.protocols import (
-    PROTOCOLS,
-    Clip,
-    FvdC4d,
-    FvdSet,
-    MetricSpec,
-    Protocol,
-    Psnr,
-    Ssim,
-    WarpError,
-)
+from mvtokenflow.eval.metrics.clip import ClipTime
+from mvtokenflow.eval.metrics.fvd import FvdSet
+from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d
+from mvtokenflow.eval.metrics.psnr import Psnr
+from mvtokenflow.eval.metrics.spec import MetricSpec, Networks
+from mvtokenflow.eval.metrics.ssim import Ssim
+from mvtokenflow.eval.metrics.warp import WarpError
+from mvtokenflow.eval.protocols import PROTOCOLS, Protocol
 from mvtokenflow.eval.records.aggregate import clip_lengths, kind_of
 from mvtokenflow.eval.records.rows import FeatureRow, Row, row_log
 from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score import scoring
-from mvtokenflow.eval.score.evaluators import Evaluators
-from mvtokenflow.eval.score.pictures import ClipPair
+from mvtokenflow.eval.score.pictures import ClipFiles
 from mvtokenflow.eval.score.preflight import Plan, pair_view, plan_folder, plan_run, refuse_if_strict
 from mvtokenflow.eval.score.units import Settings, UnitScorer, units_of
 
@@ -41,16 +37,16 @@ REFVIEW, STRICT, LAX = PROTOCOLS["refview-v1"], PROTOCOLS["toy4d-v1"], PROTOCOLS
 BETWEEN = next(spec for spec in REFVIEW.metrics if spec.needs == "views")
 
 
-class Stub(Evaluators):
+class Stub(Networks):
     """Networks that see the mean grey of a picture."""
 
-    def _clip(self, spec: MetricSpec) -> Any:
+    def get(self, name: Hashable, load: Callable[[], Any]) -> Any:
         return self
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         return torch.tensor([[1.0, float(image.mean())] for image in images])
 
-    def _logits(self, pictures: Sequence[NDArray[np.uint8]], spec: FvdC4d | FvdSet) -> NDArray[np.float64]:
+    def of(self, pictures: Sequence[NDArray[np.uint8]], pool: int, resize: str) -> NDArray[np.float64]:
         return np.array([float(len(pictures)), float(np.mean(pictures))])
 
 
@@ -61,7 +57,7 @@ def measured(
     shas = {spec.weights: "0" * 64} if spec.weights else {}
     settings = Settings(protocol=protocol, specs=(spec,), weights_sha=shas)
     scorer = UnitScorer(settings)
-    scorer.evaluators = Stub({})
+    scorer.networks = Stub({})
     found: dict[str, list[Row | FeatureRow]] = {label: [] for label in plans}
     for unit in units_of("cat", {label: plan.pairs["cat"] for label, plan in plans.items()}, settings, truth):
         scorer.score(unit, {}, lambda label, records: found[label].extend(records), lambda frames: None)
@@ -202,7 +198,7 @@ def test_a_clip_shorter_than_its_reference_says_both_lengths(layout: Layout, tmp
 def test_cosines_over_time_are_of_pictures_at_the_protocols_size(layout: Layout, tmp_path: Path) -> None:
     reference = layout(tmp_path / "gt", views=VIEWS) / "cat"
     spec = next(spec for spec in REFVIEW.metrics if spec.key == "clip_t")
-    assert isinstance(spec, Clip)
+    assert isinstance(spec, ClipTime)
     seen: list[tuple[int, ...]] = []
 
     class Watching(Stub):
@@ -212,7 +208,7 @@ def test_cosines_over_time_are_of_pictures_at_the_protocols_size(layout: Layout,
 
     for protocol in (REFVIEW, STRICT):
         pair, _ = pair_view("cat", "input", reference / "input", reference / "input", protocol)
-        Watching({}).clip(spec, ClipPair(pair, protocol.size, None, {}))
+        spec.measure_clip(ClipFiles(pair, protocol.size, None, {}), Watching({}))
     assert seen == [(512, 512, 3)] * 2 + [(48, 48, 3)] * 2
 
 

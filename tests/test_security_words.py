@@ -164,6 +164,7 @@ RECIPE = {"dataset": "toy4d", "methods": "white", "scenes": "crab-01"}
         {"methods": "white,evil:ROW"},
         {"methods": "no-a+b:c"},
         {"methods": ""},
+        {"protocol": "evil:ROW"},
     ],
 )
 def test_a_baseline_names_neither_code_nor_files(

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mvtokenflow.base.files import choose
-from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, NOVEL_VIEWS
+from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, METRICS, NOVEL_VIEWS
 from mvtokenflow.eval.tables.specs import TABLES, ColumnSpec
-from mvtokenflow.eval.tables.table import Direction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,17 +14,20 @@ class Measure:
 
     Attributes:
         key: name within the claims, e.g. "lpips_novel".
-        column: metric, views, direction; its title is read within a sentence.
-        unit: printed behind a number, with its space.
+        column: metric and views; its title is read within a sentence.
         floor: the column of the reference's own value, below which lower is no longer better.
         proxy: a weak witness, which never decides alone.
     """
 
     key: str
     column: ColumnSpec
-    unit: str = ""
     floor: ColumnSpec | None = None
     proxy: bool = False
+
+    @property
+    def unit(self) -> str:
+        """Printed behind a number, with its space."""
+        return self.column.shows.unit
 
     @property
     def table(self) -> str:
@@ -50,53 +52,44 @@ def table_of(column: ColumnSpec) -> str:
 def _measure(
     key: str,
     title: str,
-    better: Direction,
-    digits: int,
     views: tuple[str, ...],
-    unit: str = "",
     floor: ColumnSpec | None = None,
     metric: str | None = None,
     proxy: bool = False,
 ) -> Measure:
-    column = ColumnSpec(metric=metric or key, title=title, better=better, digits=digits, views=views)
-    return Measure(key=key, column=column, unit=unit, floor=floor, proxy=proxy)
+    column = ColumnSpec(shows=METRICS[metric or key], title=title, views=views)
+    return Measure(key=key, column=column, floor=floor, proxy=proxy)
 
 
 _INPUT, _BETWEEN = (INPUT_VIEW,), (ALL_VIEWS,)
-_FLOOR = ColumnSpec(metric="warp_floor", title="warp floor", better="none", digits=2, views=NOVEL_VIEWS)
+_FLOOR = ColumnSpec(shows=METRICS["warp_floor"], title="warp floor", views=NOVEL_VIEWS)
 
 MEASURES: Mapping[str, Measure] = {
     measure.key: measure
     for measure in (
-        _measure("lpips_input", "LPIPS of the input view", "lower", 4, _INPUT, metric="lpips"),
-        _measure("lpips_novel", "LPIPS of novel views", "lower", 4, NOVEL_VIEWS, metric="lpips"),
-        _measure("psnr_novel", "PSNR of novel views", "higher", 2, NOVEL_VIEWS, " dB", metric="psnr"),
-        _measure("fvd_c4d_input", "FVD (C4D) of the input view", "lower", 1, _INPUT, metric="fvd_c4d"),
-        _measure("fvd_c4d_novel", "FVD (C4D) of novel views", "lower", 1, NOVEL_VIEWS, metric="fvd_c4d"),
-        _measure("fvd", "FVD (set) of novel views", "lower", 1, NOVEL_VIEWS),
-        _measure("warp", "warp error of novel views", "lower", 2, NOVEL_VIEWS, floor=_FLOOR),
-        _measure("clip_views", "CLIP between views", "higher", 3, _BETWEEN),
+        _measure("lpips_input", "LPIPS of the input view", _INPUT, metric="lpips"),
+        _measure("lpips_novel", "LPIPS of novel views", NOVEL_VIEWS, metric="lpips"),
+        _measure("psnr_novel", "PSNR of novel views", NOVEL_VIEWS, metric="psnr"),
+        _measure("fvd_c4d_input", "FVD (C4D) of the input view", _INPUT, metric="fvd_c4d"),
+        _measure("fvd_c4d_novel", "FVD (C4D) of novel views", NOVEL_VIEWS, metric="fvd_c4d"),
+        _measure("fvd", "FVD (set) of novel views", NOVEL_VIEWS),
+        _measure("warp", "warp error of novel views", NOVEL_VIEWS, floor=_FLOOR),
+        _measure("clip_views", "CLIP between views", _BETWEEN),
         # It asks whether views show one toy, and hardly sees which side.
-        _measure("clip_toy_views", "CLIP-toy between views", "higher", 3, _BETWEEN, proxy=True),
+        _measure("clip_toy_views", "CLIP-toy between views", _BETWEEN, proxy=True),
         _measure(
             "flow_epe_input",
             "flow end-point error of the input view",
-            "lower",
-            2,
             _INPUT,
-            " px",
             metric="flow_epe",
         ),
         _measure(
             "flow_epe_novel",
             "flow end-point error of novel views",
-            "lower",
-            2,
             NOVEL_VIEWS,
-            " px",
             metric="flow_epe",
         ),
-        _measure("normal_deg", "normal error", "lower", 1, NOVEL_VIEWS, "°"),
+        _measure("normal_deg", "normal error", NOVEL_VIEWS),
     )
 }
 

@@ -15,6 +15,7 @@ from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.method import Costed, Method, Setup
 from mvtokenflow.datasets import catalogue as datasets
 from mvtokenflow.datasets.catalogue import open_dataset
+from mvtokenflow.eval import protocols
 from mvtokenflow.eval.gate import compare as gate
 from mvtokenflow.eval.gate import documents as gate_documents
 from mvtokenflow.eval.protocols import protocol_named
@@ -32,23 +33,6 @@ Report = Callable[[str, int, int], None]
 # Training amplifies rounding, so that another processor gives another field: the floors of rows that are
 # trained here are this many times as high.
 TRAINED = 50.0
-# The smallest change worth failing a build over, far below any difference between methods.
-FLOORS: Mapping[str, float] = {
-    "psnr": 1e-3,
-    "ssim": 1e-5,
-    "lpips": 1e-5,
-    "clip": 1e-4,
-    "clip_views": 1e-4,
-    "clip_toy": 1e-4,
-    "clip_toy_views": 1e-4,
-    "fvd_c4d": 5e-2,  # float32 I3D moves by 1e-5 relative between processors
-    "fvd": 5e-2,
-    "warp": 1e-3,
-    "warp_floor": 1e-3,
-    "motion": 1e-3,
-    "flow_epe": 1e-3,
-    "normal_deg": 1e-2,
-}
 _PLACE_DIGITS = 16
 _REASONS = 3  # of failures that are told
 
@@ -97,9 +81,10 @@ class Recipe:
         return made
 
     def refuse_own_names(self, path: Path) -> None:
-        """Raise a DataError where a dataset or a method is not of this package's catalogues."""
+        """Raise a DataError where a dataset, a method or a protocol is not of this package's catalogues."""
         own = [] if datasets.is_catalogued(self.dataset) else [("dataset", self.dataset)]
         own += [("method", name) for name in self.methods.split(",") if not methods.is_catalogued(name)]
+        own += [] if protocols.is_catalogued(self.protocol) else [("protocol", self.protocol)]
         for kind, name in own:
             raise DataError(
                 f"{path}: the recipe names the {kind} '{brief(name)}', which is not in the catalogue: a "
@@ -112,10 +97,14 @@ def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
 
     Runs are kept, and what is finished is not done twice: right for the same code, which goes on where it
     stopped, and wrong for any other, whose pictures nobody would see. So the folder is named by the digest of
-    the code that measures and of all that the methods and the dataset import, of the packages it computes with,
-    and of the device.
+    the code that measures and of all that the methods, the dataset and the metrics import, of the packages it
+    computes with, and of the device.
     """
-    named = [open_dataset(recipe.dataset), *(method_named(name) for name in recipe.methods.split(","))]
+    named = [
+        open_dataset(recipe.dataset),
+        *(method_named(name) for name in recipe.methods.split(",")),
+        *protocol_named(recipe.protocol).metrics,
+    ]
     makers = sorted({type(one).__module__ for one in named})
     identity = {
         "code": code_digest(__name__, *makers),
@@ -215,7 +204,8 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     for document in repeats:
         document["cells"] = [cell for cell in document["cells"] if cell["value"] is not None]
     metrics = {str(cell["metric"]) for document in repeats for cell in document["cells"]}
-    known = {name: FLOORS[key] for name in metrics if (key := name.partition(" in ")[0]) in FLOORS}
+    floors = {spec.key: spec.floor for spec in protocol_named(recipe.protocol).metrics}
+    known = {name: floor for name in metrics if (floor := floors.get(name.partition(" in ")[0])) is not None}
     trained = {m.name: TRAINED for m in _methods(recipe, runs, options) if is_trained(m)}
     baseline = gate.make_baseline(repeats, known, scales=trained)
     gate_documents.save_document(path, {**baseline, "recipe": asdict(recipe)})

@@ -1,1 +1,1 @@
-"""Metrics in three pure layers (features, statistics, value), unreduced first."""
+"""One file per metric: its specification and how it is measured. `compute/` holds what metrics share."""

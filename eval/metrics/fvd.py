@@ -1,36 +1,57 @@
-"""Fréchet video distance, and the number Consistent4D's script prints under that name.
+"""The Fréchet video distance between two sets of clips.
 
-Both start from I3D logits (`mvtokenflow.eval.metrics.i3d`). Three layers: features (N, D) of clips, their
-Gaussian `Statistics`, and the distance; a set's statistics can be made once and compared many times.
+It starts from I3D logits (`compute/i3d.py`). Three layers: features (N, D) of clips, their Gaussian
+`Statistics`, and the distance; a set's statistics can be made once and compared many times.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.metrics.fvd_c4d import VideoDistance
+from mvtokenflow.eval.metrics.spec import ClipPair, Feature, Floats, Needs, Networks, Pixels
 
 
-def fvd_c4d(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """What Consistent4D's `compute_fvd.py` gives for one clip against one clip; lower is better.
+@dataclass(frozen=True, kw_only=True)
+class FvdSet(VideoDistance):
+    """The Fréchet video distance between sets of clips of all objects and views (unbiased covariance).
 
-    One clip has one logit vector, whose "covariance" NumPy before 2.2 returned as the variance over the
-    classes, so the Fréchet formula collapses to |p − r|² + (σ_p − σ_r)² with σ the standard deviation over
-    the 400 logits (ddof 1). It measures how far apart two clips are, not how two sets are distributed.
-
-    Args:
-        prediction, reference: logits (D,) of one clip each, head pooling 1, frames by `prepare_c4d`.
-
-    Raises:
-        DataError: not two finite vectors of one length of at least 2.
+    Recorded per clip as I3D logits; the number exists for a table, not for one object.
     """
-    p, r = (np.asarray(vector, np.float64) for vector in (prediction, reference))
-    if p.ndim != 1 or p.shape != r.shape or len(p) < 2:
-        raise DataError(f"two logit vectors of one length are needed, not {p.shape} and {r.shape}")
-    if not (np.isfinite(p).all() and np.isfinite(r).all()):
-        raise DataError("the logits are not finite")
-    return float(np.sum((p - r) ** 2) + (p.std(ddof=1) - r.std(ddof=1)) ** 2)
+
+    needs: ClassVar[Needs] = "set"
+    key: str = "fvd"
+    frames: int = 16
+    pool: Literal[1, 2] = 2
+    resize: Literal["bilinear"] = "bilinear"
+
+    def why_missing(self) -> str:
+        return f"no clip of {self.frames} frames"
+
+    def can_measure(self, clip: ClipPair) -> bool:
+        return len(clip.names) >= self.frames
+
+    def clips_of(self, frames: int) -> int:
+        return frames // self.frames
+
+    def measure_set(self, clip: ClipPair, networks: Networks) -> Sequence[tuple[Feature, Feature]]:
+        count = self.clips_of(len(clip.names))
+        spans = [slice(index * self.frames, (index + 1) * self.frames) for index in range(count)]
+        theirs = clip.shared(self, lambda: [self._logits(clip.reference[span], networks) for span in spans])
+        return [
+            (self._logits(clip.rendered[span], networks).tolist(), other.tolist())
+            for span, other in zip(spans, theirs, strict=True)
+        ]
+
+    def total(self, rendered: Floats, reference: Floats) -> float:
+        return frechet_distance(rendered, reference)
+
+    def _logits(self, pictures: Sequence[Pixels], networks: Networks) -> Floats:
+        return self.network(networks).of(pictures, self.pool, self.resize)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,38 @@
 """Peak signal-to-noise ratio."""
 
 import math
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.eval.metrics.region import Image, check_pair
+from mvtokenflow.eval.metrics.compute.region import Image, check_pair
+from mvtokenflow.eval.metrics.spec import Better, MetricSpec, Networks, Picture
 
 PsnrRange = float | Literal["gt-minmax"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Psnr(MetricSpec):
+    """PSNR in dB; `range` is R of 10 log10(R²/MSE).
+
+    `cap` is the value of equal pictures and the most any picture gets: without it one equal frame makes a
+    whole average infinite, as it does in the published scripts.
+    """
+
+    better: ClassVar[Better] = "higher"
+    digits: ClassVar[int] = 2
+    unit: ClassVar[str] = " dB"
+    floor: ClassVar[float | None] = 1e-3
+    key: str = "psnr"
+    range: Literal["gt-minmax", "255"] = "255"
+    cap: float | None = 100.0
+
+    def measure_frame(self, rendering: Picture, reference: Picture, networks: Networks) -> float:
+        span: PsnrRange = "gt-minmax" if self.range == "gt-minmax" else 255.0
+        value = psnr(rendering.pixels, reference.pixels, span)
+        return value if self.cap is None else min(value, self.cap)
 
 
 def mse(pred: Image, gt: Image) -> float:

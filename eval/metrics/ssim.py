@@ -4,87 +4,50 @@ The published scripts compute it in float32 on values up to 255, where E[x²] - 
 value is off by up to 8e-4 and depends on the convolution backend. Here it is the same formula in float64.
 """
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from mvtokenflow.base.compiled import compiled
 from mvtokenflow.base.errors import ConfigError, DataError
-from mvtokenflow.eval.metrics.region import Image, bounding_window, check_pair, flat_background
+from mvtokenflow.eval.metrics.compute.region import Image, bounding_window, check_pair, flat_background
+from mvtokenflow.eval.metrics.spec import Better, MetricSpec, Networks, Picture
 
 SsimRange = float | Literal["max-minmax"]
 SsimBorder = Literal["crop5", "full"]
 Map = npt.NDArray[np.float64]
 
-_RADIUS = 5
-_SIGMA = 1.5
+_RADIUS = 5  # of the window: 11 x 11 pixels
 _K1, _K2 = 0.01, 0.03
 
 
-# no fused multiply-adds: they would round a² + b² differently from b² + a², and SSIM is symmetric
-_compile: Any = compiled(nogil=True, error_model="numpy")
+@dataclass(frozen=True, kw_only=True)
+class Ssim(MetricSpec):
+    """SSIM, Gaussian 11x11 σ 1.5, float64; `border` is the part of the map that is averaged."""
 
+    better: ClassVar[Better] = "higher"
+    digits: ClassVar[int] = 4
+    floor: ClassVar[float | None] = 1e-5
+    key: str = "ssim"
+    range: Literal["max-minmax", "255"] = "255"
+    border: Literal["crop5", "full"] = "full"
 
-def _window() -> Map:
-    taps = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
-    return np.asarray(taps / taps.sum())
-
-
-def _reflected_rows(height: int) -> npt.NDArray[np.int64]:
-    """The row read at each position from -radius to height + radius; the edge row itself is not repeated."""
-    rows = np.abs(np.arange(-_RADIUS, height + _RADIUS))
-    return np.asarray(np.minimum(rows, 2 * (height - 1) - rows))
-
-
-@_compile
-def _blur_columns(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, top: int, out: Map) -> None:
-    """One row of the vertically filtered x, y, x² + y², xy into the middle of `out (4, 3(W + 10))`."""
-    width = x.shape[1]
-    first = 3 * _RADIUS
-    out[:] = 0.0
-    for k in range(_RADIUS + 1):  # the window is symmetric: rows k and 10 - k share a tap
-        upper, lower = rows[top + k], rows[top + 2 * _RADIUS - k]
-        tap = taps[k] if k < _RADIUS else 0.5 * taps[k]
-        for j in range(width):
-            x0, x1, y0, y1 = x[upper, j], x[lower, j], y[upper, j], y[lower, j]
-            out[0, first + j] += tap * (x0 + x1)
-            out[1, first + j] += tap * (y0 + y1)
-            out[2, first + j] += tap * ((x0 * x0 + y0 * y0) + (x1 * x1 + y1 * y1))
-            out[3, first + j] += tap * (x0 * y0 + x1 * y1)
-
-
-@_compile
-def _filter(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, c1: float, c2: float, result: Map) -> None:
-    """The SSIM map of x and y (H, 3W), row by row so that everything in flight fits the cache."""
-    height, width = x.shape
-    lines = np.empty((4, width + 6 * _RADIUS))
-    for top in range(height):
-        _blur_columns(x, y, rows, taps, top, lines)
-        for q in range(4):
-            for j in range(_RADIUS):  # reflect the line's ends
-                for c in range(3):
-                    lines[q, 3 * j + c] = lines[q, 3 * (2 * _RADIUS - j) + c]
-                    lines[q, width + 3 * (_RADIUS + j) + c] = lines[q, width + 3 * (_RADIUS - 2 - j) + c]
-        for j in range(width):
-            mean_x = mean_y = squares = product = 0.0
-            for k in range(2 * _RADIUS + 1):
-                mean_x += taps[k] * lines[0, j + 3 * k]
-                mean_y += taps[k] * lines[1, j + 3 * k]
-                squares += taps[k] * lines[2, j + 3 * k]
-                product += taps[k] * lines[3, j + 3 * k]
-            power, cross = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
-            result[top, j] = ((2 * cross + c1) * (2 * (product - cross) + c2)) / (
-                (power + c1) * (squares - power + c2)
-            )
+    def measure_frame(self, rendering: Picture, reference: Picture, networks: Networks) -> float:
+        if self.range != "max-minmax":
+            return ssim(rendering.pixels, reference.pixels, 255.0, self.border)
+        try:
+            return ssim(rendering.pixels, reference.pixels, "max-minmax", self.border)
+        except DataError as error:
+            raise DataError(f"{error}; score it under c4d-fixed-v1, whose range is 255") from error
 
 
 def _similarity(pred: Image, gt: Image, c1: float, c2: float) -> Map:
+    from mvtokenflow.eval.metrics.compute.ssim import filtered
+
     height, width = pred.shape[:2]
     x, y = (image.reshape(height, 3 * width).astype(np.float64) for image in (pred, gt))
-    result = np.empty((height, 3 * width))
-    _filter(x, y, _reflected_rows(height), _window(), c1, c2, result)
-    return result.reshape(height, width, 3)
+    return filtered(x, y, c1, c2).reshape(height, width, 3)
 
 
 def _constants(pred: Image, gt: Image, data_range: SsimRange) -> tuple[float, float]:

@@ -8,7 +8,8 @@ from typing import Any
 from mvtokenflow.base.damaged import bounded_bytes, damage, parse_json
 from mvtokenflow.base.files import write_json
 from mvtokenflow.base.names import brief
-from mvtokenflow.eval.protocols import FvdSet, MetricSpec, Protocol
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records import checks as record_checks
 from mvtokenflow.eval.records.aggregate import has_mean, mean, object_values, signature_of, without_mean
 from mvtokenflow.eval.records.rows import SCHEMA_VERSION, FeatureRow, Row, Run
@@ -106,23 +107,14 @@ def plain(value: float) -> float | str:
 
 def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[FeatureRow]) -> str | None:
     """The reason why a metric that could have been measured has no value (of an object), or None if it has."""
-    if isinstance(spec, FvdSet):
-        return None if any(f.metric == spec.key for f in features) else f"no clip of {spec.frames} frames"
+    if spec.needs == "set":
+        return None if any(f.metric == spec.key for f in features) else spec.why_missing()
     if contrary := without_mean(rows, spec.key):
         return (
             f"{', '.join(contrary)}: infinite in frames that equal their reference, minus infinite in frames "
             "whose reference is of one flat grey; they have no mean"
         )
-    if any(row.metric == spec.key for row in rows):
-        return None
-    apart = "not all views of the protocol were rendered, or no frame in all of them"
-    return {
-        "flow_epe": "the method offers no flow, the dataset has no exact one, or frames are missing in between",
-        "normal_deg": "the method offers no normals, the dataset has no exact ones, or frames are missing",
-        "warp": "the dataset has no exact flow, or too few frames in a row were rendered",
-        "clip_views": apart,
-        "clip_toy_views": apart,
-    }.get(spec.key, "nothing to measure it on: the view was not rendered, has no reference, or is too short")
+    return None if any(row.metric == spec.key for row in rows) else spec.why_missing()
 
 
 def score_json(
@@ -139,7 +131,7 @@ def score_json(
     average: dict[str, float | None] = {}
     signatures: dict[str, str] = {}
     for spec in protocol.metrics:
-        if isinstance(spec, FvdSet):
+        if spec.needs == "set":
             continue  # a number of a table, not of objects
         values = object_values(rows, spec.key)
         for name, cells in objects.items():

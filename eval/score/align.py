@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.metrics.silhouette import iou, resize_coverage
+from mvtokenflow.eval.metrics.compute.silhouette import iou, resize_coverage
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -12,7 +12,7 @@ from mvtokenflow.base.files import frame_files, frame_numbers
 from mvtokenflow.datasets.folder import AZIMUTHS_DEG
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.eval.metrics.silhouette import silhouettes
+from mvtokenflow.eval.metrics.compute.silhouette import silhouettes
 from mvtokenflow.eval.protocols import NOVEL_VIEWS
 from mvtokenflow.eval.score.align import Alignment, align, dense_orbit
 from mvtokenflow.eval.score.preflight import objects_of

@@ -1,67 +1,87 @@
-"""Pictures and clips as the evaluators see them: read once, digested, resized by the protocol."""
+"""Pictures and clips as metrics see them: read once, digested, resized by the protocol."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.damaged import Form, read_arrays
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest, sha256_file
-from mvtokenflow.eval.metrics.resize import squash
+from mvtokenflow.eval.metrics.compute.resize import squash
+from mvtokenflow.eval.metrics.spec import ClipPair, Picture, Pixels
 from mvtokenflow.eval.score.preflight import ViewPair, read_reference
 
-Pixels = NDArray[np.uint8]
+T = TypeVar("T")
 
 
-class Picture:
-    """One picture at the protocol's size; `cache` keeps what metrics derive from it alone.
+def read_picture(path: Path, size: int | None, composite: bool = False) -> Picture:
+    """A picture at the protocol's size.
 
-    Attributes:
-        pixels: (H, W, 3) uint8.
-        sha: sha256 of the file.
+    Raises:
+        DataError: the file is not an 8-bit RGB picture (or RGBA with `composite`).
     """
-
-    def __init__(self, pixels: Pixels, sha: str) -> None:
-        self.pixels = pixels
-        self.sha = sha
-        self.cache: dict[Any, Any] = {}
-
-    @classmethod
-    def read(cls, path: Path, size: int | None, composite: bool = False) -> "Picture":
-        """Raises DataError where the file is not an 8-bit RGB picture (or RGBA with `composite`)."""
-        pixels = read_reference(path, composite)
-        return cls(pixels if size is None else squash(pixels, (size, size)), sha256_file(path))
+    pixels = read_reference(path, composite)
+    return Picture(pixels if size is None else squash(pixels, (size, size)), sha256_file(path))
 
 
-class ClipPair:
+class ClipFiles(ClipPair):
     """A view's rendered and reference clips, read when first needed.
 
     Attributes:
         pair: the files.
-        truth: folder with exact geometry, or None.
-        shared: results that depend on the reference alone, shared by the methods of a unit.
+        known: results that depend on the reference alone, shared by the methods of a unit.
     """
 
-    def __init__(self, pair: ViewPair, size: int | None, truth: Path | None, shared: dict[str, Any]) -> None:
+    def __init__(
+        self, pair: ViewPair, size: int | None, truth: Path | None, known: dict[Hashable, Any]
+    ) -> None:
         self.pair = pair
         self.size = size
-        self.shared = shared
+        self.known = known
         self._truth = truth
+
+    @property
+    def names(self) -> Sequence[int]:
+        return self.pair.names
+
+    def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
+        if key not in self.known:
+            self.known[key] = compute()
+        return cast(T, self.known[key])
 
     @property
     def folder(self) -> Path:
         """Folder of the rendered pictures; `normal.npz` and `flow.npz` lie beside it as `<view>.<kind>.npz`."""
         return self.pair.prediction[0].parent
 
-    def offered(self, kind: str) -> Path | None:
+    def offers(self, kind: str) -> bool:
+        return self._offered(kind) is not None
+
+    def offered(self, count: int, kind: str) -> NDArray[Any]:
+        path = self._offered(kind)
+        assert path is not None  # the metric has asked `offers`
+        return first_entries(path, count, kind)[0]
+
+    def _offered(self, kind: str) -> Path | None:
         """The method's own normals or flow of this view, where it offers them."""
         path = self.folder.parent / f"{self.pair.view}.{kind}.npz"
         return path if path.is_file() else None
 
     @property
-    def truth(self) -> Path | None:
+    def has_truth(self) -> bool:
+        return self.truth_file is not None
+
+    def truth(self, count: int, *names: str) -> list[NDArray[Any]]:
+        path = self.truth_file
+        assert path is not None  # the metric has asked `has_truth`
+        return first_entries(path, count, *names)
+
+    @property
+    def truth_file(self) -> Path | None:
         """The file with exact geometry of this view, from the reference's first frame on, or None."""
         if self._truth is None or not self.pair.gapless:
             return None
@@ -71,16 +91,15 @@ class ClipPair:
     @cached_property
     def prediction_sha(self) -> str:
         """Digest of the rendering: every picture's name and bytes, and what the method offers beside them."""
-        offered = [path for kind in ("normal", "flow") if (path := self.offered(kind)) is not None]
+        offered = [path for kind in ("normal", "flow") if (path := self._offered(kind)) is not None]
         return _digest_files([*self.pair.prediction, *offered])
 
     @cached_property
     def sha(self) -> str:
         """Digest of everything a clip metric can look at."""
-        if "sha" not in self.shared:
-            truth = [] if self.truth is None else [self.truth]
-            self.shared["sha"] = _digest_files([*self.pair.reference, *truth])
-        return f"{self.prediction_sha}-{self.shared['sha']}"
+        truth = [] if self.truth_file is None else [self.truth_file]
+        reference = self.shared("sha", lambda: _digest_files([*self.pair.reference, *truth]))
+        return f"{self.prediction_sha}-{reference}"
 
     @cached_property
     def rendered(self) -> list[Pixels]:
@@ -90,10 +109,9 @@ class ClipPair:
     @property
     def reference(self) -> list[Pixels]:
         """The reference pictures as they are, on white."""
-        if "pictures" not in self.shared:
-            self.shared["pictures"] = [read_reference(p, self.pair.composite) for p in self.pair.reference]
-        pictures: list[Pixels] = self.shared["pictures"]
-        return pictures
+        return self.shared(
+            "pictures", lambda: [read_reference(path, self.pair.composite) for path in self.pair.reference]
+        )
 
     def sized(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Pictures at the protocol's size."""
@@ -102,6 +120,28 @@ class ClipPair:
             if self.size is None
             else [squash(picture, (self.size, self.size)) for picture in pictures]
         )
+
+
+_FORMS = {
+    "flow": Form("f", (None, None, None, 2)),
+    "visible": Form("biu", (None, None, None)),
+    "normal": Form("f", (None, None, None, 3)),
+    "depth": Form("f", (None, None, None)),
+}
+
+
+def first_entries(path: Path, count: int, *names: str) -> list[NDArray[Any]]:
+    """The first `count` entries of arrays of a file: a result that was forced may have fewer frames.
+
+    Raises:
+        DataError: they cannot be read, or are fewer.
+    """
+    forms = {name: _FORMS[name] for name in names}
+    found = read_arrays(path, forms, "write it again", f"holds no {' and '.join(names)}", first=count)
+    arrays = [found[name] for name in names]
+    if short := [name for name, array in zip(names, arrays, strict=True) if len(array) < count]:
+        raise DataError(f"{path}: {short[0]} has fewer than {count} entries; write it again")
+    return [array.astype(np.float32) if array.dtype.kind == "f" else array for array in arrays]
 
 
 def _digest_files(paths: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError, ProtocolError
 from mvtokenflow.base.files import frame_files, frame_numbers, utf8_name
-from mvtokenflow.eval.metrics.silhouette import background, misplaced_views, silhouettes, view_confusion
+from mvtokenflow.eval.metrics.compute.silhouette import background, misplaced_views, silhouettes, view_confusion
 from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
 from mvtokenflow.media.video import composite_white, read_rgb, read_rgba
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from mvtokenflow.base.errors import DataError, UserError, WeightsMissingError
 from mvtokenflow.base.partial import sweep
 from mvtokenflow.datasets.scene import Scene
-from mvtokenflow.eval.metrics.precision import full_precision
-from mvtokenflow.eval.protocols import MetricSpec, Protocol
+from mvtokenflow.eval.metrics.compute.precision import full_precision
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records.aggregate import FORCED
 from mvtokenflow.eval.records.rows import Run, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary, why_missing

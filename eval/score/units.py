@@ -6,7 +6,7 @@ weights, protocol and, where a network computes it, the kind of device; its key 
 a key that is on record is never computed again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +14,11 @@ from typing import Any
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest_json
-from mvtokenflow.eval.protocols import ALL_VIEWS, FvdSet, MetricSpec, Protocol, Ssim
+from mvtokenflow.eval.metrics.spec import MetricSpec, Needs, Networks, Picture
+from mvtokenflow.eval.protocols import ALL_VIEWS, Protocol
 from mvtokenflow.eval.records.aggregate import CLIP_LENGTH, FORCED
 from mvtokenflow.eval.records.rows import FeatureRow, Row
-from mvtokenflow.eval.score.evaluators import Evaluators
-from mvtokenflow.eval.score.pictures import ClipPair, Picture
+from mvtokenflow.eval.score.pictures import ClipFiles, read_picture
 from mvtokenflow.eval.score.preflight import ViewPair
 
 Emit = Callable[[str, Sequence[Row] | Sequence[FeatureRow]], None]
@@ -56,9 +56,9 @@ class Settings:
         kind = self.device.partition(":")[0]
         return digest_json([*parts, *([kind] if spec.weights and kind != "cpu" else [])])
 
-    def specs_for(self, view: str, needs: str) -> list[MetricSpec]:
-        """The metrics measured on `view` that need a frame, a clip or all views."""
-        return [s for s in self.specs if s.needs == needs and view in self.protocol.views_of(s)]
+    def specs_for(self, view: str, *needs: Needs) -> list[MetricSpec]:
+        """The metrics measured on `view` that need one of `needs`, in the order of the protocol."""
+        return [s for s in self.specs if s.needs in needs and view in self.protocol.views_of(s)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def units_of(
     names = dict.fromkeys(pair.view for pairs in plans.values() for pair in pairs)
     units: list[Unit] = []
     for view in names:
-        if any(settings.specs_for(view, needs) for needs in ("frame", "clip")):
+        if settings.specs_for(view, "frame", "clip", "set"):
             views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in plans.items()}
             alike = _alike({label: pairs for label, pairs in views.items() if pairs})
             units.extend(Unit(object=name, views=group, truth=truth) for group in alike)
@@ -133,7 +133,7 @@ class UnitScorer:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.evaluators = Evaluators(settings.weights, settings.device)
+        self.networks = Networks(settings.weights, settings.device)
 
     def score(
         self, unit: Unit, done: Mapping[str, frozenset[str]], emit: Emit, step: Step
@@ -155,13 +155,13 @@ class UnitScorer:
                 self._between(spec, unit, desk)
             return desk.wanted
         self._frames(unit, desk, step)
-        shared: dict[str, Any] = {}  # what the clip metrics know of the reference alone
+        shared: dict[Hashable, Any] = {}  # what the clip metrics know of the reference alone
         for label, (pair,) in unit.views.items():
-            clip = ClipPair(pair, self.settings.protocol.size, unit.truth, shared)
-            for spec in self.settings.specs_for(pair.view, "clip"):
-                if self.evaluators.can_measure(spec, clip):
-                    measure = self._features if isinstance(spec, FvdSet) else self._clip
-                    measure(spec, label, clip, desk)  # type: ignore[arg-type]  # narrowed just above
+            clip = ClipFiles(pair, self.settings.protocol.size, unit.truth, shared)
+            for spec in self.settings.specs_for(pair.view, "clip", "set"):
+                if spec.can_measure(clip):
+                    measure = self._features if spec.needs == "set" else self._clip
+                    measure(spec, label, clip, desk)
         return desk.wanted
 
     def _frames(self, unit: Unit, desk: _Desk, step: Step) -> None:
@@ -196,13 +196,11 @@ class UnitScorer:
     def _value(self, spec: MetricSpec, picture: Picture, reference: Picture, path: Path) -> float:
         """The value of one picture, or a DataError that names it."""
         try:
-            return self.evaluators.frame(spec, picture, reference)
+            return float(spec.measure_frame(picture, reference, self.networks))
         except DataError as error:
-            automatic = isinstance(spec, Ssim) and spec.range == "max-minmax"
-            advice = "; score it under c4d-fixed-v1, whose range is 255" if automatic else ""
-            raise DataError(f"{path}: {error}{advice}") from error
+            raise DataError(f"{path}: {error}") from error
 
-    def _clip(self, spec: MetricSpec, label: str, clip: ClipPair, desk: _Desk) -> None:
+    def _clip(self, spec: MetricSpec, label: str, clip: ClipFiles, desk: _Desk) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         moments = spec.moments(pair.names)
         if list(moments) == [None]:
@@ -212,7 +210,7 @@ class UnitScorer:
         missing = desk.missing(label, keys)
         if not missing:
             return
-        values = self.evaluators.clip(spec, clip)
+        values = spec.measure_clip(clip, self.networks)
         rows = [
             Row(
                 key=key,
@@ -220,7 +218,7 @@ class UnitScorer:
                 view=pair.view,
                 frame=moment,
                 metric=spec.key,
-                value=value,
+                value=float(value),
                 signature=signature,
             )
             for key, moment, value in zip(keys, moments, values, strict=True)
@@ -228,9 +226,9 @@ class UnitScorer:
         ]
         desk.file(label, rows, missing)
 
-    def _features(self, spec: FvdSet, label: str, clip: ClipPair, desk: _Desk) -> None:
+    def _features(self, spec: MetricSpec, label: str, clip: ClipFiles, desk: _Desk) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
-        count = len(pair.names) // spec.frames
+        count = spec.clips_of(len(pair.names))
         about = pair.object, pair.view
         keys = [self.settings.key(spec, *about, index, signature, clip.sha) for index in range(count)]
         missing = desk.missing(label, keys)
@@ -244,10 +242,10 @@ class UnitScorer:
                 clip=index,
                 metric=spec.key,
                 signature=signature,
-                pred=pred,
-                reference=reference,
+                pred=list(pred),
+                reference=list(reference),
             )
-            for index, (pred, reference) in enumerate(self.evaluators.clip_features(spec, clip, count))
+            for index, (pred, reference) in enumerate(spec.measure_set(clip, self.networks))
         ]
         desk.file(label, rows, missing)
 
@@ -258,7 +256,7 @@ class UnitScorer:
             shared = _shared_frames([pair for pair in pairs if pair.view in wanted])
             if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
                 continue  # a view is missing; the pre-flight has noted it
-            clips = [ClipPair(pair, self.settings.protocol.size, unit.truth, {}) for pair in shared]
+            clips = [ClipFiles(pair, self.settings.protocol.size, unit.truth, {}) for pair in shared]
             names = clips[0].pair.names
             shas = [clip.prediction_sha for clip in clips]
             about = unit.object, ALL_VIEWS
@@ -273,10 +271,10 @@ class UnitScorer:
                     view=ALL_VIEWS,
                     frame=name,
                     metric=spec.key,
-                    value=value,
+                    value=float(value),
                     signature=signature,
                 )
-                for name, key, value in zip(names, keys, self.evaluators.between(spec, clips), strict=True)
+                for name, key, value in zip(names, keys, spec.measure_views(clips, self.networks), strict=True)
             ]
             desk.file(label, rows, missing)
 
@@ -310,9 +308,9 @@ def _read_ahead(
     first = next(iter(pairs.values()))
 
     def read(position: int) -> tuple[Picture, dict[str, Picture]]:
-        reference = Picture.read(first.reference[position], size, first.composite)
+        reference = read_picture(first.reference[position], size, first.composite)
         return reference, {
-            label: Picture.read(pair.prediction[position], size) for label, pair in pairs.items()
+            label: read_picture(pair.prediction[position], size) for label, pair in pairs.items()
         }
 
     with ThreadPoolExecutor(1) as ahead:

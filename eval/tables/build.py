@@ -1,7 +1,7 @@
 """Tables 1-4 as pure functions of records."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.baselines.published import PUBLISHED, Published
-from mvtokenflow.eval.metrics.fvd import frechet_distance
+from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.eval.records.aggregate import (
     FORCED,
@@ -22,17 +22,11 @@ from mvtokenflow.eval.records.aggregate import (
 )
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.notes import code_notes, data_notes, force_notes, protocol_notes
-from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.tables.specs import ColumnSpec, Cost, TableSpec
 from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
 
 STATISTICS_SEED = 2025
-
-
-COSTS: Mapping[str, Callable[[Run], float]] = {
-    "minutes": lambda run: sum(stage.wall_s for stage in run.manifest.stages) / 60,
-    "peak_mib": lambda run: max(stage.peak_mib for stage in run.manifest.stages),
-}
 
 
 ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
@@ -93,11 +87,11 @@ def build_table(
     Raises:
         ProtocolError: a column would mix signatures and `allow_mixed` is not set.
     """
-    per_frame = {s.key for s in protocol.metrics if s.needs != "clip"}
-    columns = [column for column in spec.columns if _is_measured(column, protocol)]
+    measured = {s.key: s for s in protocol.metrics}
+    columns = [column for column in spec.under(protocol).columns if _is_measured(column, protocol)]
     by_method = {m: [r for r in runs if r.manifest.method == m and r.manifest.scene in scenes] for m in methods}
     grid = {
-        (method, index): _measure(column, by_method[method], column.metric in per_frame)
+        (method, index): _measure(column, measured.get(column.metric), by_method[method])
         for method in methods
         for index, column in enumerate(columns)
     }
@@ -133,7 +127,7 @@ def build_table(
 
 def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
     """Whether the protocol measures the column's metric on the column's views."""
-    if column.metric in COSTS:
+    if isinstance(column.shows, Cost):
         return True
     places = {
         view for spec in protocol.metrics if spec.key == column.metric for view in protocol.places_of(spec)
@@ -141,14 +135,15 @@ def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
     return bool(places & set(column.views or places))
 
 
-def _measure(column: ColumnSpec, runs: Sequence[Run], counts_frames: bool) -> _Measured | None:
-    """The cell of some runs; `counts_frames` where every frame of a clip has a value of its own."""
-    if column.metric in COSTS:
-        return _measure_cost(
-            column, [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
-        )
-    if column.metric == "fvd":
-        return _measure_set(column, runs)
+def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -> _Measured | None:
+    """The cell of some runs; `spec` is the metric as the protocol measures it, None of a cost."""
+    if isinstance(column.shows, Cost):
+        timed = [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
+        return _measure_cost(column.shows, timed)
+    assert spec is not None  # `_is_measured` has looked
+    if spec.needs == "set":
+        return _measure_set(column, spec, runs)
+    counts_frames = spec.needs != "clip"
     found: dict[tuple[str, int], ObjectValue] = {}
     for run in runs:
         values_here = object_values(run.rows, column.metric, column.views)
@@ -193,23 +188,23 @@ def _over_seeds(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
     return {scene: mean([v for (name, _), v in sorted(values.items()) if name == scene]) for scene in scenes}
 
 
-def _measure_cost(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
+def _measure_cost(cost: Cost, runs: Sequence[Run]) -> _Measured | None:
     if not runs:
         return None
-    values = _over_seeds({(r.manifest.scene, r.manifest.seed): COSTS[column.metric](r) for r in runs})
+    values = _over_seeds({(r.manifest.scene, r.manifest.seed): cost.of(r) for r in runs})
     devices = sorted({str(r.manifest.pedigree.get("device", "unknown")) for r in runs})
     return _Measured(
         values=values,
         extent={scene: frozenset() for scene in values},
-        kinds=frozenset(f"{column.metric}|device:{device}" for device in devices),
-        signature=f"{column.metric}|device:{','.join(devices)}|scenes:{len(values)}",
+        kinds=frozenset(f"{cost.key}|device:{device}" for device in devices),
+        signature=f"{cost.key}|device:{','.join(devices)}|scenes:{len(values)}",
         total=mean(list(values.values())),
         runs=runs,
     )
 
 
-def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
-    """The set-level FVD: one number for a method, over all clips of all scenes and views."""
+def _measure_set(column: ColumnSpec, spec: MetricSpec, runs: Sequence[Run]) -> _Measured | None:
+    """A metric of sets, such as FVD: one number for a method, over all clips of all scenes and views."""
     found = {
         run.folder: [f for f in run.features if f.metric == column.metric and f.view in (column.views or ())]
         for run in runs
@@ -218,7 +213,7 @@ def _measure_set(column: ColumnSpec, runs: Sequence[Run]) -> _Measured | None:
     if len(features) < 2:
         return None
     features.sort(key=lambda f: (f.object, f.view, f.clip, f.key))
-    total = frechet_distance(
+    total = spec.total(
         np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
     )
     counts = Counter((f.object, f.view) for f in features)
@@ -242,7 +237,7 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
     if _mixed(present) and not allow_mixed:
         listed = "; ".join(signatures[:3])
         remedy = "score all rows under one protocol and the same weights"
-        if column.metric in COSTS:
+        if isinstance(column.shows, Cost):
             remedy = "render all rows on one device"
         raise ProtocolError(
             f"column {column.title}: its cells were measured in different ways ({listed}); {remedy}, or accept "
@@ -306,7 +301,7 @@ def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str],
         return unrun
     if column.metric in missing:
         return missing[column.metric]
-    if column.metric in COSTS:
+    if isinstance(column.shows, Cost):
         return "rendered elsewhere: what it cost is not known"
     reasons = {run.missing[column.metric] for run in runs if column.metric in run.missing}
     return "; ".join(sorted(reasons)) or "not measured: run the table again"

@@ -14,7 +14,8 @@ from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, worker_pool
-from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, MetricSpec, Protocol
+from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, Protocol
 from mvtokenflow.eval.records.rows import Manifest, Run, load_run
 from mvtokenflow.eval.records.summary import Summary, scored
 from mvtokenflow.eval.score.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
@@ -78,7 +79,9 @@ def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec
     """The metrics of a protocol that the columns of some tables show, on no more views than they show."""
     specs = []
     for spec in protocol.metrics:
-        columns = [column for table in tables for column in table.columns if column.metric == spec.key]
+        columns = [
+            column for table in tables for column in table.under(protocol).columns if column.metric == spec.key
+        ]
         if spec.needs == "views" and columns:
             specs.append(spec)
             continue

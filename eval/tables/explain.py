@@ -22,7 +22,7 @@ def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]
         ConfigError: the table has no such column, or several.
         DataError: the prediction changed since it was scored.
     """
-    column = column_named(spec, name)
+    column = column_named(spec.under(request.protocol), name)
     table = tabulate(request, spec, [], quoted=False)
     titles = [(shown.key, shown.title) for shown in table.columns]
     if (column.metric, column.title) not in titles:

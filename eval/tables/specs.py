@@ -1,99 +1,154 @@
 """Which columns the tables have; no numbers here."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from mvtokenflow.base.files import choose
-from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, NOVEL_VIEWS
-from mvtokenflow.eval.tables.table import Direction
+from mvtokenflow.eval.metrics.spec import Better, MetricSpec, ViewRole
+from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, METRICS, NOVEL_VIEWS, Protocol
+from mvtokenflow.eval.records.rows import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a run cost; shown like a metric and measured while rendering."""
+
+    better: ClassVar[Better] = "lower"
+    unit: ClassVar[str] = ""
+    key: str
+    digits: int
+    of: Callable[[Run], float]
+
+
+MINUTES = Cost(key="minutes", digits=2, of=lambda run: sum(stage.wall_s for stage in run.manifest.stages) / 60)
+PEAK = Cost(key="peak_mib", digits=0, of=lambda run: max(stage.peak_mib for stage in run.manifest.stages))
+COSTS: Mapping[str, Cost] = {cost.key: cost for cost in (MINUTES, PEAK)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
-    """A column: which metric, on which views."""
+    """A column: what it shows, on which views. Direction and digits are the metric's."""
 
-    metric: str
+    shows: MetricSpec | Cost
     title: str
-    better: Direction
-    digits: int
     views: tuple[str, ...] | None = None
+
+    @property
+    def metric(self) -> str:
+        """Key of the metric or the cost."""
+        return self.shows.key
+
+    @property
+    def better(self) -> Better:
+        return self.shows.better
+
+    @property
+    def digits(self) -> int:
+        return self.shows.digits
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec:
-    """What a table shows. Columns the protocol does not measure are left out."""
+    """What a table shows. Columns the protocol does not measure are left out.
+
+    Attributes:
+        role: on which views it shows metrics that bring a column of their own; None for no such columns.
+    """
 
     name: str
     title: str
     caption: str
     columns: tuple[ColumnSpec, ...]
+    role: ViewRole | None = None
+
+    def under(self, protocol: Protocol) -> "TableSpec":
+        """The table with the columns that metrics of `protocol` bring (`MetricSpec.column`)."""
+        shown = {column.metric for column in self.columns}
+        brought = [
+            column
+            for spec in protocol.metrics
+            if spec.key not in shown and (column := _brought(spec, self.role)) is not None
+        ]
+        return replace(self, columns=(*self.columns, *brought))
+
+
+def _brought(spec: MetricSpec, role: ViewRole | None) -> ColumnSpec | None:
+    if spec.column is None or role is None:
+        return None
+    if spec.needs == "views":
+        return ColumnSpec(shows=spec, title=spec.column, views=_BETWEEN) if role == "input" else None
+    if role not in spec.views:
+        return None
+    return ColumnSpec(shows=spec, title=spec.column, views=_INPUT if role == "input" else NOVEL_VIEWS)
 
 
 _INPUT, _BETWEEN = (INPUT_VIEW,), (ALL_VIEWS,)
 
 
-def _input(metric: str, title: str, better: Direction, digits: int) -> ColumnSpec:
-    return ColumnSpec(metric=metric, title=title, better=better, digits=digits, views=_INPUT)
+def _input(key: str, title: str) -> ColumnSpec:
+    return ColumnSpec(shows=METRICS[key], title=title, views=_INPUT)
 
 
-def _novel(metric: str, title: str, better: Direction, digits: int) -> ColumnSpec:
-    return ColumnSpec(metric=metric, title=title, better=better, digits=digits, views=NOVEL_VIEWS)
+def _novel(key: str, title: str) -> ColumnSpec:
+    return ColumnSpec(shows=METRICS[key], title=title, views=NOVEL_VIEWS)
 
 
-_CLIP_VIEWS = ColumnSpec(metric="clip_views", title="CLIP views", better="higher", digits=3, views=_BETWEEN)
-_CLIP_TOY_VIEWS = ColumnSpec(
-    metric="clip_toy_views", title="CLIP-toy views", better="higher", digits=3, views=_BETWEEN
-)
+_CLIP_VIEWS = ColumnSpec(shows=METRICS["clip_views"], title="CLIP views", views=_BETWEEN)
+_CLIP_TOY_VIEWS = ColumnSpec(shows=METRICS["clip_toy_views"], title="CLIP-toy views", views=_BETWEEN)
 
 TABLES: Mapping[str, TableSpec] = {
     spec.name: spec
     for spec in (
         TableSpec(
             name="table1",
+            role="input",
             title="Agreement with the input video, consistency between views and over time",
             caption="LPIPS, PSNR, SSIM and the warp error on the input view; CLIP between the rendered views.",
             columns=(
-                _input("lpips", "LPIPS", "lower", 4),
-                _input("psnr", "PSNR", "higher", 2),
-                _input("ssim", "SSIM", "higher", 4),
+                _input("lpips", "LPIPS"),
+                _input("psnr", "PSNR"),
+                _input("ssim", "SSIM"),
                 _CLIP_VIEWS,
                 _CLIP_TOY_VIEWS,
-                _input("warp", "Warp error", "lower", 2),
-                _input("warp_floor", "Warp floor", "none", 2),
-                _input("motion", "Motion px", "none", 2),
+                _input("warp", "Warp error"),
+                _input("warp_floor", "Warp floor"),
+                _input("motion", "Motion px"),
             ),
         ),
         TableSpec(
             name="table2",
+            role="novel",
             title="Novel views against ground truth",
             caption="Mean over four held-out views (azimuth −75, 15, 105, 195 degrees).",
             columns=(
-                _novel("lpips", "LPIPS", "lower", 4),
-                _novel("clip", "CLIP", "higher", 3),
-                _novel("clip_toy", "CLIP-toy", "higher", 3),
-                _novel("fvd_c4d", "FVD (C4D)", "lower", 1),
-                _novel("psnr", "PSNR", "higher", 2),
-                _novel("ssim", "SSIM", "higher", 4),
-                _novel("fvd", "FVD (set)", "lower", 1),
-                _novel("warp", "Warp error", "lower", 2),
-                _novel("warp_floor", "Warp floor", "none", 2),
+                _novel("lpips", "LPIPS"),
+                _novel("clip", "CLIP"),
+                _novel("clip_toy", "CLIP-toy"),
+                _novel("fvd_c4d", "FVD (C4D)"),
+                _novel("psnr", "PSNR"),
+                _novel("ssim", "SSIM"),
+                _novel("fvd", "FVD (set)"),
+                _novel("warp", "Warp error"),
+                _novel("warp_floor", "Warp floor"),
             ),
         ),
         TableSpec(
             name="table3",
+            role="input",
             title="Ablation",
             caption="LPIPS and single-clip FVD on the input view, CLIP between views, geometry where exact.",
             columns=(
-                _input("lpips", "LPIPS", "lower", 4),
-                _input("fvd_c4d", "FVD (C4D)", "lower", 1),
+                _input("lpips", "LPIPS"),
+                _input("fvd_c4d", "FVD (C4D)"),
                 _CLIP_VIEWS,
                 _CLIP_TOY_VIEWS,
-                _novel("lpips", "LPIPS novel", "lower", 4),
-                _novel("psnr", "PSNR novel", "higher", 2),
-                _novel("warp", "Warp novel", "lower", 2),
-                _input("flow_epe", "Flow EPE input px", "lower", 2),
-                _novel("flow_epe", "Flow EPE px", "lower", 2),
-                _novel("normal_deg", "Normal °", "lower", 1),
+                _novel("lpips", "LPIPS novel"),
+                _novel("psnr", "PSNR novel"),
+                _novel("warp", "Warp novel"),
+                _input("flow_epe", "Flow EPE input px"),
+                _novel("flow_epe", "Flow EPE px"),
+                _novel("normal_deg", "Normal °"),
             ),
         ),
         TableSpec(
@@ -101,8 +156,8 @@ TABLES: Mapping[str, TableSpec] = {
             title="Cost",
             caption="Minutes and peak memory per scene, all stages together.",
             columns=(
-                ColumnSpec(metric="minutes", title="Minutes", better="lower", digits=2),
-                ColumnSpec(metric="peak_mib", title="Peak MiB", better="lower", digits=0),
+                ColumnSpec(shows=MINUTES, title="Minutes"),
+                ColumnSpec(shows=PEAK, title="Peak MiB"),
             ),
         ),
     )

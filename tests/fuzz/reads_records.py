@@ -123,9 +123,9 @@ def make_array(folder: Path, shared: Path) -> None:
 
 
 def read_array(folder: Path) -> None:
-    """Flow of a row, by the evaluator and by the pages."""
-    from mvtokenflow.eval.score.evaluators import _first
+    """Flow of a row, by the metrics and by the pages."""
+    from mvtokenflow.eval.score.pictures import first_entries
     from mvtokenflow.reports.figure import read_array
 
     read_array(folder / "eval_0.flow.npz", "flow")
-    _first(folder / "eval_0.flow.npz", 3, "flow")
+    first_entries(folder / "eval_0.flow.npz", 3, "flow")

@@ -131,7 +131,7 @@ def make_clip_folder(folder: Path, shared: Path) -> None:
 
 
 def read_clip_folder(folder: Path) -> None:
-    from mvtokenflow.eval.metrics import clip
+    from mvtokenflow.eval.metrics.compute import clip
 
     clip.load(folder / "clip")
 

@@ -40,7 +40,7 @@ _MODULES = (
     ),
     *(
         "mvtokenflow.eval.tables.ensure",
-        "mvtokenflow.eval.score.evaluators",
+        "mvtokenflow.eval.score.pictures",
         "mvtokenflow.reports.site",
         "hypothesis",
     ),

@@ -67,7 +67,15 @@ def claims(
         preset=preset,
     )
     same_grid = ["--dataset", dataset, *(["--root", str(root)] if root else []), "--protocol"]
-    same_grid += [request.protocol.name, "--preset", preset, "--seeds", seeds or "0", "--runs", str(runs)]
+    same_grid += [
+        protocol or request.protocol.name,
+        "--preset",
+        preset,
+        "--seeds",
+        seeds or "0",
+        "--runs",
+        str(runs),
+    ]
     report = claims_report(request, same_grid, allow_mixed=allow_mixed)
     if markdown is not None:
         into_page(markdown, markdown_text(report))

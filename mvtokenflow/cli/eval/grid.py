@@ -25,7 +25,10 @@ Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, o
 Seeds = Annotated[
     str | None, typer.Option(help="Seeds, separated by commas; 0, or 0,1,2 with --full, by default.")
 ]
-ProtocolName = Annotated[str | None, typer.Option("--protocol", help="See `mvtf-eval protocols`.")]
+ProtocolName = Annotated[
+    str | None,
+    typer.Option("--protocol", help="See `mvtf-eval protocols`; package.module:attribute for yours."),
+]
 Import = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),

@@ -53,6 +53,7 @@ def report(
 
     Example: mvtf-eval report --runs runs -o site
     """
+    from mvtokenflow.eval.protocols import METRICS
     from mvtokenflow.eval.records.summary import merged
     from mvtokenflow.eval.tables.ensure import finished_only, reference_places, scored_runs, tabulate
     from mvtokenflow.eval.tables.specs import table_named
@@ -81,7 +82,8 @@ def report(
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
         places = reference_places(request)
-        page = build_site(built, list(shown.values()), out, bars, places=places, waiting=say)
+        metrics = {**METRICS, **{spec.key: spec for spec in request.protocol.metrics}}
+        page = build_site(built, list(shown.values()), out, bars, places=places, metrics=metrics, waiting=say)
     say(f"report: {page}")
 
 

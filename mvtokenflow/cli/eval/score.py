@@ -18,7 +18,9 @@ Clip = Annotated[Path | None, typer.Option("--clip", help="A local CLIP model fo
 def score(
     prediction: Prediction,
     reference: Reference,
-    protocol: Annotated[str, typer.Option(help="See `mvtf-eval protocols`.")] = "c4d-fixed-v1",
+    protocol: Annotated[
+        str, typer.Option(help="See `mvtf-eval protocols`; package.module:attribute for yours.")
+    ] = "c4d-fixed-v1",
     objects: Objects = None,
     record: Annotated[
         Path | None, typer.Option(help="Folder of the records; below runs/score/ by default.")

@@ -200,11 +200,19 @@ def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
     else:
         _print(result, show.form, show.intervals)
     if show.site is not None:
+        from mvtokenflow.eval.protocols import METRICS
         from mvtokenflow.reports.site import build_site
 
         with progress() as report:
-            places = reference_places(request)
-            page = build_site([result], scored_runs(request), show.site, report, places=places, waiting=say)
+            page = build_site(
+                [result],
+                scored_runs(request),
+                show.site,
+                report,
+                places=reference_places(request),
+                metrics={**METRICS, **{spec.key: spec for spec in request.protocol.metrics}},
+                waiting=say,
+            )
         say(f"report: {page}")
     if failures:
         raise typer.Exit(2)

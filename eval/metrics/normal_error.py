@@ -1,20 +1,20 @@
-"""Errors against exact geometry: optical flow and surface normals. Maps first, then masked means.
+"""Angle between a method's own normals and the exact ones.
 
-Both metrics exist only where a dataset has ground truth (toy4d); no published table of video-to-4D has
-them. End-point error is the measure of Baker et al., "A Database and Evaluation Methodology for Optical
-Flow" (IJCV 2011); the angular summary (mean, median, share below 11.25, 22.5 and 30 degrees) is the one
-of Fouhey et al., "Data-Driven 3D Primitives" (ICCV 2013), kept by later normal-estimation work.
+It exists only where a dataset has ground truth (toy4d); no published table of video-to-4D has it. The angular
+summary (mean, median, share below 11.25, 22.5 and 30 degrees) is the one of Fouhey et al., "Data-Driven 3D
+Primitives" (ICCV 2013), kept by later normal-estimation work.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from mvtokenflow.eval.metrics.compute.masked import Mask, masked_mean
+from mvtokenflow.eval.metrics.spec import Better, ClipPair, Floats, MetricSpec, Needs, Networks, present
 
 ANGLE_LIMITS_DEG = (11.25, 22.5, 30.0)
 # Renderers hand over interpolated float16 or float32 vectors. An encoded normal picture (n/2 + 1/2)
@@ -22,46 +22,27 @@ ANGLE_LIMITS_DEG = (11.25, 22.5, 30.0)
 _UNIT_TOLERANCE = 0.02
 
 
-def masked_mean(values: NDArray[np.floating], mask: Mask) -> Floats:
-    """Mean over the pixels of each frame that the mask keeps, in float64.
+@dataclass(frozen=True, kw_only=True)
+class NormalError(MetricSpec):
+    """Mean angle in degrees between the method's normals and the exact ones, where both have an object."""
 
-    Args:
-        values: (N, H, W); what lies outside the mask is never read, NaN included.
-        mask: (N, H, W) bool.
+    needs: ClassVar[Needs] = "clip"
+    better: ClassVar[Better] = "lower"
+    digits: ClassVar[int] = 1
+    unit: ClassVar[str] = "°"
+    floor: ClassVar[float | None] = 1e-2
+    key: str = "normal_deg"
 
-    Returns:
-        (N,); NaN for a frame whose mask is empty: it has no value, and a caller must not record one.
+    def why_missing(self) -> str:
+        return "the method offers no normals, the dataset has no exact ones, or frames are missing"
 
-    Raises:
-        DataError: a kept pixel is NaN or infinite; names the frame.
-    """
-    if values.shape != mask.shape or values.ndim != 3:
-        raise ValueError(f"values and mask must both be (N, H, W), got {values.shape} and {mask.shape}")
-    kept = np.where(mask, values, 0.0).astype(np.float64)
-    bad = ~np.isfinite(kept).all(axis=(1, 2))
-    if bad.any():
-        raise DataError(f"frame {int(np.argmax(bad))}: holds NaN or infinite values on the object")
-    count = mask.sum(axis=(1, 2))
-    total = kept.sum(axis=(1, 2))
-    mean = np.full(len(count), np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean
+    def can_measure(self, clip: ClipPair) -> bool:
+        return clip.has_truth and clip.offers("normal")
 
-
-def end_point_error(flow: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Length of the difference of two flows, unreduced.
-
-    Args:
-        flow, truth: (P, H, W, 2) pixels (dx, dy) on the grid of the source frame, at equal size.
-
-    Returns:
-        (P, H, W) pixels. Reduce with `masked_mean(error, visible)`: a surface point that is hidden in
-        the target frame has no defined flow.
-    """
-    if flow.shape != truth.shape or flow.ndim != 4 or flow.shape[-1] != 2:
-        raise ValueError(f"flow and truth must both be (P, H, W, 2), got {flow.shape} and {truth.shape}")
-    difference = flow.astype(np.float64) - truth
-    return np.hypot(difference[..., 0], difference[..., 1])
+    def measure_clip(self, clip: ClipPair, networks: Networks) -> Sequence[float | None]:
+        count = len(clip.names)
+        angles = normal_angles(clip.offered(count, "normal"), clip.truth(count, "normal")[0])
+        return present(angles.pixels, angles.mean_deg)
 
 
 def normal_angle(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
@@ -89,7 +70,7 @@ def normal_angle(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> F
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormalError:
+class NormalAngles:
     """Normal error of every frame. All arrays are (T,).
 
     Attributes:
@@ -107,7 +88,7 @@ class NormalError:
     pixels: NDArray[np.int64]
 
 
-def normal_error(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> NormalError:
+def normal_angles(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> NormalAngles:
     """Angular error on the intersection of the two surfaces, and how well the surfaces overlap.
 
     Args:
@@ -128,7 +109,7 @@ def normal_error(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> N
         median[t] = np.median(values)
         within[t] = [(values < limit).mean() for limit in ANGLE_LIMITS_DEG]
     area = union.sum(axis=(1, 2))
-    return NormalError(
+    return NormalAngles(
         mean_deg=masked_mean(angle, intersection),
         median_deg=median,
         within=within,

@@ -10,6 +10,7 @@ head, where DeepMind averages over (2, 7, 7) windows and Consistent4D's copy ove
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvtokenflow.base.errors import DataError, WeightsCorruptError
-from mvtokenflow.eval.metrics.precision import full_precision
+from mvtokenflow.eval.metrics.compute.precision import full_precision
+from mvtokenflow.weights import ledger
 
+WEIGHTS_NAME = "i3d-kinetics400"
 SIZE = 224
 CLASSES = 400
 Triple = tuple[int, int, int]
@@ -274,3 +277,33 @@ def prepare_bilinear(frames: Sequence[NDArray[np.uint8]], fit: Literal["crop", "
     top, left = (target[0] - SIZE) // 2, (target[1] - SIZE) // 2
     video = video[..., top : top + SIZE, left : left + SIZE]
     return (video * 2 - 1).permute(1, 0, 2, 3).contiguous()
+
+
+class VideoLogits:
+    """From pictures to the logits of I3D: a network with its weights, ready to be asked."""
+
+    def __init__(self, network: InceptionI3d) -> None:
+        self._network = network
+
+    def of(
+        self, pictures: Sequence[NDArray[np.uint8]], pool: HeadPool, resize: Literal["pil-bicubic", "bilinear"]
+    ) -> NDArray[np.float64]:
+        """Logits (400,) of one clip of uint8 (H, W, 3) pictures.
+
+        Args:
+            resize: "pil-bicubic" as `prepare_c4d`, "bilinear" as `prepare_bilinear`.
+
+        Raises:
+            DataError: as `logits`.
+        """
+        prepare = prepare_c4d if resize == "pil-bicubic" else prepare_bilinear
+        return np.asarray(logits(self._network, prepare(pictures)[None], pool)[0].double().cpu().numpy())
+
+
+def load(explicit: Path | None, device: torch.device | str = "cpu") -> VideoLogits:
+    """The I3D of the weights ledger, or of the local file given.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `ledger.load`.
+    """
+    return VideoLogits(build(ledger.load(WEIGHTS_NAME, explicit), device))

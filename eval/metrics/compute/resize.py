@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.metrics.region import Image, check_image
+from mvtokenflow.eval.metrics.compute.region import Image, check_image
 
 _FILTERS = {
     "bicubic": PilImage.Resampling.BICUBIC,

@@ -14,8 +14,8 @@ from threading import Lock, local
 import numpy as np
 import torch
 
-from mvtokenflow.eval.metrics.region import Colour, Image, Mask
-from mvtokenflow.eval.metrics.winograd import (
+from mvtokenflow.eval.metrics.compute.region import Colour, Image, Mask
+from mvtokenflow.eval.metrics.compute.winograd import (
     TILE,
     Float,
     Int,

@@ -1,0 +1,1 @@
+"""What metrics compute with: networks, compiled loops, flow, silhouettes, backgrounds."""

@@ -1,0 +1,340 @@
+"""CLIP image embeddings and their cosine (Radford et al. 2021, "Learning Transferable Visual Models").
+
+One small vision transformer reads every format the weights come in (OpenAI's and open_clip's names,
+transformers' names), and pictures are prepared by Pillow alone: transformers changed both the type returned
+by `get_image_features` and, with its torchvision processor, the pixels (cosines move by 1e-4).
+
+`ToyEncoder` is another network with another scale of values: the small CLIP trained on toy4d pictures.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mvtokenflow.base.damaged import damage, read_json
+from mvtokenflow.base.errors import DataError, WeightsCorruptError
+from mvtokenflow.eval.metrics.compute.precision import full_precision
+from mvtokenflow.weights import ledger as weights
+
+if TYPE_CHECKING:
+    from mvtokenflow.small.clip import SmallClip
+
+WEIGHTS_NAME = "clip-vit-b32-openai"
+TOY_WEIGHTS_NAME = "clip-toy4d"
+Activation = Literal["quick_gelu", "gelu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How a picture becomes the network's input: shorter side to `size`, central `size` square, normalised."""
+
+    size: int = 224
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
+        """(3, size, size) float32 of a uint8 (H, W, 3) picture: Pillow bicubic, rounded to uint8, as CLIP does.
+
+        Raises:
+            DataError: not a uint8 RGB picture.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(f"CLIP takes uint8 (H, W, 3) pictures, not {image.dtype} {image.shape}")
+        height, width = image.shape[:2]
+        short = min(height, width)
+        target = (self.size * width // short, self.size * height // short)
+        picture = Image.fromarray(image).resize(target, Image.Resampling.BICUBIC)
+        left, top = (target[0] - self.size) // 2, (target[1] - self.size) // 2
+        pixels = np.asarray(picture.crop((left, top, left + self.size, top + self.size)), np.float32)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return torch.from_numpy((pixels / np.float32(255) - mean) / std).permute(2, 0, 1)
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, length, width = x.shape
+        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = packed.view(count, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        projected: Tensor = self.out_proj(mixed)
+        return projected
+
+
+class _Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+        self.c_fc = nn.Linear(width, hidden)
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.c_fc(x)
+        # OpenAI's networks were trained with x σ(1.702 x); with the exact GELU they are silently worse.
+        x = x * torch.sigmoid(1.702 * x) if self.activation == "quick_gelu" else F.gelu(x)
+        projected: Tensor = self.c_proj(x)
+        return projected
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, hidden: int, heads: int, activation: Activation) -> None:
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = _Attention(width, heads)
+        self.mlp = _Mlp(width, hidden, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        mixed: Tensor = x + self.mlp(self.ln_2(x))
+        return mixed
+
+
+class _Transformer(nn.Module):
+    def __init__(self, blocks: Iterable[_Block]) -> None:
+        super().__init__()
+        self.resblocks = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed: Tensor = self.resblocks(x)
+        return mixed
+
+
+class ImageTower(nn.Module):
+    """CLIP's vision transformer; parameters are named as in OpenAI's release, below `visual.`.
+
+    Args:
+        tensors: its parameters, from which every size but the number of heads is read.
+        heads: attention heads; OpenAI's networks have one per 64 channels.
+        activation: of the MLPs.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], heads: int, activation: Activation) -> None:
+        super().__init__()
+        width, _, patch, _ = tensors["conv1.weight"].shape
+        hidden = tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
+        layers = 1 + max(
+            int(m[1]) for name in tensors if (m := re.match(r"transformer\.resblocks\.(\d+)\.", name))
+        )
+        self.patch = patch
+        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty_like(tensors["positional_embedding"]))
+        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.transformer = _Transformer(_Block(width, hidden, heads, activation) for _ in range(layers))
+        self.proj = nn.Parameter(torch.empty_like(tensors["proj"]))
+        self.load_state_dict(tensors, strict=True)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Projected, un-normalised embeddings (B, D) of prepared pictures (B, 3, size, size)."""
+        x = self.conv1(pictures).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding
+        x = self.transformer(self.ln_pre(x))
+        embedded: Tensor = self.ln_post(x[:, 0]) @ self.proj
+        return embedded
+
+
+_TRANSFORMERS_LAYER = {
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+
+
+def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """transformers' `vision_model.*` and `visual_projection` under OpenAI's names."""
+    prefix = "vision_model."
+    named = {
+        "class_embedding": tensors[f"{prefix}embeddings.class_embedding"],
+        "conv1.weight": tensors[f"{prefix}embeddings.patch_embedding.weight"],
+        "positional_embedding": tensors[f"{prefix}embeddings.position_embedding.weight"],
+        "proj": tensors["visual_projection.weight"].T,
+    }
+    for kind in ("weight", "bias"):
+        named[f"ln_pre.{kind}"] = tensors[f"{prefix}pre_layrnorm.{kind}"]  # the typing error is theirs
+        named[f"ln_post.{kind}"] = tensors[f"{prefix}post_layernorm.{kind}"]
+        layer = 0
+        while f"{prefix}encoder.layers.{layer}.layer_norm1.weight" in tensors:
+            source, target = f"{prefix}encoder.layers.{layer}", f"transformer.resblocks.{layer}"
+            packed = [tensors[f"{source}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+            named[f"{target}.attn.in_proj_{kind}"] = torch.cat(packed)
+            for theirs, ours in _TRANSFORMERS_LAYER.items():
+                named[f"{target}.{ours}.{kind}"] = tensors[f"{source}.{theirs}.{kind}"]
+            layer += 1
+    return named
+
+
+def image_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The image tower of a CLIP checkpoint in either naming, float32, under OpenAI's names.
+
+    Raises:
+        WeightsCorruptError: neither naming fits.
+    """
+    named = {name.removeprefix("visual."): x for name, x in tensors.items() if name.startswith("visual.")}
+    if not named:
+        try:
+            named = _from_transformers(tensors)
+        except KeyError as error:
+            raise WeightsCorruptError(
+                f"not a CLIP checkpoint with a vision transformer: has neither visual.* nor {error}"
+            ) from error
+    return {name: tensor.float() for name, tensor in named.items()}
+
+
+# of preprocessor_config.json; `Preparation` takes them all
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+
+
+def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
+    """Heads, activation and preparation of a local model folder in transformers' layout."""
+    cure = "get the folder again"
+    with damage(folder, "not a CLIP model folder", cure, WeightsCorruptError):
+        vision = read_json(folder / "config.json", dict, cure, kind=WeightsCorruptError)["vision_config"]
+        heads, activation = int(vision["num_attention_heads"]), vision["hidden_act"]
+        file = folder / "preprocessor_config.json"
+        settings: dict[str, Any] = (
+            read_json(file, dict, cure, kind=WeightsCorruptError) if file.is_file() else {}
+        )
+        size = int(vision["image_size"])
+        rescale = float(settings.get("rescale_factor", 1 / 255))
+        preparation = Preparation(
+            size=size,
+            mean=tuple(settings.get("image_mean", Preparation.mean)),
+            std=tuple(settings.get("image_std", Preparation.std)),
+        )
+    resize, crop = settings.get("size", size), settings.get("crop_size", size)
+    for value in (resize, crop):
+        sizes = set(value.values()) if isinstance(value, dict) else {value}
+        if sizes != {size}:
+            raise WeightsCorruptError(f"{folder}: prepares pictures of {value}, the network takes {size}")
+    skipped = [step for step in _STEPS if not settings.get(step, True)]
+    if skipped or abs(255 * rescale - 1) > 1e-6:
+        raise WeightsCorruptError(
+            f"{folder}: preprocessor_config.json leaves out {', '.join(skipped) or 'nothing'} and scales by "
+            f"{rescale:g}; a CLIP's pictures are resized, cropped, scaled by 1/255 and normalised"
+        )
+    found = (activation, settings.get("resample", 3), vision.get("layer_norm_eps", 1e-5))
+    if found not in (("quick_gelu", 3, 1e-5), ("gelu", 3, 1e-5)):
+        raise WeightsCorruptError(
+            f"{folder}: (activation, resampling, epsilon) {found} are not a CLIP's: quick_gelu or gelu, 3, 1e-5"
+        )
+    return heads, activation, preparation
+
+
+class ImageEncoder:
+    """Embeds pictures with a CLIP image tower.
+
+    Attributes:
+        dimensions: D of the embeddings, 512 for ViT-B/32.
+    """
+
+    def __init__(self, tower: ImageTower, preparation: Preparation) -> None:
+        self._tower = tower.eval().requires_grad_(False)
+        self._prepare = preparation
+        self.dimensions = int(tower.proj.shape[1])
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
+        """Projected, un-normalised embeddings (N, D), float32 on the CPU.
+
+        Args:
+            images: uint8 (H, W, 3), any sizes. Consistent4D's protocol squashes them to 512x512 before.
+            batch: pictures per forward pass. With 1 an embedding doesn't depend on its neighbours, to the
+                last bit; larger batches are faster on a GPU.
+
+        Raises:
+            DataError: a picture is not uint8 RGB.
+        """
+        device = self._tower.proj.device
+        rows = [torch.empty(0, self.dimensions)]
+        for start in range(0, len(images), batch):
+            prepared = torch.stack([self._prepare(image) for image in images[start : start + batch]])
+            with full_precision():
+                rows.append(self._tower(prepared.to(device)).cpu())
+        return torch.cat(rows)
+
+
+class ToyEncoder:
+    """Embeds pictures with the small CLIP of toy4d; used like `ImageEncoder`.
+
+    Attributes:
+        dimensions: D of the embeddings, 128 for the shipped one.
+    """
+
+    def __init__(self, model: "SmallClip") -> None:
+        self._model = model
+        self.dimensions = model.config.embed_dim
+
+    @torch.inference_mode()
+    def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
+        """Unit embeddings (N, D), float32 on the CPU, of square uint8 (H, H, 3) pictures on white.
+
+        Pictures are resized to the network's 64 px in float32, bicubic with antialiasing. `batch` as in
+        `ImageEncoder.embed`.
+
+        Raises:
+            DataError: a picture is not uint8 RGB, or not square.
+        """
+        rows = [torch.empty(0, self.dimensions)]
+        for start in range(0, len(images), batch):
+            with full_precision():
+                prepared = torch.cat([self._prepare(image) for image in images[start : start + batch]])
+                rows.append(self._model.embed_images(prepared).cpu())
+        return torch.cat(rows)
+
+    def _prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise DataError(f"CLIP takes uint8 (H, W, 3) pictures, not {image.dtype} {image.shape}")
+        picture = torch.tensor(image, device=self._model.device)
+        return self._model.prepare(picture.permute(2, 0, 1)[None].float() / 255) * 0.5 + 0.5
+
+
+def load_toy(explicit: Path | None = None, device: torch.device | str = "cpu") -> ToyEncoder:
+    """The small CLIP of the ledger.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `weights.verify`, or not a small CLIP.
+    """
+    from mvtokenflow.small.clip import load_small_clip  # imports open_clip, which is slow
+
+    return ToyEncoder(load_small_clip(weights.verify(TOY_WEIGHTS_NAME, explicit), device))
+
+
+def load(explicit: Path | None = None, device: torch.device | str = "cpu") -> ImageEncoder:
+    """CLIP ViT-B/32 of the ledger, or the local file or model folder given.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `weights.load`, or not a CLIP network.
+    """
+    path = weights.resolve(WEIGHTS_NAME, explicit)
+    stored = weights.load(WEIGHTS_NAME, path)
+    heads: int | None = None
+    activation: Activation = "quick_gelu"
+    preparation = Preparation()
+    if path.is_dir():
+        heads, activation, preparation = _folder_settings(path)
+    cure = "give the file or folder of a CLIP"
+    with damage(path, "not a CLIP vision transformer", cure, WeightsCorruptError):
+        tensors = image_tensors(stored)
+        width = tensors["conv1.weight"].shape[0]
+        tower = ImageTower(tensors, heads or width // 64, activation)
+        tokens = (preparation.size // tower.patch) ** 2 + 1
+        if len(tower.positional_embedding) != tokens:
+            raise ValueError(f"{len(tower.positional_embedding)} positions for {tokens} tokens")
+    return ImageEncoder(tower.to(device), preparation)

@@ -1,0 +1,217 @@
+"""The base of all metrics, and what a metric is given to measure.
+
+A metric is one file in this folder, or anywhere: a subclass of `MetricSpec` that says what it `needs` and has
+the method of that name: `measure_frame`, `measure_clip`, `measure_views` or `measure_set`. Whatever is slow to
+import (torch, numba, scipy, OpenCV) is imported inside these methods, so that protocols can be listed at once.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Better = Literal["higher", "lower", "none"]
+Needs = Literal["frame", "clip", "views", "set"]
+ViewRole = Literal["novel", "input"]
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Feature = Sequence[float]
+T = TypeVar("T")
+
+BOTH: tuple[ViewRole, ...] = ("novel", "input")
+
+
+class Networks:
+    """The networks of one process, each loaded when it is first needed.
+
+    Attributes:
+        weights: local files or folders by name in the weights ledger.
+        device: torch device.
+    """
+
+    def __init__(self, weights: Mapping[str, Path], device: str = "cpu") -> None:
+        self.weights = weights
+        self.device = device
+        self._loaded: dict[Hashable, Any] = {}
+
+    def get(self, name: Hashable, load: Callable[[], T]) -> T:
+        """What `load` gives, called once for each `name`."""
+        if name not in self._loaded:
+            self._loaded[name] = load()
+        return cast(T, self._loaded[name])
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture at the protocol's size.
+
+    Attributes:
+        pixels: (H, W, 3) uint8, on white.
+        sha: sha256 of its file.
+    """
+
+    pixels: Pixels
+    sha: str = ""
+    _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
+
+    def kept(self, key: Hashable, compute: Callable[[Pixels], T]) -> T:
+        """What `compute` derives from the pixels alone, called once for each `key`.
+
+        A reference is compared with the renderings of several methods: its features are computed once.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute(self.pixels)
+        return cast(T, self._kept[key])
+
+
+class ClipPair(Protocol):
+    """What a metric may look at of one view over time: the rendering, its reference, exact geometry.
+
+    Frames are in temporal order. Frame i of the rendering belongs to frame i of the reference.
+    """
+
+    @property
+    def names(self) -> Sequence[int]:
+        """Numbers of the frames that both sides have."""
+        ...
+
+    @property
+    def rendered(self) -> Sequence[Pixels]:
+        """The rendered pictures as they are, (H, W, 3) uint8; as many as `names`."""
+        ...
+
+    @property
+    def reference(self) -> Sequence[Pixels]:
+        """All pictures of the reference as they are, on white; the first `len(names)` are paired."""
+        ...
+
+    def sized(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """Pictures at the protocol's size."""
+        ...
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the dataset has exact geometry that fits the paired frames."""
+        ...
+
+    def truth(self, count: int, *names: str) -> list[NDArray[Any]]:
+        """The first `count` entries of arrays of the exact geometry, as named in `datasets.scene.GroundTruth`.
+
+        Raises:
+            DataError: they cannot be read, or are fewer.
+        """
+        ...
+
+    def offers(self, kind: str) -> bool:
+        """Whether the method gave its own "flow" or "normal" of this view."""
+        ...
+
+    def offered(self, count: int, kind: str) -> NDArray[Any]:
+        """The first `count` entries of the method's own flow (T−1, H, W, 2) or normals (T, H, W, 3).
+
+        Raises:
+            DataError: they cannot be read, or are fewer.
+        """
+        ...
+
+    def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What `compute` derives from the reference alone, called once for all methods of the view."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """One metric of a protocol, and how it is measured.
+
+    A subclass adds the settings that can move a value as fields; each of them is in the signature by itself.
+
+    Attributes:
+        key: name of the metric in records and JSON.
+        version: of the code for it; raised whenever a value can change.
+        views: on which views it is measured.
+        weights: name in the weights ledger, or None.
+        needs: "frame" (a value per frame), "clip" (values of a view over time), "views" (a value per time, from
+            all views of an object) or "set" (one number over the clips of all objects).
+        resized: it looks at pictures of the protocol's size; else at pictures as they are.
+        better: which values are better, or "none".
+        digits: decimals that are printed.
+        unit: printed behind a number, with its space.
+        floor: the smallest change worth failing a build over; without one no regression baseline holds it.
+        column: title of the column that tables 1 to 3 get for it where they have none, or None for no column.
+    """
+
+    needs: ClassVar[Needs] = "frame"
+    resized: ClassVar[bool] = True
+    better: ClassVar[Better] = "none"
+    digits: ClassVar[int] = 4
+    unit: ClassVar[str] = ""
+    floor: ClassVar[float | None] = None
+    column: ClassVar[str | None] = None
+    key: str
+    version: int = 1
+    views: tuple[ViewRole, ...] = ("novel",)
+    weights: str | None = None
+
+    def signature(self) -> str:
+        """All fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
+        hidden = {"key", "version", "views", "weights"}
+        parts = [
+            f"{f.name.replace('_', '-')}:{getattr(self, f.name)}" for f in fields(self) if f.name not in hidden
+        ]
+        return "|".join([self.key, f"v:{self.version}", *parts])
+
+    def why_missing(self) -> str:
+        """Why there can be no value although everything to measure it was there."""
+        return "nothing to measure it on: the view was not rendered, has no reference, or is too short"
+
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        """For which frames a view of `frames` has a value; [None] for one value per clip."""
+        return [None] if self.needs == "set" else frames
+
+    def can_measure(self, clip: ClipPair) -> bool:
+        """Whether scene and method offer what `measure_clip` or `measure_set` looks at."""
+        return True
+
+    def measure_frame(self, rendering: Picture, reference: Picture, networks: Networks) -> float:
+        """The value of one rendered picture against its reference; for a metric that needs a "frame".
+
+        Raises:
+            DataError: the metric is not defined for these pictures.
+        """
+        raise self._lacks("measure_frame")
+
+    def measure_clip(self, clip: ClipPair, networks: Networks) -> Sequence[float | None]:
+        """A value for each of `moments(clip.names)`; None where nothing is visible to be measured on."""
+        raise self._lacks("measure_clip")
+
+    def measure_views(self, clips: Sequence[ClipPair], networks: Networks) -> Sequence[float]:
+        """A value per time, from the views of one object, the input view first; all have the same frames."""
+        raise self._lacks("measure_views")
+
+    def measure_set(self, clip: ClipPair, networks: Networks) -> Sequence[tuple[Feature, Feature]]:
+        """Features (rendering, reference) of each short clip of a view; `total` makes a number of them."""
+        raise self._lacks("measure_set")
+
+    def clips_of(self, frames: int) -> int:
+        """How many short clips `measure_set` makes of a view of so many frames."""
+        raise self._lacks("clips_of")
+
+    def total(self, rendered: Floats, reference: Floats) -> float:
+        """The number of a set: features (clips, D) of both sides, in one order."""
+        raise self._lacks("total")
+
+    def _lacks(self, method: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} needs a {self.needs} and has no {method}")
+
+
+def present(where: NDArray[Any], values: Floats) -> list[float | None]:
+    """The values, None where `where` is zero or False."""
+    return [float(value) if there else None for there, value in zip(where, values, strict=True)]
+
+
+def unit_range(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
+    """Pictures of one size as float32 (T, H, W, 3) in [0, 1]."""
+    return np.divide(np.stack(pictures), 255, dtype=np.float32)
