@@ -164,7 +164,7 @@ def test_values_keep_their_frames_and_infinities(tmp_path: Path) -> None:
     assert data["values"]["psnr"]["m2"]["eval_1"] == ["inf"] * FRAMES
     psnr, clip = data["metrics"]
     assert (psnr["title"], psnr["better"], psnr["perFrame"]) == ("PSNR", "higher", True)
-    assert (clip["id"], clip["better"], clip["perFrame"]) == ("clip_views", "none", False)
+    assert (clip["id"], clip["better"], clip["perFrame"]) == ("clip_views", "higher", False)
     assert data["clips"][0] == {"metric": "clip_views", "series": "m0", "view": "*", "value": 0.9}
     assert [view["name"] for view in data["views"]] == ["eval_0", "eval_1", "input"]
 
