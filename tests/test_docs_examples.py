@@ -135,7 +135,10 @@ def test_the_metric_is_scored_under_a_protocol_of_its_own(examples: Path, layout
     assert found["blurred"]["average"]["sharpness"] < 0.9
 
 
-def test_the_metric_has_a_column_and_a_floor_in_the_gate(examples: Path, cli: Cli) -> None:
+def test_the_metric_has_a_column_and_a_floor_in_the_gate(
+    examples: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(examples)  # the gate opens a dataset without a root
     grid = ("--dataset", "spheres:Spheres", "--root", examples / "spheres", "--methods", "blurred,ground-truth")
     more = ("--scenes", "red", "--protocol", "sharpness:SHARP", "--runs", examples / "runs", "--jobs", 1)
     done = cli("table2", *grid, *more, "--no-quoted", "--json")
