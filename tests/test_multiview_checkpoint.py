@@ -176,8 +176,13 @@ def test_half_precision_generates_from_the_same_levels(folder: Path, dtype: torc
 def test_half_precision_variant_names(folder: Path) -> None:
     for component, stem in (("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")):
         path = folder / component / f"{stem}.safetensors"
-        path.rename(path.with_name(f"{stem}.fp16.safetensors"))
-    load_era3d(folder, strict=False)
+        half = {name: value.half() for name, value in load_file(path).items()}
+        save_file(half, path.with_name(f"{stem}.fp16.safetensors"))
+        path.unlink()
+    prior = load_era3d(folder, strict=False)
+    stored = load_file(folder / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    loaded = prior.unet.state_dict()
+    assert all(torch.equal(loaded[name], value.float()) for name, value in stored.items())
 
 
 def test_stored_prompts(folder: Path, tmp_path: Path) -> None:

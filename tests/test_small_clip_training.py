@@ -210,8 +210,15 @@ def test_rate_warms_up_and_falls_to_nothing() -> None:
 
 def test_every_seed_that_is_taken_can_be_trained_with(tmp_path: Path) -> None:
     batch = ClipBatches(seed=0, toys=2, size=32)(0)
-    settings = SmallClipTraining(seed=MAX_SEED, steps=1, warmup=0)
-    SmallClipTrainer(_config(), settings, lambda step: batch, tmp_path).run(None, _quiet)
+    weights = []
+    for seed in (0, MAX_SEED - 1, MAX_SEED):
+        settings = SmallClipTraining(seed=seed, steps=1, warmup=0)
+        trainer = SmallClipTrainer(_config(), settings, lambda step: batch, tmp_path / str(seed))
+        trainer.run(None, _quiet)
+        weights.append(torch.cat([value.flatten() for value in trainer.model.parameters()]))
+    assert all(value.isfinite().all() for value in weights)
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2]), "the largest seeds are told apart"
 
 
 def test_nearest_share_counts_own_rows() -> None:

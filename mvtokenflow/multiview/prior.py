@@ -92,8 +92,8 @@ def encode_normals(normal: Tensor, alpha: Tensor, background: float) -> Tensor:
     frame of *all* views of Era3D.
     """
     x, y, z = normal.unbind(-1)
-    encoded = 0.5 * torch.stack((x, z, -y), dim=-1) + 0.5
-    return encoded * alpha + background * (1 - alpha)
+    encoded = 0.5 * torch.stack((x, z, -y), dim=-1)
+    return background + alpha * (encoded + (0.5 - background))  # exact where the background is 0.5
 
 
 def decode_normals(pictures: Tensor, background: float) -> tuple[Tensor, Tensor]:

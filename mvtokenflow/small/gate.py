@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mvtokenflow.multiview.config import SamplingConfig
-from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
+from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals, encode_normals
 from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.small.codec import BACK, FRONT, PatchCodec
 
@@ -155,8 +155,8 @@ def sheet(pictures: Tensor, answer: Answer, count: int = 8) -> NDArray[np.uint8]
     """Draw an overview (H, W, 3): per object the truth above, the answer below, colours then normals."""
     rows = []
     for side in (truth(pictures), answer):
-        normals = torch.stack((side.normal[..., 0], side.normal[..., 2], -side.normal[..., 1]), dim=-1)
-        shown = torch.cat((side.rgb, 0.5 + 0.5 * normals), dim=1)[:count]
+        normals = encode_normals(side.normal, torch.ones_like(side.normal[..., :1]), 0.5)
+        shown = torch.cat((side.rgb, normals), dim=1)[:count]
         rows.append((shown * 255).round().byte().permute(0, 2, 1, 3, 4).flatten(2, 3))
     paired: NDArray[np.uint8] = torch.stack(rows, dim=1).flatten(0, 2).numpy()
     return paired

@@ -1,7 +1,7 @@
 """Settings of a field, its loss weights and its density control."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
@@ -123,7 +123,7 @@ class FieldConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values; `FieldConfig(**settings)` restores them."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

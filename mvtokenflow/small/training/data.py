@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mvtokenflow.multiview.prior import COLOUR, NORMAL
+from mvtokenflow.multiview.prior import COLOUR, NORMAL, encode_normals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +40,13 @@ class Source(Protocol):
 def training_pictures(views: Views) -> Tensor:
     """(2, B, V, 3, S, S) uint8: normal maps on mid grey (domain 0) and colours on white (domain 1).
 
-    A normal map is 0.5 a n + 0.5 with n in the front camera's frame (x right, y up, z to the viewer) and a the
-    pixel's coverage, the encoding of `MultiviewPrior` with background 0.5.
+    Normal maps are those of `encode_normals` with background 0.5 and the pixel's coverage as alpha.
     """
     alpha = views.alpha.astype(np.float32) / 255
-    world = views.normal.astype(np.float32) / 127
-    front = np.stack((world[..., 0], world[..., 2], -world[..., 1]), axis=-1)
+    world = torch.from_numpy(views.normal.astype(np.float32) / 127)
+    normals = encode_normals(world, torch.from_numpy(alpha), 0.5)
     pictures = np.empty((2, *views.rgb.shape), np.uint8)
-    pictures[NORMAL] = np.rint((0.5 + 0.5 * alpha * front) * 255)
+    pictures[NORMAL] = np.rint(normals.numpy() * 255)
     pictures[COLOUR] = np.rint(views.rgb * alpha + 255 * (1 - alpha))
     return torch.from_numpy(pictures).movedim(-1, 3)
 

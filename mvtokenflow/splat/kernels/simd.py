@@ -22,12 +22,8 @@ _FLAGS = ("nsz", "arcp", "contract", "reassoc")
 
 
 def kernel(*, parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function on its first call, keep its machine code on disk and release the interpreter lock.
-
-    The code on disk is renewed when the kernel's own file changes, not when a file it calls does: after a
-    change here, delete `__pycache__`.
-    """
-    return compiled(nogil=True, parallel=parallel)
+    """Compile a function on its first call, keep its machine code on disk and release the interpreter lock."""
+    return compiled(with_package=True, nogil=True, parallel=parallel)
 
 
 def _device(function: Callable[..., Any]) -> Any:
