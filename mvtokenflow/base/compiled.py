@@ -18,9 +18,9 @@ Decorator = Callable[[Callable[..., Any]], Any]
 def compiled(*, with_package: bool = False, **options: Any) -> Decorator:
     """Decorate a function with Numba's `njit` and `options`, with its machine code cached where possible.
 
-    Numba looks for a place in `NUMBA_CACHE_DIR`, beside the source file and in the user's cache folder. Where none
-    can be written (a package installed read-only, a user without a home) the cache folder of this project
-    takes it, and where that cannot be written either, every process compiles anew.
+    Numba looks for a place in `NUMBA_CACHE_DIR`, beside the source file and in the user's cache folder. Where
+    none is writable (a package installed read-only, a user without a home) the cache folder of this project is
+    used, and where that is not writable either, every process compiles anew.
 
     Args:
         with_package: compile anew when any file of the function's package has changed. Numba looks at the
