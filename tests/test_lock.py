@@ -1,5 +1,6 @@
 """One process at a time works in the folder of a run, and a dead one does not count."""
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,16 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from mvtokenflow.base import partial
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.media.pictures import write_png
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.config import mini
 from mvtokenflow.method.pipeline import run
-from mvtokenflow.workdir import lock
 from mvtokenflow.workdir.lock import LOCK_FILE, working_in
 
-pytest.importorskip("fcntl")
+fcntl = pytest.importorskip("fcntl")
 
 BUSY = r"another process is working in .*busy; wait for it, or take another folder"
 HOLDER = """
@@ -78,18 +77,27 @@ def test_a_lock_that_its_last_holder_removed_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who opened the file before it was removed would share the folder with who opens the next one."""
-    held: list[int] = []
-    hold = partial.hold
+    asked: list[int] = []
+    flock = fcntl.flock
 
-    def slowly(number: int) -> bool:
-        if not held:
+    def slowly(number: int, operation: int) -> None:
+        if not asked:
             (tmp_path / LOCK_FILE).unlink()
-        held.append(number)
-        return hold(number)
+        asked.append(operation)
+        flock(number, operation)
 
-    monkeypatch.setattr(lock, "hold", slowly)
+    monkeypatch.setattr(fcntl, "flock", slowly)
     _enter(tmp_path)
-    assert len(held) == 2
+    assert asked[:2] == [fcntl.LOCK_EX | fcntl.LOCK_NB] * 2
+
+
+def test_a_drive_without_locks_holds_nothing_and_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    _enter(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def _picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

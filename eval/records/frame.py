@@ -14,8 +14,8 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.escapes import spreadsheet
 from mvtokenflow.base.files import atomic_path, choose, write_text
 from mvtokenflow.eval.protocols import Protocol
-from mvtokenflow.eval.records.rows import Row, Run, load_runs
-from mvtokenflow.eval.records.summary import scored
+from mvtokenflow.eval.records.rows import load_runs
+from mvtokenflow.eval.records.summary import current_rows
 
 COLUMNS = ("dataset", "method", "scene", "seed", "view", "frame", "metric", "value", "signature")
 INDEX = "run"
@@ -54,7 +54,7 @@ def load_values(runs: Path, protocol: Protocol | str | None = None) -> pd.DataFr
             *(row.view, row.frame, row.metric, row.value, row.signature),
         )
         for run in load_runs(runs)
-        for row in _current(run, name)
+        for row in current_rows(run, name)
     ]
     if not records:
         under = f" under {name}" if name else ""
@@ -63,19 +63,6 @@ def load_values(runs: Path, protocol: Protocol | str | None = None) -> pd.DataFr
     frame = frame.astype({column: _TYPES.get(column, "string") for column in frame.columns})
     frame = frame.sort_values(_ORDER, kind="stable", na_position="first")
     return frame.set_index(INDEX)
-
-
-def _current(run: Run, protocol: str | None) -> Iterator[Row]:
-    """The rows of a run that count; of two for one cell the last, as in means."""
-    names = (
-        [protocol] if protocol else sorted(p.stem.split("-", 1)[1] for p in run.folder.glob("metrics-*.json"))
-    )
-    seen: set[str] = set()
-    for name in names:
-        current = scored(run, name)
-        cells = {(row.metric, row.view, row.frame): row for row in (current.rows if current else ())}
-        yield from (row for row in cells.values() if row.key not in seen)
-        seen |= {row.key for row in cells.values()}
 
 
 def check_format(form: str) -> None:

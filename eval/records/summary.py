@@ -1,6 +1,6 @@
 """`metrics-<protocol>.json`: which records of a folder count, what they average to, and what is missing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,19 @@ def scored(run: Run, protocol: str) -> Run | None:
         missing={entry.metric: entry.reason for entry in summary.missing},
         measured_by=summary.pedigree,
     )
+
+
+def current_rows(run: Run, protocol: str | None) -> Iterator[Row]:
+    """The rows of a run that count under a protocol, or any; of two for one cell the last, as in means."""
+    names = (
+        [protocol] if protocol else sorted(p.stem.split("-", 1)[1] for p in run.folder.glob("metrics-*.json"))
+    )
+    seen: set[str] = set()
+    for name in names:
+        current = scored(run, name)
+        cells = {(row.metric, row.view, row.frame): row for row in (current.rows if current else ())}
+        yield from (row for row in cells.values() if row.key not in seen)
+        seen |= {row.key for row in cells.values()}
 
 
 def merged(first: Run, second: Run) -> Run:

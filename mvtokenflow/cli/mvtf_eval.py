@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base import terminal as talk
 from mvtokenflow.base.version import __version__
-from mvtokenflow.cli.eval import admin, claims, records, score, tables, values
+from mvtokenflow.cli.eval import admin, audit, claims, records, score, tables, values
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +23,7 @@ for _name in ("table1", "table2", "table3", "table4"):
 app.command("ablate")(tables.ablate)
 app.command("report")(records.report)
 app.command("explain")(records.explain)
+app.command("audit")(audit.audit)
 app.command("values")(values.values)
 app.command("claims")(claims.claims)
 app.command("regress")(records.regress)

@@ -314,6 +314,8 @@ def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.devic
     path = _weights(folder)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     options |= {"variant": "fp16"} if ".fp16." in path.name else {}
+    if kind.__module__.startswith("diffusers"):  # which else asks for accelerate, to save memory while it loads
+        options["low_cpu_mem_usage"] = False
     with damage(path, "cannot be read", "download it again", WeightsCorruptError):
         network, notes = kind.from_pretrained(str(folder), **options)
     unexpected = {name for name in notes["unexpected_keys"] if not name.endswith(_POSITION_BUFFER)}

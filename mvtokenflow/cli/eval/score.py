@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, shown, tell
+from mvtokenflow.cli.eval.audit import conclude
 from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
 
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
@@ -31,11 +32,16 @@ def score(
         bool, typer.Option("--allow-missing", help="Score although objects are missing.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")] = False,
+    check: Annotated[
+        int, typer.Option(min=0, help="Measure so many random frames again with the field's own libraries.")
+    ] = 0,
     device: Device = "cpu",
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
     """Score anybody's renderings in the Consistent4D layout.
+
+    Exit code 1 where --check finds a value beyond its tolerance.
 
     Example: mvtf-eval score renders/mine --gt data/test_dataset/eval_gt --protocol c4d-v1
     """
@@ -73,6 +79,13 @@ def score(
     else:
         _print(document, chosen.name)
         say(f"records: {folder}")
+    if check:
+        from mvtokenflow.eval.score.audit import audit, cells_of_pairs
+
+        pairs = [pair for group in plan.pairs.values() for pair in group]
+        with progress() as report:
+            result = audit(*cells_of_pairs(rows, pairs, folder), check, weights=how.weights, progress=report)
+        conclude(result, say)
 
 
 def _with_clip(weights: list[str] | None, clip: Path | None) -> list[str]:
