@@ -11,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.errors import DataError, WeightsMissingError
 from mvtokenflow.base.files import sha256_file
 from mvtokenflow.eval.metrics import clip as clip_metric
+from mvtokenflow.eval.metrics.compute import clip as clip_network
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import Row
 from mvtokenflow.eval.score import libraries
@@ -179,14 +180,14 @@ def test_nothing_to_check_is_said() -> None:
 
 def test_the_lpips_package_with_the_weights_of_the_ledger(layout: Any, tmp_path: Path) -> None:
     """The sparse network of this package against the dense one of theirs."""
-    from mvtokenflow.eval.metrics.lpips import Lpips
+    from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
 
     try:
         sha = ledger.fingerprint("lpips-alex")
-    except ledger.WeightsMissingError as missing:
+    except WeightsMissingError as missing:
         pytest.skip(str(missing))
     pred, gt = (layout(tmp_path / name, shift=n, size=64) / "cat/eval_0/0.png" for n, name in enumerate("pg"))
-    network = Lpips("alex", ledger.load("lpips-alex"), input_range="[0,1]")
+    network = LpipsNetwork("alex", ledger.load("lpips-alex"), input_range="[0,1]")
     ours = network.distance(*(network.features(libraries._read(path, None)) for path in (pred, gt)))
     signature = f"lpips|v:1|net:alex|scale:0..1|p:a|res:native|agg:x|w:{sha[:8]}"
     (value,) = Libraries({}).measure(_row("lpips", signature), pred, gt).values()
@@ -217,7 +218,7 @@ def test_open_clip_embeds_as_the_metric_does(
     pinned = replace(entry, files=(replace(entry.files[0], sha256=sha256_file(file)),))
     monkeypatch.setattr(ledger, "WEIGHTS", {entry.name: pinned})
     pred, gt = (layout(tmp_path / name, shift=5 * n) / "cat/eval_0/0.png" for n, name in enumerate("pg"))
-    encoder = clip_metric.load()
+    encoder = clip_network.load()
     ours = clip_metric.cosine(*(encoder.embed([libraries._read(path, 512)]) for path in (pred, gt)))
     signature = f"clip|v:1|model:ViT-B-32|pair:gt|p:a|res:512.pil-bicubic|w:{sha256_file(file)[:8]}"
     (value,) = Libraries({}).measure(_row("clip", signature), pred, gt).values()

@@ -131,7 +131,7 @@ def cells_of_runs(root: Path, dataset: Dataset, protocol: str | None = None) -> 
     for run in load_runs(root):
         if run.manifest.dataset == dataset.name:
             rows = list(current_rows(run, protocol))
-            metrics |= {row.metric for row in [*rows, *run.features]}
+            metrics |= {row.metric for row in rows} | {features.metric for features in run.features}
             cells += _cells(rows, f"{run.folder / 'rows.jsonl'}", partial(_of_run, run, dataset, scenes))
     if not metrics:
         under = f" under {protocol}" if protocol else ""

@@ -25,7 +25,8 @@ from mvtokenflow.weights import ledger
 
 Pixels = NDArray[np.uint8]
 
-_KNOWN = {  # the settings in a signature that the code below understands, by metric
+# The settings in a signature that the code below understands, by metric; None for any value.
+_KNOWN: Mapping[str, Mapping[str, set[str] | None]] = {
     "psnr": {"v": {"1"}, "range": {"255", "gt-minmax"}, "cap": None},
     "ssim": {"v": {"1"}, "range": {"255", "max-minmax"}, "border": {"full", "crop5"}},
     "lpips": {"v": {"1"}, "net": {"vgg", "alex"}, "scale": {"-1..1", "0..1"}, "w": None},
@@ -159,7 +160,7 @@ def _psnr(settings: Mapping[str, str], ours: Pixels, theirs: Pixels) -> dict[str
         return {}
     cap = float("inf") if settings["cap"] == "None" else float(settings["cap"])
     with np.errstate(divide="ignore"):  # of equal pictures
-        first = float(skimage_psnr(theirs, ours, data_range=span))
+        first = float(skimage_psnr(theirs, ours, data_range=span))  # type: ignore[no-untyped-call]  # skimage
     second = float(torchmetrics_psnr(_planes(ours), _planes(theirs), data_range=span))
     return _labelled(min(first, cap), min(second, cap))
 
@@ -176,7 +177,7 @@ def _ssim(settings: Mapping[str, str], ours: Pixels, theirs: Pixels) -> dict[str
     sides = [
         np.pad(side, ((5, 5), (5, 5), (0, 0)), mode="reflect") if full else side for side in (ours, theirs)
     ]
-    first = structural_similarity(
+    first = structural_similarity(  # type: ignore[no-untyped-call]  # skimage
         *(side.astype(np.float64) for side in sides),
         data_range=span,
         channel_axis=2,
