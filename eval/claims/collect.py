@@ -1,4 +1,4 @@
-"""From finished runs to the paper's claims judged on them; nothing is rendered or measured."""
+"""Collection of finished runs to judge the paper's claims; nothing is rendered or measured."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
@@ -26,8 +26,8 @@ class Report:
 
     Attributes:
         verdicts: in the order of `CLAIMS`.
-        signatures: of the numbers, by key of measure.
-        todo: what is missing, and the command that makes it.
+        signatures: signatures of the numbers, by key of measure.
+        todo: what is missing, and the command that produces it.
         pedigree: protocol, scenes, seeds, code, packages, devices, weights and priors behind the numbers.
     """
 
@@ -38,16 +38,16 @@ class Report:
 
 
 def rows_of(claims: Sequence[Claim]) -> list[str]:
-    """The rows that some claims compare, each once."""
+    """List the rows that some claims compare, each once."""
     return list(dict.fromkeys(name for claim in claims for name in (claim.row, claim.against)))
 
 
 def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool = False) -> Report:
-    """Judge every claim on whatever of the request is finished and scored.
+    """Judge every claim on the finished and scored runs of the request.
 
     Args:
         request: rows of all claims; scenes and seeds without a run are no error.
-        command: the options of a command line that name the same grid, for `todo`.
+        command: command-line options that select the same grid, for `todo`.
         allow_mixed: compare numbers of different signatures.
 
     Raises:
@@ -85,7 +85,7 @@ def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool
 
 
 class _Reader:
-    """Pairs of numbers from runs: of every measure, over the scenes and seeds that both rows have."""
+    """Reads pairs of numbers from runs: each measure over the scenes and seeds that both rows have."""
 
     def __init__(
         self, request: Request, runs: Sequence[Run], lacking_weights: Set[str | None], allow_mixed: bool
@@ -94,7 +94,7 @@ class _Reader:
         self.lacking_weights = lacking_weights
         self.allow_mixed = allow_mixed
         self.runs: dict[str, dict[Where, Run]] = defaultdict(dict)
-        self.places: dict[str, set[tuple[str, str]]] = {}  # what a run holds: metric and view
+        self.places: dict[str, set[tuple[str, str]]] = {}  # content of runs: metric and view
         for run in runs:
             self.runs[run.manifest.method][run.manifest.scene, run.manifest.seed] = run
             self.places[str(run.folder)] = {(r.metric, r.view) for r in run.rows} | {
@@ -103,7 +103,7 @@ class _Reader:
         self.unmeasured: dict[str, set[tuple[str, str]]] = defaultdict(set)  # table: method and scene
 
     def pair(self, first_row: str, second_row: str, measure: Measure) -> Pair:
-        """One measure of two rows."""
+        """Return one measure of two rows."""
         column, rows = measure.column, (first_row, second_row)
         if not self._in_protocol(column):
             return Pair(reason=f"protocol {self.request.protocol.name} does not measure it")
@@ -114,7 +114,7 @@ class _Reader:
         if not shared:
             return Pair(reason=self._why_not(rows, measure))
         first, second = self._cells(rows, column, shared)
-        if first.value is None or second.value is None:  # too few clips for a number of the set
+        if first.value is None or second.value is None:  # too few clips for a value of the set
             return Pair(reason=first.reason or second.reason)
         floor = self._floor(rows, measure.floor, shared) if measure.floor else {}
         per_scene = [(cell.provenance or {}).get("per scene", {}) for cell in (first, second)]
@@ -134,7 +134,7 @@ class _Reader:
         )
 
     def _floor(self, rows: Sequence[str], column: ColumnSpec, shared: Set[Where]) -> Mapping[str, float]:
-        """By scene, the reference's own value; of scenes that lack it, the table that measures it is noted."""
+        """Return the reference's own value by scene; note the table that measures it for scenes without one."""
         known = self._shared(rows, column) & shared
         if self._in_protocol(column):
             lacking = {(row, scene) for row in rows for scene, _ in shared - known}
@@ -145,7 +145,7 @@ class _Reader:
         return found
 
     def _shared(self, rows: Sequence[str], column: ColumnSpec) -> set[Where]:
-        """Scenes and seeds of which both rows hold the column's numbers."""
+        """List scenes and seeds for which both rows have the column's numbers."""
         found = [
             {
                 where
@@ -173,12 +173,12 @@ class _Reader:
         metric = measure.column.metric
         weights = {spec.weights for spec in self.request.protocol.metrics if spec.key == metric}
         lacking = sorted(str(name) for name in weights & self.lacking_weights)
-        if lacking:  # in our words: the ledger's name a folder of this machine, and pages are published
+        if lacking:  # reworded: the ledger's message names a folder of this machine, and pages are published
             return f"the weights {lacking[0]} are not here; `mvtf-eval weights fetch {lacking[0]}`"
         runs = [run for row in rows for run in self.runs[row].values()]
-        told = sorted({run.missing[metric] for run in runs if metric in run.missing})
-        if told and weights == {None}:  # else the weights have come since
-            return "; ".join(told)
+        reasons = sorted({run.missing[metric] for run in runs if metric in run.missing})
+        if reasons and weights == {None}:  # otherwise the weights have arrived since
+            return "; ".join(reasons)
         where = [set(self.runs[row]) for row in rows]
         if not where[0] & where[1]:
             return "the two rows share no scene and seed"
@@ -186,7 +186,7 @@ class _Reader:
         return f"not measured by the tables so far; {measure.table} does"
 
     def lacking_measures(self, command: Sequence[str]) -> list[tuple[str, str]]:
-        """Tables that would measure what finished runs lack."""
+        """List the tables that would measure what finished runs lack."""
         return [
             (
                 f"Finished runs lack what {table} measures; nothing is rendered for it.",
@@ -206,7 +206,7 @@ class _Reader:
 def _lacking_runs(
     request: Request, runs: Sequence[Run], claims: Sequence[Claim], command: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """One command for each set of scenes that some rows lack."""
+    """List one command for each set of scenes that some rows lack."""
     have = {(run.manifest.method, run.manifest.scene, run.manifest.seed) for run in runs}
     rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for row in rows_of(claims):
@@ -242,7 +242,7 @@ def _signatures(values: Mapping[tuple[str, str], Mapping[str, Pair]]) -> dict[st
 
 
 def _pedigree(request: Request, runs: Sequence[Run]) -> dict[str, Any]:
-    """What is behind the numbers, each thing once; without times, folders and commands."""
+    """Collect the provenance of the numbers, each item once; without times, folders and commands."""
     manifests = [run.manifest for run in runs]
     packages = [manifest.pedigree.get("packages", {}) for manifest in manifests]
     return {
@@ -265,7 +265,7 @@ def _pedigree(request: Request, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _unlike(first: Mapping[Where, Run], second: Mapping[Where, Run]) -> list[str]:
-    """A note of what differs between the runs that are compared, beside the row; empty where nothing does."""
+    """Note differences between compared runs other than the row; empty if there are none."""
     found: dict[str, tuple[set[str], set[str]]] = {}
     scenes = set()
     for where in first.keys() & second.keys():
@@ -278,15 +278,15 @@ def _unlike(first: Mapping[Where, Run], second: Mapping[Where, Run]) -> list[str
                     side.add(value)
     if not found:
         return []
-    told = [
+    differences = [
         f"{name} {', '.join(sorted(found[name][0]))} against {', '.join(sorted(found[name][1]))}"
         for name in sorted(found, key=lambda name: (name not in _NOT_PACKAGES, name))
     ]
-    return [f"The two rows were not computed alike (scenes: {len(scenes)}): {'; '.join(told)}."]
+    return [f"The two rows were not computed alike (scenes: {len(scenes)}): {'; '.join(differences)}."]
 
 
 def _made_with(run: Run) -> dict[str, str]:
-    """What may move a run's numbers beside its configuration: code, device, package versions."""
+    """Collect what may change a run's numbers beside its configuration: code, device, package versions."""
     pedigree = run.manifest.pedigree
     made = {"code": _code(pedigree.get("code") or {}), "device": str(pedigree.get("device", "unknown"))}
     return made | {name: str(version) for name, version in pedigree.get("packages", {}).items()}

@@ -1,8 +1,8 @@
-"""What the numbers of two rows say about a claim of the paper.
+"""Statistical judgement of one claim of the paper from the numbers of two rows.
 
-A claim names a row with a part of the method and the row without it (`claim_specs`), and the metrics it is
-about: those are *primary* and decide. Its *guards* must not get worse, so that what only looks better does not
-pass. The other metrics are shown beside them, so that what a part costs is seen too.
+A claim names a row with a part of the method and the row without it (`claims.specs`), and the metrics it is
+about: those are *primary* and decide. Its *guards* must not get worse, so that apparent improvements do not
+pass. The other metrics are listed beside them to show what a part costs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,11 +31,11 @@ class Pair:
     Attributes:
         first, second: by scene, averaged over seeds, frames and views; empty where only a set of scenes has a
             number.
-        totals: of both rows, where only a set of scenes has a number.
+        totals: values of both rows, where only a set of scenes has a number.
         floor: by scene, the reference's own value, below which lower is no longer better. Values below it count
-            as the floor. Where it is known for some scenes, those alone are compared.
+            as the floor. Where it is known for some scenes only, only those are compared.
         reason: why there is nothing to compare.
-        signature: of the numbers.
+        signature: signature of the numbers.
     """
 
     first: Mapping[str, float] = field(default_factory=dict)
@@ -48,16 +48,16 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one measure says of a claim.
+    """Result of one measure for a claim.
 
     Attributes:
-        measure, role: which, and whether it decides the claim, guards it, or stands beside.
-        first, second: means over the scenes that are compared, or the numbers of the set of scenes.
-        scenes: how many those are.
-        at_floor: on how many of them neither row is above the reference's own value.
+        measure, role: the measure, and whether it decides the claim, guards it, or is additional.
+        first, second: means over the compared scenes, or the numbers of the set of scenes.
+        scenes: number of compared scenes.
+        at_floor: number of them where neither row is above the reference's own value.
         comparison: first - second; None where there is no test.
-        p: of the sign-flip test, after Holm over the tested measures of the same role.
-        least_p: what p cannot fall below, with so many scenes that differ and so many tests.
+        p: p of the sign-flip test, after Holm over the tested measures of the same role.
+        least_p: lower bound of p, given the number of scenes that differ and of tests.
         reason: why there is no number.
     """
 
@@ -74,17 +74,17 @@ class Finding:
 
     @property
     def hopeless(self) -> bool:
-        """Whether p cannot reach 0.05, whatever the numbers say."""
+        """Whether p cannot reach 0.05 for any numbers."""
         return self.least_p > ALPHA
 
     @property
     def difference(self) -> Interval | None:
-        """first - second."""
+        """Interval of first - second."""
         return None if self.comparison is None else self.comparison.difference
 
     @property
     def gain(self) -> Interval | None:
-        """The difference, turned so that more is better for the first row."""
+        """Interval of the difference, signed so that more is better for the first row."""
         raw = self.difference
         if raw is None or self.measure.column.better == "higher":
             return raw
@@ -93,7 +93,7 @@ class Finding:
 
     @property
     def relative(self) -> float | None:
-        """The difference as a share of the first row's value; None where that has no meaning."""
+        """Difference as a share of the first row's value; None where that has no meaning."""
         raw = self.difference
         if raw is None or self.first is None or abs(self.first) in (0.0, float("inf")):
             return None
@@ -101,7 +101,7 @@ class Finding:
 
     @property
     def outcome(self) -> Outcome:
-        """A difference only if both witnesses agree: its interval excludes 0 and p after Holm <= 0.05."""
+        """Outcome: a difference only if the interval excludes 0 and p after Holm <= 0.05."""
         if self.first is None:
             return "missing"
         if self.comparison is None or self.p is None:
@@ -114,14 +114,14 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the measured numbers say of a claim.
+    """Verdict on a claim from the measured numbers.
 
     Attributes:
         ruling: "replicates" if every primary measure there is got better and no guard worse; "contradicted" if
             a primary one got worse and none better; "untested" if none was measured on both rows; otherwise
             "undecided". Proxies alone decide nothing.
-        findings: of every measure, the primary ones first, then the guards.
-        notes: what a reader of the numbers must know.
+        findings: one of every measure, the primary ones first, then the guards.
+        notes: remarks needed to read the numbers.
     """
 
     claim: Claim
@@ -139,7 +139,7 @@ class Verdict:
 
     @property
     def scenes(self) -> int:
-        """Scenes behind the primary measures: the fewest of those there are."""
+        """Number of scenes behind the primary measures: the minimum over those that exist."""
         return min((f.scenes for f in self.primary if f.comparison is not None), default=0)
 
     @property
@@ -150,12 +150,12 @@ class Verdict:
 
 
 def judge(claim: Claim, values: Mapping[str, Pair]) -> Verdict:
-    """What the two rows' numbers say of a claim; a function of its arguments alone.
+    """Judge a claim from the two rows' numbers; depends on its arguments only.
 
     Scenes that only one of the rows has are left out and counted in the notes.
 
     Args:
-        values: by key of `MEASURES`; those that are not there count as not measured.
+        values: by key of `MEASURES`; absent ones count as not measured.
 
     Raises:
         DataError: an unknown key, or a NaN.
@@ -183,7 +183,7 @@ def _compared(measure: Measure, role: Role, pair: Pair) -> Finding:
     shared = pair.first.keys() & pair.second.keys()
     if not shared:
         return Finding(measure=measure, role=role, reason=pair.reason or "the two rows share no scene")
-    # Where the floor is not known, a value below it would pass for better.
+    # Where the floor is unknown, a value below it would count as better.
     scenes = sorted(shared & pair.floor.keys() or shared)
     first_values, second_values = (
         {scene: max(values[scene], pair.floor.get(scene, values[scene])) for scene in scenes}
@@ -202,7 +202,7 @@ def _compared(measure: Measure, role: Role, pair: Pair) -> Finding:
 
 
 def _adjusted(family: Sequence[Finding]) -> list[Finding]:
-    """The findings of one role with p after Holm over those that have a test."""
+    """Apply Holm's correction to the p of one role's findings that have a test."""
     tested = [finding.comparison for finding in family if finding.comparison is not None]
     if not tested:
         return list(family)
@@ -217,7 +217,7 @@ def _adjusted(family: Sequence[Finding]) -> list[Finding]:
 
 
 def _least_p(comparison: Comparison) -> float:
-    """The smallest p of the test; a scene on which the rows are equal cannot make it smaller."""
+    """Smallest possible p of the test; a scene on which the rows are equal cannot lower it."""
     return max(comparison.test.minimum_p, minimum_p(comparison.wins + comparison.losses))
 
 
@@ -267,7 +267,7 @@ def _notes(verdict: Verdict, pairs: Mapping[str, Pair]) -> list[str]:
 
 
 def _pairing_notes(finding: Finding, pair: Pair) -> list[str]:
-    """Which scenes are compared, and what a floor does to them."""
+    """Note which scenes are compared, and the effect of a floor on them."""
     if finding.comparison is None:
         return []
     notes = []

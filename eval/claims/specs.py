@@ -1,4 +1,4 @@
-"""Which claims of the paper are compared, on which rows and metrics; no numbers of ours here."""
+"""Definitions of the paper's claims: compared rows and metrics; no measured numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class Measure:
 
     Attributes:
         key: name within the claims, e.g. "lpips_novel".
-        column: metric and views; its title is read within a sentence.
+        column: metric, views, direction; its title is read within a sentence.
+        unit: printed after a number, with its space.
         floor: the column of the reference's own value, below which lower is no longer better.
-        proxy: a weak witness, which never decides alone.
+        proxy: weak evidence, which never decides alone.
     """
 
     key: str
@@ -26,12 +27,12 @@ class Measure:
 
     @property
     def unit(self) -> str:
-        """Printed behind a number, with its space."""
+        """Unit printed after a number, with its space."""
         return self.column.shows.unit
 
     @property
     def table(self) -> str:
-        """The first table whose command measures it."""
+        """Name of the first table whose command measures it."""
         return table_of(self.column)
 
     @property
@@ -40,7 +41,7 @@ class Measure:
 
 
 def table_of(column: ColumnSpec) -> str:
-    """The first table whose command measures a column."""
+    """Return the first table whose command measures a column."""
     return next(
         name
         for name in ("table3", "table1", "table2")
@@ -75,7 +76,7 @@ MEASURES: Mapping[str, Measure] = {
         _measure("fvd", "FVD (set) of novel views", NOVEL_VIEWS),
         _measure("warp", "warp error of novel views", NOVEL_VIEWS, floor=_FLOOR),
         _measure("clip_views", "CLIP between views", _BETWEEN),
-        # It asks whether views show one toy, and hardly sees which side.
+        # It measures whether views show one toy, and is hardly sensitive to the side.
         _measure("clip_toy_views", "CLIP-toy between views", _BETWEEN, proxy=True),
         _measure(
             "flow_epe_input",
@@ -96,7 +97,7 @@ MEASURES: Mapping[str, Measure] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Something the paper says a part of its method does.
+    """A claim of the paper about a part of its method.
 
     Attributes:
         key: short name.
@@ -106,8 +107,8 @@ class Claim:
         part: what the first row has and the second lacks, as "With <part>, ..." reads.
         against: the row without it.
         primary: keys of the measures that decide.
-        guards: keys of measures that must not get worse, where a primary one rewards something else too.
-        videos: the paper says it of generated videos; what is measured are renderings of the field.
+        guards: keys of measures that must not get worse, where a primary one also rewards something else.
+        videos: the paper claims it for generated videos; measured are renderings of the field.
         row: the row with it.
         printed: the second row's label among the numbers of the paper's table 3, if it is there.
     """
@@ -125,7 +126,7 @@ class Claim:
     printed: str | None = None
 
 
-_BLUR = ("lpips_novel",)  # blur lowers the warp error, and LPIPS sees blur
+_BLUR = ("lpips_novel",)  # blur lowers the warp error, and LPIPS detects blur
 
 CLAIMS: Mapping[str, Claim] = {
     claim.key: claim
@@ -208,7 +209,7 @@ CLAIMS: Mapping[str, Claim] = {
             part="the normal loss",
             against="no-normal",
             primary=("normal_deg",),
-            guards=("lpips_novel",),  # normals are compared where the row has some: thinner rims look better
+            guards=("lpips_novel",),  # normals count only where the row has some: thinner rims score better
             printed="MVTokenFlow w/o normal",
         ),
         Claim(
@@ -248,5 +249,5 @@ CLAIMS: Mapping[str, Claim] = {
 
 
 def claim_named(key: str) -> Claim:
-    """The claim, or a ConfigError with the nearest name."""
+    """Return a claim by key; a ConfigError suggests the nearest one."""
     return choose("claim", key, CLAIMS)

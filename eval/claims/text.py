@@ -1,4 +1,4 @@
-"""The judged claims as sentences, markdown, JSON, or for the terminal. Equal reports give equal bytes."""
+"""Judged claims as sentences, markdown, JSON or terminal output; equal reports give equal bytes."""
 
 import json
 import math
@@ -40,12 +40,12 @@ MARKS: Mapping[Role, str] = {"primary": "**", "guard": "*", "secondary": ""}
 
 
 def sentence(verdict: Verdict) -> str:
-    """The claim's verdict and the numbers it rests on, in a few plain sentences."""
+    """Write the claim's verdict and the numbers it rests on, in a few plain sentences."""
     return f"{verdict.claim.title}: {RULINGS[verdict.ruling]}. {measured(verdict)}"
 
 
 def measured(verdict: Verdict) -> str:
-    """The primary numbers of a verdict as a sentence, and what else decided it."""
+    """Write the primary numbers of a verdict as a sentence, and what else decided it."""
     clauses = [_clause(finding) for finding in verdict.primary if finding.first is not None]
     absent = [f"{f.measure.column.title}: {f.reason}" for f in verdict.primary if f.reason is not None]
     if not clauses:
@@ -82,7 +82,7 @@ def _clause(finding: Finding) -> str:
 
 
 def _equal(finding: Finding) -> str:
-    """In what way two rows are equal on every scene."""
+    """Describe in what way two rows are equal on every scene."""
     under = "at or below the reference's own in both rows, where lower is not better,"
     if not finding.at_floor:
         return f"the same on every one of {finding.scenes} scenes"
@@ -92,7 +92,7 @@ def _equal(finding: Finding) -> str:
 
 
 def _excluded(finding: Finding) -> str:
-    """What the interval of an undecided difference leaves out."""
+    """Describe the values that the interval of an undecided difference excludes."""
     gain = finding.gain
     if gain is None or gain.low is None or gain.high is None:
         return ""
@@ -112,14 +112,14 @@ def _excluded(finding: Finding) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p value with two digits, or as many as it has above 0.00001."""
+    """Format a p value with two digits, or as many as it has above 0.00001."""
     if p is None:
         return "–"
     return f"{p:.2g}" if p >= 1e-3 else f"{p:.5f}" if p >= 1e-5 else "less than 0.00001"
 
 
 def _digits(finding: Finding) -> int:
-    """Decimals that leave two digits of the interval's width, or of a difference without an interval.
+    """Number of decimals that leaves two digits of the interval's width, or of a difference without one.
 
     No fewer than the metric's own.
     """
@@ -152,7 +152,7 @@ def _value(finding: Finding, value: float | None) -> str:
 
 
 def _comparisons(report: Report) -> list[list[Verdict]]:
-    """Claims that compare the same two rows share a table."""
+    """Group claims that compare the same two rows, which share a table."""
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in report.verdicts:
         groups.setdefault(_rows([verdict]), []).append(verdict)
@@ -160,7 +160,7 @@ def _comparisons(report: Report) -> list[list[Verdict]]:
 
 
 def _printed(claim: Claim, finding: Finding) -> str:
-    """The paper's numbers of the two rows, where it has them."""
+    """Return the paper's numbers of the two rows, where it has them."""
     column = finding.measure.column
     if claim.printed is None or finding.measure.key not in ("lpips_input", "fvd_c4d_input", "clip_views"):
         return ""
@@ -169,9 +169,9 @@ def _printed(claim: Claim, finding: Finding) -> str:
 
 
 def _lines(group: Sequence[Verdict]) -> list[tuple[Role, list[str]]]:
-    """The comparison of two rows: of each metric, its role and its cells.
+    """Write the comparison of two rows: the role and cells of each metric.
 
-    A metric is shown as the claim sees it that it decides, else guards, else the first of them.
+    A metric is shown in the role it has in the claim that it decides, else guards, else in the first claim.
     """
     found: dict[str, Finding] = {}
     for finding in sorted((f for v in group for f in v.findings), key=lambda f: ROLES.index(f.role)):  # stable
@@ -204,7 +204,7 @@ def _difference(finding: Finding) -> str:
 
 
 def _notes(report: Report) -> tuple[list[str], dict[tuple[str, str], list[str]]]:
-    """Notes of every comparison alike, and the others by the two rows that are compared."""
+    """Split the notes: those of every comparison, and the others by the two rows compared."""
     by_rows = {
         _rows(group): list(dict.fromkeys(note for verdict in group for note in verdict.notes))
         for group in _comparisons(report)
@@ -218,7 +218,7 @@ def _rows(group: Sequence[Verdict]) -> tuple[str, str]:
 
 
 def _origin(report: Report) -> list[str]:
-    """The pedigree and the signatures, a line each."""
+    """List the provenance and the signatures, a line each."""
     lines = []
     for name, value in report.pedigree.items():
         if isinstance(value, dict):
@@ -231,7 +231,7 @@ def _origin(report: Report) -> list[str]:
 
 
 def markdown_text(report: Report) -> str:
-    """GitHub-flavoured markdown: verdicts, comparisons, what is missing, where it comes from."""
+    """Write GitHub-flavoured markdown: verdicts, comparisons, what is missing, provenance."""
     parts = ["| claim | in the paper | verdict | measured |\n| :-- | :-- | :-- | :-- |"]
     for verdict in report.verdicts:
         claim = verdict.claim
@@ -253,15 +253,15 @@ def markdown_text(report: Report) -> str:
 
 
 def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
-    """The comparison of two rows in markdown; without a table where there is no number."""
+    """Write the comparison of two rows in markdown; without a table where there is no number."""
     claim = group[0].claim
     parts = [f"### `{claim.row}` against `{claim.against}`"]
-    said = []
+    verdicts = []
     for verdict in group:
         about = verdict.claim
         title, says, where = _md(about.title), _md(about.says), _md(about.where)
-        said.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
-    parts.append("\n".join(said))
+        verdicts.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
+    parts.append("\n".join(verdicts))
     if any(finding.first is not None for finding in group[0].findings):
         rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
         for role, cells in _lines(group):
@@ -272,12 +272,12 @@ def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
 
 
 def _md(text: str) -> str:
-    """Text for a cell or a line; what is bold already stays so."""
+    """Escape text for a cell or a line; existing bold stays."""
     return re.sub(r"(?<!\*)\*(?!\*)|[\\|<]|_", lambda found: f"\\{found[0]}", " ".join(text.split()))
 
 
 def terminal(report: Report) -> "RenderableType":
-    """For `rich.console.Console.print`."""
+    """Build the terminal output for `rich.console.Console.print`."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
@@ -312,7 +312,7 @@ def terminal(report: Report) -> "RenderableType":
 
 
 def json_text(report: Report) -> str:
-    """One strict JSON document; infinite values become the strings "inf" and "-inf"."""
+    """Write one strict JSON document; infinite values become the strings "inf" and "-inf"."""
     document = {
         "schema": 1,
         "claims": [_claim_json(verdict) for verdict in report.verdicts],
@@ -370,10 +370,10 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 
 
 def into_page(page: Path, text: str) -> None:
-    """Replace what lies between the markers of a page.
+    """Replace the text between the markers of a page.
 
     Raises:
-        DataError: no such page, or it has not both markers once, in order.
+        DataError: no such page, or it does not contain both markers once, in order.
     """
     try:
         whole = page.read_text()

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: fresh, with a fixed number of threads, gone with their parent."""
+"""Worker processes on this machine: fresh, with a fixed number of threads, ended with their parent."""
 
 import multiprocessing
 import os
@@ -18,7 +18,10 @@ T = TypeVar("T")
 
 
 def set_threads(count: int = 1) -> None:
-    """Threads of this process. One unless noise is studied: a value must not depend on a machine's cores."""
+    """Set the number of threads of this process.
+
+    One, unless noise is studied: a value must not depend on a machine's cores.
+    """
     import numba
     import torch
 
@@ -27,7 +30,7 @@ def set_threads(count: int = 1) -> None:
 
 
 def end_with_parent() -> None:
-    """End this worker when the process that started it is gone; killed, it could not say so."""
+    """End this worker when its parent process is gone; a killed parent cannot end its workers."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -39,14 +42,14 @@ def end_with_parent() -> None:
 
 
 class WorkerDiedError(UserError):
-    """A worker process was killed from outside, most likely for want of memory."""
+    """A worker process was killed from outside, most likely for lack of memory."""
 
 
 @contextmanager
 def worker_pool(
     count: int, initializer: Callable[..., None], arguments: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes; whatever ends the block early cancels what has not begun.
+    """Start a pool of fresh processes; an early end of the block cancels work that has not started.
 
     Raises:
         WorkerDiedError: a worker was killed.
@@ -62,14 +65,17 @@ def worker_pool(
             ) from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(error, KeyboardInterrupt):  # of this process alone, perhaps
+            if isinstance(error, KeyboardInterrupt):  # possibly of this process only
                 for worker in multiprocessing.active_children():
                     worker.terminate()
             raise
 
 
 def submit(pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -> "Future[T]":
-    """Give a pool work. An interrupt waits until the process that may be started for it can end in silence."""
+    """Submit work to a pool.
+
+    Interrupts are blocked meanwhile: a process that may be started for the work must be able to end silently.
+    """
     if sys.platform == "win32":
         return pool.submit(work, *arguments)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited; see `start_worker`
@@ -80,8 +86,8 @@ def submit(pool: ProcessPoolExecutor, work: Callable[..., T], *arguments: Any) -
 
 
 def start_worker(threads: int = 1) -> None:
-    """What every worker process does first."""
-    if sys.platform != "win32":  # an interrupt is the parent's to tell of: workers end, even in compiled code
+    """Initialise a worker process."""
+    if sys.platform != "win32":  # the parent reports an interrupt: workers end, even in compiled code
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     end_with_parent()
@@ -89,7 +95,7 @@ def start_worker(threads: int = 1) -> None:
 
 
 def default_jobs(device: str) -> int:
-    """One process per core on CPU, one in all on an accelerator."""
+    """Default number of processes: one per core on CPU, one in total on an accelerator."""
     if device != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Means in one place: frames, then views, then objects, by name and with exact sums."""
+"""Means over frames, then views, then objects, by name and with exact sums."""
 
 import math
 from collections import defaultdict
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.records.rows import Row
 
-# Part of a row's signature where the value is of a whole clip: its length, and after a slash the reference's
+# Part of a row's signature where the value covers a whole clip: its length, and after a slash the reference's
 # where that differs.
 CLIP_LENGTH = "clip:"
 _Cells = dict[str, dict[str, dict[int | None, Row]]]  # rows by object, view and frame
-FORCED = "forced"  # part of it where a strict pre-flight refused the prediction and was overruled
+FORCED = "forced"  # part of a signature where a strict pre-flight check failed and was overruled
 
 
 def mean(values: Sequence[float]) -> float:
@@ -34,19 +34,19 @@ def mean(values: Sequence[float]) -> float:
 
 
 def has_mean(values: Iterable[float]) -> bool:
-    """Whether the values are not infinite in both directions."""
+    """Whether a mean exists: values are not infinite in both directions."""
     return not {math.inf, -math.inf} <= set(values)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectValue:
-    """A metric of one object.
+    """Value of a metric for one object.
 
     Attributes:
         value: mean over its views of the mean over frames.
         views: the value of each view.
-        frames: how many frames each view has.
-        signatures: of the rows behind it.
+        frames: number of frames of each view.
+        signatures: signatures of the rows behind it.
     """
 
     value: float
@@ -58,7 +58,7 @@ class ObjectValue:
 def object_values(
     rows: Iterable[Row], metric: str, views: Sequence[str] | None = None
 ) -> dict[str, ObjectValue]:
-    """The values of `metric` by object, but for objects whose values have no mean (`without_mean`).
+    """Compute the values of `metric` by object, without objects whose values have no mean (`without_mean`).
 
     Args:
         rows: any rows; others are ignored. A (object, view, frame) measured twice under one signature
@@ -81,7 +81,7 @@ def object_values(
 
 
 def without_mean(rows: Iterable[Row], metric: str) -> list[str]:
-    """The objects with values of `metric` that are infinite in both directions."""
+    """List the objects with values of `metric` that are infinite in both directions."""
     return sorted(_without_mean(_cells(rows, metric, None)))
 
 
@@ -94,7 +94,7 @@ def _without_mean(cells: _Cells) -> set[str]:
 
 
 def _cells(rows: Iterable[Row], metric: str, views: Sequence[str] | None) -> _Cells:
-    """The rows of `metric` by object, view and frame; of several the last."""
+    """Group the rows of `metric` by object, view and frame; of several the last is used."""
     cells: _Cells = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row.metric == metric and (views is None or row.view in views):
@@ -103,24 +103,24 @@ def _cells(rows: Iterable[Row], metric: str, views: Sequence[str] | None) -> _Ce
 
 
 def kind_of(signature: str) -> str:
-    """A row's signature without the length of its clip."""
+    """Return a row's signature without the length of its clip."""
     return "|".join(part for part in signature.split("|") if not part.startswith(CLIP_LENGTH))
 
 
 def clip_lengths(signature: str) -> list[str]:
-    """The length of the clip a row's value is of, as its signature says; empty for a value of one frame."""
+    """Parse the clip length in a row's signature; empty for a value of one frame."""
     parts = signature.split("|")
     return [part.removeprefix(CLIP_LENGTH) for part in parts if part.startswith(CLIP_LENGTH)]
 
 
 def signature_of(values: Mapping[str, ObjectValue], over: str | None = None) -> str:
-    """The signature of a mean: that of its rows, with the frames, views and objects it covers.
+    """Build the signature of a mean: that of its rows, with the frames, views and objects it covers.
 
     Clips of several lengths are listed in one signature. Signatures that differ otherwise are joined by
-    " + "; tables refuse such a column unless told.
+    " + "; tables refuse such a column by default.
 
     Args:
-        over: what the mean is taken over; `objects:<count>` by default.
+        over: description of the set of the mean; `objects:<count>` by default.
     """
     lengths: dict[str, set[str]] = {}
     for signature in {signature for value in values.values() for signature in value.signatures}:

@@ -1,7 +1,7 @@
-"""What the records of a run hold, field by field, as `docs/schemas` says it; a ValueError names the field.
+"""Validation of run records, field by field, as in `docs/schemas`; a ValueError names the field.
 
-Records are data of anybody: names become folders, counts become loops, texts stand on pages. Types are those of
-JSON: true is no number, and a number is finite.
+Records are untrusted data: names become folders, counts become loops, texts are shown on pages. Types are those
+of JSON: true is no number, and a number is finite.
 """
 
 import re
@@ -12,14 +12,14 @@ from typing import Any
 from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.base.seeds import MAX_SEED
 
-SOURCES = ("native", "upstream-run", "released-renderings", "oracle", "quoted")  # of `baselines.method.Source`
-MAX_FRAMES = 100_000  # of a clip
+SOURCES = ("native", "upstream-run", "released-renderings", "oracle", "quoted")  # see `baselines.method.Source`
+MAX_FRAMES = 100_000  # in a clip
 MAX_VIEWS = 1_000
-MAX_TEXT = 100_000  # characters of one text
-MAX_FEATURES = 100_000  # numbers of one clip
+MAX_TEXT = 100_000  # characters in one text
+MAX_FEATURES = 100_000  # numbers for one clip
 
 _HASH = re.compile(r"[0-9a-f]{8,64}\Z")
-_SHORTER = 2**63  # whole numbers from there on are no counts
+_SHORTER = 2**63  # integers from there on are no counts
 _MAX_DEGREES = 1e6
 _MAX_COST = 1e12  # seconds or MiB of a stage
 
@@ -27,7 +27,7 @@ Check = Callable[[Any, str], None]
 
 
 def manifest(fields: Mapping[str, Any]) -> None:
-    """The fields of `manifest.json` that are there, but `schema`."""
+    """Check the fields of `manifest.json`, except `schema`."""
     _each(
         fields,
         {
@@ -53,7 +53,7 @@ def manifest(fields: Mapping[str, Any]) -> None:
 
 
 def row(fields: Mapping[str, Any]) -> None:
-    """The fields of a line of `rows.jsonl`."""
+    """Check the fields of a line of `rows.jsonl`."""
     checks = _record()
     if "value" not in fields:
         raise ValueError("it has no 'value'")
@@ -61,13 +61,13 @@ def row(fields: Mapping[str, Any]) -> None:
 
 
 def features(fields: Mapping[str, Any]) -> None:
-    """The fields of a line of `features.jsonl`."""
+    """Check the fields of a line of `features.jsonl`."""
     vector = _list_of(number(), 1, MAX_FEATURES)
     _each(fields, {**_record(), "clip": _whole(0, _SHORTER), "pred": vector, "reference": vector})
 
 
 def summary(fields: Mapping[str, Any]) -> None:
-    """The fields of `metrics-<protocol>.json` that are read."""
+    """Check the fields of `metrics-<protocol>.json` that are read."""
     missing = _object({"metric": text, "reason": text})
     finding = _object({"severity": _one_of(("refuse", "note")), "where": text, "problem": text, "fix": text})
     _each(
@@ -84,7 +84,7 @@ def summary(fields: Mapping[str, Any]) -> None:
 
 
 def pedigree(value: Any, field: str) -> None:
-    """What a manifest or a summary says about its making; what later versions add may be anything."""
+    """Check the provenance in a manifest or summary; fields of later versions may hold anything."""
     mapping(value, field)
     known: Mapping[str, Check] = {
         "code": _code,
@@ -104,7 +104,7 @@ def pedigree(value: Any, field: str) -> None:
 
 
 def name(value: Any, field: str) -> None:
-    """The name of one folder."""
+    """Check a name of one folder."""
     if fault := name_fault(value):
         raise ValueError(f"'{field}' {fault}")
 
@@ -126,18 +126,18 @@ def mapping(value: Any, field: str) -> None:
 
 
 def fingerprint(value: Any, field: str) -> None:
-    """Hex digits of a digest."""
+    """Check the hex digits of a digest."""
     if not isinstance(value, str) or not _HASH.match(value):
         raise _wrong(field, value, "a digest in hex")
 
 
 def number(least: float = -sys.float_info.max, most: float = sys.float_info.max) -> Check:
-    """A finite number from `least` to `most`."""
+    """Build a check for a finite number from `least` to `most`."""
 
     def check(value: Any, field: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _wrong(field, value, "a number")
-        if not least <= value <= most:  # of whole numbers as well, which know no end
+        if not least <= value <= most:  # integers too, which are unbounded
             raise _wrong(field, value, f"{least:g} to {most:g}")
 
     return check
@@ -199,14 +199,14 @@ def _record() -> dict[str, Check]:
 
 
 def _each(fields: Mapping[str, Any], checks: Mapping[str, Check], within: str = "") -> None:
-    """Check the fields that are there."""
+    """Check the fields that exist."""
     for key, check in checks.items():
         if key in fields:
             check(fields[key], f"{within}.{key}" if within else key)
 
 
 def _object(checks: Mapping[str, Check]) -> Check:
-    """An object with these fields, all of them and no others."""
+    """Build a check for an object with exactly these fields."""
 
     def check(value: Any, field: str) -> None:
         mapping(value, field)

@@ -1,10 +1,10 @@
-"""Records of runs: what was rendered, from what, and every number measured on it.
+"""Records of runs: manifests, measured values and clip features, with the layout of run folders.
 
 A run folder is `runs/<dataset>/<method>/<scene>/seed<k>-<confighash>/`:
 
-* `manifest.json`  what was run (config, code, packages, device, times); written once the renderings are whole
-* `pred/<view>/<n>.png`  the renderings, and `pred/<view>.<normal|flow>.npz` where the method offers them
-* `rows.jsonl`  the long named table, one measured value a line, appended and fsynced as it is computed
+* `manifest.json`  config, code, packages, device and times of the run; written once the renderings are complete
+* `pred/<view>/<n>.png`  the renderings, and `pred/<view>.<normal|flow>.npz` where the method provides them
+* `rows.jsonl`  the long named table, one measured value per line, appended and fsynced as it is computed
 * `features.jsonl`  features of clips, for metrics that exist only for sets of clips
 
 Tables and pages are pure functions of these files.
@@ -28,7 +28,7 @@ from mvtokenflow.eval.records import checks as record_checks
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = record_checks.MAX_FRAMES
-MAX_LINE_BYTES = 2**24  # of features, the longest: some ten thousands
+MAX_LINE_BYTES = 2**24  # lines of features are the longest: some ten thousands
 
 
 def _fields(line: str) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Row:
         key: sha256 over everything the value depends on (prediction and reference digests, metric
             signature, weights, metric code version); an equal key is never computed again.
         object, view: names; view is "*" for a value over all views.
-        frame: number of the frame, that of its file's name; None for a value over a clip.
+        frame: number of the frame, as in its file's name; None for a value over a clip.
         metric: key of the metric, e.g. "lpips".
         value: the number; may be infinite (PSNR of equal pictures), never NaN.
         signature: the metric under its protocol, printed with every number derived from it.
@@ -70,7 +70,7 @@ class Row:
             )
 
     def to_json(self) -> str:
-        """One line of strict JSON; infinities become the strings "inf" and "-inf"."""
+        """Serialise to one line of strict JSON; infinities become the strings "inf" and "-inf"."""
         fields = {"schema": SCHEMA_VERSION, **asdict(self)}
         if math.isinf(self.value):
             fields["value"] = "inf" if self.value > 0 else "-inf"
@@ -105,7 +105,7 @@ class FeatureRow:
     reference: Sequence[float]
 
     def to_json(self) -> str:
-        """One line of strict JSON."""
+        """Serialise to one line of strict JSON."""
         return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True, allow_nan=False)
 
     @classmethod
@@ -128,8 +128,8 @@ R = TypeVar("R", bound=_Record)
 class Log(Generic[R]):
     """An append-only file of records, one JSON line each, with one writer at a time.
 
-    A last line without its end is either torn (kill −9) or being written right now. Reading leaves it out and
-    leaves it alone; the next writer removes it.
+    A last line without its line end is torn (kill −9) or still being written. Reading ignores it; the next
+    writer removes it.
     """
 
     def __init__(self, path: Path, parse: Callable[[str], R]) -> None:
@@ -137,8 +137,8 @@ class Log(Generic[R]):
         self._parse = parse
 
     def read(self) -> list[R]:
-        """All whole records in the order written; the file stays as it is."""
-        if not self.path.is_file():  # a device has no end to read to
+        """Read all complete records in the order written; the file is not changed."""
+        if not self.path.is_file():  # a device has no end
             return []
         records = []
         for number, line in enumerate(self._lines(), 1):
@@ -148,7 +148,7 @@ class Log(Generic[R]):
         return records
 
     def _lines(self) -> Iterator[bytes]:
-        """Whole lines, of at most `MAX_LINE_BYTES` each: a file may be larger than the memory."""
+        """Yield complete lines, of at most `MAX_LINE_BYTES` each: a file may be larger than memory."""
         with self.path.open("rb") as stream:
             number = 0
             while (line := stream.readline(MAX_LINE_BYTES)).endswith(b"\n"):
@@ -161,9 +161,9 @@ class Log(Generic[R]):
                 )
 
     def append(self, records: Sequence[R]) -> None:
-        """Write whole lines and fsync before returning; a torn last line of an earlier writer is removed.
+        """Append complete lines and fsync before returning; a torn last line of an earlier writer is removed.
 
-        One process at a time writes. What another one has written since this one looked, measuring the same, is
+        One process writes at a time. Records that another process has written since this one last looked are
         not written again.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,30 +181,30 @@ class Log(Generic[R]):
             _SEEN[self.path] = stream.tell(), known
 
 
-# Of logs, when this process last wrote to them: their sizes, and the keys in them.
+# By log: its size when this process last wrote to it, and the keys in it.
 _SEEN: dict[Path, tuple[int, set[str]]] = {}
 
 
 def _mend(stream: IO[bytes], size: int) -> None:
-    """Remove a last line without its end."""
-    stream.seek(max(size - 1, 0))  # nearly always whole: then nothing else is read
+    """Remove a last line without its line end."""
+    stream.seek(max(size - 1, 0))  # nearly always complete: then nothing else is read
     if stream.read() not in (b"", b"\n"):
         stream.seek(0)
         stream.truncate(_whole(stream.read()))
 
 
 def _whole(data: bytes) -> int:
-    """Bytes up to the end of the last whole line."""
+    """Number of bytes up to the end of the last complete line."""
     return data.rfind(b"\n") + 1
 
 
 def row_log(folder: Path) -> Log[Row]:
-    """The measured values of the run in `folder`."""
+    """Open the log of measured values of the run in `folder`."""
     return Log(folder / "rows.jsonl", Row.from_json)
 
 
 def feature_log(folder: Path) -> Log[FeatureRow]:
-    """The clip features of the run in `folder`."""
+    """Open the log of clip features of the run in `folder`."""
     return Log(folder / "features.jsonl", FeatureRow.from_json)
 
 
@@ -219,12 +219,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What was run.
+    """Configuration and provenance of a run.
 
     Attributes:
         pedigree: code version, commit, packages, device, weights' hashes, command.
-        scene_digest: of the pictures and views it was rendered from and is judged by; None in manifests of
-            earlier versions, which did not note it.
+        scene_digest: digest of the pictures and views it was rendered from and is scored against; None in
+            manifests of earlier versions, which lack it.
         assumed: see `Scene.assumed`.
     """
 
@@ -261,7 +261,7 @@ class Manifest:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One finished run folder: its renderings, what was measured on them, and why the rest was not."""
+    """One finished run folder: renderings, measured values, and reasons for missing values."""
 
     folder: Path
     manifest: Manifest
@@ -272,9 +272,9 @@ class Run:
 
 
 def _check_frames(pred: Path, fields: Mapping[str, Any]) -> None:
-    """Raise a ValueError where a manifest's number of frames is not that of its pictures, if it has any.
+    """Check a manifest's number of frames against its pictures, if it has any; raise a ValueError.
 
-    Pictures that are missing in between are told where they are needed.
+    Pictures missing in between are reported where they are needed.
     """
     stated, count, span = fields.get("frames", 0), 0, 0
     for view in fields.get("views", ()):
@@ -294,12 +294,12 @@ def _names(folder: Path) -> list[str]:
 
 
 def run_folder(root: Path, dataset: str, method: str, scene: str, seed: int, config_hash: str) -> Path:
-    """Where a run lives; a changed config is another folder."""
+    """Return the folder of a run; a changed config has another folder."""
     return root / dataset / method / scene / f"seed{seed}-{config_hash[:10]}"
 
 
 def load_run(folder: Path) -> Run:
-    """A finished run folder with all its records."""
+    """Load a finished run folder with all its records."""
     return Run(
         folder=folder,
         manifest=Manifest.load(folder / "manifest.json"),
@@ -309,6 +309,6 @@ def load_run(folder: Path) -> Run:
 
 
 def load_runs(root: Path) -> Iterator[Run]:
-    """Every finished run below `root`, sorted by path; unfinished folders (no manifest) are skipped."""
+    """Yield every finished run below `root`, sorted by path; unfinished folders (no manifest) are skipped."""
     for manifest in sorted(root.glob("*/*/*/seed*/manifest.json")):
         yield load_run(manifest.parent)

@@ -1,4 +1,4 @@
-"""`metrics-<protocol>.json`: which records of a folder count, what they average to, and what is missing."""
+"""Summaries `metrics-<protocol>.json`: which records of a run count, their averages, and what is missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from mvtokenflow.eval.records.rows import SCHEMA_VERSION, FeatureRow, Row, Run
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """A metric without a value, and why."""
+    """A metric without a value, and the reason."""
 
     metric: str
     reason: str
@@ -25,15 +25,15 @@ class Missing:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The state of one folder of records under one protocol.
+    """State of one run folder under one protocol.
 
     Attributes:
         protocol: its name.
-        keys: of the records that belong to the current files; others are older and do not count.
-        measured: what was asked for, as `metric@view signature`, whether or not there was a value.
+        keys: keys of the records that belong to the current files; others are older and do not count.
+        measured: requested metrics as `metric@view signature`, with or without a value.
         missing: metrics without values.
-        findings: of the pre-flight.
-        pedigree: of the measurement.
+        findings: findings of the pre-flight check.
+        pedigree: provenance of the measurement.
     """
 
     protocol: str
@@ -48,7 +48,7 @@ class Summary:
         return folder / f"metrics-{protocol}.json"
 
     def save(self, folder: Path, rows: Sequence[Row], protocol: Protocol) -> None:
-        """Write the summary, with values per object and view for people, atomically."""
+        """Write the summary atomically, with values per object and view for people."""
         current = [row for row in rows if row.key in self.keys]
         write_json(
             self.path(folder, self.protocol),
@@ -75,7 +75,7 @@ class Summary:
 
     @classmethod
     def load(cls, folder: Path, protocol: str) -> "Summary | None":
-        """None if the folder was not scored under this protocol.
+        """Load a summary; None if the folder was not scored under this protocol.
 
         Raises:
             DataError: the file is damaged or of another version.
@@ -101,12 +101,12 @@ class Summary:
 
 
 def plain(value: float) -> float | str:
-    """JSON has no infinity: "inf" and "-inf"."""
+    """Convert infinities, which JSON lacks, to "inf" and "-inf"."""
     return str(value) if value in (float("inf"), float("-inf")) else value
 
 
 def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[FeatureRow]) -> str | None:
-    """The reason why a metric that could have been measured has no value (of an object), or None if it has."""
+    """Explain why a metric that could be measured has no value (for an object); None if it has one."""
     if spec.needs == "set":
         return None if any(f.metric == spec.key for f in features) else spec.why_missing()
     if contrary := without_mean(rows, spec.key):
@@ -120,10 +120,10 @@ def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[Featur
 def score_json(
     protocol: Protocol, rows: Sequence[Row], missing: Sequence[Missing], absent: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The document `mvtf-eval score --json` prints: values by object and on average, null where missing.
+    """Build the document of `mvtf-eval score --json`: values by object and on average, null where missing.
 
     Args:
-        absent: objects that were asked for but not rendered; the average is over the others and says so.
+        absent: requested objects without renderings; the average covers the others and states so.
     """
     reasons = list(missing)
     names = sorted({row.object for row in rows} | set(absent))
@@ -132,7 +132,7 @@ def score_json(
     signatures: dict[str, str] = {}
     for spec in protocol.metrics:
         if spec.needs == "set":
-            continue  # a number of a table, not of objects
+            continue  # a value of a set of clips, not of objects
         values = object_values(rows, spec.key)
         for name, cells in objects.items():
             cells[spec.key] = _finite(values[name].value) if name in values else None
@@ -157,7 +157,7 @@ def score_json(
 
 
 def _why_infinite(numbers: Mapping[str, float]) -> str:
-    """Why the values of some objects, and with them the average, are infinite."""
+    """Explain why the values of some objects, and with them the average, are infinite."""
     causes = {
         float("inf"): "infinite: frames equal their reference in",
         float("-inf"): "minus infinite: the reference of frames is of one flat grey in",
@@ -171,7 +171,7 @@ def _finite(value: float) -> float | None:
 
 
 def scored(run: Run, protocol: str) -> Run | None:
-    """The run with the records that count under `protocol`; None if it was not scored under it."""
+    """Return the run with the records that count under `protocol`; None if it was not scored under it."""
     summary = Summary.load(run.folder, protocol)
     if summary is None:
         return None
@@ -198,7 +198,7 @@ def current_rows(run: Run, protocol: str | None) -> Iterator[Row]:
 
 
 def merged(first: Run, second: Run) -> Run:
-    """One run folder with the records that count under either of two protocols."""
+    """Merge two views of one run folder: the records that count under either of two protocols."""
     rows = {row.key: row for row in (*first.rows, *second.rows)}
     features = {row.key: row for row in (*first.features, *second.features)}
     return replace(
