@@ -1,1 +1,1 @@
-"""The embedded benchmark: procedural animated toys with exact ground truth."""
+"""The built-in benchmark: procedural animated toys with exact ground truth."""

@@ -1,4 +1,4 @@
-"""Print the tables of `digests.py` as this machine computes them."""
+"""Print the tables of `digests.py` as computed on this machine."""
 
 from mvtokenflow.datasets.toy4d.dataset import SCENES, pixel_digest, render_benchmark, truth_digest
 from mvtokenflow.views.cameras import CameraKind

@@ -1,4 +1,4 @@
-"""Body plans that live: quadruped, bird, fish, and the held-out crab. The toy looks along −Y, Z is up."""
+"""Body plans of animals: quadruped, bird, fish, and the held-out crab; they look along −Y, Z is up."""
 
 from mvtokenflow.datasets.toy4d.build import (
     GOLD,
@@ -24,7 +24,7 @@ from mvtokenflow.datasets.toy4d.build import (
 
 
 def quadruped(build: Builder, draw: Draw, palette: Palette) -> str:
-    """Four legs, a big head, ears, a tail; sometimes horns or a mane. It walks and nods."""
+    """Build four legs, a big head, ears, a tail, and sometimes horns or a mane; it walks and nods."""
     adjective, coat = body_skin(draw, palette)
     width, length, height = draw.uniform(0.38, 0.48), draw.uniform(0.56, 0.70), draw.uniform(0.36, 0.46)
     leg = draw.uniform(0.42, 0.62)
@@ -112,7 +112,7 @@ def _head(build: Builder, draw: Draw, palette: Palette, joint: int, head: Vector
 
 
 def bird(build: Builder, draw: Draw, palette: Palette) -> str:
-    """A plump bird on two legs that flaps its wings, with a beak, a tail and sometimes a crest."""
+    """Build a plump bird on two legs that flaps its wings, with a beak, a tail and sometimes a crest."""
     adjective, coat = body_skin(draw, palette, along=2)
     width, length, height = draw.uniform(0.42, 0.52), draw.uniform(0.48, 0.60), draw.uniform(0.46, 0.60)
     leg = draw.uniform(0.20, 0.34)
@@ -165,7 +165,7 @@ def _wings(
     span, flap, lift = draw.uniform(0.35, 0.46), draw.uniform(0.05, 0.09), draw.uniform(0.02, 0.10)
     tip_color: Color = draw.choice((palette.dark, palette.accent, palette.light))
     for side in (-1.0, 1.0):
-        # A turn about +Y lowers +X, so the sign of the side makes both wings rise together.
+        # A turn about +Y lowers +X; the sign of the side makes both wings rise together.
         shoulder = build.bone(
             body,
             (side * width * 0.86, 0.02, height * 0.22),
@@ -183,7 +183,7 @@ def _wings(
 
 
 def fish(build: Builder, draw: Draw, palette: Palette) -> str:
-    """A round fish that swims on the spot: body, tail stem and tail fin bend one after the other."""
+    """Build a round fish that swims on the spot: body, tail stem and tail fin bend in sequence."""
     adjective, coat = body_skin(draw, palette)
     width, length, height = draw.uniform(0.36, 0.46), draw.uniform(0.58, 0.68), draw.uniform(0.48, 0.60)
     phase = draw.uniform(0, 1)
@@ -233,7 +233,7 @@ def fish(build: Builder, draw: Draw, palette: Palette) -> str:
 
 
 def crab(build: Builder, draw: Draw, palette: Palette) -> str:
-    """Held out of training: a crab on six legs with stalked eyes and two pincers."""
+    """Build a crab on six legs with stalked eyes and two pincers, the plan held out of training."""
     adjective, shell = body_skin(draw, palette, along=0)
     width, length, height = draw.uniform(0.50, 0.60), draw.uniform(0.42, 0.50), draw.uniform(0.34, 0.42)
     phase = draw.uniform(0, 1)

@@ -1,7 +1,7 @@
-"""What body plans are written with: seeded draws, colours, skins, and a builder of bones and parts.
+"""Tools for body plans: seeded draws, colours, skins, and a builder of bones and parts.
 
 Plans place parts in the rest frame of their bone, Z up, the toy looking along −Y, in any unit of length:
-the finished toy is fitted to the picture afterwards. Arithmetic is kept to IEEE basic operations (see
+the finished toy is scaled to the picture afterwards. Arithmetic is kept to IEEE basic operations (see
 `motion.py`), so that the same seed gives the same toy to the last bit everywhere.
 """
 
@@ -24,7 +24,7 @@ Z: Vector = (0.0, 0.0, 1.0)
 
 
 class Draw:
-    """Random draws from `random.Random(seed).random()`, whose stream Python promises to keep."""
+    """Random draws from `random.Random(seed).random()`, whose sequence Python guarantees."""
 
     def __init__(self, seed: int) -> None:
         self.unit = random.Random(seed).random
@@ -51,7 +51,7 @@ MAIN: dict[str, Color] = {
     "brown": (0.60, 0.42, 0.30),
     "grey": (0.57, 0.61, 0.67),
 }
-# Accents that sit well beside each main colour.
+# Accents that match each main colour.
 ACCENTS = {
     "red": ("yellow", "teal", "blue"),
     "orange": ("teal", "blue", "brown"),
@@ -73,13 +73,13 @@ GOLD: Color = (0.93, 0.66, 0.25)
 
 
 def blend(a: Color, b: Color, share: float) -> Color:
-    """`a` with a `share` of `b` in [0, 1]."""
+    """Mix `a` with a `share` of `b` in [0, 1]."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
 @dataclass(frozen=True)
 class Skin:
-    """Up to three colours under a pattern of `kernels` and its four arguments."""
+    """Surface colouring: up to three colours in a pattern of `kernels` with its four arguments."""
 
     first: Color
     second: Color = INK
@@ -90,7 +90,7 @@ class Skin:
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours of one toy. `name` is the main colour's."""
+    """Colours of one toy; `name` is the main colour's."""
 
     name: str
     main: Color
@@ -112,7 +112,7 @@ def plain(color: Color) -> Skin:
 
 
 def split(first: Color, second: Color, direction: Vector, threshold: float) -> Skin:
-    """`second` beyond the plane direction·u = threshold, u in half extents of the part."""
+    """Skin with `second` beyond the plane direction·u = threshold, u in half extents of the part."""
     return Skin(first, second, pattern=kernels.SPLIT, args=(*direction, threshold))
 
 
@@ -121,7 +121,7 @@ def band(first: Color, second: Color, axis: int, centre: float, half_width: floa
 
 
 def eye(direction: Vector, iris: Color = INK, pupil: float = 0.72) -> Skin:
-    """White with a pupil in `direction` and a glint; `pupil` is the cosine of its half angle."""
+    """White skin with a pupil in `direction` and a glint; `pupil` is the cosine of its half angle."""
     length = sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
     x, y, z = direction[0] / length, direction[1] / length, direction[2] / length
     return Skin(WHITE, iris, WHITE, pattern=kernels.EYE, args=(x, y, z, pupil))
@@ -131,12 +131,12 @@ def panel(first: Color, second: Color, axis: int, sign: float, half_u: float, ha
     return Skin(first, second, pattern=kernels.PANEL, args=(axis, sign, half_u, half_v))
 
 
-# Body patterns by the adjective that a caption uses.
+# Body patterns by their adjective in captions.
 BODY_PATTERNS = ("plain", "striped", "spotted", "checkered", "banded", "two-tone", "shaded")
 
 
 def body_skin(draw: Draw, palette: Palette, along: int = 1) -> tuple[str, Skin]:
-    """The pattern of a toy's largest part, running along its local axis `along`, and its adjective."""
+    """Draw the pattern of a toy's largest part, running along its local axis `along`, and its adjective."""
     adjective = draw.choice(BODY_PATTERNS)
     second = draw.choice((palette.light, palette.light, palette.dark, palette.accent))
     skin = Skin(palette.main, second)
@@ -170,7 +170,7 @@ def _rotation(axis: Vector, turns: float) -> tuple[Vector, Vector, Vector]:
 
 
 def _along(start: Vector, end: Vector) -> tuple[tuple[Vector, Vector, Vector], float]:
-    """Rotation whose third column points from `start` to `end`, and half their distance."""
+    """Compute a rotation whose third column points from `start` to `end`, and half their distance."""
     dx, dy, dz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
     length = sqrt(dx * dx + dy * dy + dz * dz)
     zx, zy, zz = dx / length, dy / length, dz / length
@@ -186,7 +186,7 @@ def _along(start: Vector, end: Vector) -> tuple[tuple[Vector, Vector, Vector], f
 
 
 class Builder:
-    """Collects bones and parts; bone 0 is the toy's base, placed and turned by the fit."""
+    """Collects bones and parts of a toy; bone 0 is the toy's base, placed and turned by the fit."""
 
     def __init__(self) -> None:
         self.parents: list[int] = [-1]
@@ -211,7 +211,7 @@ class Builder:
         slide: Vector = (0.0, 0.0, 0.0),
         slide_phase: float = 0.0,
     ) -> int:
-        """A joint at `at` in the parent's frame; see `motion.py` for the motion. Angles are in turns."""
+        """Add a joint at `at` in the parent's frame; angles are in turns, see `motion.py` for the motion."""
         self.parents.append(parent)
         self.bones.append((*at, *axis, *slide, bias, swing, phase, cycles, spin, slide_phase))
         return len(self.parents) - 1
@@ -235,24 +235,24 @@ class Builder:
     def ellipsoid(
         self, bone: int, at: Vector, size: Vector, skin: Skin, *, axis: Vector = X, turn: float = 0.0
     ) -> None:
-        """Semi-axes `size`, turned by `turn` turns about `axis`."""
+        """Add an ellipsoid with semi-axes `size`, turned by `turn` turns about `axis`."""
         self._part(kernels.ELLIPSOID, bone, at, _rotation(axis, turn), size, skin)
 
     def box(
         self, bone: int, at: Vector, size: Vector, skin: Skin, *, axis: Vector = X, turn: float = 0.0
     ) -> None:
-        """Half extents `size`, turned by `turn` turns about `axis`."""
+        """Add a box with half extents `size`, turned by `turn` turns about `axis`."""
         self._part(kernels.BOX, bone, at, _rotation(axis, turn), size, skin)
 
     def capsule(self, bone: int, start: Vector, end: Vector, radius: float, skin: Skin) -> None:
-        """A round-ended rod whose ends are centred at `start` and `end`; local z runs to `end`."""
+        """Add a round-ended rod whose ends are centred at `start` and `end`; local z runs to `end`."""
         rotation, half = _along(start, end)
         self._part(kernels.CAPSULE, bone, _middle(start, end), rotation, (radius, radius, half), skin)
 
     def frustum(
         self, bone: int, start: Vector, end: Vector, start_radius: float, end_radius: float, skin: Skin
     ) -> None:
-        """A cylinder or cone between two centres; local z runs to `end`."""
+        """Add a cylinder or cone between two centres; local z runs to `end`."""
         rotation, half = _along(start, end)
         size = (start_radius, end_radius, half)
         self._part(kernels.FRUSTUM, bone, _middle(start, end), rotation, size, skin)
@@ -263,7 +263,7 @@ def _middle(a: Vector, b: Vector) -> Vector:
 
 
 def on_ellipsoid(centre: Vector, size: Vector, direction: Vector, lift: float = 1.0) -> Vector:
-    """The point `lift` half-axes out from `centre` along `direction` (1: on the surface)."""
+    """Return the point `lift` half-axes out from `centre` along `direction` (1: on the surface)."""
     length = sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2) / lift
     return (
         centre[0] + size[0] * direction[0] / length,
@@ -275,7 +275,7 @@ def on_ellipsoid(centre: Vector, size: Vector, direction: Vector, lift: float = 
 def eyes(
     build: Builder, bone: int, centre: Vector, size: Vector, spread: float, height: float, radius: float
 ) -> None:
-    """A pair of eyes looking along −Y on an ellipsoidal head; `spread`, `height` against a depth of 1."""
+    """Add a pair of eyes looking along −Y to an ellipsoidal head; `spread` and `height` relative to depth 1."""
     for side in (-1.0, 1.0):
         at = on_ellipsoid(centre, size, (side * spread, -1.0, height), 0.96)
         build.ellipsoid(bone, at, (radius, radius, radius * 1.12), eye((side * 0.12, -1.0, 0.08)))

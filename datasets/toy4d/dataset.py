@@ -2,10 +2,10 @@
 
 Every camera is orthographic with half-width 1 at elevation 0, the input as well as the evaluation views:
 the multiview prior is trained on this projection and generates its views in it, so the input video and the
-references live in the world the prior knows, and the method is judged rather than a mismatch of cameras.
+references use the prior's projection, and scores measure the method rather than a mismatch of cameras.
 
 `toy4d-pinhole` is the same toys at the same times and azimuths through pinhole cameras of 49.1 degrees, as
-Consistent4D's pictures are assumed to be: what is lost there is lost to perspective.
+Consistent4D's pictures are assumed to be: the difference to `toy4d` is the cost of perspective.
 
 Files below `<root>/toy4d-<hash>/<scene>/`, or `<root>/toy4d-pinhole-<hash>/<scene>/`:
 
@@ -84,18 +84,18 @@ Pixels = dict[str, NDArray[np.uint8]]
 
 
 def frame_times() -> NDArray[np.float64]:
-    """(FRAMES,) times n / (FRAMES − 1) of the benchmark's frames."""
+    """Times n / (FRAMES − 1) of the benchmark's frames, (FRAMES,)."""
     return np.arange(FRAMES) / (FRAMES - 1)
 
 
 def view_cameras(kind: CameraKind = "ortho") -> Cameras:
-    """The cameras of `VIEWS` in order: the input camera, then the evaluation cameras."""
+    """Build the cameras of `VIEWS` in order: the input camera, then the evaluation cameras."""
     azimuths, radius = tuple(VIEWS.values()), DISTANCE if kind == "pinhole" else RADIUS
     return orbit(azimuths, size=SIZE, kind=kind, radius=radius, fov_deg=FOV_DEG)
 
 
 def scene_toy(name: str) -> Toy:
-    """The toy of a benchmark scene.
+    """Build the toy of a benchmark scene.
 
     Raises:
         ConfigError: no such scene.
@@ -104,7 +104,7 @@ def scene_toy(name: str) -> Toy:
 
 
 def render_scene(name: str, cameras: Cameras, times: Times, *, samples: int = SAMPLES) -> Render:
-    """Any scene from any cameras at any times in [0, 1]; see `render.render`."""
+    """Render a scene from any cameras at any times in [0, 1]; see `render.render`."""
     return render(scene_toy(name), cameras, times, samples=samples)
 
 
@@ -124,8 +124,11 @@ def _pixels(picture: Render) -> Pixels:
 
 
 def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dict[str, GroundTruth]]:
-    """What a scene's files hold, by view: decoded pixels (FRAMES, SIZE, SIZE, C) uint8, C = 4 for the input,
-    and the exact geometry."""
+    """Render the content of a scene's files, by view.
+
+    Returns:
+        decoded pixels (FRAMES, SIZE, SIZE, C) uint8, C = 4 for the input, and the exact geometry.
+    """
     toy, cameras, times = scene_toy(name), view_cameras(kind), frame_times()
     picture = render(toy, cameras, times, samples=SAMPLES)
     motion = render_flow(toy, cameras, times[:-1], times[1:])
@@ -142,7 +145,7 @@ def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dic
 
 
 def pixel_digest(pixels: Pixels) -> str:
-    """Hex sha256 over all frames of all views by name."""
+    """Hex sha256 of all frames of all views, with view names."""
     return digest(
         (f"{view}/{n}", np.ascontiguousarray(frame).tobytes())
         for view in VIEWS
@@ -151,7 +154,7 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def truth_digest(truth: Mapping[str, GroundTruth]) -> str:
-    """Hex sha256 over the arrays as stored (little-endian, normals as float16)."""
+    """Hex sha256 of the arrays as stored (little-endian, normals as float16)."""
     return digest(
         (f"{view}/{key}", np.ascontiguousarray(array).tobytes())
         for view in VIEWS
@@ -160,7 +163,10 @@ def truth_digest(truth: Mapping[str, GroundTruth]) -> str:
 
 
 def _stored(truth: GroundTruth) -> dict[str, NDArray[np.generic]]:
-    """Flow needs float32 (float16 is off by 0.002 px at 4 px); float16 turns a normal by 0.03° at most."""
+    """Convert ground truth to the stored types.
+
+    Flow needs float32 (float16 is off by 0.002 px at 4 px); float16 turns a normal by 0.03° at most.
+    """
     return {
         "flow": truth.flow.astype("<f4"),
         "visible": truth.visible,
@@ -170,23 +176,23 @@ def _stored(truth: GroundTruth) -> dict[str, NDArray[np.generic]]:
 
 
 def expected_digests(kind: CameraKind) -> Mapping[str, Mapping[str, str]]:
-    """Digests of pixels and truth by scene."""
+    """Return the expected digests of pixels and truth by scene."""
     return EXPECTED_PINHOLE if kind == "pinhole" else EXPECTED
 
 
 def generation_hash(kind: CameraKind = "ortho") -> str:
-    """Names the cache folder: changes with the expected content and the layout."""
+    """Hash in the cache folder's name: changes with the expected content and the layout."""
     return digest_json({"layout": 1, "views": dict(VIEWS), "digests": expected_digests(kind)})[:10]
 
 
 class Toy4D:
-    """The dataset `toy4d`. Nothing is generated before a scene is asked for.
+    """The dataset `toy4d`; a scene is generated when it is first requested.
 
     Args:
-        root: where to keep generated scenes; default `cache_root()`.
+        root: folder for generated scenes; default `cache_root()`.
 
     Attributes:
-        kind: of its cameras.
+        kind: kind of its cameras.
     """
 
     name = "toy4d"
@@ -196,11 +202,11 @@ class Toy4D:
         self.root = (cache_root() if root is None else root) / f"{self.name}-{generation_hash(self.kind)}"
 
     def scene_names(self) -> Sequence[str]:
-        """The 18 scenes of trained plans, then the 6 of the held-out plan."""
+        """Names of the 18 scenes of trained plans, then of the 6 of the held-out plan."""
         return tuple(SCENES)
 
     def scene(self, name: str) -> Scene:
-        """The scene; generates its files (seconds) unless `scene.json` says that they are whole.
+        """Return a scene; generates its files (seconds) unless `scene.json` marks them as complete.
 
         Raises:
             ConfigError: no such scene.
@@ -235,7 +241,7 @@ class Toy4D:
         )
 
     def verify(self, name: str) -> None:
-        """Recompute the digests of a scene's files and compare with `scene.json` and the committed table.
+        """Compare the digests of a scene's files with `scene.json` and the committed table.
 
         Raises:
             ConfigError: no such scene.
@@ -298,7 +304,7 @@ def _advice(folder: Path) -> str:
 
 
 def _written(folder: Path) -> dict[str, str]:
-    """The digests of a generated scene, `pixels` and `truth`, as its `scene.json` states them."""
+    """Read the digests of a generated scene, `pixels` and `truth`, from its `scene.json`."""
     path = folder / "scene.json"
     record = read_json(path, dict, _advice(folder), "cannot be read", check=_digests)
     return _digests(record)
@@ -309,7 +315,7 @@ def _digests(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _read_frames(folder: Path) -> NDArray[np.uint8]:
-    """(FRAMES, SIZE, SIZE, C) decoded pictures of a generated view."""
+    """Read the pictures (FRAMES, SIZE, SIZE, C) of a generated view."""
     paths = frame_files(folder)
     frames = []
     for path in paths:

@@ -1,8 +1,8 @@
 """Expected sha256 of every benchmark scene's content: decoded pixels, and geometry as stored.
 
-Pixels, not PNG bytes, which depend on zlib. The generator uses IEEE basic operations only (see `kernels`),
-so that equal bits are expected of every conforming machine. A change of the generator changes the table,
-and with it the name of the cache folder. `python -m mvtokenflow.datasets.toy4d` prints the tables anew.
+Pixels are hashed, not PNG bytes, which depend on zlib. The generator uses IEEE basic operations only (see
+`kernels`), so that every conforming machine should give equal bits. A change of the generator changes the
+table, and with it the name of the cache folder. `python -m mvtokenflow.datasets.toy4d` prints the tables anew.
 """
 
 EXPECTED: dict[str, dict[str, str]] = {
@@ -104,7 +104,7 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
 }
 
-# Of `toy4d-pinhole`.
+# The same for `toy4d-pinhole`.
 EXPECTED_PINHOLE: dict[str, dict[str, str]] = {
     "quadruped-01": {
         "pixels": "42406f801932d285b3819561cb57c7bdec184827bcc111e08b2009d1e235918c",

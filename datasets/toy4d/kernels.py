@@ -42,7 +42,7 @@ _jit = compiled(nogil=True, error_model="numpy")
 
 @_jit
 def camera_rays(world_to_camera: Array, intrinsics: Array, ortho: bool) -> Array:
-    """(6, 3) ray coefficients of one camera from (4, 4), (3, 3) float64 and its kind."""
+    """Compute ray coefficients (6, 3) of one camera from (4, 4), (3, 3) float64 and its kind."""
     m = world_to_camera
     # Inverse by cofactors: exact for matrices that are rotations only up to float32 rounding.
     inverse = np.empty((3, 3))
@@ -52,7 +52,7 @@ def camera_rays(world_to_camera: Array, intrinsics: Array, ortho: bool) -> Array
             inverse[i, j] = m[a, c] * m[b, d] - m[a, d] * m[b, c]
     det = m[0, 0] * inverse[0, 0] + m[0, 1] * inverse[1, 0] + m[0, 2] * inverse[2, 0]
     rays = np.zeros((6, 3))
-    first = 1 if ortho else 4  # which of origin and direction moves with the pixel
+    first = 1 if ortho else 4  # row that varies with the pixel: origin or direction
     for k in range(3):
         right, down, forward = inverse[k, 0] / det, inverse[k, 1] / det, inverse[k, 2] / det
         rays[0, k] = -(right * m[0, 3] + down * m[1, 3] + forward * m[2, 3])
@@ -67,7 +67,7 @@ def camera_rays(world_to_camera: Array, intrinsics: Array, ortho: bool) -> Array
 def _hit(
     kind: int, a: float, b: float, c: float, ox: float, oy: float, oz: float, dx: float, dy: float, dz: float
 ) -> float:
-    """Ray parameter where the ray enters the primitive in its local frame; inf if it misses."""
+    """Return the ray parameter where the ray enters the primitive in its local frame; inf if it misses."""
     if kind == ELLIPSOID:
         ox, oy, oz, dx, dy, dz = ox / a, oy / b, oz / c, dx / a, dy / b, dz / c
         qa = dx * dx + dy * dy + dz * dz
@@ -126,7 +126,7 @@ def _hit(
 
 @_jit
 def _local_normal(kind: int, a: float, b: float, c: float, x: float, y: float, z: float) -> Triple:
-    """Outward unit normal at a surface point, local frame."""
+    """Return the outward unit normal at a surface point, local frame."""
     if kind == BOX:
         u, v, w = abs(x) / a, abs(y) / b, abs(z) / c
         if u >= v and u >= w:
@@ -159,7 +159,7 @@ def _half_extents(kind: int, a: float, b: float, c: float) -> Triple:
 
 @_jit
 def _support(kind: int, a: float, b: float, c: float, x: float, y: float, z: float) -> float:
-    """max of (x, y, z)·p over the primitive's points p, local frame."""
+    """Maximum of (x, y, z)·p over the primitive's points p, local frame."""
     if kind == ELLIPSOID:
         return sqrt(a * a * x * x + b * b * y * y + c * c * z * z)
     if kind == BOX:
@@ -172,7 +172,7 @@ def _support(kind: int, a: float, b: float, c: float, x: float, y: float, z: flo
 
 @_jit
 def supports(kinds: Ints, sizes: Array, poses: Array, directions: Array) -> Array:
-    """(P, K) exact extents of the whole toy: max of direction·point, for poses (P, n, 3, 4)."""
+    """Compute exact extents (P, K) of the whole toy: max of direction·point, for poses (P, n, 3, 4)."""
     out = np.full((poses.shape[0], directions.shape[0]), -inf)
     for p in range(poses.shape[0]):
         for i in range(kinds.size):
@@ -190,7 +190,7 @@ def supports(kinds: Ints, sizes: Array, poses: Array, directions: Array) -> Arra
 
 @_jit
 def _project(w2c: Array, intrinsics: Array, ortho: bool, x: float, y: float, z: float) -> Triple:
-    """Image position (x, y) and depth of a world point."""
+    """Project a world point to image position (x, y) and depth."""
     cx = w2c[0, 0] * x + w2c[0, 1] * y + w2c[0, 2] * z + w2c[0, 3]
     cy = w2c[1, 0] * x + w2c[1, 1] * y + w2c[1, 2] * z + w2c[1, 3]
     cz = w2c[2, 0] * x + w2c[2, 1] * y + w2c[2, 2] * z + w2c[2, 3]
@@ -206,7 +206,7 @@ def _project(w2c: Array, intrinsics: Array, ortho: bool, x: float, y: float, z: 
 def screen_boxes(
     kinds: Ints, sizes: Array, pose: Array, w2c: Array, intrinsics: Array, ortho: bool, width: int, height: int
 ) -> Array:
-    """(n, 4) pixel bounds x0, y0, x1, y1 of each primitive, clipped to the picture (empty: x1 <= x0)."""
+    """Compute pixel bounds (n, 4) x0, y0, x1, y1 of each primitive, clipped (empty: x1 <= x0)."""
     out = np.empty((kinds.size, 4))
     for i in range(kinds.size):
         a, b, c = sizes[i]
@@ -245,7 +245,7 @@ def screen_boxes(
 
 @_jit
 def _into_part(m: Array, rays: Array) -> Array:
-    """Ray coefficients (6, 3) in the local frame of a part at pose m (3, 4)."""
+    """Transform ray coefficients (6, 3) to the local frame of a part at pose m (3, 4)."""
     local = np.empty((6, 3))
     for r in range(6):
         x, y, z = rays[r, 0], rays[r, 1], rays[r, 2]
@@ -260,7 +260,7 @@ def _into_part(m: Array, rays: Array) -> Array:
 def trace(
     kinds: Ints, sizes: Array, pose: Array, rays: Array, boxes: Array, width: int, height: int, samples: int
 ) -> tuple[Array, Parts]:
-    """Nearest surface on a grid of samples x samples rays per pixel (1: the pixel centre).
+    """Find the nearest surface on a grid of samples x samples rays per pixel (1: the pixel centre).
 
     Returns depth (H s, W s), inf where nothing is hit, and part index (H s, W s), −1 where nothing is hit.
     """
@@ -291,7 +291,7 @@ def trace(
 
 @_jit
 def _local_ray(m: Array, rays: Array, x: float, y: float) -> tuple[float, float, float, float, float, float]:
-    """Origin and direction of the ray of image position (x, y) in the frame of a part at pose m (3, 4)."""
+    """Return origin and direction of the ray of image position (x, y) in a part's frame at pose m (3, 4)."""
     ox = rays[0, 0] + x * rays[1, 0] + y * rays[2, 0] - m[0, 3]
     oy = rays[0, 1] + x * rays[1, 1] + y * rays[2, 1] - m[1, 3]
     oz = rays[0, 2] + x * rays[1, 2] + y * rays[2, 2] - m[2, 3]
@@ -310,7 +310,7 @@ def _local_ray(m: Array, rays: Array, x: float, y: float) -> tuple[float, float,
 
 @_jit
 def _surface(m: Array, rays: Array, x: float, y: float, t: float) -> Triple:
-    """Local point of the hit at image position (x, y) and depth t."""
+    """Return the local hit point at image position (x, y) and depth t."""
     ox, oy, oz, dx, dy, dz = _local_ray(m, rays, x, y)
     return ox + t * dx, oy + t * dy, oz + t * dz
 
@@ -324,7 +324,7 @@ def _fraction(x: float) -> float:
 def _mix(
     kind: int, size: Array, pattern: int, args: Array, x: float, y: float, z: float
 ) -> tuple[float, float]:
-    """Weights of the part's second and third colour at a local surface point."""
+    """Compute weights of the part's second and third colour at a local surface point."""
     ex, ey, ez = _half_extents(kind, size[0], size[1], size[2])
     u = (x / ex, y / ey, z / ez)
     widest = max(ex, ey, ez)
@@ -386,7 +386,7 @@ def shade(
     part: Parts,
     samples: int,
 ) -> Array:
-    """RGBA (H, W, 4) float64: mean colour over covered samples (white where none), and coverage."""
+    """Shade to RGBA (H, W, 4) float64: mean colour over covered samples (else white), and coverage."""
     height, width = depth.shape[0] // samples, depth.shape[1] // samples
     out = np.ones((height, width, 4))
     for row in range(height):
@@ -402,7 +402,7 @@ def shade(
                 px, py, pz = _surface(m, rays, x, y, depth[j, i])
                 nx, ny, nz = _local_normal(kinds[k], sizes[k, 0], sizes[k, 1], sizes[k, 2], px, py, pz)
                 second, third = _mix(kinds[k], sizes[k], patterns[k], args[k], px, py, pz)
-                # Light in the part's frame saves turning the normal.
+                # Transforming the light into the part's frame saves rotating the normal.
                 lx = m[0, 0] * LIGHT_X + m[1, 0] * LIGHT_Y + m[2, 0] * LIGHT_Z
                 ly = m[0, 1] * LIGHT_X + m[1, 1] * LIGHT_Y + m[2, 1] * LIGHT_Z
                 lz = m[0, 2] * LIGHT_X + m[1, 2] * LIGHT_Y + m[2, 2] * LIGHT_Z
@@ -429,7 +429,7 @@ def shade(
 
 @_jit
 def world_normals(kinds: Ints, sizes: Array, pose: Array, rays: Array, depth: Array, part: Parts) -> Array:
-    """(H, W, 3) unit outward normals of the pixel-centre hits, 0 where nothing is hit."""
+    """Compute unit outward normals (H, W, 3) of the pixel-centre hits, 0 where nothing is hit."""
     out = np.zeros((*depth.shape, 3))
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
@@ -447,7 +447,7 @@ def world_normals(kinds: Ints, sizes: Array, pose: Array, rays: Array, depth: Ar
 def _occluded(
     kinds: Ints, sizes: Array, pose: Array, rays: Array, boxes: Array, x: float, y: float, depth: float
 ) -> bool:
-    """Whether any primitive is met nearer than `depth` on the ray of image position (x, y)."""
+    """Whether any primitive is hit nearer than `depth` on the ray of image position (x, y)."""
     for i in range(kinds.size):
         if boxes[i, 0] <= x <= boxes[i, 2] and boxes[i, 1] <= y <= boxes[i, 3]:
             ray = _local_ray(pose[i], rays, x, y)
@@ -471,7 +471,7 @@ def flow(
     depth: Array,
     part: Parts,
 ) -> tuple[Array, NDArray[np.bool_]]:
-    """Where the pixel-centre surface points go when their parts move from `pose` to `target`.
+    """Compute flow and visibility of pixel-centre surface points as parts move from `pose` to `target`.
 
     `boxes` are the screen boxes of the target pose. Returns flow (H, W, 2) in pixels and visible (H, W):
     inside the target picture and not hidden there, by intersection with the target pose itself.

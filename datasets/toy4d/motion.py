@@ -1,4 +1,4 @@
-"""Joint trees and their periodic motion.
+"""Joint trees of toys and their periodic motion.
 
 A bone hangs from its parent at `offset`, turns about a fixed unit `axis` and slides along `slide`:
 
@@ -6,7 +6,7 @@ A bone hangs from its parent at `offset`, turns about a fixed unit `axis` and sl
     shift(t) = slide · sin(2π (cycles t + slide_phase))
 
 With whole numbers of cycles and turns the motion is smooth and closes after one clip, t in [0, 1].
-Sine and cosine are polynomials of our own, because libm differs between machines in the last bit.
+Sine and cosine are own polynomials, because libm differs between machines in the last bit.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ _jit = compiled(nogil=True, error_model="numpy")
 
 
 def sincos(turns: float) -> tuple[float, float]:
-    """(sin, cos) of 2π·turns, within 3e-16, from IEEE basic operations only."""
+    """Return (sin, cos) of 2π·turns, within 3e-16, from IEEE basic operations only."""
     quarter = np.floor(4.0 * turns + 0.5)
     x = 6.283185307179586 * (turns - 0.25 * quarter)  # within ±π/4
     y = x * x
@@ -52,12 +52,12 @@ _sincos = _jit(sincos)
 
 @_jit
 def poses(parents: Ints, bones: Array, part_bones: Ints, part_frames: Array, times: Array) -> Array:
-    """Local-to-world transforms of all parts.
+    """Compute local-to-world transforms of all parts.
 
     Args:
         parents: (m,) int64, parents before children, −1 for the root.
         bones: (m, BONE_COLUMNS).
-        part_bones: (n,) int64, the bone each part is fixed to.
+        part_bones: (n,) int64, bone of each part.
         part_frames: (n, 3, 4) rigid transform from part to bone frame.
         times: (P,) in [0, 1].
 
@@ -92,7 +92,7 @@ def poses(parents: Ints, bones: Array, part_bones: Ints, part_frames: Array, tim
 
 @_jit
 def _compose(outer: Array, inner: Array, out: Array) -> None:
-    """out = outer ∘ inner for (3, 4) rigid transforms."""
+    """Compose rigid transforms (3, 4): out = outer ∘ inner."""
     for a in range(3):
         for b in range(4):
             value = outer[a, 0] * inner[0, b] + outer[a, 1] * inner[1, b] + outer[a, 2] * inner[2, b]

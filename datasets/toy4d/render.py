@@ -1,4 +1,4 @@
-"""Pictures and exact geometry of a toy from any camera at any time. Pure functions."""
+"""Rendering of pictures and exact geometry of a toy from any camera at any time; pure functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Times = Sequence[float] | NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Render:
-    """T times by V cameras of one toy. Arrays are float32 unless noted.
+    """Pictures and geometry of one toy at T times in V cameras; float32 unless noted.
 
     Colour and coverage are averaged over samples² rays per pixel; everything else belongs to the one ray
     through the pixel centre, so a pixel with alpha below 1 may have geometry or not.
@@ -38,7 +38,7 @@ class Render:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """Motion from one time to another, T pairs by V cameras.
+    """Exact motion from one time to another, T pairs by V cameras.
 
     Attributes:
         flow: (T, V, H, W, 2) float32 pixels (dx, dy) on the source grid; 0 outside the object.
@@ -51,7 +51,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class _Camera:
-    """One camera as the kernels take it."""
+    """Arrays of one camera for the kernels."""
 
     world_to_camera: NDArray[np.float64]
     intrinsics: NDArray[np.float64]
@@ -89,7 +89,7 @@ def _unpack(cameras: Cameras) -> list[_Camera]:
 
 
 def render(toy: Toy, cameras: Cameras, times: Times, *, samples: int = 2) -> Render:
-    """Render a toy.
+    """Render colours, coverage and geometry of a toy.
 
     Args:
         toy: from `make_toy`.
@@ -119,7 +119,7 @@ def render(toy: Toy, cameras: Cameras, times: Times, *, samples: int = 2) -> Ren
 
 
 def render_flow(toy: Toy, cameras: Cameras, times: Times, targets: Times) -> Flow:
-    """Exact motion of what each pixel centre shows at `times[i]` to `targets[i]`, in the same cameras.
+    """Compute exact motion of each pixel centre's surface point from `times[i]` to `targets[i]`.
 
     Surface points move rigidly with their part. Visibility is decided by intersecting the target pose along
     the ray of the moved point, not by comparing with a rendered depth map.

@@ -1,4 +1,4 @@
-"""An endless, seeded stream of toys seen by Era3D's six cameras, for training the small prior."""
+"""Endless seeded stream of toys in Era3D's six cameras, for training the small prior."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -22,20 +22,20 @@ RADIUS = 3.0
 
 
 def six_views(size: int) -> Cameras:
-    """Era3D's views front, front-right, right, back, left, front-left: ortho half-width 1, elevation 0."""
+    """Build Era3D's cameras front, front-right, right, back, left, front-left: ortho, elevation 0."""
     return orbit(SIX_AZIMUTHS, size=size, kind="ortho", radius=RADIUS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """B toys at T times in six views, in bytes.
+    """Pictures of B toys at T times in six views, in bytes.
 
     Attributes:
         rgb: (B, T, 6, H, W, 3) uint8, straight; white where alpha is 0.
         alpha: (B, T, 6, H, W, 1) uint8.
         normal: (B, T, 6, H, W, 3) int8, 127 times the unit world normal at the pixel centre; 0 outside.
         times: (B, T) in [0, 1), ascending.
-        captions, plans, seeds: of the B toys.
+        captions, plans, seeds: one of each toy.
     """
 
     rgb: NDArray[np.uint8]
@@ -47,7 +47,7 @@ class Batch:
     seeds: tuple[int, ...]
 
     def floats(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """rgb and alpha in [0, 1] and normals of unit length (0 outside), as float32."""
+        """Return rgb and alpha in [0, 1] and normals of unit length (0 outside), as float32."""
         normal = self.normal.astype(np.float32)
         normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1)
         one = np.float32(255)
@@ -56,14 +56,14 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class ToyStream:
-    """Random access to an endless sequence of batches; `batch(i)` depends on the settings and `i` alone.
+    """Random access to an endless sequence of batches; `batch(i)` depends only on the settings and `i`.
 
-    Resume a training run by asking for the next index; give each worker its own indices. Every item is a
+    Resume a training run at the next index; give each worker its own indices. Every item is a
     new toy: plan uniform over `plans`, seed uniform over the split's range, yaw as in `toys.make_toy`
     (nine in ten within ±40° of the input camera), times uniform over the clip.
 
     Attributes:
-        seed: names the sequence.
+        seed: selects the sequence.
         batch_size: B, toys per batch.
         times: T, times per toy.
         size: picture width and height in pixels.
@@ -93,7 +93,7 @@ class ToyStream:
         object.__setattr__(self, "_cameras", six_views(self.size))
 
     def item(self, number: int) -> tuple[str, int, NDArray[np.float64]]:
-        """Plan, toy seed and (T,) times of one toy of the sequence, counted from 0 across batches."""
+        """Return plan, toy seed and times (T,) of one toy of the sequence, counted from 0 across batches."""
         key = hashlib.sha256(f"toy4d/{self.split}/{self.seed}/{number}".encode()).digest()
         draw = Draw(int.from_bytes(key[:16], "little"))
         seeds = SEEDS[self.split]
@@ -101,7 +101,7 @@ class ToyStream:
         return plan, seed, np.array(sorted(draw.unit() for _ in range(self.times)))
 
     def batch(self, index: int) -> Batch:
-        """Batch `index`, counted from 0.
+        """Render batch `index`, counted from 0.
 
         Raises:
             IndexError: a negative index.
@@ -131,7 +131,7 @@ class ToyStream:
         )
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
-        """Batches from `start` on, for ever."""
+        """Yield batches from `start` on, endlessly."""
         while True:
             yield self.batch(start)
             start += 1

@@ -1,4 +1,4 @@
-"""Body plans of made and grown things: robot, vehicle, plant. The toy looks along −Y, Z is up."""
+"""Body plans of robots, vehicles and plants; they look along −Y, Z is up."""
 
 from mvtokenflow.datasets.toy4d.build import (
     CREAM,
@@ -32,7 +32,7 @@ LEAF = ((0.36, 0.60, 0.33), (0.47, 0.66, 0.32), (0.27, 0.55, 0.40))
 
 
 def robot(build: Builder, draw: Draw, palette: Palette) -> str:
-    """Two legs, two arms, a head with eyes and an antenna. It marches, or waves with one arm."""
+    """Build two legs, two arms, a head with eyes and an antenna; it marches, or waves with one arm."""
     adjective, coat = body_skin(draw, palette, along=2)
     width, depth, height = draw.uniform(0.38, 0.48), draw.uniform(0.28, 0.36), draw.uniform(0.38, 0.46)
     leg = draw.uniform(0.34, 0.46)
@@ -137,7 +137,7 @@ def _robot_head(build: Builder, draw: Draw, palette: Palette, body: int, height:
 
 
 def vehicle(build: Builder, draw: Draw, palette: Palette) -> str:
-    """A stubby toy car on four turning wheels: cab and load, roof and siren, or boiler and chimney."""
+    """Build a toy car on four turning wheels: cab and load, roof and siren, or boiler and chimney."""
     adjective, coat = body_skin(draw, palette)
     width, length, height = draw.uniform(0.42, 0.50), draw.uniform(0.66, 0.78), draw.uniform(0.17, 0.22)
     radius = draw.uniform(0.23, 0.29)
@@ -162,7 +162,7 @@ def vehicle(build: Builder, draw: Draw, palette: Palette) -> str:
 
 
 def _cab(build: Builder, palette: Palette, bone: int, at: Vector, size: Vector) -> None:
-    """A box with windows: one panel wraps front and back, thin slabs carry the side windows."""
+    """Add a box with windows: one panel wraps front and back, thin slabs carry the side windows."""
     glass = (0.62, 0.78, 0.88)
     build.box(bone, at, size, panel(palette.main, glass, 1, 0.0, 0.62, 0.80))
     for side in (-1.0, 1.0):
@@ -270,7 +270,7 @@ def _engine(build: Builder, draw: Draw, palette: Palette, chassis: int, size: Ve
 
 
 def plant(build: Builder, draw: Draw, palette: Palette) -> str:
-    """A flower or a cactus with a face in a pot; it sways, leaves and petals move."""
+    """Build a flower or a cactus with a face in a pot; it sways, leaves and petals move."""
     pot_color = draw.choice(POT)
     pot = build.bone(0, (0, 0, 0), axis=Z)
     rim, foot, tall = draw.uniform(0.36, 0.44), draw.uniform(0.25, 0.31), draw.uniform(0.42, 0.52)

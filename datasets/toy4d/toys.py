@@ -1,4 +1,4 @@
-"""Deterministic construction of toys: `make_toy(plan, seed)` and the domains seeds are drawn from."""
+"""Deterministic construction of toys, `make_toy(plan, seed)`, and the ranges of their seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,14 +27,14 @@ PLANS: Mapping[str, Callable[[Builder, Draw, Palette], str]] = MappingProxyType(
 HELD_OUT_PLAN = "crab"
 TRAINED_PLANS = tuple(plan for plan in PLANS if plan != HELD_OUT_PLAN)
 
-# Seeds by use; the ranges do not meet, so no toy is in two of them. The benchmark's scenes are test seeds.
+# Seeds by use; the ranges are disjoint, so no toy is in two of them. The benchmark's scenes are test seeds.
 SEEDS: Mapping[str, range] = MappingProxyType(
     {"train": range(1 << 59), "validation": range(1 << 59, 1 << 60), "test": range(1 << 60, 1 << 61)}
 )
 
 # The farthest a toy reaches from the vertical axis or up and down, over its whole clip, in world units.
 FILL = 0.875
-# Nine in ten toys face the input camera within this angle, the others any way round.
+# Nine in ten toys face the input camera within this angle, the others have any yaw.
 FRONT_YAW_DEG = 40.0
 FRONT_SHARE = 0.9
 
@@ -51,7 +51,7 @@ class Toy:
     or below it. World units; Z up; the toy's front looks along −Y turned by `yaw_deg`.
 
     Attributes:
-        plan, seed: what `make_toy` was called with.
+        plan, seed: arguments of `make_toy`.
         caption: e.g. "a striped green quadruped toy".
         yaw_deg: counter-clockwise turn seen from above.
         parents, bones, part_bones, part_frames: see `motion.poses`.
@@ -74,19 +74,19 @@ class Toy:
     colors: Array
 
     def poses(self, times: Sequence[float] | Array) -> Array:
-        """(P, n, 3, 4) part-to-world transforms at times in [0, 1]; the motion has period 1."""
+        """Compute part-to-world transforms (P, n, 3, 4) at times in [0, 1]; the motion has period 1."""
         at = np.asarray(times, np.float64)
         out: Array = motion.poses(self.parents, self.bones, self.part_bones, self.part_frames, at)
         return out
 
     def reach(self, times: Sequence[float] | Array, directions: Array) -> Array:
-        """(P, K) exact maximum of direction·point over the surface, for directions (K, 3)."""
+        """Compute the exact maximum (P, K) of direction·point over the surface, for directions (K, 3)."""
         out: Array = kernels.supports(self.kinds, self.sizes, self.poses(times), directions)
         return out
 
 
 def _ring(count: int) -> Array:
-    """(count + 2, 3): horizontal directions evenly around, then down and up."""
+    """Directions (count + 2, 3): horizontal ones spaced evenly, then down and up."""
     ring = [(*reversed(motion.sincos(k / count)), 0.0) for k in range(count)]
     return np.array([*ring, (0.0, 0.0, -1.0), (0.0, 0.0, 1.0)])
 
@@ -96,7 +96,7 @@ _FIT_TIMES = np.arange(_FIT_FRAMES) / (_FIT_FRAMES - 1)
 
 
 def make_toy(plan: str, seed: int) -> Toy:
-    """The toy of a body plan and a seed; equal arguments give equal bits.
+    """Build the toy of a body plan and a seed; equal arguments give equal bits.
 
     Raises:
         ConfigError: no such plan.
@@ -114,7 +114,7 @@ def make_toy(plan: str, seed: int) -> Toy:
 
 
 def assemble(build: Builder, *, plan: str, seed: int, caption: str) -> Toy:
-    """The toy as built: neither scaled, nor centred, nor turned."""
+    """Build the toy without scaling, centring or turning."""
     return Toy(
         plan=plan,
         seed=seed,
