@@ -1,4 +1,4 @@
-"""Enlarged attention over all frames of a clip: memory and operations of Era3D's network, counted and measured.
+"""Memory and operations of Era3D's network with enlarged attention over all frames, counted and measured.
 
     python benchmarks/all_frames.py                               # count: 32 frames, 512 px, float16
     python benchmarks/all_frames.py --part measure --frames 4,8   # run: random weights, 256 px, CPU
@@ -6,14 +6,14 @@
         --dtype float16
 
 Count: the passes of one noise level run on tensors without data, so that nothing is computed and every
-tensor that would be held is seen. *Held* is the most at any time, without the weights and without the
+tensor that would be held is counted. *Held* is the peak, without the weights and without the
 working memory of library kernels; operations are those of layers (dense) and of attention, whose kernel is
-taken to be a fused one that keeps no scores. *Sampling* weights the noise levels as `paper` does: half of
+assumed to be a fused one that keeps no scores. *Sampling* weights the noise levels as `paper` does: half of
 the 40 steps propagate, in the first pass the front view, in the second all six; minutes are these
 operations at the rate that is given.
 
 Measure: one noise level of the full-size network, one frame at a time and, where it is to fit, all at once.
-The largest difference of the two is given relative to the largest output. CPU seconds, of all threads, say
+The largest difference of the two is given relative to the largest output. CPU seconds, of all threads, show
 what a free core would need when the machine is busy. Each run is a process of its own, whose peak is read.
 """
 
@@ -49,7 +49,7 @@ from mvtokenflow.tokenflow.config import Enlarged, Propagation, TokenFlowConfig
 from mvtokenflow.tokenflow.controller import TokenFlow
 
 GIB = 2**30
-STEPS = 40  # of which `TokenFlowConfig.tau`, a half, propagate
+STEPS = 40  # `TokenFlowConfig.tau`, a half, of them propagate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Count:
-    """Most bytes held at once, without weights, and operations of layers and of attention."""
+    """Peak bytes held, without weights, and operations of layers and of attention."""
 
     held: int
     dense: int
@@ -75,7 +75,7 @@ class Count:
 
 
 def run_level(unet: MultiviewUNet, case: Case, device: str) -> Tensor:
-    """Outputs (frames, halves, 2 V, 4, h, w) of one noise level; what goes in depends on the frame alone."""
+    """Run one noise level; returns outputs (frames, halves, 2 V, 4, h, w), inputs depend on the frame only."""
     views = {"none": 0, "front": 1, "all": VIEWS}[case.propagation]
     flows = make_flows(case.frames, views) if views else None
     config = TokenFlowConfig(enlarged=case.enlarged, propagation=case.propagation)
@@ -104,7 +104,7 @@ def run_level(unet: MultiviewUNet, case: Case, device: str) -> Tensor:
 
 
 def frame_inputs(frame: int, case: Case, device: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, text and labels (2, halves, V, ...) of a frame."""
+    """Draw latents, text and labels (2, halves, V, ...) of a frame."""
     if device != "meta":
         torch.manual_seed(frame)
     sample, _, text, labels = inputs(case.halves, case.size, device, getattr(torch, case.dtype))
@@ -113,7 +113,7 @@ def frame_inputs(frame: int, case: Case, device: str) -> tuple[Tensor, Tensor, T
 
 
 def joined(frames: tuple[Tensor, ...]) -> Tensor:
-    """Frames of (2, halves, V, ...) as a batch."""
+    """Join frames of (2, halves, V, ...) to a batch."""
     return torch.stack(frames, dim=2).flatten(0, 3)
 
 
@@ -121,7 +121,7 @@ def joined(frames: tuple[Tensor, ...]) -> Tensor:
 
 
 class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
-    """The most bytes of tensors that exist at once, of those made inside, and the operations of layers."""
+    """Counts the peak bytes of tensors created inside, and the operations of layers."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -153,7 +153,7 @@ class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention kernels that keep no scores: their output alone is made, and their operations are counted."""
+    """Replaces attention by kernels that keep no scores: only the output is created, operations are counted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -165,15 +165,15 @@ class FusedAttention(TorchFunctionMode):
         if func is not F.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         query, key = args[0], args[1]
-        self.operations += 4 * query.numel() * key.shape[-2]  # two products, an addition with each
+        self.operations += 4 * query.numel() * key.shape[-2]  # two products, each with an addition
         return torch.empty_like(query)
 
 
 def count(case: Case, unet: MultiviewUNet | None = None) -> Count:
-    """Run a noise level on tensors without data.
+    """Count a noise level on tensors without data.
 
     Args:
-        unet: on the device "meta"; None is Era3D's.
+        unet: network on the device "meta"; None is Era3D's.
     """
     if unet is None:
         unet = full_network("meta", case.dtype)
@@ -190,7 +190,7 @@ def full_network(device: str, dtype: str) -> MultiviewUNet:
 
 
 def report_count(frames: int, size: int, rate: float, console: Console) -> dict[str, Any]:
-    """Two tables: noise levels, and the two passes of `paper`."""
+    """Print two tables: noise levels, and the two passes of `paper`."""
     unet = full_network("meta", "float16")
     weights = sum(parameter.nbytes for parameter in unet.parameters())
     console.print(f"{frames} frames, {size} px, float16, both guidance halves; weights {weights / GIB:.1f} GiB")
@@ -230,7 +230,7 @@ def report_count(frames: int, size: int, rate: float, console: Console) -> dict[
 
 
 def measure(case: Case, device: str, keep: str | None = None) -> dict[str, float]:
-    """Seconds, CPU seconds and peak bytes of one noise level; the outputs are kept in a file."""
+    """Measure seconds, CPU seconds and peak bytes of one noise level; outputs are saved to a file."""
     unet = full_network(device, case.dtype)
     weights = peak(device)
     began, used = time.perf_counter(), time.process_time()
@@ -244,14 +244,14 @@ def measure(case: Case, device: str, keep: str | None = None) -> dict[str, float
 
 
 def peak(device: str) -> int:
-    """Most bytes so far: of CUDA's allocator, or of this process."""
+    """Peak bytes so far: of CUDA's allocator, or of this process."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def separately(case: Case, device: str, keep: str) -> dict[str, float]:
-    """`measure` in a process of its own."""
+    """Run `measure` in a new process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(measure, (case, device, keep))
 
@@ -259,7 +259,7 @@ def separately(case: Case, device: str, keep: str) -> dict[str, float]:
 def report_measure(
     cases: Sequence[Case], whole_up_to: int, device: str, folder: Path, console: Console
 ) -> list[dict[str, Any]]:
-    """One line per case, in slices and in one pass."""
+    """Print one line per case, in slices and in one pass."""
     console.print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {torch.get_num_threads()} threads")
     names = ("frames", "at once", "seconds", "CPU s", "peak GiB", "weights", "difference")
     console.print(" ".join(f"{name:>10}" for name in names))
@@ -301,7 +301,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Count or measure, print, write."""
+    """Count or measure, print and save."""
     given = _arguments()
     console = Console(width=110)
     counted = given.part == "count"

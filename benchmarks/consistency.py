@@ -1,13 +1,13 @@
-"""What each consistency step does to generated multiview videos: paired, on toy4d, against exact truth.
+"""Effect of each consistency step on generated multiview videos: paired, on toy4d, against exact truth.
 
     python benchmarks/consistency.py --prior prior.safetensors -o runs/consistency.json --jobs 2
     python benchmarks/consistency.py --variants shared keyframes front-exact all-exact all-exact:tau=1 \\
         --scenes robot-01 fish-01 -o runs/sweep.json
 
 Six views of every frame are sampled with the method's steps added one at a time (VARIANTS; `name:key=value,...`
-changes a setting of its token flow, or share_noise, as the string says). All variants of a scene and seed start
+changes a setting of its token flow, or share_noise). All variants of a scene and seed start
 from the same generator. Samples and measurements are kept beside the JSON file in `<name>.parts/`: run again to
-go on, or with more scenes, variants or measures; only what is missing is computed.
+resume, or with more scenes, variants or measures; only what is missing is computed.
 
 Columns, means over the five views that are generated (the front colour of the small prior is the input):
 
@@ -21,7 +21,7 @@ Columns, means over the five views that are generated (the front colour of the s
     fvd_c4d      I3D distance of a clip to the true clip, as the evaluation defines it
     fvd          Frechet distance between the sets of clips (all scenes and views), so one value per row
 
-Rows that no network made tell what the numbers are worth: `truth` (what resampling and shading cost), `frozen`
+Rows without a network give reference values: `truth` (what resampling and shading cost), `frozen`
 (the true first frame for ever), `mean` (the training set's mean picture, the mirrored input at the back), and
 `one-step` (the prior's own mean: one call of the network). A blurred or static result wins warp and flicker.
 """
@@ -69,7 +69,7 @@ MEASURES = ("pictures", "lpips", "fvd", "fvd_c4d")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All rows of one scene, in one process, so that what belongs to the truth is computed once."""
+    """All rows of one scene, in one process, so that results for the truth are computed once."""
 
     scene: str
     names: tuple[str, ...]
@@ -80,24 +80,24 @@ class Job:
 
 
 def cell_path(job: Job, name: str, seed: int, kind: Literal["json", "npz"]) -> Path:
-    """Where measurements (json) or samples (npz) of a row of a scene are kept; other settings, another path."""
-    if name in ("truth", "frozen"):  # no prior has a part in them
+    """Return the path of a row's measurements (json) or samples (npz); it depends on the settings."""
+    if name in ("truth", "frozen"):  # independent of the prior
         used: dict[str, Any] = {"times": job.study.times, "size": _prior(job.study.prior).size}
     else:
         used = asdict(job.study) | {"prior": _prior_hash(job.study.prior)}
         used["variant"] = {k: v for k, v in asdict(find(name)).items() if k not in ("title", "against")}
     hashed = digest_json(used | {"rays": SAMPLES, "reference": name in REFERENCES and name})
     label = name.replace(":", "-").replace(",", "-")
-    return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}.{kind}"  # a label may hold points
+    return job.parts / job.scene / f"{label}-seed{seed}-{hashed[:10]}.{kind}"  # a label may contain dots
 
 
 def parts_folder(out: Path) -> Path:
-    """Where samples and measurements of a JSON file are kept: `<name>.parts` beside it."""
-    return out.with_name(f"{out.name.removesuffix('.json')}.parts")  # a name without .json may hold points
+    """Return the folder of samples and measurements of a JSON file: `<name>.parts` beside it."""
+    return out.with_name(f"{out.name.removesuffix('.json')}.parts")  # a name without .json may contain dots
 
 
 def run_job(job: Job) -> None:
-    """Sample and measure what is missing of a scene."""
+    """Sample and measure what is missing for a scene."""
     bench = _Bench(job)
     for seed in job.seeds:
         for name in job.names:
@@ -105,7 +105,7 @@ def run_job(job: Job) -> None:
 
 
 class _Bench:
-    """One scene and what its rows share, made when first needed."""
+    """One scene and the data that its rows share, computed when first needed."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -120,7 +120,7 @@ class _Bench:
         return _truth(self.job.scene, tuple(self.study.times), self.prior.size)
 
     def finish(self, name: str, seed: int) -> None:
-        """One row of one seed."""
+        """Compute one row for one seed."""
         record = cell_path(self.job, name, seed, "json")
         found: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
         missing = [measure for measure in self.job.measures if measure not in found]
@@ -184,7 +184,7 @@ def _truth(scene: str, times: tuple[float, ...], size: int) -> Truth:
 
 
 def collect(jobs: Sequence[Job]) -> dict[str, Any]:
-    """The summary of finished jobs; values are means over seeds."""
+    """Collect the summary of finished jobs; values are means over seeds."""
     records: dict[str, dict[str, Any]] = {}
     logits: dict[str, dict[str, Any]] = {}
     for job in jobs:
@@ -204,7 +204,7 @@ def _read(job: Job, name: str, seed: int) -> dict[str, Any]:
 
 
 def _averaged(found: Sequence[Mapping[str, Any]], true: Mapping[str, Any]) -> dict[str, Any]:
-    """metric -> view -> mean over seeds, and the report of the first seed."""
+    """Average over seeds, by metric and view, with the report of the first seed."""
     of_seeds = []
     for one in found:
         values = {metric: dict(enumerate(views)) for metric, views in one["pictures"].items()}
@@ -222,7 +222,7 @@ def _averaged(found: Sequence[Mapping[str, Any]], true: Mapping[str, Any]) -> di
 
 
 def write_strips(jobs: Sequence[Job], folder: Path, view: int) -> None:
-    """One PNG per scene: a row per variant, a column per frame, colours above normals."""
+    """Write one PNG per scene: a row per variant, a column per frame, colours above normals."""
     for job in jobs:
         rows = []
         for name in job.names:
@@ -277,7 +277,7 @@ def _run() -> None:
         Job(scene=scene, names=names, seeds=tuple(given.seeds), measures=measures, study=study, parts=parts)
         for scene in given.scenes
     ]
-    load_small_prior(study.prior)  # a wrong file is said once, before work begins
+    load_small_prior(study.prior)  # a wrong file is reported once, before work begins
     if given.jobs == 1:
         torch.set_num_threads(1)
         for job in jobs:

@@ -1,4 +1,4 @@
-"""Truth and measurements of `consistency.py`: toy4d scenes in the prior's views, and how rows are measured."""
+"""Truth and measurements of `consistency.py`: toy4d scenes in the prior's views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ Packed = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Truth:
-    """F frames of a scene in V views of S pixels.
+    """Ground truth of a scene: F frames in V views of S pixels.
 
     Attributes:
         rgb: (F, V, S, S, 3) on white. alpha: (F, V, S, S). normal: (F, V, S, S, 3) world.
@@ -49,7 +49,7 @@ class Truth:
 
 
 def render_truth(scene: str, times: Sequence[float], size: int) -> Truth:
-    """The scene from the prior's cameras."""
+    """Render the scene in the prior's cameras."""
     toy, cameras = scene_toy(scene), six_views(size)
     picture = render(toy, cameras, times, samples=SAMPLES)
     motion = render_flow(toy, cameras, times[:-1], times[1:])
@@ -64,23 +64,23 @@ def render_truth(scene: str, times: Sequence[float], size: int) -> Truth:
 
 
 def unit(pictures: Clip) -> Tensor:
-    """uint8 as float32 in [0, 1]."""
+    """Convert uint8 to float32 in [0, 1]."""
     return torch.from_numpy(pictures.astype(np.float32) / 255)
 
 
 def packed(normals: NDArray[Any]) -> Packed:
-    """Unit or zero vectors in bytes, to a third of a degree."""
+    """Pack unit or zero vectors into bytes, to a third of a degree."""
     return np.asarray(np.rint(127 * normals), np.int8)
 
 
 def unpacked(normals: Packed) -> Normals:
-    """The inverse of `packed`."""
+    """Unpack vectors, the inverse of `packed`."""
     vectors = normals.astype(np.float32)
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1), np.float32)
 
 
 def measure_pictures(rgb: Clip, normals: Packed, truth: Truth) -> dict[str, list[float]]:
-    """Values per view, means over frames; see the columns of `consistency.py`."""
+    """Measure values per view, means over frames; see the columns of `consistency.py`."""
     vectors = unpacked(normals)
     out: dict[str, list[float]] = {}
     for view in range(rgb.shape[1]):
@@ -92,7 +92,7 @@ def measure_pictures(rgb: Clip, normals: Packed, truth: Truth) -> dict[str, list
             "warp": 255 * np.nanmean(warp_error(frames, flow, seen).mae),
             "flicker": 255 * (1 - temporal_flickering(frames).mean()),
             "psnr": np.mean(np.minimum(decibels, CAP_DB)),
-            # A view without any surface in common says nothing of angles; 90 degrees is what chance gives.
+            # A view without any common surface has no angle; 90 degrees is the value of chance.
             "normal": np.nan_to_num(errors.mean_deg, nan=90.0).mean(),
             "normal_warp": _normal_warp(vectors[:, view], flow, seen),
             "iou": errors.mask_iou.mean(),
@@ -104,7 +104,7 @@ def measure_pictures(rgb: Clip, normals: Packed, truth: Truth) -> dict[str, list
 
 
 def measure_lpips(network: LpipsNetwork, rgb: Clip, wanted: Sequence[Sequence[Features]]) -> list[float]:
-    """Per view, over the frames that `lpips_targets` kept."""
+    """Measure LPIPS per view, over the frames of `lpips_targets`."""
     frames = rgb[::_LPIPS_EVERY]
     return [
         float(
@@ -120,12 +120,12 @@ def measure_lpips(network: LpipsNetwork, rgb: Clip, wanted: Sequence[Sequence[Fe
 
 
 def lpips_targets(network: LpipsNetwork, rgb: Clip) -> list[list[Features]]:
-    """Features of the true views, by kept frame and view."""
+    """Compute features of the true views, by selected frame and view."""
     return [[network.features(view) for view in frame] for frame in rgb[::_LPIPS_EVERY]]
 
 
 def measure_logits(network: i3d.InceptionI3d, rgb: Clip, kind: str) -> NDArray[np.float32]:
-    """(V, 400) I3D logits of the clip of each view, prepared as the evaluation does for `fvd` or `fvd_c4d`."""
+    """Compute I3D logits (V, 400) of each view's clip, prepared as for `fvd` or `fvd_c4d`."""
     rows = []
     for view in range(rgb.shape[1]):
         frames = list(rgb[:, view])
@@ -139,13 +139,13 @@ def measure_logits(network: i3d.InceptionI3d, rgb: Clip, kind: str) -> NDArray[n
 
 @lru_cache(maxsize=1)
 def lpips_network() -> LpipsNetwork:
-    """From the evaluation's weights."""
+    """Load LPIPS with the evaluation's weights."""
     return LpipsNetwork("vgg", load("lpips-vgg"))
 
 
 @lru_cache(maxsize=1)
 def i3d_network() -> i3d.InceptionI3d:
-    """From the evaluation's weights."""
+    """Load I3D with the evaluation's weights."""
     return i3d.build(load("i3d-kinetics400"))
 
 

@@ -13,7 +13,7 @@ NOVEL = (1, 2, 3, 4, 5)
 METRICS = ("warp", "flicker", "psnr", "lpips", "normal", "normal_warp", "iou", "detail", "fvd_c4d")
 AZIMUTHS = {"45": (1, 5), "90": (2, 4), "180": (3,), "front": (0,)}
 DIGITS = {"detail": 3, "iou": 3, "lpips": 4, "fvd": 1, "fvd_c4d": 1, "warp": 3, "flicker": 3}
-_RESAMPLES = 1000  # of the set distance, which has no value per scene
+_RESAMPLES = 1000  # resamples for the set distance, which has no value per scene
 
 # row -> scene -> metric -> view -> value, and metric "report"; row -> scene -> (clips, 400)
 Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -21,17 +21,17 @@ Logits = Mapping[str, Mapping[str, NDArray[np.float64]]]
 
 
 def per_scene(records: Records, row: str, metric: str, views: Sequence[int] = NOVEL) -> dict[str, float]:
-    """A row's value of every scene, mean over views (seeds are averaged in the records)."""
+    """Return a row's value of every scene, mean over views (records are means over seeds)."""
     return {
         scene: float(np.mean([found[metric][view] for view in views])) for scene, found in records[row].items()
     }
 
 
 def summarise(records: Records, logits: Logits, against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Everything the tables show, JSON-able.
+    """Compute everything that the tables show, JSON-able.
 
     Args:
-        records: row -> scene -> metric -> view -> value; what a view has no value of is left out.
+        records: row -> scene -> metric -> view -> value; views without a value are left out.
         logits: row -> scene -> I3D logits of its clips of `NOVEL` views; empty without `fvd`.
         against: rows each row is compared with.
     """
@@ -70,7 +70,7 @@ def summarise(records: Records, logits: Logits, against: Mapping[str, Sequence[s
 def set_distance(
     clips: Mapping[str, NDArray[np.float64]], truth: Mapping[str, NDArray[np.float64]], scenes: Sequence[str]
 ) -> float | None:
-    """`fvd` of the clips of some scenes; None where a side has only one clip."""
+    """Compute `fvd` of the clips of some scenes; None where a side has only one clip."""
     ours, theirs = (np.concatenate([side[scene] for scene in scenes]) for side in (clips, truth))
     return fvd.frechet_distance(ours, theirs) if len(ours) > 1 else None
 
@@ -101,7 +101,7 @@ def _differences(
 
 
 def _set_difference(logits: Logits, row: str, other: str) -> dict[str, Any]:
-    """Difference of two set distances; the interval is that of resampled scenes, all their clips together."""
+    """Compute the difference of two set distances; its interval resamples scenes with all their clips."""
     scenes = sorted(logits[row])
     draws = np.random.default_rng(0)
     gaps = []
@@ -131,7 +131,7 @@ def _mean_reports(reports: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def markdown(summary: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """The means, then the differences: change, 95 % interval and p; bold where both witnesses see one."""
+    """Write the means, then the differences: change, 95 % interval and p; bold where both agree on one."""
     rows = summary["rows"]
     known = next(iter(rows.values()))["values"]
     metrics = [name for name in METRICS if name in known]

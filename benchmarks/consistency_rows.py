@@ -1,4 +1,4 @@
-"""Rows of `consistency.py`: the variants of the method, the flow their tokens follow, and samples of them."""
+"""Rows of `consistency.py`: variants of the method, the flow of their tokens, and their samples."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ TOKEN_GRIDS = (16, 8)  # of the small prior
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One row. `flow` is what tokens follow: exact, dis (estimated from the input) or still (no motion)."""
+    """One row; `flow` is the tokens' flow: exact, dis (estimated from the input) or still (no motion)."""
 
     title: str
     against: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Variant:
 
 
 def _tokens(**settings: Any) -> TokenFlowConfig:
-    """The mini preset's token flow with other switches; keyframes and own unless they say otherwise."""
+    """The mini preset's token flow with other switches; by default keyframes and the frame's own tokens."""
     return replace(method.mini().token_flow, **{"enlarged": "keyframes+own", **settings})
 
 
@@ -108,12 +108,12 @@ REFERENCES: Mapping[str, Variant] = {
     "frozen": Variant(title="true first frame, frozen"),
     "mean": Variant(title="training set's mean picture"),
 }
-MAIN = tuple(name for name in VARIANTS if name != "all-frames")  # whose time grows with frames squared
+MAIN = tuple(name for name in VARIANTS if name != "all-frames")  # its time grows with the square of the frames
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What all rows share.
+    """Settings shared by all rows.
 
     Attributes:
         prior: weights file. frames, stride: every `stride`-th frame of the clip, from the first on.
@@ -141,7 +141,7 @@ class Study:
 
 
 def find(name: str) -> Variant:
-    """The variant of a name, or of `name:key=value,...` with settings changed and compared to the plain one.
+    """Return the variant of a name, or of `name:key=value,...`, compared to the one without changes.
 
     Raises:
         ConfigError: no such variant or setting, a value that the setting does not take, or a setting of a row
@@ -170,7 +170,7 @@ def find(name: str) -> Variant:
 
 
 def make_flows(variant: Variant, scene: str, times: Sequence[float], truth: Truth) -> KeyframeFlow | None:
-    """Flow to the keyframes that a variant's tokens follow."""
+    """Compute a variant's flow to the keyframes."""
     if variant.tokens is None or variant.flow == "none":
         return None
     frames, size, all_views = len(times), truth.rgb.shape[2], truth.rgb.shape[1]
@@ -210,7 +210,7 @@ def token_motion(flows: KeyframeFlow) -> dict[str, float]:
 def sample(
     prior: MultiviewPrior, study: Study, variant: Variant, truth: Truth, flows: KeyframeFlow | None, seed: int
 ) -> tuple[Clip, Packed, dict[str, float]]:
-    """Colours (F, V, S, S, 3), normals as 127 times the unit vector, and what token flow did."""
+    """Sample colours (F, V, S, S, 3), normals as 127 times the unit vector, and a report of token flow."""
     sampling = replace(
         small_sampling(variant.steps or study.steps, study.jump),
         chunk=study.chunk,
@@ -224,14 +224,14 @@ def sample(
         else:
             with TokenFlow(prior.unet, variant.tokens, flows) as controller:
                 made = generate(prior, front, sampling, draws, controller)
-                shares = controller.report().own_share.items()  # gone with the plans when the context ends
+                shares = controller.report().own_share.items()  # deleted with the plans when the context ends
             if flows is not None:
                 report = {f"own_{side}": share for side, share in shares} | token_motion(flows)
     return to_uint8(made.rgb.float().numpy()), packed(made.normal.float().numpy()), report
 
 
 def refer(name: str, truth: Truth, prior: MultiviewPrior) -> tuple[Clip, Packed]:
-    """The rows of REFERENCES."""
+    """Return colours and normals of a row of REFERENCES."""
     if name == "mean":
         assert isinstance(prior.codec, PatchCodec)
         base = prior.codec.base(unit(truth.rgb[:, 0]).movedim(-1, 1)).movedim(3, -1)

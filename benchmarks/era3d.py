@@ -3,7 +3,7 @@
     python benchmarks/era3d.py                                  # 1 frame, 512 px, no guidance, CPU, float32
     python benchmarks/era3d.py --guidance --frames 2 --device cuda --dtype bfloat16 --rounds 5
 
-Weights do not change the cost. The best of the rounds counts; CPU seconds say what a free core would need when
+Weights do not change the cost. The best of the rounds counts; CPU seconds show what a free core would need when
 the machine is busy, whose load is printed. Memory is the process's peak, or the peak of CUDA's allocator.
 """
 
@@ -25,7 +25,7 @@ CONFIG = ERA3D_UNET | {"regress_elevation": True, "regress_focal_length": True}
 
 
 def inputs(groups: int, size: int, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Random arguments of the network for pictures of `size` px."""
+    """Draw random arguments of the network for pictures of `size` px."""
     count, latent = 2 * groups * VIEWS, size // 8
     return (
         torch.randn(count, 8, latent, latent, device=device, dtype=dtype),
@@ -36,7 +36,7 @@ def inputs(groups: int, size: int, device: str, dtype: torch.dtype) -> tuple[Ten
 
 
 def operations(groups: int, size: int) -> int:
-    """Floating-point operations of one call, counted without computing anything."""
+    """Count floating-point operations of one call without computing anything."""
     with torch.device("meta"):
         network = MultiviewUNet.from_config(CONFIG)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -78,7 +78,7 @@ def main() -> None:
         for _ in range(options.rounds):
             started, used = time.perf_counter(), time.process_time()
             output = network(*given)
-            finite = bool(output.sample.isfinite().all())  # waits for a GPU, too
+            finite = bool(output.sample.isfinite().all())  # also waits for a GPU
             wall.append(time.perf_counter() - started)
             cpu.append(time.process_time() - used)
     print(f"{groups * 2 * VIEWS} pictures of {options.size} px, {options.dtype} on {options.device}")

@@ -1,9 +1,9 @@
-"""A checkpoint folder in Era3D's public layout with random weights, of the full size or any other.
+"""Writer of a checkpoint folder in Era3D's public layout with random weights, of any size.
 
-Random weights cost what trained ones do, but draw no object, and without one there is nothing to reconstruct.
-`show_input_in_vae` and `show_input_in_unet` therefore set a few channels of the network and of the autoencoder
-such that the input picture comes out in all views, with more contrast; everything else stays random and is
-computed as ever.
+Random weights cost as much as trained ones, but generate no object, and without one there is nothing to
+reconstruct. `show_input_in_vae` and `show_input_in_unet` therefore set a few channels of the network and of the
+autoencoder so that all views show the input picture, with more contrast; everything else stays random and is
+computed as usual.
 """
 
 import gc
@@ -33,7 +33,7 @@ from transformers import (
 from mvtokenflow.multiview.checkpoint import ERA3D_SCHEDULER, ERA3D_UNET
 from mvtokenflow.multiview.unet import MultiviewUNet
 
-# The public components that Era3D took over: Stable Diffusion's autoencoder, OpenCLIP's ViT-H/14.
+# The public components that Era3D uses: Stable Diffusion's autoencoder, OpenCLIP's ViT-H/14.
 _VAE: dict[str, Any] = {
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
@@ -64,9 +64,9 @@ _TEXT: dict[str, Any] = {
     "hidden_act": "gelu",
 }
 
-_CONSTANT = 2.0  # in the channels beside a signal, keeps the group's variance nearly the same for all pictures
+_CONSTANT = 2.0  # value of the channels beside a signal; keeps the group's variance nearly constant
 _LATENT = 3.0  # latents of a white picture, in the network's units
-_GUIDANCE = 3.0  # of the paper: the network's answer is enlarged by it
+_GUIDANCE = 3.0  # the paper's; it scales the network's output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class Sizes:
 
 
 def tiny_sizes() -> Sizes:
-    """The same structure for pictures of 64 px, in seconds on a CPU."""
+    """Settings of the same structure for pictures of 64 px, in seconds on a CPU."""
     return Sizes(
         unet={
             **ERA3D_UNET,
@@ -129,7 +129,7 @@ def tiny_sizes() -> Sizes:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A byte-level vocabulary without merges."""
+    """Write a byte-level vocabulary without merges."""
     folder.mkdir(parents=True)
     letters = [chr(code) for code in range(33, 127)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -152,14 +152,14 @@ def write_folder(
     """Write all components; those of the full size take 5 GB in float16.
 
     Args:
-        device: where the weights are drawn.
-        dtype: of the files.
+        device: device on which the weights are drawn.
+        dtype: type of the files.
         show_input: see the module; without it all weights are random.
     """
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     _write_rest(folder, sizes)
-    autoencoder: Any = AutoencoderKL  # diffusers carries no types
+    autoencoder: Any = AutoencoderKL  # diffusers has no types
     makers: dict[str, Any] = {
         "vae": lambda: autoencoder(**sizes.vae),
         "image_encoder": lambda: CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes.vision)),
@@ -184,7 +184,7 @@ def write_folder(
 
 
 def _write_rest(folder: Path, sizes: Sizes) -> None:
-    """What is small: normalizer, picture preparation, schedules, vocabulary."""
+    """Write the small components: normalizer, picture preparation, schedules, vocabulary."""
     normalizer = StableUnCLIPImageNormalizer(sizes.vision["projection_dim"])
     nn.init.normal_(normalizer.mean)
     nn.init.uniform_(normalizer.std, 0.5, 1.5)
@@ -207,12 +207,12 @@ def _write_rest(folder: Path, sizes: Sizes) -> None:
 # ---- channels that carry the input through ----
 #
 # A group of the last normalisation holds a signal, its negative, and constants. Its mean is then 0 and its
-# variance known, and silu(x) - silu(-x) = x: the last convolution reads the signal off exactly.
+# variance known, and silu(x) - silu(-x) = x: the last convolution recovers the signal exactly.
 
 
 @torch.no_grad()
 def show_input_in_vae(vae: Any) -> None:
-    """The first three latents are the colours, averaged; decoding gives them back with twice the contrast."""
+    """Make the first three latents the averaged colours; decoding returns them with twice the contrast."""
     scale = _LATENT / float(vae.config.scaling_factor)
     group = _group(vae.encoder.conv_norm_out)
     _feed(vae.encoder.conv_in, (0, 1, 2), group, 1.0)
@@ -228,7 +228,7 @@ def show_input_in_vae(vae: Any) -> None:
 
 @torch.no_grad()
 def show_input_in_unet(unet: MultiviewUNet) -> None:
-    """The prediction v contains minus the input's latents, so that the denoised latents contain the input's."""
+    """Make the prediction v contain minus the input's latents, so that the denoised latents contain them."""
     latents = unet.config.out_channels
     group, width = _group(unet.conv_norm_out), unet.config.block_out_channels[0]
     count = latents * group
@@ -237,7 +237,7 @@ def show_input_in_unet(unet: MultiviewUNet) -> None:
     block, attention = last.resnets[-1], last.attentions[-1]
     _silence(block.conv2, count)
     _silence(block.conv_shortcut, count)
-    features = block.conv_shortcut.in_channels - width  # before those that were kept of the first convolution
+    features = block.conv_shortcut.in_channels - width  # features before those of the first convolution
     for channel in range(count):
         block.conv_shortcut.weight[channel, features + channel] = 1
     _silence(attention.proj_out, count)
@@ -245,7 +245,7 @@ def show_input_in_unet(unet: MultiviewUNet) -> None:
 
 
 def _group(norm: Any) -> int:
-    """Channels of a group."""
+    """Number of channels of a group."""
     size = int(norm.num_channels // norm.num_groups)
     if size < 4 or size % 2:
         raise ValueError(f"groups of {size} channels; an even number of at least 4 is needed")
@@ -259,7 +259,7 @@ def _silence(layer: Any, count: int) -> None:
 
 
 def _identity(layer: Any, count: int) -> None:
-    """The first `count` channels pass."""
+    """Make the first `count` channels an identity."""
     _silence(layer, count)
     for channel in range(count):
         layer.weight[channel, channel, layer.weight.shape[2] // 2, layer.weight.shape[3] // 2] = 1
@@ -277,7 +277,7 @@ def _feed(layer: Any, sources: tuple[int, ...], group: int, gain: float) -> None
 
 
 def _carry(trunk: nn.Module, count: int) -> None:
-    """Nothing is added to the first channels, and they keep their places."""
+    """Make layers keep the first channels: nothing is added, and they keep their places."""
     for module in trunk.modules():
         layer: Any = module
         if isinstance(module, ResnetBlock2D):
@@ -295,7 +295,7 @@ def _carry(trunk: nn.Module, count: int) -> None:
 
 
 def _read(layer: Any, group: int, count: int, gain: float, *, mean_square: float) -> None:
-    """The first outputs are the groups' signals, times `gain`; other channels add a little."""
+    """Make the first outputs the groups' signals times `gain`; other channels add a little."""
     deviation = ((2 * mean_square + (group - 2) * _CONSTANT**2) / group) ** 0.5
     layer.weight[:count] *= 0.3
     layer.bias[:count] = 0

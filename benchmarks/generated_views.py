@@ -1,4 +1,4 @@
-"""What each part of the method changes in the views it generates, before anything is fitted to them.
+"""Effect of each part of the method on the generated views, before anything is fitted to them.
 
     python benchmarks/generated_views.py runs            # finished runs of toy4d, as the tables leave them
     python benchmarks/generated_views.py runs --json
@@ -35,7 +35,7 @@ PASSES: Mapping[str, tuple[str, str]] = {
     "first pass, no enlarged attention": ("no-enlarged-attention", "views"),
     "second pass": ("mvtokenflow", "regenerated"),
 }
-# What is compared: with the part, without it.
+# Compared rows: with the part, without it.
 PARTS: Mapping[str, tuple[str, str]] = {
     "enlarged attention": ("first pass", "first pass, no enlarged attention"),
     "front propagation": ("first pass", "first pass, nothing propagated"),
@@ -45,13 +45,13 @@ SEED = 2025
 
 
 def colours(run: Run, folder: str) -> Tensor:
-    """(T, 5, H, W, 3) on white: the views that are not the input."""
+    """Load the views that are not the input, (T, 5, H, W, 3) on white."""
     video = read_multiview(run.folder / "work" / folder)
     return (video.rgb * video.alpha + 1 - video.alpha)[:, 1:]
 
 
 def measure_scene(name: str, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
-    """Measures by row; `truth` has flicker alone."""
+    """Measure a scene by row; `truth` has flicker only."""
     pictures = {row: colours(runs[method], folder) for row, (method, folder) in PASSES.items()}
     first = pictures["first pass"]
     stride = runs["mvtokenflow"].manifest.config["mvtokenflow"]["stride"]

@@ -1,11 +1,11 @@
-"""What the low-pass of pictures is worth: finished fields under their training pixel's, and as plain 3DGS.
+"""Value of the training pixel's low-pass: finished fields rendered with it, and as plain 3DGS.
 
     mvtf-eval table1 --runs runs
     python benchmarks/low_pass.py runs                             # rows of the method on toy4d
     python benchmarks/low_pass.py runs --methods true-views --pictures out
 
 PSNR in dB on white at 128 px, every fourth frame, of the input view and of the four evaluation views. Plain
-3DGS adds 0.3 px² of the picture at hand, which is what every version before did. With `--pictures` a PNG for
+3DGS adds 0.3 px² of the rendered picture, as earlier versions did. With `--pictures` a PNG for
 each scene shows, at 64, 128 and 512 px, the truth, plain 3DGS, and the training pixel's low-pass.
 """
 
@@ -29,25 +29,25 @@ from mvtokenflow.splat.previews import psnr
 from mvtokenflow.views.cameras import Cameras, orbit
 
 EVERY = 4
-SIZES = (64, 128, 512)  # of the pictures to look at
+SIZES = (64, 128, 512)  # sizes of the saved pictures
 SHOWN = ("input", "eval_0")
-LAST = ("refined/refine", "coarse/coarse")  # where the last field of a run lies
+LAST = ("refined/refine", "coarse/coarse")  # folders of a run's last field
 
 
 def last_field(run: Run) -> DynamicField:
-    """The field that a run's pictures were made from."""
+    """Load the field that a run's pictures were rendered from."""
     found = next(path for stage in LAST if (path := run.folder / "work" / stage / "field.safetensors").exists())
     return load_field(found)
 
 
 def drawn(field: DynamicField, cameras: Cameras, time: float, *, plain: bool) -> Tensor:
-    """(C, H, W, 3) on white, clamped."""
+    """Render (C, H, W, 3) on white, clamped."""
     moment = field.at(time)
     return render_gaussians(replace(moment, pixel=None) if plain else moment, cameras).rgb.clamp(0, 1)
 
 
 def truth(scene: str, cameras: Cameras, times: NDArray[np.float64]) -> Tensor:
-    """(T, C, H, W, 3) on white."""
+    """Render the true pictures (T, C, H, W, 3) on white."""
     seen = render_scene(scene, cameras, times)
     rgb, alpha = torch.from_numpy(seen.rgb), torch.from_numpy(seen.alpha)
     return (rgb * alpha + 1 - alpha).clamp(0, 1)
@@ -55,7 +55,7 @@ def truth(scene: str, cameras: Cameras, times: NDArray[np.float64]) -> Tensor:
 
 @torch.no_grad()
 def compare(scene: str, field: DynamicField) -> dict[str, float]:
-    """PSNR by view group and low-pass."""
+    """Compute PSNR by view group and low-pass."""
     times = np.arange(0, FRAMES, EVERY) / (FRAMES - 1)
     cameras = orbit(tuple(VIEWS.values()), size=SIZE, kind="ortho", radius=RADIUS)
     groups = ["input" if view == "input" else "novel" for view in VIEWS]
@@ -72,7 +72,7 @@ def compare(scene: str, field: DynamicField) -> dict[str, float]:
 
 @torch.no_grad()
 def picture(scene: str, field: DynamicField, time: float = 0.5) -> NDArray[np.uint8]:
-    """(H, W, 3): a row for each size, enlarged to the largest: truth, plain, own; one block for each view."""
+    """Draw (H, W, 3): a row per size, enlarged to the largest: truth, plain, own; one block per view."""
     rows = []
     for size in SIZES:
         cameras = orbit([VIEWS[view] for view in SHOWN], size=size, kind="ortho", radius=RADIUS)
@@ -90,7 +90,7 @@ def picture(scene: str, field: DynamicField, time: float = 0.5) -> NDArray[np.ui
 
 
 def print_table(rows: Mapping[str, Mapping[str, float]]) -> None:
-    """One line for each run."""
+    """Print one line for each run."""
     width = max(map(len, rows))
     print(f"{'':{width}}   input: plain   own      novel: plain   own")
     for name, row in rows.items():

@@ -1,4 +1,4 @@
-"""The picture of the method in the README, from the runs of `make table1`.
+"""The README's picture of the method, from the runs of `make table1`.
 
     python benchmarks/method_picture.py runs -o docs/images/method.png
 
@@ -29,7 +29,7 @@ NORMALS = (15.0, 105.0)
 
 @torch.no_grad()
 def row(scene: str, field: DynamicField, time: float) -> Tensor:
-    """(H, W, 3) in [0, 1]."""
+    """Draw one row (H, W, 3) in [0, 1]."""
     cameras = orbit((0.0,), size=SIZE, kind="ortho", radius=RADIUS)
     seen = render_scene(scene, cameras, np.array([time]))
     rgb, alpha = torch.from_numpy(seen.rgb)[0, 0], torch.from_numpy(seen.alpha)[0, 0]

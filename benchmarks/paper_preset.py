@@ -1,4 +1,4 @@
-"""The paper's preset from a clip to a refined field, with random weights of Era3D's size: time and memory.
+"""Time and memory of the paper's preset from a clip to a refined field, with random weights of Era3D's size.
 
     python benchmarks/paper_preset.py --device cuda -o paper_preset.json
     python benchmarks/paper_preset.py --device cuda --frames 32 --steps 40 --iterations 15000   # the paper's
@@ -7,8 +7,8 @@
 Nothing of `preset("paper")` is replaced but the counts given here; what was computed is read from the run's own
 files. Weights do not change the cost, so none need be downloaded: a folder in Era3D's public layout is written
 (`era3d_folder`), random but for a few channels that show the input in all views, since noise has no outline
-that could be reconstructed; and RAFT's, random but for a last layer that says that nothing moves. A real
-checkpoint and real flow weights are taken instead where they are given.
+that could be reconstructed; and RAFT's, random but for a last layer that outputs no motion. A real
+checkpoint and real flow weights are used where they are given.
 
 With two frames both are keyframes and no tokens are carried, hence the default of three. Gaussians are
 added from step 500 on, which is why each stage runs for 700 steps; opacities would be reset at 3000.
@@ -49,7 +49,7 @@ FOLDERS: dict[Stage, str] = {"static": "coarse/static", "coarse": "coarse/coarse
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is run; see the command's help."""
+    """Options of the benchmark; see the command's help."""
 
     frames: int = 3
     steps: int = 2
@@ -63,7 +63,7 @@ class Options:
 
 
 def toy_clip(frames: int, size: int) -> Clip:
-    """The front view of a toy."""
+    """Render the front view of a toy."""
     times = [n / max(frames - 1, 1) for n in range(frames)]
     seen = render_scene(SCENE, six_views(size)[:1], times)
     return Clip(
@@ -74,7 +74,7 @@ def toy_clip(frames: int, size: int) -> Clip:
 
 
 def write_flow_weights(path: Path, name: str) -> Path:
-    """Random weights of torchvision's RAFT whose every update is zero: the flow says that nothing moves."""
+    """Write random weights of torchvision's RAFT with zero updates, so that the flow is zero."""
     from torchvision.models import optical_flow
 
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def write_flow_weights(path: Path, name: str) -> Path:
 
 
 def write_checkpoint(folder: Path, options: Options) -> None:
-    """Random weights, on a GPU in the type that the run loads them in."""
+    """Write random weights, on a GPU in the type that the run loads them in."""
     sizes = tiny_sizes() if options.tiny else Sizes()
     if not options.tiny:
         sizes = replace(sizes, unet=sizes.unet | {"sample_size": options.size // 8})
@@ -98,7 +98,7 @@ def write_checkpoint(folder: Path, options: Options) -> None:
 
 
 def method(options: Options, checkpoint: Path, flow_weights: Path | None) -> MethodConfig:
-    """The paper's preset with the counts of the options."""
+    """Return the paper's preset with the counts of the options."""
     paper = preset("paper")
     stages = {name: getattr(paper.reconstruction, name) for name in STAGES}
     shorter = {
@@ -118,7 +118,7 @@ def method(options: Options, checkpoint: Path, flow_weights: Path | None) -> Met
 
 
 def loaded(options: Options, checkpoint: Path) -> MultiviewPrior | None:
-    """None where the run loads it itself, strictly; another picture size is another configuration."""
+    """Load the prior, or return None where the run loads it itself; other sizes have another configuration."""
     if options.size == FULL:
         return None
     kind = torch.float16 if options.device.startswith("cuda") else torch.float32
@@ -126,7 +126,7 @@ def loaded(options: Options, checkpoint: Path) -> MultiviewPrior | None:
 
 
 def measure(options: Options, folder: Path, progress: Progress | None = None) -> dict[str, Any]:
-    """Run the preset in `folder` and read what it left there."""
+    """Run the preset in `folder` and read its output files."""
     began = time.perf_counter()
     checkpoint, flow_weights = options.checkpoint, options.flow_weights
     if checkpoint is None:
@@ -160,7 +160,7 @@ def measure(options: Options, folder: Path, progress: Progress | None = None) ->
 
 
 def fit(folder: Path) -> dict[str, float]:
-    """Of one reconstruction stage."""
+    """Read steps, speed, number of Gaussians and losses of one reconstruction stage."""
     rows = _rows(folder)
     first, last = rows[0], rows[-1]
     steps = last["step"] - first["step"]
@@ -175,7 +175,7 @@ def fit(folder: Path) -> dict[str, float]:
 
 
 def entered(folder: Path, config: MethodConfig) -> dict[str, str]:
-    """What of the preset was computed: how much of it, or "no" and why."""
+    """Report which parts of the preset were computed: how much of each, or "no" and why."""
     found = {}
     for name, what in (("views", "front view"), ("regenerated", "all views")):
         report = json.loads((folder / f"{name}.json").read_text())["token_flow"]
@@ -205,14 +205,12 @@ def entered(folder: Path, config: MethodConfig) -> dict[str, str]:
 
 
 def _density(rows: list[dict[str, float]], config: MethodConfig, stage: Stage) -> dict[str, str]:
-    """Of the Gaussians' number and bands."""
+    """Report the number of Gaussians and the bands of a stage."""
     settings, density = config.reconstruction.stage(stage), config.reconstruction.density
     counts = [int(row["gaussians"]) for row in rows]
     before = config.reconstruction.steps_before(stage)
     last = before + settings.iterations
-    changed = (
-        f"{counts[0]} to {counts[-1]} Gaussians" if len(set(counts)) > 1 else "no Gaussian was in want of it"
-    )
+    changed = f"{counts[0]} to {counts[-1]} Gaussians" if len(set(counts)) > 1 else "no Gaussian needed it"
     if density is None or stage == "refine":
         texts = dict.fromkeys(("density control", "opacity reset"), "no, not in this stage")
     else:
@@ -238,7 +236,7 @@ def _rows(folder: Path) -> list[dict[str, float]]:
 
 
 def show(found: Mapping[str, Any], console: Console) -> None:
-    """Three tables."""
+    """Print three tables."""
     console.print(f"{found['device']}, torch {found['versions']['torch']}, {found['seconds']}")
     table = Table("stage", "seconds", "peak MiB")
     for cost in found["stages"]:
@@ -275,17 +273,17 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Run, print and save."""
     given = _arguments()
     names = ("frames", "steps", "iterations", "device", "checkpoint", "flow", "flow_weights", "tiny")
     size = given.size or (TINY if given.tiny else FULL)
     options = Options(size=size, **{name: getattr(given, name) for name in names})
     console = Console(width=110)
-    said: list[str] = []
+    started: list[str] = []
 
     def progress(stage: str, done: int, total: int) -> None:
-        if stage not in said or done == total:
-            said.append(stage)
+        if stage not in started or done == total:
+            started.append(stage)
             console.print(f"{time.strftime('%H:%M:%S')} {stage} {done}/{total}")
 
     with tempfile.TemporaryDirectory() as temporary:

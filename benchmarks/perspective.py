@@ -1,4 +1,4 @@
-"""What rendering without perspective costs where the video has it: rows of the method on toy4d-pinhole.
+"""Cost of rendering without perspective where the video has it: rows of the method on toy4d-pinhole.
 
     python benchmarks/perspective.py -o out                                   # bird-01, quadruped-01, both rows
     python benchmarks/perspective.py -o out --methods true-views --scenes all
@@ -6,7 +6,7 @@
 Every scene is reconstructed once and rendered three times: through the dataset's own pinhole cameras, through
 orthographic ones that see as much at the distance of the origin, and through pinhole cameras a quarter farther
 away (and as much at the origin). PSNR in dB and LPIPS (VGG, -1..1) on white at 128 px, every fourth frame, of
-the input view and of the four evaluation views. Runs in OUT are read, never made again.
+the input view and of the four evaluation views. Runs in OUT are read, never repeated.
 """
 
 import argparse
@@ -34,22 +34,22 @@ from mvtokenflow.views.cameras import Cameras, orbit
 
 EVERY = 4
 FARTHER = 1.25
-HALF_WIDTH = DISTANCE * math.tan(math.radians(FOV_DEG / 2))  # of the world that a picture shows at the origin
+HALF_WIDTH = DISTANCE * math.tan(math.radians(FOV_DEG / 2))  # of the picture at the origin, world units
 
 
 def own(view: View) -> Cameras:
-    """The dataset's camera."""
+    """Return the dataset's camera."""
     assert view.cameras is not None
     return view.cameras
 
 
 def orthographic(view: View) -> Cameras:
-    """The view without perspective."""
+    """Return the view's camera without perspective."""
     return orbit((view.azimuth_deg,), size=SIZE, kind="ortho", radius=DISTANCE, half_width=HALF_WIDTH)
 
 
 def farther(view: View) -> Cameras:
-    """The view from a distance that is taken a quarter too large."""
+    """Return the view's camera at a quarter too large a distance."""
     radius = FARTHER * DISTANCE
     fov = 2 * math.degrees(math.atan(HALF_WIDTH / radius))
     return orbit((view.azimuth_deg,), size=SIZE, kind="pinhole", radius=radius, fov_deg=fov)
@@ -59,7 +59,7 @@ READINGS: Mapping[str, Callable[[View], Cameras]] = {"pinhole": own, "ortho": or
 
 
 def measure(scene: Scene, method: str, folder: Path, network: LpipsNetwork) -> dict[str, dict[str, float]]:
-    """Means by reading, then by "psnr input" and the like."""
+    """Compute means by rendering, then by "psnr input" and the like."""
     row = method_named(method, Setup(store=stages_folder(folder.parent.parent)))
     assert isinstance(row, Native)
     result = row.reconstruct(scene, 0, folder, lambda stage, done, total: None)

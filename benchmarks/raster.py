@@ -5,7 +5,7 @@
 
 Gaussians fill a ball that covers half of a square picture, each about as large as its distance to the next. The
 best of the rounds counts, since other programs only ever add time; the load of the machine is printed.
-CPU milliseconds (of all threads, waiting included) say what a free core would need when the machine is busy.
+CPU milliseconds (of all threads, waiting included) show what a free core would need when the machine is busy.
 The dense reference is timed on a few pixels and scaled to the picture: its cost is the same at every
 pixel, and the whole would not fit into memory.
 """
@@ -27,7 +27,7 @@ DENSE_PIXELS = 64
 
 
 def ball(count: int, size: int, channels: int) -> dict[str, Tensor]:
-    """A float32 scene for an ortho camera."""
+    """Build a float32 scene for an ortho camera."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1)
     distance = 0.8 * torch.rand(count, 1, generator=generator) ** (1 / 3)
@@ -47,7 +47,7 @@ def ball(count: int, size: int, channels: int) -> dict[str, Tensor]:
 
 
 def best(rounds: int, run: Callable[[], tuple[float, float]]) -> tuple[float, float]:
-    """Least forward and least backward seconds."""
+    """Return the minimum forward and backward seconds."""
     times = [run() for _ in range(rounds)]
     return min(forward for forward, _ in times), min(backward for _, backward in times)
 
@@ -86,7 +86,7 @@ def time_cpu(
 def time_dense(
     scene: dict[str, Tensor], size: int, rounds: int, clock: Callable[[], float]
 ) -> tuple[float, float]:
-    """The dense compositing of all pixels, its projection left out."""
+    """Time the dense compositing of all pixels, without its projection."""
     with torch.no_grad():
         seen = reference.project(
             scene["means"],

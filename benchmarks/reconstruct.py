@@ -1,4 +1,4 @@
-"""How well and how fast dynamic fields are reconstructed from perfect input: toy4d scenes in six ortho views.
+"""Quality and speed of reconstruction from perfect input: toy4d scenes in six ortho views.
 
     python benchmarks/reconstruct.py                                  # six scenes, one of each trained plan
     python benchmarks/reconstruct.py --scenes robot-01 --without flow --without normal
@@ -51,7 +51,7 @@ from mvtokenflow.views.video import MultiviewVideo, ViewFlow
 
 SCENES = ("quadruped-01", "bird-01", "fish-01", "robot-01", "vehicle-01", "plant-01")
 HELD_OUT = tuple(azimuth for view, azimuth in VIEWS.items() if view != "input")
-# What the parts of a step are called by torch's profiler; the rest is everything else.
+# Names of a step's parts in torch's profiler; the rest is everything else.
 PARTS = {
     "blending": ("_Composite", "_CompositeBackward"),
     "projection": ("_Project", "_ProjectBackward"),
@@ -71,7 +71,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What the held-out cameras see, and the motion in the front view."""
+    """Ground truth of the held-out cameras, and the motion in the front view."""
 
     cameras: Cameras
     pictures: Render
@@ -80,7 +80,7 @@ class Truth:
 
 
 def toy(scene: str) -> Toy:
-    """Of a scene of toy4d, or of a body plan's validation split."""
+    """Return the toy of a toy4d scene, or of a body plan's validation split."""
     plan, at, number = scene.partition("@")
     return make_toy(plan, SEEDS["validation"][int(number)]) if at else scene_toy(scene)
 
@@ -88,10 +88,10 @@ def toy(scene: str) -> Toy:
 def toy_video(
     scene: str, size: int, frames: int, config: ReconstructionConfig, *, estimated: bool = False
 ) -> tuple[MultiviewVideo, Truth]:
-    """A scene in Era3D's six views with exact normals and front flow, and the truth of the held-out views.
+    """Render a scene in Era3D's six views with exact normals and front flow, and the held-out truth.
 
     Args:
-        config: says which frames flow joins. estimated: it is DIS's.
+        config: selects the frames that flow joins. estimated: use DIS's flow.
     """
     times = np.arange(frames) / (frames - 1)
     shown, cameras = toy(scene), six_views(size)
@@ -121,7 +121,7 @@ def toy_video(
 
 @torch.no_grad()
 def measure(field: DynamicField, video: MultiviewVideo, truth: Truth) -> dict[str, float]:
-    """The table's quality columns."""
+    """Measure the table's quality columns."""
     columns: dict[str, list[float]] = {
         name: []
         for name in (
@@ -157,7 +157,7 @@ def measure(field: DynamicField, video: MultiviewVideo, truth: Truth) -> dict[st
 
 
 def _end_point(flow: Tensor, truth: Flow, frame: int) -> tuple[float, float]:
-    """Mean error of the flow of C views, and the mean length of the true one, in pixels."""
+    """Mean error of the flow of C views, and mean length of the true one, in pixels."""
     visible, wanted = torch.from_numpy(truth.visible[frame]), torch.from_numpy(truth.flow[frame])
     return float((flow - wanted).norm(dim=-1)[visible].mean()), float(wanted.norm(dim=-1)[visible].mean())
 
@@ -173,7 +173,7 @@ def _psnrs(seen: Tensor, wanted: Tensor) -> list[float]:
 
 @torch.no_grad()
 def save_pictures(path: Path, field: DynamicField, truth: Truth) -> None:
-    """Held-out views of four frames, truth above renderings."""
+    """Save held-out views of four frames, truth above renderings."""
     count = truth.pictures.rgb.shape[0]
     rows = []
     for frame in np.linspace(0, count - 1, 4).round().astype(int).tolist():
@@ -185,7 +185,7 @@ def save_pictures(path: Path, field: DynamicField, truth: Truth) -> None:
 def run_scene(
     scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path, *, estimated: bool
 ) -> dict[str, float]:
-    """Reconstruct a scene below `out` (again only if it is not there) and measure it."""
+    """Reconstruct a scene below `out` (only if it is not there) and measure it."""
     video, truth = toy_video(scene, size, frames, config, estimated=estimated)
     marks: dict[str, list[float]] = {}
 
@@ -208,7 +208,7 @@ def run_scene(
 def profile_step(
     scene: str, config: ReconstructionConfig, size: int, frames: int, out: Path, *, estimated: bool
 ) -> dict[str, float]:
-    """Milliseconds of CPU per coarse step by part, on the reconstructed field."""
+    """Profile milliseconds of CPU per coarse step by part, on the reconstructed field."""
     video, _ = toy_video(scene, size, frames, config, estimated=estimated)
     field = reconstruct(video, config, out / scene, torch.Generator().manual_seed(0))
     training = Training(field, Targets.of(video), config, "coarse", torch.Generator().manual_seed(0))

@@ -1,11 +1,11 @@
-"""Seconds per scored pair, ours against the computation of the published scripts, side by side.
+"""Seconds per scored pair: this package against the computation of the published scripts.
 
     python benchmarks/score.py                          # a procedural figure covering a sixth of 512x512 pixels
     python benchmarks/score.py --pictures FOLDER        # real frames (RGBA is put on white) as ground truth
 
-A pair is: decode two PNGs, squash to 512, PSNR, SSIM, LPIPS-VGG. The published path is what Consistent4D's
-script does with the same libraries: torchmetrics at batch 1 in float32, both pictures of every pair. Both
-paths run in turns in one process and the best of the rounds counts; CPU seconds are steadier than wall
+A pair is: decode two PNGs, squash to 512, PSNR, SSIM, LPIPS-VGG. The published path is that of Consistent4D's
+script with the same libraries: torchmetrics at batch 1 in float32, both pictures of every pair. Both
+paths alternate in one process and the best of the rounds counts; CPU seconds are steadier than wall
 seconds on a shared machine.
 """
 
@@ -56,7 +56,7 @@ class Clock:
 
 
 def procedural(frame: int) -> Image.Image:
-    """A textured figure on white, another pose in each frame."""
+    """Draw a textured figure on white, with another pose in each frame."""
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2.0
     angle = np.arctan2(y, x) + frame / 3
     inside = np.hypot(x, 0.9 * y) < 118 * (1 + 0.25 * np.sin(3 * angle))
@@ -72,7 +72,7 @@ def on_white(path: Path) -> Image.Image:
 
 
 def write_pictures(root: Path, truths: Sequence[Image.Image]) -> None:
-    """`gt/<frame>.png` and, per method, a blurred and shifted copy as its prediction."""
+    """Write `gt/<frame>.png` and, per method, a blurred and shifted copy as its prediction."""
     for frame, truth in enumerate(truths):
         for method in range(-1, METHODS):
             picture = truth
@@ -89,7 +89,7 @@ def read(root: Path, side: str, frame: int) -> Any:
 
 
 def ours(root: Path, network: LpipsNetwork, frames: int, methods: int, pool: ThreadPoolExecutor) -> Scores:
-    """Frames are spread over threads of one core each, as the harness spreads them over processes."""
+    """Score with this package; frames are spread over threads of one core each, as the harness does."""
 
     def one(frame: int) -> Scores:
         gt = read(root, "gt", frame)
@@ -106,7 +106,7 @@ def ours(root: Path, network: LpipsNetwork, frames: int, methods: int, pool: Thr
 
 @torch.inference_mode()
 def published(root: Path, network: torch.nn.Module, frames: int, methods: int) -> Scores:
-    """Method after method, frame after frame; each thread pool of torch as wide as it was set."""
+    """Score as the published scripts do, method by method and frame by frame, with torch's set threads."""
     scores = {}
     for method in range(methods):
         for frame in range(frames):
@@ -123,7 +123,7 @@ def published(root: Path, network: torch.nn.Module, frames: int, methods: int) -
 
 
 def torchmetrics_network(state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """torchmetrics' own LPIPS-VGG with the same weights."""
+    """Build torchmetrics' own LPIPS-VGG with the same weights."""
     module: Any = torchmetrics_lpips
     with torch.device("meta"):  # nothing is initialised or downloaded; all weights are assigned below
         network = module._LPIPS(net="vgg", pretrained=False, pnet_rand=True)
@@ -141,7 +141,7 @@ def torchmetrics_network(state: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def products(image: Any) -> float:
-    """GFLOP of the matrix products `vgg` does for a picture."""
+    """GFLOP of the matrix products of `vgg` for a picture."""
     background = flat_background(image)
     active = np.ones(image.shape[:2], bool) if background is None else background[1]
     channels = {0: 3, 2: 64, 5: 64, 7: 128, 10: 128, 12: 256, 14: 256, 17: 256} | dict.fromkeys(
@@ -160,7 +160,7 @@ def products(image: Any) -> float:
 
 
 def gemm_peak(threads: int) -> float:
-    """GFLOP/s of a 2048³ float32 matrix product."""
+    """Measure GFLOP/s of a 2048³ float32 matrix product."""
     torch.set_num_threads(threads)
     a = torch.rand(2048, 2048)
     best = float("inf")
@@ -181,7 +181,7 @@ DENSE_GFLOP = sum(
 
 
 def breakdown(root: Path, network: LpipsNetwork) -> None:
-    """Where one thread's time goes for one pair."""
+    """Print where one thread's time goes for one pair."""
     pred, gt = read(root, "method0", 0), read(root, "gt", 0)
     a, b = network.features(pred), network.features(gt)
     parts: dict[str, Callable[[], Any]] = {

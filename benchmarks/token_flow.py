@@ -1,4 +1,4 @@
-"""Time and memory of one denoising step with token flow, and what propagation does to features on toy4d.
+"""Time and memory of a denoising step with token flow, and the effect of propagation on toy4d features.
 
     python benchmarks/token_flow.py                     # both parts
     python benchmarks/token_flow.py --part cost --frames 16,32 --rounds 3
@@ -7,14 +7,14 @@
 Cost: a network for 64 px pictures (16x16 and 8x8 tokens, 64 and 128 channels, six views, no guidance, random
 weights) over all frames of a clip in float32, with flow of an object that fills two thirds of the picture and
 of which a fifth is hidden. The best of the rounds counts, since other programs only ever add time; CPU seconds
-(of all threads) say what a free core would need when the machine is busy. Record is what keyframes leave
-behind, own tokens are those left to their own attention at either token grid.
+(of all threads) show what a free core would need when the machine is busy. Record is the size of the
+keyframes' record, own tokens are those that keep their own attention at either token grid.
 
 Features: the colour of every token of toy4d's front view stands for a feature, with independent noise in each
 frame for the inconsistency of a generated clip. Keyframe features are propagated by exact and by estimated
 flow. *Error* is the distance to the clean feature; *warp error* that between a frame and its successor along
-the exact flow, which is what the eye sees as flicker. Without propagation both are those of the noise.
-*Misplaced* is the error of propagated clean features: what wrong flow, hidden parts and sampling do.
+the exact flow, visible as flicker. Without propagation both are those of the noise.
+*Misplaced* is the error of propagated clean features, from wrong flow, hidden parts and sampling.
 """
 
 import argparse
@@ -51,7 +51,7 @@ CASES: tuple[tuple[str, str, str], ...] = (
 
 
 def make_network() -> MultiviewUNet:
-    """The size of the small prior; weights are random, time does not depend on them."""
+    """Build a network of the small prior's size with random weights, on which time does not depend."""
     torch.manual_seed(0)
     return MultiviewUNet.from_config(
         {
@@ -71,7 +71,7 @@ def make_network() -> MultiviewUNet:
 
 
 def make_flows(frames: int, views: int) -> KeyframeFlow:
-    """A disc of two thirds of the picture that moves by a quarter pixel a frame, a tenth of it hidden."""
+    """Build flow of a disc of two thirds of the picture, a quarter pixel per frame, a tenth of it hidden."""
     row, column = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     disc = ((row - SIZE / 2) ** 2 + (column - SIZE / 2) ** 2 < 0.21 * SIZE**2).float()
     alpha = disc.expand(frames, views, SIZE, SIZE).contiguous()
@@ -85,7 +85,7 @@ def make_flows(frames: int, views: int) -> KeyframeFlow:
 
 @torch.no_grad()
 def run_step(unet: MultiviewUNet, controller: TokenFlow, frames: int, chunk: int) -> None:
-    """The network over all frames of a clip at one noise level."""
+    """Run the network over all frames of a clip at one noise level."""
     at = Step(index=0, count=40, timestep=999, frames=frames, views=VIEWS, halves=1, chunk=chunk)
     config = unet.config
     for current in controller.passes(at):
@@ -100,7 +100,7 @@ def run_step(unet: MultiviewUNet, controller: TokenFlow, frames: int, chunk: int
 def time_case(
     unet: MultiviewUNet, enlarged: str, propagation: str, frames: int, rounds: int
 ) -> tuple[float, float, float, TokenFlowReport]:
-    """Wall seconds, CPU seconds, those of attn1 alone (CPU), and the report."""
+    """Measure wall seconds, CPU seconds, those of attn1 alone (CPU), and the report."""
     config = TokenFlowConfig(enlarged=enlarged, propagation=propagation)  # type: ignore[arg-type]  # from CASES
     views = {"none": 0, "front": 1, "all": VIEWS}[propagation]
     flows = make_flows(frames, views) if views else None
@@ -119,7 +119,7 @@ def time_case(
 
 
 class AttentionClock:
-    """CPU seconds in the modules attn1."""
+    """Measures CPU seconds in the modules attn1."""
 
     def __init__(self, unet: MultiviewUNet) -> None:
         self.seconds = 0.0
@@ -157,8 +157,12 @@ def report_cost(frames: Sequence[int], rounds: int) -> None:
 
 
 def toy_clip(scene: str) -> tuple[Tensor, Tensor, KeyframeFlow, Tensor, Tensor]:
-    """Frames on white (T, H, W, 3), alpha (T, H, W), exact flow to keyframes, exact flow and visibility to the
-    next frame (T-1, H, W, 2), (T-1, H, W)."""
+    """Render a scene's front view with exact flow.
+
+    Returns:
+        frames on white (T, H, W, 3), alpha (T, H, W), flow to keyframes, flow to the next frame
+        (T-1, H, W, 2) and its visibility (T-1, H, W).
+    """
     toy, cameras = scene_toy(scene), orbit((0.0,), size=SIZE, kind="ortho", radius=RADIUS)
     times = [n / (FRAMES - 1) for n in range(FRAMES)]
     picture = render(toy, cameras, times, samples=3)
@@ -176,13 +180,13 @@ def toy_clip(scene: str) -> tuple[Tensor, Tensor, KeyframeFlow, Tensor, Tensor]:
 
 
 def tokens_of(pictures: Tensor, side: int) -> Tensor:
-    """(T, side, side, C) means."""
+    """Average pictures over tokens, (T, side, side, C)."""
     pooled = torch.nn.functional.adaptive_avg_pool2d(pictures.permute(0, 3, 1, 2), side)
     return pooled.permute(0, 2, 3, 1)
 
 
 def propagate(features: Tensor, flows: KeyframeFlow, **options: bool | float | str) -> tuple[Tensor, float]:
-    """Features (T, side, side, C) with those between keyframes propagated, and the share left as they were."""
+    """Propagate features (T, side, side, C) between keyframes; also return the share left unchanged."""
     count, side = features.shape[:2]
     plans = plan_frames(flows, side, torch.device("cpu"), **options)  # type: ignore[arg-type]  # forwarded
     known = features[list(flows.keyframes)].view(1, len(flows.keyframes), 1, side**2, -1)
@@ -197,8 +201,10 @@ def propagate(features: Tensor, flows: KeyframeFlow, **options: bool | float | s
 def measure(
     features: Tensor, clean: Tensor, exact: KeyframeFlow, motion: Tensor, seen: Tensor
 ) -> tuple[float, float]:
-    """Root mean squared error to the clean features, and between neighbours along the exact flow, on object
-    tokens."""
+    """Root mean squared error to the clean features, and between neighbours along the exact flow.
+
+    Both on object tokens.
+    """
     side = features.shape[1]
     on_object = exact.pooled(side).on_object[:, 0]
     between = torch.tensor([n not in exact.keyframes for n in range(len(features))])

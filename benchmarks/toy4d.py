@@ -22,7 +22,7 @@ FLOOR = 300  # training images per second and core
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of one call, so that other jobs on the machine do not count."""
+    """CPU seconds of one call, independent of other jobs on the machine."""
     start = time.process_time()
     work()
     return time.process_time() - start

@@ -1,12 +1,12 @@
-"""What settings of the method are worth, on toys that no table evaluates and the prior never saw.
+"""Value of the method's settings, on toys that no table evaluates and the prior was not trained on.
 
     python benchmarks/tuning.py -o runs/tuning                            # the preset mini as it is
     python benchmarks/tuning.py -o runs/tuning reconstruction.weights.normal=1 "stride=4;token_flow.tau=0.5"
     python benchmarks/tuning.py -o runs/tuning --true-views               # from faultless views
 
 Each word is a variant: settings as of `mvtf run --set`, joined by semicolons. The toys are the first of the
-split `validation` of their body plans, filmed as the scenes of toy4d are (32 frames at 128 pixels), and every
-variant runs the whole method on each of them. What is finished below the folder of `-o` is read, never redone,
+split `validation` of their body plans, rendered as the scenes of toy4d are (32 frames at 128 pixels), and every
+variant runs the whole method on each of them. Finished runs below the folder of `-o` are read, never repeated,
 and stages that variants have in common are computed once.
 
 Columns, all at 128 pixels on white: PSNR in dB and LPIPS (VGG, of every eighth frame; needs its weights) of
@@ -44,36 +44,36 @@ from mvtokenflow.views.cameras import Cameras, orbit
 from mvtokenflow.views.video import MultiviewVideo
 from mvtokenflow.workdir.store import StageStore
 
-PLANS = ("quadruped", "fish", "vehicle", "crab")  # those of the default table; the crab is new to the prior
-EVERY = 8  # frames between those that LPIPS sees
+PLANS = ("quadruped", "fish", "vehicle", "crab")  # the crab was held out of training
+EVERY = 8  # frames between those measured by LPIPS
 
 
 def tuning_toy(plan: str, number: int) -> Toy:
-    """Toy `number` of a body plan's validation split, which neither training nor any table uses."""
+    """Return toy `number` of a body plan's validation split, which neither training nor any table uses."""
     return make_toy(plan, SEEDS["validation"][number])
 
 
 def camera(azimuth_deg: float) -> Cameras:
-    """As toy4d's cameras."""
+    """Build a camera as toy4d's."""
     return orbit((azimuth_deg,), size=SIZE, kind="ortho", radius=RADIUS)
 
 
 def filmed(toy: Toy, cameras: Cameras, times: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(T, C, H, W, 4) as the files of toy4d hold it."""
+    """Render (T, C, H, W, 4) as in the files of toy4d."""
     seen = render(toy, cameras, times)
     rgba: NDArray[np.uint8] = (np.concatenate([seen.rgb, seen.alpha], -1) * 255 + 0.5).astype(np.uint8)
     return rgba
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(..., 3) of (..., 4)."""
+    """Composite (..., 4) over white to (..., 3)."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     mixed: NDArray[np.uint8] = (rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
     return mixed
 
 
 def true_views(toy: Toy) -> GivenViews:
-    """The toy as seen by the prior's six cameras."""
+    """Render the toy in the prior's six cameras."""
 
     def make(given: Input) -> MultiviewVideo:
         cameras = six_views(given.front.shape[1])
@@ -125,7 +125,7 @@ def measure(
 
 
 def network() -> LpipsNetwork | None:
-    """LPIPS as toy4d's protocol has it; None without its weights."""
+    """Load LPIPS as in toy4d's protocol; None without its weights."""
     spec = next(spec for spec in PROTOCOLS["toy4d-v2"].metrics if isinstance(spec, Lpips))
     try:
         return spec.network(Networks({}))
@@ -135,7 +135,7 @@ def network() -> LpipsNetwork | None:
 
 
 def print_table(rows: Mapping[str, Mapping[str, Mapping[str, float]]], toys: Sequence[str]) -> None:
-    """Means over the toys that every variant has, and each toy's PSNR."""
+    """Print means over the toys that every variant has, and each toy's PSNR."""
     names = ("psnr_input", "psnr_novel", "lpips_input", "lpips_novel", "fit_s", "all_s")
     width = max(len(variant) for variant in rows)
     print(f"{'':{width}}" + "".join(f"{name:>12}" for name in names) + "   PSNR input/novel by toy")

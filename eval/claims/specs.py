@@ -15,7 +15,6 @@ class Measure:
     Attributes:
         key: name within the claims, e.g. "lpips_novel".
         column: metric, views, direction; its title is read within a sentence.
-        unit: printed after a number, with its space.
         floor: the column of the reference's own value, below which lower is no longer better.
         proxy: weak evidence, which never decides alone.
     """
