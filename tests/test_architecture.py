@@ -23,12 +23,16 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "multiview": ("base", "media", "views"),
     "tokenflow": ("base", "flow", "multiview"),
     "small": ("base", "multiview", "views"),
-    "small.training": ("base", "multiview", "small"),
+    "small.training": ("base", "media", "workdir", "multiview", "small"),
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
     "method": tuple(room for room in METHOD if room != "method"),
     "datasets": ("base", "media", "views"),
     "datasets.toy4d": ("base", "media", "views", "datasets"),
+    "small.toys": (
+        *(*LIBRARY, "multiview", "small", "small.training"),
+        "datasets.toy4d",
+    ),
     "baselines": (*LIBRARY, "multiview", "small", "splat", "method", "datasets", "datasets.toy4d"),
     "eval.metrics.compute": ("base", "weights", "small"),
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
@@ -51,10 +55,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("eval.metrics", "eval", "eval.records", "eval.tables"),
     ),
     "": ("base", "splat", "method"),  # the names of the package itself, imported when they are used
-    "cli.method": (
-        *(*LIBRARY, "multiview", "small", "small.training", "splat", "method"),
-        *("datasets.toy4d", "reports"),
-    ),
+    "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
         *("base", "weights", "datasets", "baselines", "reports"),
         *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.gate", "eval.claims"),

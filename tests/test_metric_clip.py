@@ -18,13 +18,13 @@ from torchvision import transforms
 from transformers import CLIPConfig, CLIPModel
 
 from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.cli.method.train_clip import picture
 from mvtokenflow.datasets.toy4d.toys import SEEDS, make_toy
 from mvtokenflow.eval.metrics.clip import cosine
 from mvtokenflow.eval.metrics.compute import clip
 from mvtokenflow.eval.metrics.spec import Networks, Picture
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.small import clip as small_clip
+from mvtokenflow.small.toys.captions import picture
 from mvtokenflow.weights import ledger as weights
 
 VISION = {

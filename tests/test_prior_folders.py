@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.cli.method.gate_prior import keep_weights
 from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.small.config import SIZE, small_unet_config
 from mvtokenflow.small.training import state as training_state
+from mvtokenflow.small.training.export import keep_weights
 from mvtokenflow.small.training.state import TrainingState
 from mvtokenflow.workdir.lock import working_in
 

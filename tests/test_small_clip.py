@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import canonical_json
-from mvtokenflow.cli.method.train_clip import noun_of, picture, vocabulary
 from mvtokenflow.datasets.toy4d.stream import ToyStream
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, TRAINED_PLANS, make_toy
 from mvtokenflow.small import clip as small_clip
@@ -26,6 +25,7 @@ from mvtokenflow.small.clip import (
     save_small_clip,
     tokens,
 )
+from mvtokenflow.small.toys.captions import noun_of, picture, vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,9 @@ from torch.nn import functional as F
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.seeds import MAX_SEED
-from mvtokenflow.cli.method import train_clip as command
-from mvtokenflow.cli.method.train_clip import ClipBatches, picture, vocabulary
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.small.clip import SmallClipConfig, load_small_clip
+from mvtokenflow.small.toys.captions import ClipBatches, picture, vocabulary
 from mvtokenflow.small.training.clip import (
     UNSTATED,
     PictureTextBatch,
@@ -232,9 +231,9 @@ def test_command_trains_scores_and_does_nothing_twice(
 ) -> None:
     from mvtokenflow.cli.mvtf import main
 
-    monkeypatch.setattr(command, "GALLERY", 4)
-    monkeypatch.setattr(command, "GALLERIES", 2)
-    monkeypatch.setattr(command, "FRONTS", 8)
+    monkeypatch.setattr("mvtokenflow.small.toys.retrieval.GALLERY", 4)
+    monkeypatch.setattr("mvtokenflow.small.toys.retrieval.GALLERIES", 2)
+    monkeypatch.setattr("mvtokenflow.small.toys.captions.FRONTS", 8)
 
     def run(*more: str) -> int:
         options = ["-o", str(tmp_path / "clip"), "--steps", "2", "--toys", "2", *more]

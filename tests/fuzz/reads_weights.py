@@ -27,8 +27,8 @@ def read_prior(folder: Path) -> None:
 
 
 def _clip_config() -> "SmallClipConfig":
-    from mvtokenflow.cli.method.train_clip import vocabulary
     from mvtokenflow.small.clip import SmallClipConfig
+    from mvtokenflow.small.toys.captions import vocabulary
 
     return SmallClipConfig(
         vocabulary=vocabulary(),
@@ -56,7 +56,7 @@ def read_small_clip(folder: Path) -> None:
 
 def _trainer(folder: Path) -> "SmallClipTrainer":
     """Of a small CLIP, with its checkpoint in `folder`."""
-    from mvtokenflow.cli.method.train_clip import ClipBatches
+    from mvtokenflow.small.toys.captions import ClipBatches
     from mvtokenflow.small.training.clip import SmallClipTrainer, SmallClipTraining
 
     batches = ClipBatches(seed=0, toys=2, size=32)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mvtokenflow.base.damaged import damage
-from mvtokenflow.base.errors import WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import write_bytes
 from mvtokenflow.base.tensor_files import read_tensors
 from mvtokenflow.small.codec import PatchCodec, place_planes
@@ -51,3 +53,28 @@ def _export_average(
     weights = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
     pedigree = {name: str(counters[name]) for name in ("samples", "step", "seconds", "cooldown")}
     save_small_prior(target, weights, facts["unet"], codec, pedigree)
+
+
+def keep_weights(source: Path, target: Path) -> None:
+    """Write the weights of a prior or a training checkpoint to `target`, unless it has them already.
+
+    Raises:
+        ConfigError: it has other weights.
+    """
+    if not target.exists():
+        export(source, target)
+        return
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / target.name
+        export(source, made)
+        if not _same_tensors(made, target):
+            raise ConfigError(f"{target}: holds other weights than {source}; give another folder")
+
+
+def _same_tensors(a: Path, b: Path) -> bool:
+    """Files are not compared by their bytes: the order of their metadata is not fixed."""
+    try:
+        (_, one), (_, other) = (read_tensors(path, "damaged", "delete it") for path in (a, b))
+    except DataError:  # a damaged file is another one
+        return False
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,13 @@
+"""What the commands of `mvtf` share: checks of options."""
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse a sitting of no length.
+
+    Raises:
+        ConfigError: not a positive number.
+    """
+    from mvtokenflow.base.errors import ConfigError
+
+    if minutes is not None and not minutes > 0:  # NaN too
+        raise ConfigError(f"--minutes {minutes}: must be positive")

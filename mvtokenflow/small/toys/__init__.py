@@ -1,0 +1,1 @@
+"""The small networks trained and judged on toy4d: data, sittings, gate."""
