@@ -8,6 +8,7 @@ neither torch nor anything else that is heavy.
     MethodConfig   the method's settings; `mvtokenflow.method.config` has the presets `mini` and `paper`
     load_field     a field's file
     rasterize      the Gaussian rasterizer
+    score_folder   renderings against reference pictures, as `mvtf-eval score` does
 """
 
 from importlib import import_module
@@ -16,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from mvtokenflow.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from mvtokenflow.eval.score.folder import score_folder
     from mvtokenflow.method.asset import make_asset
     from mvtokenflow.method.config import MethodConfig
     from mvtokenflow.method.pipeline import run
     from mvtokenflow.splat.io import load_field
     from mvtokenflow.splat.rasterize import rasterize
 
-__all__ = ["MethodConfig", "load_field", "make_asset", "rasterize", "run"]
+__all__ = ["MethodConfig", "load_field", "make_asset", "rasterize", "run", "score_folder"]
 
 _MODULES = {
     "MethodConfig": "mvtokenflow.method.config",
@@ -30,6 +32,7 @@ _MODULES = {
     "make_asset": "mvtokenflow.method.asset",
     "rasterize": "mvtokenflow.splat.rasterize",
     "run": "mvtokenflow.method.pipeline",
+    "score_folder": "mvtokenflow.eval.score.folder",
 }
 
 

@@ -54,7 +54,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("base", "media", "workdir", "flow", "multiview"),
         *("eval.metrics", "eval", "eval.records", "eval.tables"),
     ),
-    "": ("base", "splat", "method"),  # the names of the package itself, imported when they are used
+    # The names of the package itself, imported when they are used.
+    "": ("base", "splat", "method", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
         *("base", "weights", "datasets", "baselines", "reports"),

@@ -1,6 +1,6 @@
 """`mvtf-eval score`, `ambiguity` and `align`: one prediction folder against one reference folder."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,54 +45,40 @@ def score(
 
     Example: mvtf-eval score renders/mine --gt data/test_dataset/eval_gt --protocol c4d-v1
     """
-    from mvtokenflow.base.files import digest_json, write_json
-    from mvtokenflow.eval.protocols import protocol_named
-    from mvtokenflow.eval.records.rows import row_log
-    from mvtokenflow.eval.records.summary import score_json
-    from mvtokenflow.eval.score.preflight import plan_folder
-    from mvtokenflow.eval.score.scoring import score_plan, settings_for
+    from mvtokenflow.eval.score.folder import score_folder
 
-    chosen = protocol_named(protocol)
     how = options(device, jobs, _with_clip(weights, clip), force)
-    settings, missing = settings_for(chosen, how)
-    plan = plan_folder(
-        prediction,
-        reference,
-        chosen,
-        only=objects.split(",") if objects else None,
-        allow_missing=allow_missing,
-        force=force,
-    )
-    for finding in plan.findings:
-        say(f"{finding.severity}: {finding.sentence()}")
-    refused = any(finding.severity == "refuse" for finding in plan.findings)
-    settings = replace(settings, forced=chosen.strict and refused)
-    name = digest_json([str(prediction.resolve()), str(reference.resolve())])[:8]
-    folder = record or Path("runs") / "score" / f"{prediction.resolve().name}-{name}"
     with progress() as report:
-        summary = score_plan(plan, settings, missing, folder, how, report)
-    rows = [row for row in row_log(folder).read() if row.key in summary.keys]
-    document = score_json(chosen, rows, summary.missing, plan.absent)
-    write_json(folder / f"score-{chosen.name}.json", document)
+        result = score_folder(
+            prediction,
+            reference,
+            protocol,
+            objects=objects.split(",") if objects else None,
+            record=record,
+            allow_missing=allow_missing,
+            options=how,
+            progress=report,
+            say=say,
+        )
     if as_json:
-        print_json(document)
+        print_json(result.document)
     else:
-        _print(document, chosen.name)
-        say(f"records: {folder}")
+        _print(result.document, result.protocol.name)
+        say(f"records: {result.folder}")
     if check:
         from mvtokenflow.eval.score.audit import audit, cells_of_pairs
 
-        pairs = [pair for group in plan.pairs.values() for pair in group]
+        cells = cells_of_pairs(result.rows, result.pairs, result.folder)
         with progress() as report:
-            result = audit(*cells_of_pairs(rows, pairs, folder), check, weights=how.weights, progress=report)
-        conclude(result, say)
+            second = audit(*cells, check, weights=how.weights, progress=report)
+        conclude(second, say)
 
 
 def _with_clip(weights: list[str] | None, clip: Path | None) -> list[str]:
     return [*(weights or ()), *([f"clip-vit-b32-openai={clip}"] if clip else ())]
 
 
-def _print(document: dict[str, Any], protocol: str) -> None:
+def _print(document: Mapping[str, Any], protocol: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import write_json
 from mvtokenflow.base.progress import Progress
@@ -33,7 +31,7 @@ def train_clip(
     minutes: float | None = None,
     toys: int = 64,
     seed: int = 0,
-    device: torch.device | str = "cpu",
+    device: str = "cpu",
     progress: Progress,
     say: Callable[[str], object],
 ) -> SmallClipTrainer:
