@@ -3,15 +3,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.docs
 TABLE_FLAGS ?=
 
-.PHONY: help setup table1 test nightly lint bench clean
+.PHONY: help setup table1 test nightly lint bench docs clean
 
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
 	@echo "make test     install and run the tests (minutes)"
 	@echo "make nightly  the slow tests as well, and 2000 damaged files for every reader"
 	@echo "make lint     ruff and mypy --strict"
+	@echo "make docs     these documents and the Python interface as pages, build/docs/index.html"
 	@echo "make bench    speed, printed against the floor and the peer"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,7 +32,7 @@ test: lint
 	-$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
 	$(BIN)/pytest -n 2 --dist loadfile
 
-nightly: lint
+nightly: lint $(DOCS_STAMP)
 	$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
 	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow" --fuzz-count 2000
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --markdown runs/regress.md --junit runs/regress.xml
@@ -40,6 +42,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(DOCS_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $(DOCS_STAMP)
+
+# A link to nowhere, or a docstring that cannot be read, is an error.
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "docs: build/docs/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/score.py

@@ -48,7 +48,7 @@ def test_every_dependency_is_imported_by_shipped_code() -> None:
     assert names(PROJECT["dependencies"]) - used == set()
 
 
-@pytest.mark.parametrize("extra", [None, "dev"])
+@pytest.mark.parametrize("extra", [None, "dev", "docs"])
 def test_a_clean_clone_installs_pinned_versions(extra: str | None) -> None:
     pinned = names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]
