@@ -9,6 +9,7 @@ neither torch nor anything else that is heavy.
     load_field     a field's file
     rasterize      the Gaussian rasterizer
     score_folder   renderings against reference pictures, as `mvtf-eval score` does
+    load_values    the values of finished runs as a pandas table
 """
 
 from importlib import import_module
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mvtokenflow.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from mvtokenflow.eval.records.frame import load_values
     from mvtokenflow.eval.score.folder import score_folder
     from mvtokenflow.method.asset import make_asset
     from mvtokenflow.method.config import MethodConfig
@@ -24,11 +26,12 @@ if TYPE_CHECKING:
     from mvtokenflow.splat.io import load_field
     from mvtokenflow.splat.rasterize import rasterize
 
-__all__ = ["MethodConfig", "load_field", "make_asset", "rasterize", "run", "score_folder"]
+__all__ = ["MethodConfig", "load_field", "load_values", "make_asset", "rasterize", "run", "score_folder"]
 
 _MODULES = {
     "MethodConfig": "mvtokenflow.method.config",
     "load_field": "mvtokenflow.splat.io",
+    "load_values": "mvtokenflow.eval.records.frame",
     "make_asset": "mvtokenflow.method.asset",
     "rasterize": "mvtokenflow.splat.rasterize",
     "run": "mvtokenflow.method.pipeline",

@@ -55,7 +55,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("eval.metrics", "eval", "eval.records", "eval.tables"),
     ),
     # The names of the package itself, imported when they are used.
-    "": ("base", "splat", "method", "eval.score"),
+    "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
         *("base", "weights", "datasets", "baselines", "reports"),

@@ -123,6 +123,25 @@ def test_own_method(
     assert (behind != front).any()
 
 
+def test_records_into_pandas(
+    tiny: Any, cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
+    given = ("table2", "--dataset", "tinyscenes:Tiny", "--root", tmp_path / "data", "--runs", tmp_path / "runs")
+    done = cli(*given, "--methods", "white,ground-truth", "--scenes", "ant,bee", "--jobs", 1, "--json")
+    assert done.code == 0, done.err
+    example = _example("records_into_pandas", monkeypatch)
+    table = example.by_method_and_view(tmp_path / "runs")
+    assert list(table.index) == ["ground-truth", "white"]
+    assert list(table.columns) == ["eval_0", "eval_1", "eval_2", "eval_3"]
+    assert (table.loc["ground-truth"] == 100).all()
+    worst = example.worst_frames(tmp_path / "runs", count=3)
+    assert set(worst["method"]) == {"white"}
+    assert len(worst) == 3
+    assert worst["value"].is_monotonic_increasing
+    assert worst["value"].max() < table.loc["white"].mean()
+
+
 def test_the_card_is_narrow_from_the_side_and_mirrored_from_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     card = _example("own_method", monkeypatch).card
     frames = np.full((1, 9, 9, 3), 255, np.uint8)
