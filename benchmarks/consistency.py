@@ -52,7 +52,7 @@ from consistency_measures import (
 from consistency_report import NOVEL, markdown, summarise
 from consistency_rows import MAIN, REFERENCES, Study, Variant, find, make_flows, refer, sample
 
-from mvtokenflow.base import terminal as talk
+from mvtokenflow.base import terminal
 from mvtokenflow.base.files import atomic_path, choose, digest_json, sha256_file, write_json
 from mvtokenflow.datasets.toy4d.dataset import SCENES
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
@@ -130,7 +130,7 @@ class _Bench:
         for measure in missing:
             found[measure] = self._measure(measure, rgb, normals)
         write_json(record, found | {"report": report})
-        talk.say(f"{self.job.scene} {name} seed {seed}")
+        terminal.say(f"{self.job.scene} {name} seed {seed}")
 
     def _sampled(self, name: str, seed: int) -> tuple[Clip, Packed, dict[str, float]]:
         kept = cell_path(self.job, name, seed, "npz")
@@ -295,4 +295,4 @@ def _run() -> None:
 
 
 if __name__ == "__main__":
-    talk.run(_run)
+    terminal.run(_run)

@@ -267,7 +267,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flow", default="raft_large", choices=("raft_large", "raft_small", "dis"))
     parser.add_argument("--flow-weights", type=Path, help="of RAFT; otherwise random ones are written")
     parser.add_argument("--tiny", action="store_true", help="a small random network for 64 px, for a CPU")
-    parser.add_argument("--work", type=Path, help="keep the run here, and go on with it")
+    parser.add_argument("--work", type=Path, help="folder of the run; an existing one is resumed")
     parser.add_argument("-o", "--out", type=Path, help="write the figures as JSON")
     return parser.parse_args()
 

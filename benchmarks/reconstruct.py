@@ -239,7 +239,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--without", action="append", choices=("flow", "normal", "arap"), default=[])
     parser.add_argument("--set", action="append", dest="settings", default=[], metavar="NAME=VALUE")
     parser.add_argument("--flow", choices=("exact", "dis"), default="exact", help="of the front view")
-    parser.add_argument("-o", "--out", type=Path, help="keep the runs here and go on with them")
+    parser.add_argument("-o", "--out", type=Path, help="folder of the runs; existing ones are resumed")
     parser.add_argument("--profile", action="store_true", help="where the time of a step goes instead")
     parser.add_argument("--json", action="store_true", help="JSON on stdout instead of a table")
     return parser.parse_args()

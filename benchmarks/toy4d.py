@@ -1,7 +1,7 @@
 """Speed of the toy4d generator on one core: `OMP_NUM_THREADS=1 python benchmarks/toy4d.py`.
 
 Prints training images per second (scene construction included; an image is RGB, alpha, normals and depth of
-one view at 64 px), the floor the project asks for, and the seconds to generate one benchmark scene on disk.
+one view at 64 px), the floor the project requires, and the seconds to generate one benchmark scene on disk.
 """
 
 import tempfile

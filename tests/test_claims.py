@@ -8,7 +8,7 @@ import pytest
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.catalogue import NATIVES
 from mvtokenflow.baselines.published import PUBLISHED
-from mvtokenflow.eval.claims.judge import SCENES_ASKED, Finding, Pair, Verdict, judge
+from mvtokenflow.eval.claims.judge import SCENES_REQUIRED, Finding, Pair, Verdict, judge
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, claim_named
 from mvtokenflow.eval.claims.text import p_text, sentence
 from mvtokenflow.eval.protocols import PROTOCOLS
@@ -277,7 +277,7 @@ def test_an_interval_without_zero_is_not_enough() -> None:
 @pytest.mark.parametrize("scenes", [1, 2, 5, 6, 23])
 def test_fewer_scenes_than_asked_are_counted_in_a_note(scenes: int) -> None:
     verdict = judge(PROPAGATION, {"warp": paired(0.5, scenes=scenes)})
-    assert any(f"Scenes: {scenes}, fewer than the {SCENES_ASKED}" in note for note in verdict.notes)
+    assert any(f"Scenes: {scenes}, fewer than the {SCENES_REQUIRED}" in note for note in verdict.notes)
     assert verdict.ruling == ("replicates" if scenes >= 6 else "undecided")
     if scenes < 6:
         assert any("Nothing can be decided" in note for note in verdict.notes)

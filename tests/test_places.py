@@ -113,7 +113,7 @@ def test_an_interrupt_is_one_line_whatever_compiled_code_makes_of_it(
     with pytest.raises(SystemExit) as end:
         talk.run(app)
     assert end.value.code == 130
-    assert capsys.readouterr().err == ("interrupted; run the same command again to go on where it stopped\n")
+    assert capsys.readouterr().err == ("interrupted; run the same command again to resume where it stopped\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -15,7 +15,7 @@ from mvtokenflow.eval.records.aggregate import mean
 from mvtokenflow.eval.tables.build import STATISTICS_SEED
 from mvtokenflow.eval.tables.stats import Comparison, Interval, compare, holm, minimum_p
 
-SCENES_ASKED = 24
+SCENES_REQUIRED = 24
 ALPHA = 0.05
 
 Role = Literal["primary", "guard", "secondary"]
@@ -238,8 +238,8 @@ def _ruling(verdict: Verdict) -> Ruling:
 def _notes(verdict: Verdict, pairs: Mapping[str, Pair]) -> list[str]:
     notes = []
     tested = [finding for finding in verdict.primary if finding.comparison is not None]
-    if tested and verdict.scenes < SCENES_ASKED:
-        notes.append(f"Scenes: {verdict.scenes}, fewer than the {SCENES_ASKED} that the comparison asks for.")
+    if tested and verdict.scenes < SCENES_REQUIRED:
+        notes.append(f"Scenes: {verdict.scenes}, fewer than the {SCENES_REQUIRED} that are required.")
     if tested and all(finding.hopeless for finding in tested):
         metrics = "1 metric" if len(tested) == 1 else f"{len(tested)} metrics"
         differ = max(f.comparison.wins + f.comparison.losses for f in tested if f.comparison is not None)

@@ -61,7 +61,7 @@ def worker_pool(
         except BrokenProcessPool as error:
             raise WorkerDiedError(
                 "a worker process was killed, perhaps out of memory; run the same command again with fewer "
-                "--jobs, it goes on where it stopped"
+                "--jobs, it resumes where it stopped"
             ) from error
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)

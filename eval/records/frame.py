@@ -25,10 +25,10 @@ _ORDER = ["dataset", "method", "scene", "seed", INDEX, "view", "frame", "metric"
 
 
 def load_values(runs: Path, protocol: Protocol | str | None = None) -> pd.DataFrame:
-    """Every value that counts of all finished runs below `runs`, one a row.
+    """Load every current value of all finished runs below `runs`, one per row.
 
-    A value counts if the summary of its run (`metrics-<protocol>.json`) names its key: values of pictures that
-    were rendered again, which stay in the logs, are left out. Features of clips (`fvd`) are no values.
+    A value is current if the summary of its run (`metrics-<protocol>.json`) names its key: values of pictures
+    that were rendered again, which stay in the logs, are left out. Features of clips (`fvd`) are not values.
 
     Args:
         runs: the folder given to tables as `--runs`.
@@ -38,7 +38,7 @@ def load_values(runs: Path, protocol: Protocol | str | None = None) -> pd.DataFr
     Returns:
         Columns `COLUMNS`: dataset, method, scene, view, metric, signature (string), seed (int64), frame (Int64,
         missing for a value of a whole clip), value (float64, may be infinite). The index `run` is the folder of
-        the run below `runs`; it tells two configurations of one method apart. Rows are sorted by dataset,
+        the run below `runs`; it distinguishes configurations of one method. Rows are sorted by dataset,
         method, scene, seed, run, view, frame, metric and signature.
 
     Raises:
@@ -90,7 +90,7 @@ def save_values(values: pd.DataFrame, form: str, path: Path) -> None:
 
 
 def values_text(values: pd.DataFrame, form: str) -> str:
-    """The table of `load_values` as text, the column `run` last; equal tables give equal bytes.
+    """Serialise the table of `load_values` with the column `run` last; equal tables give equal bytes.
 
     Args:
         form: "csv" (RFC 4180 with a header, numbers in full precision, `inf` for infinity, an empty cell where
@@ -125,6 +125,6 @@ def _jsonl(values: pd.DataFrame) -> str:
 
 
 def _lines(values: pd.DataFrame) -> Iterator[list[object]]:
-    """The rows as Python's own numbers and texts; None where there is no frame."""
+    """Convert rows to Python's own numbers and texts; None where there is no frame."""
     columns = [[None if cell is pd.NA else cell for cell in values[name].tolist()] for name in values.columns]
     return (list(line) for line in zip(*columns, strict=True))

@@ -185,7 +185,7 @@ def scored(run: Run, protocol: str) -> Run | None:
 
 
 def current_rows(run: Run, protocol: str | None) -> Iterator[Row]:
-    """The rows of a run that count under a protocol, or any; of two for one cell the last, as in means."""
+    """Yield the rows of a run that count under a protocol, or any; for one cell the last."""
     names = (
         [protocol] if protocol else sorted(p.stem.split("-", 1)[1] for p in run.folder.glob("metrics-*.json"))
     )

@@ -37,15 +37,15 @@ def compiled(*, with_package: bool = False, **options: Any) -> Decorator:
 
 
 def _kept(function: Callable[..., Any], options: dict[str, Any]) -> Any:
-    """A compiled function, its machine code in the first place that can be written."""
+    """Compile a function with its machine code cached in the first writable folder."""
     try:
         return njit(cache=True, **options)(function)
-    except RuntimeError:  # no place
+    except RuntimeError:  # no writable place
         pass
-    settings = vars(numba.config)  # its types do not know what it reads from the environment
+    settings = vars(numba.config)  # its type stubs lack what it reads from the environment
     before = settings["CACHE_DIR"]
     try:
-        settings["CACHE_DIR"] = str(cache_root() / "compiled")  # looked at now, not when it is compiled
+        settings["CACHE_DIR"] = str(cache_root() / "compiled")  # read now, not at compilation
         return njit(cache=True, **options)(function)
     except (RuntimeError, ConfigError):
         return njit(**options)(function)

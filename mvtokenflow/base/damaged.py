@@ -262,7 +262,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, form: Form, first: int | No
         if size:
             _fill(array.view(np.uint8).data, member, name)
         if part == shape and member.read(1):  # the archive's check sum is compared at its end
-            raise ValueError(f"{name} goes on behind its end")
+            raise ValueError(f"{name} has data after its end")
     array = array.reshape(part, order="F" if fortran else "C")
     return array[:first] if first is not None and shape else array
 

@@ -1,10 +1,10 @@
-"""The torch device that a word names."""
+"""Choice of the torch device by name."""
 
 AUTO = "auto"
 
 
 def resolve_device(device: str) -> str:
-    """`device`, or for "auto" the one that is here: "cuda" if torch sees a GPU, else "cpu"."""
+    """Return `device`; "auto" becomes "cuda" if torch finds a GPU, else "cpu"."""
     if device != AUTO:
         return device
     import torch

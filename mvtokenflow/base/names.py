@@ -36,7 +36,7 @@ def name_fault(name: object) -> str | None:
 
 
 def printable(text: str) -> str:
-    r"""`text` without characters that a terminal would act on: each becomes its escape, such as \x1b.
+    r"""Replace characters that a terminal would act on by their escapes, such as \x1b.
 
     Line ends and tabs stay.
     """

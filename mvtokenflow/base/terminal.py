@@ -165,7 +165,7 @@ def _end(error: BaseException, refused: int) -> None:
     if isinstance(error, SystemExit) and not error.code:
         raise error
     if _interrupts or isinstance(error, KeyboardInterrupt):
-        say("interrupted; run the same command again to go on where it stopped")
+        say("interrupted; run the same command again to resume where it stopped")
         sys.exit(130)
     sentence = None if isinstance(error, SystemExit) else sentence_of(error)
     if sentence is None:

@@ -145,7 +145,7 @@ def _check_end(path: Path, video: Any, times: list[float], duration: float) -> N
     """Refuse a video that is more than a frame shorter than its file states.
 
     Args:
-        times: display times in seconds. duration: of the last frame; 0 where the file states none.
+        times: display times in seconds. duration: that of the last frame; 0 if not stated.
     """
     end = _end(video, times[0])
     if end is None:

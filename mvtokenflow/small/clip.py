@@ -42,8 +42,9 @@ class SmallClipConfig:
         vocabulary: distinct words and marks of the tokenizer, lower case.
         embed_dim: E, size of the joint space.
         image_size: side of the input pictures in pixels.
-        vision_width, vision_layers: of open_clip's modified ResNet: 32 widths before pooling, blocks per stage.
-        text_width, text_layers, text_heads: of the text transformer; D = text_width.
+        vision_width, vision_layers: sizes of open_clip's modified ResNet: width (32 times it before pooling),
+            blocks per stage.
+        text_width, text_layers, text_heads: sizes of the text transformer; D = text_width.
         context_length: L, tokens per text with start and end.
     """
 

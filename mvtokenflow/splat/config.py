@@ -74,10 +74,10 @@ class FieldConfig:
         control_points: M, by farthest point sampling over the static Gaussians (paper: 512).
         neighbours: K, the control points that steer a Gaussian (paper: 3).
         hyper_dim: extra coordinates in which Gaussians find their control points (SC-GS's recipes: 8).
-        width, depth: of the deform network (SC-GS: 256, 8); at least 6 layers: behind the fifth its inputs
-            come in again.
+        width, depth: size of the deform network (SC-GS: 256, 8); at least 6 layers: after the fifth its
+            inputs are concatenated again.
         time_network: encode time by a small network (SC-GS's `is_blender`) or by sines alone.
-        local_frame: Gaussians turn about their control points (SC-GS's `local_frame`).
+        local_frame: rotate Gaussians about their control points (SC-GS's `local_frame`).
         rotation: "frame" turns Gaussians by the blended frames of their control points, so that a rigid
             motion of the control points moves them rigidly; "residual" is SC-GS: another output of the
             network is added to the quaternion.

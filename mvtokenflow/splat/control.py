@@ -176,8 +176,8 @@ def skin(
             quaternion; False adds (1, 0, 0, 0), giving a quaternion to multiply from the left.
         motion_mask: (N, 1), scales every output.
         detach_positions: True is SC-GS: no gradient to the canonical positions of Gaussians and control
-            points, so that a Gaussian's position is moved as if its surroundings did not turn. False is
-            the exact derivative: where an object has turned by half a turn, SC-GS's would point the wrong way.
+            points, so that a Gaussian's position moves as if its surroundings did not rotate. False is
+            the exact derivative: where an object has rotated by half a turn, SC-GS's has the wrong sign.
 
     Returns:
         (..., N, ·) translation, rotation and scaling.

@@ -34,7 +34,7 @@ def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
     """Write a field and its config atomically.
 
     Args:
-        path: of a .safetensors file; replaced if it is there.
+        path: the .safetensors file; an existing one is replaced.
         half: store float16. A unit-sized object is then exact to about 5e-4, good for viewing, not for
             training on.
     """
@@ -74,7 +74,7 @@ def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float |
     if facts["version"] == "1" and pixel is None:
         raise DataError(
             f"{path}: written before fields stated the size of the pictures that they were fitted to, without "
-            "which they look too thin or too thick; say it "
+            "which they look too thin or too thick; state it "
             "(`mvtf render --fit-size 64` for the preset mini, 512 for paper)"
         )
     tensors = {name: value.to(device, torch.float32) for name, value in tensors.items()}

@@ -59,7 +59,7 @@ def normal_loss(rendered: Tensor, target: Tensor, valid: Tensor, weights: Tensor
     Args:
         rendered, target: (..., H, W, 3) unit, one frame of reference. valid: (..., H, W) bool; elsewhere
             the target may be anything, NaN too.
-        weights: of the pixels in the mean, broadcast against `valid`, 0 or more; None is equal ones.
+        weights: weights of the pixels in the mean, broadcast against `valid`, 0 or more; None is equal weights.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -82,7 +82,7 @@ def flow_loss(flow: Tensor, target: Tensor, visible: Tensor, width: int) -> Tens
 
     Args:
         flow, target: (..., H, W, 2) (dx, dy) in pixels on the same grid. visible: (..., H, W) bool, where the
-            target is known. width: of the pictures in pixels.
+            target is known. width: width of the pictures in pixels.
 
     Raises:
         ValueError: the shapes do not fit, or the width is not positive.
@@ -98,8 +98,8 @@ def arap_edges(points: Tensor, neighbours: int = 10, always: int = 3, radius: fl
     """Connect every point to its nearest ones, as SC-GS connects control points.
 
     Args:
-        points: (M, 3) at the first time, world units. neighbours: how many at most. always: the nearest ones
-            that are kept at any distance. radius: the others are kept below this distance, world units.
+        points: (M, 3) at the first time, world units. neighbours: maximum per point. always: number of nearest
+            ones kept at any distance. radius: others are kept below this distance, world units.
 
     Returns:
         (2, E) int64: row 0 the point, ascending, row 1 its neighbour, near to far. No gradient.

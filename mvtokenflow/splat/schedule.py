@@ -22,7 +22,7 @@ def sample_frames(frames: int, count: int, adjacent: float, generator: torch.Gen
         frames: T, number of frames.
         count: number to choose; all of them if it is T or more.
         adjacent: probability of a window, in [0, 1].
-        generator: of the CPU; two numbers are drawn from it for a window, T + 1 else.
+        generator: on the CPU; two numbers are drawn from it for a window, else T + 1.
 
     Returns:
         ascending frame indices.
@@ -58,7 +58,7 @@ def draw_partners(
 
     Args:
         chosen: the step's frames. pairs: (source, target) frames between which there is flow.
-        generator: of the CPU; one number is drawn from it for a frame with several partners.
+        generator: on the CPU; one number is drawn from it for a frame with several partners.
 
     Returns:
         positions in `chosen`, source to target; frames without a partner are left out.

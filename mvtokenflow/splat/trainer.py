@@ -61,7 +61,7 @@ def reconstruct(
     On a GPU the order of atomic sums changes the last bits.
 
     Args:
-        video: on the device to compute on.
+        video: training video, on the device to compute on.
         workdir: new, empty, or of the same run: finished stages are read, not repeated.
         generator: on the CPU; one number is drawn from it.
         progress: called with (stage, steps done, total steps).

@@ -92,7 +92,7 @@ class ReconstructionConfig:
             neighbours alone. The paper pairs the times of a step without a limit, but far ones are hard to
             estimate.
         flow_backward: flow to earlier frames counts too.
-        background: "white", or "random": another colour behind renderings and targets in every step.
+        background: "white", or "random": a new colour behind renderings and targets in every step.
         sh_every: steps after which another band of spherical harmonics is added, up to `field.sh_degree`.
     """
 

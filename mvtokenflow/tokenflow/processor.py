@@ -182,9 +182,9 @@ class TokenFlowProcessor:
         added = None if own is None else _keys_values(attn, own)
         # One half at a time: the shared keys of some views could not be folded into one batch without a copy.
         mixed = []
-        for half, asked in enumerate(query):
+        for half, queried in enumerate(query):
             keys, values = (self._joined(kind, half, views, added) for kind in range(2))
-            mixed.append(F.scaled_dot_product_attention(asked, keys, values))
+            mixed.append(F.scaled_dot_product_attention(queried, keys, values))
         projected: Tensor = attn.to_out[0](torch.stack(mixed).transpose(2, 3).flatten(3))
         return projected
 

@@ -1,4 +1,4 @@
-"""The file that says what a folder's results were computed with: versions, platform, device."""
+"""Record of what a folder's results were computed with: versions, platform, device."""
 
 import platform
 from pathlib import Path

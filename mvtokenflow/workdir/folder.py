@@ -97,7 +97,7 @@ def read_losses(path: Path) -> list[dict[str, float]]:
     """
     if not path.is_file():
         return []
-    return read_json_lines(path, "delete it; the stage goes on without its curve so far", _check_row)
+    return read_json_lines(path, "delete it; the stage continues without its earlier curve", _check_row)
 
 
 def _check_row(row: Mapping[str, Any]) -> None:

@@ -147,7 +147,7 @@ def _unblend_tile(
     """Add the gradient sums of a tile's slots to their rows of `sums`.
 
     `clear`: transmittance behind the last Gaussian, changed in place. `given`: gradient of the channels.
-    `behind`: Σ_k gradient_k · (what lies behind the current Gaussian)_k, one number whatever the channels.
+    `behind`: Σ_k gradient_k · (what lies behind the current Gaussian)_k, one number for any channels.
     """
     _, above, left = _corner(tile, tiles)
     means2d, conics, opacities, colors = splats.means2d, splats.conics, splats.opacities, splats.colors
