@@ -1,13 +1,14 @@
 """Shared fixtures: no network, the pictures kept outside the repository, small procedural predictions."""
 
 import importlib
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mvtokenflow.views.video import MultiviewVideo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +52,30 @@ def shared() -> Path:
     if not (SHARED / "parity").is_dir():
         pytest.skip(f"the reference pictures are not in {SHARED}; set MVTF_SHARED to their folder")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def rival() -> "Callable[[str, str], tuple[dict[str, Tensor], dict[str, Any]]]":
+    """Numbers of the five published methods: tensors of a case by name ("in/x", "out/y"), and its description.
+
+    `data/rival_*` were made by the authors' repositories at the commits that stand in the .json files, run on a
+    CPU; networks, renderers and draws were replaced by stand-ins that return given random numbers. They hold
+    no picture, no weights and no code of the authors. Floating-point tensors come as float64.
+    """
+    from safetensors.torch import load_file
+
+    def read(name: str, case: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+        path = Path(__file__).parent / "data" / f"rival_{name}"
+        says = json.loads(path.with_suffix(".json").read_text())["cases"][case]
+        stored = load_file(path.with_suffix(".safetensors"))
+        chosen = {
+            key.removeprefix(f"{case}/"): value for key, value in stored.items() if key.startswith(f"{case}/")
+        }
+        return {
+            key: value.double() if value.is_floating_point() else value for key, value in chosen.items()
+        }, says
+
+    return read
 
 
 def toy_picture(frame: int, view: int, size: int, shift: int = 0) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "tokenflow": ("base", "flow", "multiview"),
     "small": ("base", "multiview", "views"),
     "small.training": ("base", "media", "workdir", "multiview", "small"),
+    "guidance": ("base",),
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
     "method": tuple(room for room in METHOD if room != "method"),

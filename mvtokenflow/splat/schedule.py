@@ -1,5 +1,6 @@
 """Schedule of a training step as pure functions: learning rates and the choice of frames."""
 
+import math
 from collections.abc import Collection, Sequence
 
 import torch
@@ -10,6 +11,22 @@ _SAME_TIME = 1e-5  # times are float32 in [0, 1]
 def exponential(start: float, end: float, progress: float) -> float:
     """Interpolate log-linearly from `start` to `end` at `progress` in [0, 1] (3DGS's learning-rate decay)."""
     return float(start ** (1 - progress) * end**progress)
+
+
+def log_linear(start: float, end: float, step: int, steps: int, hold: int = 0) -> float:
+    """Learning rate that falls log-linearly over the steps and then stays, as 3DGS computes it.
+
+    `exponential` differs in the last digit.
+
+    Args:
+        start, end: rates, positive. step: counted from 1. steps: of the fall, 1 or more.
+        hold: while step < hold the rate is `start`; it then drops onto the fall, which has run since step 1
+            (positions in SC4D's second stage).
+    """
+    if step < hold:
+        return start
+    progress = min(max(step / steps, 0.0), 1.0)
+    return math.exp(math.log(start) * (1 - progress) + math.log(end) * progress)
 
 
 def sample_frames(frames: int, count: int, adjacent: float, generator: torch.Generator) -> list[int]:
