@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.layers import fill_default, fill_uniform, zero_linear
 
 _POINT_BANDS = 10
 _TIME_BANDS = 10
@@ -80,18 +81,19 @@ class DeformNetwork(nn.Module):
         self.timenet: nn.Sequential | None = None
         if time_network:
             hidden, out = _TIME_WIDTH
-            self.timenet = nn.Sequential(_linear(time_inputs, hidden), nn.ReLU(), _linear(hidden, out))
+            self.timenet = nn.Sequential(zero_linear(time_inputs, hidden), nn.ReLU(), zero_linear(hidden, out))
             time_inputs = out
         inputs += time_inputs
-        layers = [_linear(inputs, width)]
+        layers = [zero_linear(inputs, width)]
         layers += [
-            _linear(width + inputs if index == self.skip_after else width, width) for index in range(depth - 1)
+            zero_linear(width + inputs if index == self.skip_after else width, width)
+            for index in range(depth - 1)
         ]
         self.linear = nn.ModuleList(layers)
-        self.gaussian_warp = _linear(width, 3)
-        self.gaussian_scaling = _linear(width, 3)
-        self.gaussian_rotation = _linear(width, 4)
-        self.local_rotation = _linear(width, 4) if local_frame else None
+        self.gaussian_warp = zero_linear(width, 3)
+        self.gaussian_scaling = zero_linear(width, 3)
+        self.gaussian_rotation = zero_linear(width, 4)
+        self.local_rotation = zero_linear(width, 4) if local_frame else None
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
@@ -101,13 +103,11 @@ class DeformNetwork(nn.Module):
         """
         if self.timenet is not None:
             for layer in self.timenet:
-                if isinstance(layer, nn.Linear):  # torch's default for linear layers, which SC-GS leaves here
-                    bound = 1 / math.sqrt(layer.in_features)
-                    _fill_uniform(layer.weight, bound, generator)
-                    _fill_uniform(layer.bias, bound, generator)
+                if isinstance(layer, nn.Linear):
+                    fill_default(layer, generator)  # which SC-GS leaves here
         for layer in self.linear:
             assert isinstance(layer, nn.Linear)
-            _fill_uniform(layer.weight, math.sqrt(6 / layer.in_features), generator)
+            fill_uniform(layer.weight, math.sqrt(6 / layer.in_features), generator)
             layer.bias.zero_()
         for name, std in _HEAD_STD.items():
             head: nn.Linear | None = getattr(self, name)
@@ -143,15 +143,3 @@ class DeformNetwork(nn.Module):
             scaling=self.gaussian_scaling(hidden),
             local_rotation=torch.zeros_like(rotation) if local is None else local(hidden),
         )
-
-
-def _linear(inputs: int, outputs: int) -> nn.Linear:
-    """Build a zero linear layer: torch's own initialisation would read the global generator."""
-    layer = nn.Linear(inputs, outputs, device="meta")
-    layer.weight = nn.Parameter(torch.zeros(outputs, inputs))
-    layer.bias = nn.Parameter(torch.zeros(outputs))
-    return layer
-
-
-def _fill_uniform(tensor: Tensor, bound: float, generator: torch.Generator) -> None:
-    tensor.copy_((2 * torch.rand(tensor.shape, generator=generator) - 1) * bound)
