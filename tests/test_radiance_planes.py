@@ -105,7 +105,7 @@ def test_deformation_of_dg4d(rival: Numbers, dtype: torch.dtype) -> None:
         start=points.new_zeros(()),
     )
     close(loss[None], given["out/loss"], tolerance, "loss")
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    loss.backward()
     gradients_close(field, given, tolerance)
 
 
@@ -121,7 +121,7 @@ def test_residual_heads_start_at_exactly_no_motion(rival: Numbers) -> None:
         == [0, 0, 0]
     )
     assert torch.equal(moved(points, points, given["in/rotation"].float(), motion)[0][1], points)
-    sum((part.sum() for part in motion), start=points.new_zeros(())).backward()  # type: ignore[no-untyped-call]
+    sum((part.sum() for part in motion), start=points.new_zeros(())).backward()
     trained = {name for name, value in field.named_parameters() if value.grad is not None and value.grad.any()}
     heads = ("pos_deform", "scales_deform", "rotations_deform")
     assert trained == {f"{head}.feature_out.1.{part}" for head in heads for part in ("weight", "bias")}

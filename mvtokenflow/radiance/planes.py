@@ -119,7 +119,7 @@ class PlaneLevels(nn.Module):
 
     def levels(self) -> list[list[Tensor]]:
         """List the six planes of each level."""
-        return [list(level) for level in self.grids]  # type: ignore[arg-type]  # ParameterList is iterable
+        return [list(level.parameters()) for level in self.grids]
 
     def features(self, coordinates: Tensor) -> list[Tensor]:
         """Sample each level at coordinates (N, 4), giving a list of (N, C)."""
