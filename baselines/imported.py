@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest, frame_files, frame_numbers, sha256_file, utf8_name
 from mvtokenflow.baselines.method import Progress, Rendering, Source
-from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.media.video import read_rgb
 
 
@@ -43,7 +43,7 @@ class ImportedRenderings:
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         folder = self.root / scene.name
-        views = [view for view in (scene.input, *scene.views) if (folder / view.name).is_dir()]
+        views = [view for view in scene.all_views() if (folder / view.name).is_dir()]
         if not views:
             raise DataError(
                 f"{folder}: no view folders; {self.name} needs {scene.views[0].name} and the others there"
@@ -51,16 +51,16 @@ class ImportedRenderings:
         renderings = {}
         for done, view in enumerate(views):
             progress("import", done, len(views))
-            renderings[view.name] = Rendering(rgb=self._frames(folder / view.name, view.frames))
+            renderings[view.name] = Rendering(rgb=self._frames(folder / view.name, view))
         return renderings
 
-    def _frames(self, folder: Path, reference: Sequence[Path]) -> NDArray[np.uint8]:
+    def _frames(self, folder: Path, view: View) -> NDArray[np.uint8]:
         """(T, H, W, 3) the frames of a view; they must be the reference's from its first one on."""
         paths = frame_files(folder)
         ours = frame_numbers(paths)
-        wanted = frame_numbers(reference) or list(range(ours[0], ours[0] + len(ours)))
+        wanted = view.frame_numbers() or list(range(ours[0], ours[0] + len(ours)))
         lacking, spare = sorted(set(wanted[: len(ours)]) - set(ours)), sorted(set(ours) - set(wanted))
-        if spare and reference:
+        if spare and view.frames:
             raise DataError(f"{folder}: frame {spare[0]} is not in the reference; number frames as it does")
         if lacking:
             raise DataError(f"{folder}: frame {lacking[0]} is missing; render all frames from {wanted[0]} on")

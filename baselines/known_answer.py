@@ -40,7 +40,7 @@ class KnownAnswer:
         return ()
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
-        views = [view for view in (scene.input, *scene.views) if view.frames]
+        views = [view for view in scene.all_views() if view.frames]
         renderings = {}
         for done, view in enumerate(views):
             progress("render", done, len(views))
@@ -73,7 +73,7 @@ class CopyInput:
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         clip = (scene.clip().on_background(1.0).numpy() * 255).round().astype(np.uint8)
         progress("render", 1, 1)
-        return {view.name: Rendering(rgb=clip) for view in (scene.input, *scene.views)}
+        return {view.name: Rendering(rgb=clip) for view in scene.all_views()}
 
 
 def _same(frames: Frames, generator: np.random.Generator) -> Frames:

@@ -31,7 +31,7 @@ from mvtokenflow.base.files import (
     sha256_file,
 )
 from mvtokenflow.datasets.assumed import AssumedCamera
-from mvtokenflow.datasets.folder import AZIMUTHS_DEG
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.media.pictures import picture_size
 from mvtokenflow.media.video import Clip, read_clip, read_rgba

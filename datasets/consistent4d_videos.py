@@ -23,7 +23,7 @@ from mvtokenflow.datasets.consistent4d import (
     seen,
     videos_folder,
 )
-from mvtokenflow.datasets.folder import AZIMUTHS_DEG
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.media.pictures import picture_size
 from mvtokenflow.media.video import read_clip

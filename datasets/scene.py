@@ -1,6 +1,6 @@
-"""A scene: the clip a method sees, and the views it is judged on."""
+"""A scene: the clip a method sees, and the views it is judged on. Nothing else describes a scene."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -8,10 +8,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.damaged import Form, read_arrays
+from mvtokenflow.base.files import frame_numbers
 from mvtokenflow.media.video import Clip
 from mvtokenflow.views.cameras import Cameras
 
 Array = NDArray[np.float32]
+
+TRUTH_FORMS = {
+    "flow": Form("f", (None, None, None, 2)),
+    "visible": Form("biu", (None, None, None)),
+    "normal": Form("f", (None, None, None, 3)),
+    "depth": Form("f", (None, None, None)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +40,43 @@ class GroundTruth:
     depth: Array
 
 
+@dataclass(frozen=True)
+class TruthFile:
+    """Exact geometry of one view in a file: an .npz with the arrays of `GroundTruth`.
+
+    Attributes:
+        path: the file; metrics read it as well.
+        cure: what to do where it is damaged, the end of a sentence.
+        forms: of the arrays, by name.
+    """
+
+    path: Path
+    cure: str = "write it again"
+    forms: Mapping[str, Form] = field(default_factory=lambda: TRUTH_FORMS)
+
+    def __call__(self) -> GroundTruth:
+        """The arrays.
+
+        Raises:
+            DataError: the file cannot be read or holds other arrays.
+        """
+        found = read_arrays(self.path, self.forms, self.cure, "cannot be read")
+        flow, normal, depth = (found[name].astype(np.float32) for name in ("flow", "normal", "depth"))
+        return GroundTruth(flow=flow, visible=found["visible"].astype(bool), normal=normal, depth=depth)
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """One viewpoint on which renderings are scored.
 
     Attributes:
-        name: folder name in the Consistent4D layout, "eval_0" and so on; "input" is the input view.
+        name: one plain name, such as "eval_0"; "input" is the input view and no other. Renderings lie in a
+            folder of this name.
         azimuth_deg, elevation_deg: relative to the input camera.
         cameras: a batch of one camera, stated or assumed (`Scene.assumed`); None where it is neither.
-        frames: the reference pictures `<n>.png`, in frame order; empty where there is no reference.
-        truth: loads exact geometry on demand, or None.
+        frames: the reference pictures in temporal order, RGB on white or RGBA; empty where there are none.
+        numbers: of the frames, which renderings have as well; None for those in the names of the pictures.
+        truth: exact geometry, or None.
     """
 
     name: str
@@ -48,7 +84,16 @@ class View:
     elevation_deg: float
     cameras: Cameras | None
     frames: Sequence[Path]
-    truth: Callable[[], GroundTruth] | None = None
+    numbers: Sequence[int] | None = None
+    truth: TruthFile | None = None
+
+    def frame_numbers(self) -> list[int]:
+        """The number of each frame.
+
+        Raises:
+            DataError: `numbers` is None and the pictures' names have no plain numbers.
+        """
+        return frame_numbers(self.frames) if self.numbers is None else list(self.numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +104,8 @@ class Scene:
         name: unique within the dataset, safe as a folder name.
         clip: loads the input clip (RGBA frames of the input view).
         input: the input view; its frames are the reference pictures of protocols on the input view.
-        views: the held-out evaluation views.
-        root: folder holding `eval_<i>/<n>.png` (and `input/<n>.png`), the ground truth for scoring.
+        views: the held-out evaluation views, any number of them.
+        root: the folder that messages and manifests name as the scene's reference.
         tags: facts a table may group by, e.g. "held-out-plan".
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
             is None, the bytes of the views' frames tell one content from another.
@@ -75,6 +120,10 @@ class Scene:
     tags: frozenset[str] = field(default_factory=frozenset)
     content: str | None = None
     assumed: tuple[str, ...] = ()
+
+    def all_views(self) -> list[View]:
+        """The input view, then the held-out ones."""
+        return [self.input, *self.views]
 
 
 class Dataset(Protocol):

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
@@ -26,9 +26,26 @@ from mvtokenflow.eval.metrics.spec import BOTH, MetricSpec
 from mvtokenflow.eval.metrics.ssim import Ssim
 from mvtokenflow.eval.metrics.warp import WarpError, WarpFloor
 
-NOVEL_VIEWS = ("eval_0", "eval_1", "eval_2", "eval_3")
 INPUT_VIEW = "input"
 ALL_VIEWS = "*"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value was measured: on the input view, on novel views, or between views.
+
+    It holds the names of views that stand so in records: `"eval_2" in NOVEL`.
+    """
+
+    role: Literal["input", "novel", "between"]
+
+    def __contains__(self, view: object) -> bool:
+        if self.role == "novel":
+            return view not in (INPUT_VIEW, ALL_VIEWS)
+        return view == (INPUT_VIEW if self.role == "input" else ALL_VIEWS)
+
+
+INPUT, NOVEL, BETWEEN = Place("input"), Place("novel"), Place("between")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +84,22 @@ class Protocol:
         subset = f"|first:{self.first_frames}" if self.first_frames else ""
         return f"{spec.signature()}|p:{self.name}|res:{resize}{subset}|agg:frame>view>object>set"
 
-    def views_of(self, spec: MetricSpec) -> tuple[str, ...]:
-        """Folder names on which `spec` is measured."""
-        names: list[str] = []
-        if "input" in spec.views or self.front_view:
-            names.append(INPUT_VIEW)
-        if "novel" in spec.views:
-            names.extend(NOVEL_VIEWS)
-        return tuple(names)
+    def views_of(self, spec: MetricSpec, views: Sequence[str]) -> tuple[str, ...]:
+        """Those of a scene's `views` on which `spec` is measured, the input view first."""
+        inputs = [view for view in views if view in INPUT and ("input" in spec.views or self.front_view)]
+        return (*inputs, *(view for view in views if view in NOVEL and "novel" in spec.views))
 
-    def places_of(self, spec: MetricSpec) -> tuple[str, ...]:
-        """The views that records of `spec` name: those it is measured on, or "*" for what lies between them."""
-        return (ALL_VIEWS,) if spec.needs == "views" else self.views_of(spec)
+    def names_of(self, spec: MetricSpec, views: Sequence[str]) -> tuple[str, ...]:
+        """What records of `spec` name as their view, in a scene with `views`."""
+        return (ALL_VIEWS,) if spec.needs == "views" else self.views_of(spec, views)
+
+    def places_of(self, spec: MetricSpec) -> tuple[Place, ...]:
+        """Where `spec` is measured."""
+        if spec.needs == "views":
+            return (BETWEEN,)
+        roles = {"input": INPUT, "novel": NOVEL}
+        views = ("input", *spec.views) if self.front_view else spec.views
+        return tuple(dict.fromkeys(roles[role] for role in views))
 
 
 _C4D = (

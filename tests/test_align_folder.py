@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.protocols import NOVEL_VIEWS
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.score.align_folder import align_folder, align_toy4d
 
 Layout = Callable[..., Path]
@@ -22,7 +22,7 @@ def picture(number: int) -> np.ndarray:
 
 
 def views(root: Path, numbers: list[int]) -> Path:
-    for view in NOVEL_VIEWS:
+    for view in AZIMUTHS_DEG:
         (root / "cat" / view).mkdir(parents=True)
         for number in numbers:
             Image.fromarray(picture(number)).save(root / "cat" / view / f"{number}.png")

@@ -87,7 +87,7 @@ def test_the_metrics_of_the_comparison_are_all_there_and_measured_by_a_table() -
         assert directions == {measure.column.better}
         assert measure.table in TABLES
         spec = next(spec for spec in PROTOCOL.metrics if spec.key == measure.column.metric)
-        assert set(measure.views) <= set(PROTOCOL.places_of(spec))
+        assert measure.column.place in PROTOCOL.places_of(spec)
 
 
 # ---- rulings ----

@@ -14,10 +14,11 @@ import pytest
 from mvtokenflow.baselines.catalogue import NATIVES, method_named
 from mvtokenflow.baselines.method import Setup
 from mvtokenflow.datasets.catalogue import open_dataset
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.claims.collect import rows_of
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES
 from mvtokenflow.eval.claims.text import BEGIN, END, p_text
-from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
+from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary
 from mvtokenflow.eval.tables.render import Job, stages_folder
@@ -29,6 +30,13 @@ SCENES = list(TOYS.scene_names())
 TEN = SCENES[:10]  # enough to decide, and few enough to enumerate
 BASE = {measure.key: 5.0 for measure in MEASURES.values()} | {"psnr_novel": 25.0}
 Cli = Callable[..., Any]
+
+
+def _views(key: str) -> list[str]:
+    """The views that a measure is of."""
+    place = MEASURES[key].column.place
+    assert place is not None
+    return [view for view in ("input", *AZIMUTHS_DEG, "*") if view in place]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +73,9 @@ class Rows:
                 signature=f"{key}|{signature}",
             )
             for key, value in values.items()
-            for view in (MEASURES[key].views if key in MEASURES else NOVEL_VIEWS)
+            for view in (_views(key) if key in MEASURES else AZIMUTHS_DEG)
         ]
-        features = [] if clips is None else [self._clip(name, scene, view, clips) for view in NOVEL_VIEWS]
+        features = [] if clips is None else [self._clip(name, scene, view, clips) for view in AZIMUTHS_DEG]
         row_log(folder).append(rows)
         if features:
             feature_log(folder).append(features)

@@ -18,7 +18,7 @@ from mvtokenflow.cli.eval.common import options
 from mvtokenflow.cli.eval.grid import request_of
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.eval.protocols import PROTOCOLS
+from mvtokenflow.eval.protocols import INPUT, NOVEL, PROTOCOLS
 from mvtokenflow.eval.tables.specs import TABLES
 from mvtokenflow.views.cameras import orbit
 
@@ -235,8 +235,8 @@ def test_columns_are_named_by_title_or_by_a_metric_that_one_column_shows() -> No
     from mvtokenflow.eval.tables.explain import column_named
 
     table3 = TABLES["table3"]
-    assert column_named(table3, "lpips").views == ("input",), "a title in another case comes first"
-    assert column_named(table3, "lpips NOVEL").views == column_named(table3, "warp").views
+    assert column_named(table3, "lpips").place == INPUT, "a title in another case comes first"
+    assert column_named(table3, "lpips NOVEL").place == column_named(table3, "warp").place == NOVEL
     assert column_named(table3, "Flow EPE px").metric == "flow_epe"
 
 

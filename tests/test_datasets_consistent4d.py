@@ -17,7 +17,7 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.datasets.assumed import AssumedCamera
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.consistent4d import FRAMES, OBJECTS, Consistent4D, Finding, verify
-from mvtokenflow.datasets.folder import AZIMUTHS_DEG
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.tables.render import scene_digest
 from mvtokenflow.media.video import read_on_white, read_rgba
 from mvtokenflow.views.cameras import orbit

@@ -164,10 +164,10 @@ def test_the_source_is_followed() -> None:
     """What is known to be reached from where."""
     assert len(verbs()) > 20
     reached = reached_by()
-    assert "mvtf-eval score" in reached["mvtokenflow.eval.score.preflight", "plan_folder"]
+    assert "mvtf-eval score" in reached["mvtokenflow.eval.score.pairs", "plan_folder"]
     assert "mvtf reconstruct" in reached["mvtokenflow.views.folder", "named_cameras"]
     assert "mvtf-eval table1" in reached["mvtokenflow.baselines.mvtokenflow", "FULL"]
-    assert "mvtf-eval doctor" not in reached["mvtokenflow.eval.score.preflight", "plan_folder"]
+    assert "mvtf-eval doctor" not in reached["mvtokenflow.eval.score.pairs", "plan_folder"]
 
 
 def test_options_of_whole_commands_exist() -> None:

@@ -11,13 +11,14 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval import protocols
 from mvtokenflow.eval.metrics.clip import ClipCosine
 from mvtokenflow.eval.metrics.fvd import FvdSet
 from mvtokenflow.eval.metrics.psnr import Psnr
 from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.metrics.warp import WarpError
-from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS, Protocol, protocol_named, readings
+from mvtokenflow.eval.protocols import BETWEEN, INPUT, NOVEL, PROTOCOLS, Protocol, protocol_named, readings
 from mvtokenflow.eval.score.units import Settings
 from mvtokenflow.weights.entries import WEIGHTS
 
@@ -98,11 +99,24 @@ def test_weights_and_compositing_are_in_the_signature_of_a_row() -> None:
 def test_views_of() -> None:
     c4d, refview = PROTOCOLS["c4d-v1"], PROTOCOLS["refview-v1"]
     front = PROTOCOLS["diffusion2-25f-front-v1"]
-    assert c4d.views_of(c4d.metrics[0]) == NOVEL_VIEWS
-    assert refview.views_of(refview.metrics[0]) == ("input",)
-    assert front.views_of(front.metrics[0]) == ("input", *NOVEL_VIEWS)
+    views = (*AZIMUTHS_DEG, "input")
+    assert c4d.views_of(c4d.metrics[0], views) == tuple(AZIMUTHS_DEG)
+    assert refview.views_of(refview.metrics[0], views) == ("input",)
+    assert front.views_of(front.metrics[0], views) == ("input", *AZIMUTHS_DEG)
+    assert c4d.views_of(c4d.metrics[0], ("input", "left", "right")) == ("left", "right"), "by role, not by name"
     between = next(spec for spec in refview.metrics if spec.needs == "views")
-    assert refview.views_of(between)[0] == "input", "consistency is measured from the input view"
+    assert refview.views_of(between, views)[0] == "input", "consistency is measured from the input view"
+
+
+def test_a_place_holds_the_views_that_stand_so_in_records() -> None:
+    for views, place in ((("input",), INPUT), (("eval_0", "left"), NOVEL), (("*",), BETWEEN)):
+        assert [view for view in ("input", "eval_0", "left", "*") if view in place] == list(views)
+    spec = {spec.key: spec for spec in PROTOCOLS["toy4d-v2"].metrics}
+    places = PROTOCOLS["toy4d-v2"].places_of
+    assert places(spec["psnr"]) == (NOVEL, INPUT)
+    assert places(spec["clip_views"]) == (BETWEEN,)
+    front = PROTOCOLS["diffusion2-25f-front-v1"]
+    assert set(front.places_of(front.metrics[0])) == {INPUT, NOVEL}
 
 
 def test_moments_name_the_frames_a_value_belongs_to() -> None:

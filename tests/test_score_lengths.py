@@ -15,6 +15,7 @@ from PIL import Image
 
 from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.base.files import digest_json
+from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.eval.metrics.clip import ClipTime
 from mvtokenflow.eval.metrics.fvd import FvdSet
 from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d
@@ -27,8 +28,9 @@ from mvtokenflow.eval.records.aggregate import clip_lengths, kind_of
 from mvtokenflow.eval.records.rows import FeatureRow, Row, row_log
 from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score import scoring
+from mvtokenflow.eval.score.pairs import Plan, plan_folder, plan_scene
 from mvtokenflow.eval.score.pictures import ClipFiles
-from mvtokenflow.eval.score.preflight import Plan, pair_view, plan_folder, plan_run, refuse_if_strict
+from mvtokenflow.eval.score.preflight import refuse_if_strict
 from mvtokenflow.eval.score.units import Settings, UnitScorer, units_of
 
 Layout = Callable[..., Path]
@@ -51,7 +53,7 @@ class Stub(Networks):
 
 
 def measured(
-    plans: Mapping[str, Plan], spec: MetricSpec, protocol: Protocol = STRICT, truth: Path | None = None
+    plans: Mapping[str, Plan], spec: MetricSpec, protocol: Protocol = STRICT
 ) -> dict[str, list[Row | FeatureRow]]:
     """The records of one metric by label; the object is called cat."""
     shas = {spec.weights: "0" * 64} if spec.weights else {}
@@ -59,9 +61,15 @@ def measured(
     scorer = UnitScorer(settings)
     scorer.networks = Stub({})
     found: dict[str, list[Row | FeatureRow]] = {label: [] for label in plans}
-    for unit in units_of("cat", {label: plan.pairs["cat"] for label, plan in plans.items()}, settings, truth):
+    for unit in units_of("cat", plans, settings):
         scorer.score(unit, {}, lambda label, records: found[label].extend(records), lambda frames: None)
     return found
+
+
+def planned(prediction: Path, reference: Path, protocol: Protocol) -> Plan:
+    """The views of a folder, called cat, paired with those of a reference folder."""
+    scene = FolderDataset(reference.parent).reference(reference.name)
+    return plan_scene(replace(scene, name="cat"), prediction, protocol)
 
 
 def copied(reference: Path, prediction: Path, frames: int, step: int = 3) -> Path:
@@ -101,7 +109,7 @@ def test_a_view_without_reference_must_have_the_frames_of_the_input_view(clip: t
     (prediction / "cat" / "eval_2" / "1.png").unlink()
     for plan in (
         plan_folder(*clip, REFVIEW, force=True),
-        plan_run(prediction / "cat", "cat", reference / "cat", REFVIEW),
+        planned(prediction / "cat", reference / "cat", REFVIEW),
     ):
         with pytest.raises(ProtocolError, match="eval_2: 3 frames, not the 4 of the rendered input view"):
             refuse_if_strict(plan.findings, REFVIEW, force=False)
@@ -127,7 +135,7 @@ def test_methods_of_different_length_share_no_reference(layout: Layout, tmp_path
     """In either order each gets the values that it gets alone."""
     reference = layout(tmp_path / "gt", views=VIEWS, frames=4) / "cat"
     plans = {
-        name: plan_run(copied(reference, tmp_path / name, frames), "cat", reference, LAX)
+        name: planned(copied(reference, tmp_path / name, frames), reference, LAX)
         for name, frames in (("short", 2), ("long", 4))
     }
     assert all("forced" not in finding.problem for plan in plans.values() for finding in plan.findings)
@@ -144,7 +152,7 @@ def test_a_gap_shifts_nobody_elses_reference(layout: Layout, tmp_path: Path) -> 
     whole, gap = (copied(reference, tmp_path / name, 4) for name in ("whole", "gap"))
     for view in VIEWS:
         (gap / view / "1.png").unlink()
-    plans = {name: plan_run(root, "cat", reference, STRICT) for name, root in (("whole", whole), ("gap", gap))}
+    plans = {name: planned(root, reference, STRICT) for name, root in (("whole", whole), ("gap", gap))}
     spec = Psnr()
     together = measured(plans, spec)
     assert together == {name: measured({name: plan}, spec)[name] for name, plan in plans.items()}
@@ -156,11 +164,11 @@ def test_a_gap_shifts_nobody_elses_reference(layout: Layout, tmp_path: Path) -> 
 
 def test_exact_flow_is_cut_to_the_frames_of_a_short_prediction(tiny: ModuleType, tmp_path: Path) -> None:
     scene = tiny.Tiny(tmp_path / "data").scene("ant")
-    reference, truth, spec = tmp_path / "gt", scene.root / "truth", WarpError()
+    reference, cat, spec = tmp_path / "gt", replace(scene, name="cat"), WarpError()
     for view in VIEWS:
         shutil.copytree(scene.root / view, reference / view)
-    plans = {n: plan_run(copied(reference, tmp_path / f"{n}", n), "cat", reference, STRICT) for n in (3, 4)}
-    found = {n: measured({"a": plan}, spec, truth=truth)["a"] for n, plan in plans.items()}
+    plans = {n: plan_scene(cat, copied(reference, tmp_path / f"{n}", n), STRICT) for n in (3, 4)}
+    found = {n: measured({"a": plan}, spec)["a"] for n, plan in plans.items()}
     values = {n: {(r.view, r.frame): r.value for r in rows if isinstance(r, Row)} for n, rows in found.items()}
     assert len(values[4]) == 4 * 3
     assert values[3] == {place: value for place, value in values[4].items() if place[1] != 2}
@@ -174,9 +182,9 @@ def test_exact_flow_fits_no_frames_with_gaps(tiny: ModuleType, tmp_path: Path) -
     prediction = copied(reference, tmp_path / "pred", 4)
     for view in VIEWS:
         (prediction / view / "1.png").unlink()
-    plan = plan_run(prediction, "cat", reference, STRICT)
+    plan = plan_scene(replace(scene, name="cat"), prediction, STRICT)
     assert not any(pair.gapless for pair in plan.pairs["cat"])
-    assert measured({"a": plan}, WarpError(), truth=scene.root / "truth") == {"a": []}
+    assert measured({"a": plan}, WarpError()) == {"a": []}
 
 
 # ---- what a row says
@@ -186,7 +194,7 @@ def test_a_clip_shorter_than_its_reference_says_both_lengths(layout: Layout, tmp
     reference = layout(tmp_path / "gt", views=VIEWS, frames=3) / "cat"
     signatures = {}
     for frames in (2, 3):
-        plan = plan_run(copied(reference, tmp_path / f"{frames}", frames), "cat", reference, LAX)
+        plan = planned(copied(reference, tmp_path / f"{frames}", frames), reference, LAX)
         rows = measured({"a": plan}, FvdC4d(), LAX)["a"]
         signatures[frames] = rows[0].signature
     assert signatures[2].endswith("|clip:2/3")
@@ -207,8 +215,8 @@ def test_cosines_over_time_are_of_pictures_at_the_protocols_size(layout: Layout,
             return super().embed(images)
 
     for protocol in (REFVIEW, STRICT):
-        pair, _ = pair_view("cat", "input", reference / "input", reference / "input", protocol)
-        spec.measure_clip(ClipFiles(pair, protocol.size, None, {}), Watching({}))
+        (pair,) = [one for one in planned(reference, reference, protocol).pairs["cat"] if one.view == "input"]
+        spec.measure_clip(ClipFiles(pair, protocol.size, {}), Watching({}))
     assert seen == [(512, 512, 3)] * 2 + [(48, 48, 3)] * 2
 
 
@@ -227,7 +235,7 @@ def test_values_of_several_devices_name_them_all(
     layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = layout(tmp_path / "gt", views=VIEWS) / "cat"
-    plan = plan_run(copied(reference, tmp_path / "pred", 2), "cat", reference, STRICT)
+    plan = planned(copied(reference, tmp_path / "pred", 2), reference, STRICT)
     plan = replace(plan, findings=[])
     folder = tmp_path / "run"
     earlier: Summary | None = None

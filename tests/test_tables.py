@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from mvtokenflow.base.errors import ConfigError, ProtocolError
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.metrics.fvd import frechet_distance
-from mvtokenflow.eval.protocols import ALL_VIEWS, NOVEL_VIEWS, PROTOCOLS
+from mvtokenflow.eval.protocols import ALL_VIEWS, PROTOCOLS
 from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Run, Stage
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.specs import TABLES, table_named
@@ -30,7 +31,7 @@ def make_run(
     *,
     seed: int = 0,
     source: str = "native",
-    views: Sequence[str] = ("input", *NOVEL_VIEWS),
+    views: Sequence[str] = ("input", *AZIMUTHS_DEG),
     frames: int = 2,
     signature: str = "{metric}|v:1",
     features: Sequence[FeatureRow] = (),
@@ -268,7 +269,7 @@ def clips(method: str, scene: str, count: int, shift: float) -> list[FeatureRow]
             pred=[float(v) for v in rng.normal(shift, 1, 3)],
             reference=[float(v) for v in rng.normal(0, 1, 3)],
         )
-        for view in NOVEL_VIEWS
+        for view in AZIMUTHS_DEG
         for index in range(count)
     ]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mvtokenflow.base.errors import ProtocolError
-from mvtokenflow.eval.protocols import NOVEL_VIEWS, PROTOCOLS
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG
+from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import Manifest, Row, Run, Stage
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.specs import table_named
@@ -36,7 +37,7 @@ def make_run(
             value=value,
             signature=f"psnr|v:1{mark}",
         )
-        for view in NOVEL_VIEWS
+        for view in AZIMUTHS_DEG
     ]
     manifest = Manifest(
         dataset="tiny",

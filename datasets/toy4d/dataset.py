@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.base.damaged import Form, damage, read_arrays, read_json
+from mvtokenflow.base.damaged import Form, damage, read_json
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import (
     atomic_path,
@@ -40,7 +40,7 @@ from mvtokenflow.base.files import (
     write_bytes,
     write_json,
 )
-from mvtokenflow.datasets.scene import GroundTruth, Scene, View
+from mvtokenflow.datasets.scene import GroundTruth, Scene, TruthFile, View
 from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
 from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
@@ -225,7 +225,7 @@ class Toy4D:
                 elevation_deg=0.0,
                 cameras=cameras[k],
                 frames=[folder / view / f"{n}.png" for n in range(FRAMES)],
-                truth=_TruthFile(folder / "truth" / f"{view}.npz"),
+                truth=_truth_file(folder, view),
             )
             for k, (view, azimuth) in enumerate(VIEWS.items())
         ]
@@ -252,7 +252,7 @@ class Toy4D:
         advice = _advice(folder)
         written = _written(folder)
         pixels = {view: _read_frames(folder / view) for view in VIEWS}
-        truth = {view: _TruthFile(folder / "truth" / f"{view}.npz")() for view in VIEWS}
+        truth = {view: _truth_file(folder, view)() for view in VIEWS}
         found = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
         for kind, value in found.items():
             if value != written[kind]:
@@ -297,6 +297,10 @@ def _generate(name: str, folder: Path, kind: CameraKind) -> None:
         )
     record = {"scene": name, "plan": toy.plan, "seed": toy.seed, "caption": toy.caption, "yaw_deg": toy.yaw_deg}
     write_json(folder / "scene.json", {**record, **found})
+
+
+def _truth_file(folder: Path, view: str) -> TruthFile:
+    return TruthFile(folder / "truth" / f"{view}.npz", f"delete {folder}", _FORMS)
 
 
 def _advice(folder: Path) -> str:
@@ -344,15 +348,3 @@ _FORMS = {
     "normal": Form("f", (FRAMES, SIZE, SIZE, 3)),
     "depth": Form("f", (FRAMES, SIZE, SIZE)),
 }
-
-
-class _TruthFile:
-    """Loads one view's ground truth; a class, so that a scene can be sent to another process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self) -> GroundTruth:
-        cure = f"delete {self.path.parent.parent}"
-        arrays = read_arrays(self.path, _FORMS, cure, "cannot be read")
-        return GroundTruth(**{**arrays, "normal": arrays["normal"].astype(np.float32)})

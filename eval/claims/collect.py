@@ -124,13 +124,13 @@ class _Reader:
             totals=None if per_scene[0] else (first.value, second.value),
             floor=floor,
             signature=str((first.provenance or {})["signature"]),
+            views=tuple(self._views(self.runs[first_row][min(shared)], column)),
         )
 
     def _in_protocol(self, column: ColumnSpec) -> bool:
         protocol = self.request.protocol
         return any(
-            spec.key == column.metric and set(protocol.places_of(spec)) & set(column.views or ())
-            for spec in protocol.metrics
+            spec.key == column.metric and column.place in protocol.places_of(spec) for spec in protocol.metrics
         )
 
     def _floor(self, rows: Sequence[str], column: ColumnSpec, shared: Set[Where]) -> Mapping[str, float]:
@@ -146,15 +146,13 @@ class _Reader:
 
     def _shared(self, rows: Sequence[str], column: ColumnSpec) -> set[Where]:
         """List scenes and seeds for which both rows have the column's numbers."""
-        found = [
-            {
-                where
-                for where, run in self.runs[row].items()
-                if any((column.metric, view) in self.places[str(run.folder)] for view in column.views or ())
-            }
-            for row in rows
-        ]
+        found = [{where for where, run in self.runs[row].items() if self._views(run, column)} for row in rows]
         return found[0] & found[1]
+
+    def _views(self, run: Run, column: ColumnSpec) -> list[str]:
+        """The views in a run's records that a column shows, sorted; "*" for what lies between views."""
+        place, measured = column.place, self.places[str(run.folder)]
+        return sorted(v for metric, v in measured if metric == column.metric and place and v in place)
 
     def _cells(self, rows: Sequence[str], column: ColumnSpec, shared: set[Where]) -> tuple[Cell, Cell]:
         table = build_table(

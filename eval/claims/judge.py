@@ -36,6 +36,7 @@ class Pair:
             as the floor. Where it is known for some scenes only, only those are compared.
         reason: why there is nothing to compare.
         signature: signature of the numbers.
+        views: on which they were measured.
     """
 
     first: Mapping[str, float] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class Pair:
     floor: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
     signature: str | None = None
+    views: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ class Finding:
         p: p of the sign-flip test, after Holm over the tested measures of the same role.
         least_p: lower bound of p, given the number of scenes that differ and of tests.
         reason: why there is no number.
+        views: on which it was measured; empty without a number.
     """
 
     measure: Measure
@@ -71,6 +74,7 @@ class Finding:
     p: float | None = None
     least_p: float = 1.0
     reason: str | None = None
+    views: tuple[str, ...] = ()
 
     @property
     def hopeless(self) -> bool:
@@ -179,7 +183,7 @@ def judge(claim: Claim, values: Mapping[str, Pair]) -> Verdict:
 def _compared(measure: Measure, role: Role, pair: Pair) -> Finding:
     if pair.totals is not None:
         first, second = pair.totals
-        return Finding(measure=measure, role=role, first=first, second=second)
+        return Finding(measure=measure, role=role, first=first, second=second, views=pair.views)
     shared = pair.first.keys() & pair.second.keys()
     if not shared:
         return Finding(measure=measure, role=role, reason=pair.reason or "the two rows share no scene")
@@ -196,6 +200,7 @@ def _compared(measure: Measure, role: Role, pair: Pair) -> Finding:
         first=mean(list(first_values.values())),
         second=mean(list(second_values.values())),
         scenes=len(scenes),
+        views=pair.views,
         at_floor=sum(first_values[s] == second_values[s] == pair.floor.get(s) for s in scenes),
         comparison=compare(first_values, second_values, better, STATISTICS_SEED, alpha=ALPHA),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mvtokenflow.base.files import choose
-from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, METRICS, NOVEL_VIEWS
+from mvtokenflow.eval.protocols import BETWEEN, INPUT, METRICS, NOVEL, Place
 from mvtokenflow.eval.tables.specs import TABLES, ColumnSpec
 
 
@@ -34,10 +34,6 @@ class Measure:
         """Name of the first table whose command measures it."""
         return table_of(self.column)
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        return self.column.views or ()
-
 
 def table_of(column: ColumnSpec) -> str:
     """Return the first table whose command measures a column."""
@@ -45,51 +41,50 @@ def table_of(column: ColumnSpec) -> str:
         name
         for name in ("table3", "table1", "table2")
         for shown in TABLES[name].columns
-        if shown.metric == column.metric and set(column.views or ()) <= set(shown.views or ())
+        if shown.metric == column.metric and column.place == shown.place
     )
 
 
 def _measure(
     key: str,
     title: str,
-    views: tuple[str, ...],
+    place: Place,
     floor: ColumnSpec | None = None,
     metric: str | None = None,
     proxy: bool = False,
 ) -> Measure:
-    column = ColumnSpec(shows=METRICS[metric or key], title=title, views=views)
+    column = ColumnSpec(shows=METRICS[metric or key], title=title, place=place)
     return Measure(key=key, column=column, floor=floor, proxy=proxy)
 
 
-_INPUT, _BETWEEN = (INPUT_VIEW,), (ALL_VIEWS,)
-_FLOOR = ColumnSpec(shows=METRICS["warp_floor"], title="warp floor", views=NOVEL_VIEWS)
+_FLOOR = ColumnSpec(shows=METRICS["warp_floor"], title="warp floor", place=NOVEL)
 
 MEASURES: Mapping[str, Measure] = {
     measure.key: measure
     for measure in (
-        _measure("lpips_input", "LPIPS of the input view", _INPUT, metric="lpips"),
-        _measure("lpips_novel", "LPIPS of novel views", NOVEL_VIEWS, metric="lpips"),
-        _measure("psnr_novel", "PSNR of novel views", NOVEL_VIEWS, metric="psnr"),
-        _measure("fvd_c4d_input", "FVD (C4D) of the input view", _INPUT, metric="fvd_c4d"),
-        _measure("fvd_c4d_novel", "FVD (C4D) of novel views", NOVEL_VIEWS, metric="fvd_c4d"),
-        _measure("fvd", "FVD (set) of novel views", NOVEL_VIEWS),
-        _measure("warp", "warp error of novel views", NOVEL_VIEWS, floor=_FLOOR),
-        _measure("clip_views", "CLIP between views", _BETWEEN),
+        _measure("lpips_input", "LPIPS of the input view", INPUT, metric="lpips"),
+        _measure("lpips_novel", "LPIPS of novel views", NOVEL, metric="lpips"),
+        _measure("psnr_novel", "PSNR of novel views", NOVEL, metric="psnr"),
+        _measure("fvd_c4d_input", "FVD (C4D) of the input view", INPUT, metric="fvd_c4d"),
+        _measure("fvd_c4d_novel", "FVD (C4D) of novel views", NOVEL, metric="fvd_c4d"),
+        _measure("fvd", "FVD (set) of novel views", NOVEL),
+        _measure("warp", "warp error of novel views", NOVEL, floor=_FLOOR),
+        _measure("clip_views", "CLIP between views", BETWEEN),
         # It measures whether views show one toy, and is hardly sensitive to the side.
-        _measure("clip_toy_views", "CLIP-toy between views", _BETWEEN, proxy=True),
+        _measure("clip_toy_views", "CLIP-toy between views", BETWEEN, proxy=True),
         _measure(
             "flow_epe_input",
             "flow end-point error of the input view",
-            _INPUT,
+            INPUT,
             metric="flow_epe",
         ),
         _measure(
             "flow_epe_novel",
             "flow end-point error of novel views",
-            NOVEL_VIEWS,
+            NOVEL,
             metric="flow_epe",
         ),
-        _measure("normal_deg", "normal error", NOVEL_VIEWS),
+        _measure("normal_deg", "normal error", NOVEL),
     )
 }
 

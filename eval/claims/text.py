@@ -349,7 +349,7 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "measure": finding.measure.key,
         "metric": finding.measure.column.metric,
-        "views": list(finding.measure.views),
+        "views": list(finding.views),
         "better": finding.measure.column.better,
         "role": finding.role,
         "with": number(finding.first),

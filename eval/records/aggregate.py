@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mvtokenflow.base.errors import DataError
@@ -56,7 +56,7 @@ class ObjectValue:
 
 
 def object_values(
-    rows: Iterable[Row], metric: str, views: Sequence[str] | None = None
+    rows: Iterable[Row], metric: str, views: Container[str] | None = None
 ) -> dict[str, ObjectValue]:
     """Compute the values of `metric` by object, without objects whose values have no mean (`without_mean`).
 
@@ -93,7 +93,7 @@ def _without_mean(cells: _Cells) -> set[str]:
     }
 
 
-def _cells(rows: Iterable[Row], metric: str, views: Sequence[str] | None) -> _Cells:
+def _cells(rows: Iterable[Row], metric: str, views: Container[str] | None) -> _Cells:
     """Group the rows of `metric` by object, view and frame; of several the last is used."""
     cells: _Cells = defaultdict(lambda: defaultdict(dict))
     for row in rows:

@@ -9,39 +9,42 @@ from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError, ProtocolError
 from mvtokenflow.base.files import frame_files, frame_numbers
-from mvtokenflow.datasets.folder import AZIMUTHS_DEG
+from mvtokenflow.datasets.folder import FolderDataset
+from mvtokenflow.datasets.layout import AZIMUTHS_DEG, objects_of
+from mvtokenflow.datasets.scene import View
 from mvtokenflow.datasets.toy4d import dataset as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.eval.metrics.compute.silhouette import silhouettes
-from mvtokenflow.eval.protocols import NOVEL_VIEWS
 from mvtokenflow.eval.score.align import Alignment, align, dense_orbit
-from mvtokenflow.eval.score.preflight import objects_of
 from mvtokenflow.media.pictures import read_all_on_white
 from mvtokenflow.views.cameras import orbit
 
 Mask = NDArray[np.bool_]
 FRAMES = 4  # spread over the clip; silhouettes of a moving object tell more than more of them
-AZIMUTHS = tuple(AZIMUTHS_DEG.values())
 
 
 def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) -> dict[str, Alignment]:
-    """Compare each object's views with the four reference views.
+    """Compare each object's views with the reference views of the same names.
 
     Raises:
         DataError, ProtocolError: views or objects are missing, or pictures cannot be read.
     """
     found = {}
-    theirs = objects_of(reference)
+    dataset = FolderDataset(reference, option="--gt")
+    theirs = dataset.reference_folders()
     wanted = _wanted(prediction, only)
-    if list(theirs.values()) == [reference] and list(wanted.values()) == [prediction]:
+    if list(theirs.values()) == [dataset.path] and list(wanted.values()) == [prediction]:
         wanted = dict.fromkeys(theirs, prediction)  # one object each, whatever the folders are called
     for name, folder in wanted.items():
         if name not in theirs:
             raise ProtocolError(f"{reference}: no object {name}; it has {', '.join(theirs)}")
-        sides = [[_numbered(root / view) for view in NOVEL_VIEWS] for root in (folder, theirs[name])]
-        numbers = _spread(folder, [view for side in sides for view in side])
-        ours, references = ([_masks(view, numbers) for view in side] for side in sides)
-        found[name] = align(ours, AZIMUTHS, references, AZIMUTHS)
+        views = dataset.reference(name).views
+        ours = [_numbered(folder / view.name) for view in views]
+        references = [_reference(theirs[name], view) for view in views]
+        numbers = _spread(folder, [*ours, *references])
+        shown, true = ([_masks(view, numbers) for view in side] for side in (ours, references))
+        azimuths = [view.azimuth_deg for view in views]
+        found[name] = align(shown, azimuths, true, azimuths)
     return found
 
 
@@ -56,7 +59,7 @@ def align_toy4d(
     found = {}
     wanted = _wanted(prediction, only)
     for done, (name, folder) in enumerate(wanted.items(), 1):
-        frames = [_numbered(folder / view) for view in NOVEL_VIEWS]
+        frames = [_numbered(folder / view) for view in AZIMUTHS_DEG]
         last = max(number for view in frames for number in view)
         if last >= toy4d.FRAMES:
             raise DataError(
@@ -72,7 +75,7 @@ def align_toy4d(
             return np.asarray(picture.alpha[:, 0, :, :, 0] > 0.5)
 
         azimuths, masks = dense_orbit(silhouettes)
-        found[name] = align(views, AZIMUTHS, masks, azimuths)
+        found[name] = align(views, tuple(AZIMUTHS_DEG.values()), masks, azimuths)
         report("align", done, len(wanted))
     return found
 
@@ -91,6 +94,12 @@ def _numbered(folder: Path) -> Mapping[int, Path]:
     """The frames of a view by number."""
     paths = frame_files(folder)
     return dict(zip(frame_numbers(paths), paths, strict=True))
+
+
+def _reference(folder: Path, view: View) -> Mapping[int, Path]:
+    if not view.frames:
+        raise DataError(f"{folder / view.name}: no such folder; put the reference pictures of the view there")
+    return dict(zip(view.frame_numbers(), view.frames, strict=True))
 
 
 def _spread(folder: Path, views: Iterable[Mapping[int, Path]]) -> list[int]:

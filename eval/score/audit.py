@@ -173,9 +173,9 @@ def _of_run(run: Run, dataset: Dataset, scenes: dict[str, Scene], row: Row) -> P
     if name not in scenes:
         scenes[name] = dataset.scene(name)
     scene = scenes[name]
-    frames = {view.name: view.frames for view in (scene.input, *scene.views)}
-    theirs, ours = list(frames.get(row.view, ())), frame_files(run.folder / "pred" / row.view)
-    numbers = frame_numbers(theirs)
+    view = next((view for view in scene.all_views() if view.name == row.view), None)
+    theirs, numbers = ([], []) if view is None else (list(view.frames), view.frame_numbers())
+    ours = frame_files(run.folder / "pred" / row.view)
     if row.frame in numbers:
         reference = theirs[numbers.index(row.frame)]
         by_number = dict(zip(frame_numbers(ours), ours, strict=True))

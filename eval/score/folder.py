@@ -12,7 +12,8 @@ from mvtokenflow.eval.engine.local import default_jobs
 from mvtokenflow.eval.protocols import Protocol, protocol_named
 from mvtokenflow.eval.records.rows import Row, row_log
 from mvtokenflow.eval.records.summary import score_json
-from mvtokenflow.eval.score.preflight import ViewPair, plan_folder
+from mvtokenflow.eval.score.pairs import plan_folder
+from mvtokenflow.eval.score.preflight import ViewPair
 from mvtokenflow.eval.score.scoring import Options, score_plan, settings_for
 
 RECORDS = Path("runs") / "score"  # below it records lie by default

@@ -8,9 +8,10 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.base.damaged import Form, read_arrays
+from mvtokenflow.base.damaged import read_arrays
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest, sha256_file
+from mvtokenflow.datasets.scene import TRUTH_FORMS
 from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.eval.metrics.spec import ClipPair, Picture, Pixels
 from mvtokenflow.eval.score.preflight import ViewPair, read_reference
@@ -36,13 +37,10 @@ class ClipFiles(ClipPair):
         known: results that depend on the reference alone, shared by the methods of a unit.
     """
 
-    def __init__(
-        self, pair: ViewPair, size: int | None, truth: Path | None, known: dict[Hashable, Any]
-    ) -> None:
+    def __init__(self, pair: ViewPair, size: int | None, known: dict[Hashable, Any]) -> None:
         self.pair = pair
         self.size = size
         self.known = known
-        self._truth = truth
 
     @property
     def names(self) -> Sequence[int]:
@@ -82,11 +80,8 @@ class ClipFiles(ClipPair):
 
     @property
     def truth_file(self) -> Path | None:
-        """The file with exact geometry of this view, from the reference's first frame on, or None."""
-        if self._truth is None or not self.pair.gapless:
-            return None
-        path = self._truth / f"{self.pair.view}.npz"
-        return path if path.is_file() else None
+        """The file with exact geometry of the paired frames, or None."""
+        return self.pair.truth if self.pair.gapless else None
 
     @cached_property
     def prediction_sha(self) -> str:
@@ -122,21 +117,13 @@ class ClipFiles(ClipPair):
         )
 
 
-_FORMS = {
-    "flow": Form("f", (None, None, None, 2)),
-    "visible": Form("biu", (None, None, None)),
-    "normal": Form("f", (None, None, None, 3)),
-    "depth": Form("f", (None, None, None)),
-}
-
-
 def first_entries(path: Path, count: int, *names: str) -> list[NDArray[Any]]:
     """The first `count` entries of arrays of a file: a result that was forced may have fewer frames.
 
     Raises:
         DataError: they cannot be read, or are fewer.
     """
-    forms = {name: _FORMS[name] for name in names}
+    forms = {name: TRUTH_FORMS[name] for name in names}
     found = read_arrays(path, forms, "write it again", f"holds no {' and '.join(names)}", first=count)
     arrays = [found[name] for name in names]
     if short := [name for name, array in zip(names, arrays, strict=True) if len(array) < count]:

@@ -1,7 +1,7 @@
 """What is checked before anything is measured: a wrong pairing must not become a number."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +10,8 @@ from PIL import Image
 
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError, ProtocolError
-from mvtokenflow.base.files import frame_files, frame_numbers, utf8_name
 from mvtokenflow.eval.metrics.compute.silhouette import background, misplaced_views, silhouettes, view_confusion
-from mvtokenflow.eval.protocols import INPUT_VIEW, Protocol
+from mvtokenflow.eval.protocols import Protocol
 from mvtokenflow.media.video import composite_white, read_rgb, read_rgba
 
 SILHOUETTE_FRAMES = 8
@@ -46,6 +45,7 @@ class ViewPair:
         composite: the reference is RGBA and is put on white.
         gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
             others: it knows no frame numbers.
+        truth: the file with exact geometry of the view, from the reference's first frame on, or None.
     """
 
     object: str
@@ -55,37 +55,12 @@ class ViewPair:
     prediction: tuple[Path, ...]
     composite: bool
     gapless: bool = True
+    truth: Path | None = None
 
 
 def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A reference picture as (H, W, 3) uint8, put on white by straight alpha where it is RGBA."""
     return composite_white(read_rgba(path)) if composite else read_rgb(path)
-
-
-def objects_of(root: Path) -> Mapping[str, Path]:
-    """The objects of a folder in the Consistent4D layout: `<object>/eval_<i>/<n>.png`.
-
-    A folder that holds views itself counts as one object.
-
-    Raises:
-        DataError: no such folder, or no views in it.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected <object>/eval_<i>/<n>.png in it")
-    try:
-        entries = sorted(utf8_name(entry) for entry in root.iterdir() if not entry.name.startswith("."))
-        if any(_is_view(entry) for entry in entries):
-            return {utf8_name(root.resolve()).name: root}
-        found = {e.name: e for e in entries if e.is_dir() and any(_is_view(child) for child in e.iterdir())}
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check the folder") from error
-    if not found:
-        raise DataError(f"{root}: holds no <object>/eval_<i>/ folders; is this the right folder?")
-    return found
-
-
-def _is_view(entry: Path) -> bool:
-    return entry.is_dir() and (entry.name == INPUT_VIEW or entry.name.startswith("eval_"))
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
@@ -95,110 +70,15 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
         return picture.mode, picture.size
 
 
-def pair_view(
-    name: str, view: str, prediction: Path, reference: Path, protocol: Protocol
-) -> tuple[ViewPair, list[Finding]]:
-    """Pair the frames of one view and look at every header.
-
-    Raises:
-        DataError: a folder or picture cannot be read, or is of a kind no protocol accepts.
-        ProtocolError: the prediction is longer than the reference, or of another size where the protocol
-            resizes nothing.
-    """
-    findings: list[Finding] = []
-    ours, theirs = frame_files(prediction), frame_files(reference)
-    number = {path: n for paths in (ours, theirs) for n, path in zip(frame_numbers(paths), paths, strict=True)}
-    if protocol.first_frames is not None:
-        if min(len(ours), len(theirs)) < protocol.first_frames:
-            raise ProtocolError(
-                f"{prediction}: {len(ours)} frames against {len(theirs)}, {protocol.name} needs "
-                f"{protocol.first_frames}; render them all"
-            )
-        ours, theirs = ours[: protocol.first_frames], theirs[: protocol.first_frames]
-    if len(ours) > len(theirs):
-        raise ProtocolError(
-            f"{prediction}: {len(ours)} frames but {reference} has {len(theirs)}; remove the extra frames"
-        )
-    missing = sorted({number[p] for p in theirs} - {number[p] for p in ours})
-    extra = sorted({number[p] for p in ours} - {number[p] for p in theirs})
-    if missing or extra:
-        shown = ", ".join(map(str, (missing or extra)[:3]))
-        findings.append(
-            Finding(
-                severity="refuse",
-                where=str(prediction),
-                problem=f"{len(ours)} frames, the reference has {len(theirs)}; "
-                f"{'missing' if missing else 'not in the reference'}: {shown}"
-                + (" ..." if len(missing or extra) > 3 else ""),
-                fix="render every reference frame under its own number",
-            )
-        )
-    composite = _check_headers(ours, theirs, protocol, findings)
-    first = list(zip(ours, theirs, strict=False))
-    if protocol.strict and (missing or extra):  # forced: what is there is paired by name, not by position
-        common = {number[p] for p in ours} & {number[p] for p in theirs}
-        ours, theirs = ([p for p in paths if number[p] in common] for paths in (ours, theirs))
-        if not common:
-            raise ProtocolError(f"{prediction}: no frame number is in {reference} as well; rename the frames")
-    if protocol.frames is not None and len(theirs) != protocol.frames:
-        findings.append(
-            Finding(
-                severity="note",
-                where=f"{name}/{view}",
-                problem=f"{len(theirs)} frames where {protocol.name} has {protocol.frames}",
-                fix="the count is in the signature",
-            )
-        )
-    pair = ViewPair(
-        object=name,
-        view=view,
-        names=tuple(number[p] for p in theirs[: len(ours)]),
-        reference=tuple(theirs),
-        prediction=tuple(ours),
-        composite=composite,
-        gapless=list(zip(ours, theirs, strict=False)) == first[: len(ours)],
-    )
-    return pair, findings
-
-
-def _pair_alone(
-    name: str, view: str, prediction: Path, front: ViewPair | None, protocol: Protocol
-) -> tuple[ViewPair, list[Finding]]:
-    """A view without reference, numbered as the rendered input view (`front`), whose frames it must have.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
-    frames = frame_files(prediction)[: protocol.first_frames]
-    names = tuple(frame_numbers(frame_files(prediction))[: len(frames)])
-    findings = []
-    if front is not None:
-        shift = front.names[0] - names[0]  # nothing but its reference could have told it where to begin
-        if tuple(name + shift for name in names) == front.names[: len(frames)]:
-            names = front.names[: len(frames)]
-        if len(frames) != len(front.names) or names != front.names:
-            findings.append(
-                Finding(
-                    severity="refuse",
-                    where=str(prediction),
-                    problem=f"{len(frames)} frames, not the {len(front.names)} of the rendered input view",
-                    fix="render every view at every time of the input, under the same numbers",
-                )
-            )
-    pair = ViewPair(
-        object=name,
-        view=view,
-        names=names,
-        reference=(),
-        prediction=tuple(frames[: len(names)]),
-        composite=False,
-    )
-    return pair, findings
-
-
-def _check_headers(
+def check_headers(
     ours: Sequence[Path], theirs: Sequence[Path], protocol: Protocol, findings: list[Finding]
 ) -> bool:
+    """Look at the headers of a view's pictures; whether the reference is RGBA. Adds to `findings`.
+
+    Raises:
+        DataError: a picture cannot be read, or is of a kind that no protocol accepts.
+        ProtocolError: the sizes differ where the protocol resizes nothing.
+    """
     reference_modes = {_header(path) for path in theirs}
     our_headers = {path: _header(path) for path in ours}
     for path, (mode, _) in our_headers.items():
@@ -286,96 +166,6 @@ def check_silhouettes(pairs: Sequence[ViewPair], rendered_here: bool = False) ->
     return findings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What will be scored: the pairs by object, what was noticed, and what is absent."""
-
-    pairs: Mapping[str, Sequence[ViewPair]]
-    findings: Sequence[Finding]
-    absent: Sequence[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"findings": [asdict(f) for f in self.findings], "absent": list(self.absent)}
-
-
-def _add(
-    pairs: list[ViewPair], name: str, view: str, prediction: Path, reference: Path, protocol: Protocol
-) -> list[Finding]:
-    """Pair one view and append it; without reference it is still good for what lies between views."""
-    if (reference / view).is_dir():
-        pair, findings = pair_view(name, view, prediction / view, reference / view, protocol)
-    else:
-        front = next((pair for pair in pairs if pair.view == INPUT_VIEW), None)  # protocols name it first
-        pair, findings = _pair_alone(name, view, prediction / view, front, protocol)
-    pairs.append(pair)
-    return findings
-
-
-def plan_object(name: str, prediction: Path, reference: Path, views: Sequence[str], protocol: Protocol) -> Plan:
-    """Pair one object on the named views. A view that is only compared with other views needs no reference.
-
-    Raises:
-        DataError: a view's folder is missing, or its pictures cannot be used.
-    """
-    pairs: list[ViewPair] = []
-    findings: list[Finding] = []
-    judged = {v for spec in protocol.metrics if spec.needs != "views" for v in protocol.views_of(spec)}
-    for view in views:
-        if view in judged and not (reference / view).is_dir():
-            raise DataError(f"{reference / view}: no such folder; {protocol.name} scores {', '.join(views)}")
-        if not (prediction / view).is_dir():
-            raise DataError(f"{prediction / view}: no such folder; render view {view} of {name} into it")
-        findings.extend(_add(pairs, name, view, prediction, reference, protocol))
-    findings.extend(check_silhouettes([pair for pair in pairs if pair.view != INPUT_VIEW and pair.reference]))
-    return Plan(pairs={name: pairs}, findings=findings, absent=())
-
-
-def plan_folder(
-    prediction: Path,
-    reference: Path,
-    protocol: Protocol,
-    *,
-    only: Sequence[str] | None = None,
-    allow_missing: bool = False,
-    force: bool = False,
-) -> Plan:
-    """Pair a whole prediction folder with a reference folder.
-
-    Args:
-        only: score just these objects.
-        allow_missing: go on where the prediction lacks objects; they are listed in `absent`.
-        force: go on in spite of refusals; they stay in the record.
-
-    Raises:
-        DataError, ProtocolError: the first offenders, with the fix.
-    """
-    theirs, ours = objects_of(reference), objects_of(prediction)
-    if list(theirs.values()) == [reference] and list(ours.values()) == [prediction]:
-        ours = dict(zip(theirs, ours.values(), strict=True))  # one object each, whatever the folders are called
-    wanted = list(theirs) if only is None else list(only)
-    unknown = [name for name in wanted if name not in theirs]
-    if unknown:
-        raise ProtocolError(f"{reference}: no object {', '.join(unknown)}; it has {', '.join(theirs)}")
-    absent = [name for name in wanted if name not in ours]
-    if absent and not allow_missing:
-        raise ProtocolError(
-            f"{prediction}: lacks {len(absent)} of {len(wanted)} objects ({', '.join(absent[:3])}); "
-            "render them, name the wanted ones with --objects, or accept a partial score with "
-            "`mvtf-eval score --allow-missing`"
-        )
-    views = tuple(dict.fromkeys(view for spec in protocol.metrics for view in protocol.views_of(spec)))
-    plans = [plan_object(name, ours[name], theirs[name], views, protocol) for name in wanted if name in ours]
-    plan = Plan(
-        pairs={name: pairs for p in plans for name, pairs in p.pairs.items()},
-        findings=[finding for p in plans for finding in p.findings],
-        absent=absent,
-    )
-    if not plan.pairs:
-        raise ProtocolError(f"{prediction}: none of the objects {', '.join(wanted[:5])} is there; render one")
-    refuse_if_strict(plan.findings, protocol, force)
-    return plan
-
-
 def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: bool) -> None:
     """Raise a ProtocolError naming the first three refusals, unless the protocol accepts or `force` is set."""
     refusals = [finding for finding in findings if finding.severity == "refuse"]
@@ -387,32 +177,3 @@ def refuse_if_strict(findings: Sequence[Finding], protocol: Protocol, force: boo
         f"{shown}{more} ({protocol.name} is strict; `mvtf-eval score --force` and `mvtf-eval table1 --force` "
         "score anyway and record this)"
     )
-
-
-def plan_run(folder: Path, name: str, reference: Path, protocol: Protocol, rendered_here: bool = False) -> Plan:
-    """Pair the renderings of one run, `<folder>/<view>/<n>.png`, with a scene's reference pictures.
-
-    A view that was not rendered is left out and noted: its metrics will be missing. So will be those of a view
-    without reference, but for what lies between views.
-
-    Args:
-        rendered_here: see `check_silhouettes`.
-
-    Raises:
-        DataError, ProtocolError: as for a folder.
-    """
-    pairs: list[ViewPair] = []
-    findings: list[Finding] = []
-    views = tuple(dict.fromkeys(view for spec in protocol.metrics for view in protocol.views_of(spec)))
-    for view in views:
-        if not (folder / view).is_dir():
-            findings.append(
-                Finding(
-                    severity="note", where=name, problem=f"{view} was not rendered", fix="render it to score it"
-                )
-            )
-        else:
-            findings.extend(_add(pairs, name, view, folder, reference, protocol))
-    novel = [pair for pair in pairs if pair.view != INPUT_VIEW and pair.reference]
-    findings.extend(check_silhouettes(novel, rendered_here))
-    return Plan(pairs={name: pairs}, findings=findings, absent=())

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mvtokenflow.base.errors import DataError, UserError, WeightsMissingError
+from mvtokenflow.base.errors import UserError, WeightsMissingError
 from mvtokenflow.base.partial import sweep
 from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.eval.metrics.compute.precision import full_precision
@@ -14,7 +14,8 @@ from mvtokenflow.eval.records.aggregate import FORCED
 from mvtokenflow.eval.records.rows import Run, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary, why_missing
 from mvtokenflow.eval.score.measure import measure
-from mvtokenflow.eval.score.preflight import Plan, plan_run, refuse_if_strict
+from mvtokenflow.eval.score.pairs import Plan, plan_scene
+from mvtokenflow.eval.score.preflight import refuse_if_strict
 from mvtokenflow.eval.score.units import Settings, Unit, units_of
 from mvtokenflow.weights import ledger
 from mvtokenflow.workdir.provenance import pedigree
@@ -76,14 +77,14 @@ def score_plan(
 ) -> Summary:
     """Measure a paired prediction folder into `folder` and write its summary."""
     label = str(folder)
-    units = [unit for name, pairs in plan.pairs.items() for unit in units_of(name, {label: pairs}, settings)]
+    units = [unit for name in plan.pairs for unit in units_of(name, {label: plan}, settings)]
     wanted = measure(units, settings, jobs=options.jobs, step=_counted(units, report))
     return _summarise(folder, wanted.get(label, set()), settings, missing, plan)
 
 
 def _counted(units: Sequence[Unit], report: Report) -> Callable[[int], None]:
     """What is told of every frame, as a reporter of how many of all frames are done."""
-    total = sum(unit.steps() for unit in units if not unit.between)  # these tell no frames
+    total = sum(unit.steps() for unit in units if unit.between is None)  # these tell no frames
     done = 0
 
     def step(frames: int) -> None:
@@ -106,7 +107,8 @@ def _summarise(
 
     What was forced and what was not are never of one summary.
     """
-    measured = _measured(settings)
+    views = list(dict.fromkeys(view for names in plan.views.values() for view in names))
+    measured = _measured(settings, views)
     if earlier is not None and settings.forced != any(i.endswith(f"|{FORCED}") for i in earlier.measured):
         earlier = None
     rows, features = row_log(folder).read(), feature_log(folder).read()
@@ -114,7 +116,9 @@ def _summarise(
     with full_precision():  # as the networks of the metrics were run
         made = pedigree(settings.device, settings.weights_sha)
     if earlier is not None:
-        fresh = {(spec.key, view) for spec in settings.specs for view in settings.protocol.places_of(spec)}
+        fresh = {
+            (spec.key, view) for spec in settings.specs for view in settings.protocol.names_of(spec, views)
+        }
         kept = {row.key for row in rows if (row.metric, row.view) not in fresh}
         kept |= {row.key for row in features if (row.metric, row.view) not in fresh}
         if earlier.keys & kept:
@@ -145,12 +149,12 @@ def _places_text(places: set[tuple[str, str]]) -> set[str]:
     return {f"{metric}@{view}" for metric, view in places}
 
 
-def _measured(settings: Settings) -> set[str]:
-    """What these settings measure, as `metric@view signature`."""
+def _measured(settings: Settings, views: Sequence[str]) -> set[str]:
+    """What these settings measure of a scene with `views`, as `metric@view signature`."""
     return {
         f"{spec.key}@{view} {settings.signature(spec, composite=False)}"
         for spec in settings.specs
-        for view in settings.protocol.places_of(spec)
+        for view in settings.protocol.names_of(spec, views)
     }
 
 
@@ -177,7 +181,7 @@ def score_runs(
 
     Args:
         runs: their records are not looked at.
-        scenes: the runs' scenes by name, with the reference.
+        scenes: the runs' scenes by name, whose views they are compared with.
 
     Returns:
         The runs the pre-flight refused; the others have their summaries.
@@ -198,10 +202,9 @@ def score_runs(
     for forced, batch in units.items():
         for scene in dict.fromkeys(run.manifest.scene for run in accepted):
             labels = [str(run.folder) for run in accepted if run.manifest.scene == scene]
-            pairs = {label: plans[label].pairs[scene] for label in labels if chosen[label].forced == forced}
-            truth = scenes[scene].root / "truth"
-            if pairs:
-                batch.extend(units_of(scene, pairs, settings, truth if truth.is_dir() else None))
+            alike = {label: plans[label] for label in labels if chosen[label].forced == forced}
+            if alike:
+                batch.extend(units_of(scene, alike, settings))
     step = _counted([unit for batch in units.values() for unit in batch], report)
     wanted: dict[str, set[str]] = {}
     for forced, batch in units.items():
@@ -220,33 +223,9 @@ def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
         DataError: pictures of either are missing or cannot be used.
         ProtocolError: a strict protocol refuses what was found.
     """
-    _check_reference(scene, protocol)
-    plan = plan_run(
-        run.folder / "pred",
-        run.manifest.scene,
-        scene.root,
-        protocol,
-        rendered_here=run.manifest.source == "native",
-    )
+    plan = plan_scene(scene, run.folder / "pred", protocol, rendered_here=run.manifest.source == "native")
     refuse_if_strict(plan.findings, protocol, force or run.manifest.source == "oracle")
     return plan
-
-
-def _check_reference(scene: Scene, protocol: Protocol) -> None:
-    """Raise a DataError where the scene names files that are not there; else their cells would stay empty."""
-    wanted = {name for spec in protocol.metrics for name in protocol.views_of(spec)}
-    for view in (scene.input, *scene.views):
-        if view.name not in wanted:
-            continue
-        files = [scene.root / view.name / path.name for path in view.frames]
-        if view.truth is not None:
-            files.append(scene.root / "truth" / f"{view.name}.npz")
-        gone = next((path for path in files if not path.is_file()), None)
-        if gone is not None:
-            raise DataError(
-                f"{gone}: the reference of {scene.name} is not there; delete {scene.root} if it was generated, "
-                "so that it is made anew, or else restore the file"
-            )
 
 
 def _overruled(severities: Iterable[str], run: Run, protocol: Protocol) -> bool:
@@ -268,4 +247,5 @@ def is_scored(run: Run, settings: Settings, force: bool) -> bool:
     if summary is None:
         return False
     forced = was_forced(run, summary, settings.protocol)
-    return force >= forced and _measured(replace(settings, forced=forced)) <= summary.measured
+    views = [str(view["name"]) for view in run.manifest.views]
+    return force >= forced and _measured(replace(settings, forced=forced), views) <= summary.measured

@@ -18,6 +18,7 @@ from mvtokenflow.eval.metrics.spec import MetricSpec, Needs, Networks, Picture
 from mvtokenflow.eval.protocols import ALL_VIEWS, Protocol
 from mvtokenflow.eval.records.aggregate import CLIP_LENGTH, FORCED
 from mvtokenflow.eval.records.rows import FeatureRow, Row
+from mvtokenflow.eval.score.pairs import Plan
 from mvtokenflow.eval.score.pictures import ClipFiles, read_picture
 from mvtokenflow.eval.score.preflight import ViewPair
 
@@ -58,7 +59,7 @@ class Settings:
 
     def specs_for(self, view: str, *needs: Needs) -> list[MetricSpec]:
         """The metrics measured on `view` that need one of `needs`, in the order of the protocol."""
-        return [s for s in self.specs if s.needs in needs and view in self.protocol.views_of(s)]
+        return [s for s in self.specs if s.needs in needs and self.protocol.views_of(s, [view])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,33 +70,31 @@ class Unit:
         object: name.
         views: the paired views by label; a label is the folder the records of a method go to. In a unit of one
             view all have the same reference and the same frames of it.
-        truth: folder with exact geometry `<view>.npz`, or None.
-        between: measure what lies between the views instead of each view.
+        between: the names of all views of the scene, to measure what lies between them; None to measure each.
     """
 
     object: str
     views: Mapping[str, Sequence[ViewPair]]
-    truth: Path | None = None
-    between: bool = False
+    between: tuple[str, ...] | None = None
 
     def steps(self) -> int:
         """Amount of work, in frames."""
         return sum(len(pair.names) for pairs in self.views.values() for pair in pairs)
 
 
-def units_of(
-    name: str, plans: Mapping[str, Sequence[ViewPair]], settings: Settings, truth: Path | None = None
-) -> list[Unit]:
-    """The units of one object; `plans` holds its paired views by label."""
-    names = dict.fromkeys(pair.view for pairs in plans.values() for pair in pairs)
+def units_of(name: str, plans: Mapping[str, Plan], settings: Settings) -> list[Unit]:
+    """The units of one object; `plans` by label are of one scene."""
+    paired = {label: plan.pairs[name] for label, plan in plans.items()}
+    names = dict.fromkeys(pair.view for pairs in paired.values() for pair in pairs)
     units: list[Unit] = []
     for view in names:
         if settings.specs_for(view, "frame", "clip", "set"):
-            views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in plans.items()}
+            views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in paired.items()}
             alike = _alike({label: pairs for label, pairs in views.items() if pairs})
-            units.extend(Unit(object=name, views=group, truth=truth) for group in alike)
+            units.extend(Unit(object=name, views=group) for group in alike)
     if any(spec.needs == "views" for spec in settings.specs):
-        units.append(Unit(object=name, views=plans, truth=truth, between=True))
+        between = next(iter(plans.values())).views[name]
+        units.append(Unit(object=name, views=paired, between=between))
     return units
 
 
@@ -150,14 +149,14 @@ class UnitScorer:
             By label, the keys of all records the unit consists of, old and new.
         """
         desk = _Desk(done, emit)
-        if unit.between:
+        if unit.between is not None:
             for spec in (spec for spec in self.settings.specs if spec.needs == "views"):
                 self._between(spec, unit, desk)
             return desk.wanted
         self._frames(unit, desk, step)
         shared: dict[Hashable, Any] = {}  # what the clip metrics know of the reference alone
         for label, (pair,) in unit.views.items():
-            clip = ClipFiles(pair, self.settings.protocol.size, unit.truth, shared)
+            clip = ClipFiles(pair, self.settings.protocol.size, shared)
             for spec in self.settings.specs_for(pair.view, "clip", "set"):
                 if spec.can_measure(clip):
                     measure = self._features if spec.needs == "set" else self._clip
@@ -251,12 +250,12 @@ class UnitScorer:
 
     def _between(self, spec: MetricSpec, unit: Unit, desk: _Desk) -> None:
         signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
-        wanted = self.settings.protocol.views_of(spec)
+        wanted = self.settings.protocol.views_of(spec, unit.between or ())
         for label, pairs in unit.views.items():
             shared = _shared_frames([pair for pair in pairs if pair.view in wanted])
             if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
                 continue  # a view is missing; the pre-flight has noted it
-            clips = [ClipFiles(pair, self.settings.protocol.size, unit.truth, {}) for pair in shared]
+            clips = [ClipFiles(pair, self.settings.protocol.size, {}) for pair in shared]
             names = clips[0].pair.names
             shas = [clip.prediction_sha for clip in clips]
             about = unit.object, ALL_VIEWS

@@ -12,7 +12,7 @@ from mvtokenflow.eval.records.aggregate import mean, object_values
 from mvtokenflow.eval.records.rows import row_log
 from mvtokenflow.eval.records.summary import plain, why_missing
 from mvtokenflow.eval.score.measure import measure
-from mvtokenflow.eval.score.preflight import Plan
+from mvtokenflow.eval.score.pairs import Plan
 from mvtokenflow.eval.score.scoring import Options, settings_for
 from mvtokenflow.eval.score.units import units_of
 
@@ -76,7 +76,7 @@ def _value(label: str, plan: Plan, protocol: Protocol, options: Options) -> Read
     if missing:
         return Reading(label=label, value=None, reason=missing[0].reason)
     with tempfile.TemporaryDirectory() as scratch:
-        units = [u for name, pairs in plan.pairs.items() for u in units_of(name, {scratch: pairs}, settings)]
+        units = [unit for name in plan.pairs for unit in units_of(name, {scratch: plan}, settings)]
         try:
             measure(units, settings, jobs=options.jobs, step=lambda frames: None)
         except UserError as error:  # a reading may not exist for this clip, one too short for its network say

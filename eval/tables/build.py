@@ -21,7 +21,7 @@ from mvtokenflow.eval.records.aggregate import (
     signature_of,
 )
 from mvtokenflow.eval.records.rows import Run
-from mvtokenflow.eval.tables.notes import code_notes, data_notes, force_notes, protocol_notes
+from mvtokenflow.eval.tables.notes import code_notes, data_notes, force_notes, protocol_notes, views_in_words
 from mvtokenflow.eval.tables.specs import ColumnSpec, Cost, TableSpec
 from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
@@ -121,7 +121,12 @@ def build_table(
     if quoted:
         rows += _quoted_rows(spec.name, columns, notes)
     return Table(
-        name=spec.name, title=spec.title, caption=spec.caption, columns=heads, rows=rows, footnotes=notes
+        name=spec.name,
+        title=spec.title,
+        caption=spec.caption.replace("{views}", views_in_words(used)),
+        columns=heads,
+        rows=rows,
+        footnotes=notes,
     )
 
 
@@ -129,10 +134,8 @@ def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
     """Whether the protocol measures the column's metric on the column's views."""
     if isinstance(column.shows, Cost):
         return True
-    places = {
-        view for spec in protocol.metrics if spec.key == column.metric for view in protocol.places_of(spec)
-    }
-    return bool(places & set(column.views or places))
+    places = {p for spec in protocol.metrics if spec.key == column.metric for p in protocol.places_of(spec)}
+    return bool(places) if column.place is None else column.place in places
 
 
 def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -> _Measured | None:
@@ -146,7 +149,7 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
     counts_frames = spec.needs != "clip"
     found: dict[tuple[str, int], ObjectValue] = {}
     for run in runs:
-        values_here = object_values(run.rows, column.metric, column.views)
+        values_here = object_values(run.rows, column.metric, column.place)
         if run.manifest.scene in values_here:
             found[run.manifest.scene, run.manifest.seed] = values_here[run.manifest.scene]
     if not found:
@@ -206,7 +209,11 @@ def _measure_cost(cost: Cost, runs: Sequence[Run]) -> _Measured | None:
 def _measure_set(column: ColumnSpec, spec: MetricSpec, runs: Sequence[Run]) -> _Measured | None:
     """A metric of sets, such as FVD: one number for a method, over all clips of all scenes and views."""
     found = {
-        run.folder: [f for f in run.features if f.metric == column.metric and f.view in (column.views or ())]
+        run.folder: [
+            f
+            for f in run.features
+            if f.metric == column.metric and column.place is not None and f.view in column.place
+        ]
         for run in runs
     }
     features = [feature for of_run in found.values() for feature in of_run]

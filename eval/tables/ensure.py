@@ -15,7 +15,7 @@ from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, worker_pool
 from mvtokenflow.eval.metrics.spec import MetricSpec
-from mvtokenflow.eval.protocols import INPUT_VIEW, NOVEL_VIEWS, Protocol
+from mvtokenflow.eval.protocols import INPUT, NOVEL, Protocol
 from mvtokenflow.eval.records.rows import Manifest, Run, load_run
 from mvtokenflow.eval.records.summary import Summary, scored
 from mvtokenflow.eval.score.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
@@ -85,8 +85,8 @@ def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec
         if spec.needs == "views" and columns:
             specs.append(spec)
             continue
-        shown = {view for column in columns for view in column.views or ()}
-        roles = tuple(r for r in spec.views if (INPUT_VIEW if r == "input" else NOVEL_VIEWS[0]) in shown)
+        shown = {column.place for column in columns}
+        roles = tuple(role for role in spec.views if (INPUT if role == "input" else NOVEL) in shown)
         if roles:
             specs.append(replace(spec, views=roles))
     return specs

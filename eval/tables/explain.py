@@ -66,7 +66,7 @@ def _run(run: Run, column: ColumnSpec, request: Request) -> dict[str, Any]:
             f"{run.manifest.prediction_digest[:12]}); delete the run folder and run the table again"
         )
     summary = Summary.load(run.folder, request.protocol.name)
-    values = object_values(run.rows, column.metric, column.views)
+    values = object_values(run.rows, column.metric, column.place)
     return {
         "folder": str(run.folder),
         "prediction": found,

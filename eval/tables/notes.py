@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mvtokenflow.eval.protocols import Protocol
+from mvtokenflow.eval.protocols import NOVEL, Protocol
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.stats import minimum_p
 
@@ -45,3 +45,31 @@ def _code(run: Run) -> str:
     code = run.manifest.pedigree.get("code") or {}
     commit = f" at {code['commit'][:10]}" if code.get("commit") else ""
     return f"{code.get('version', 'an unknown version')}{commit}{' with changes' if code.get('dirty') else ''}"
+
+
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
+
+
+def views_in_words(runs: Sequence[Run]) -> str:
+    """The held-out views of some runs: "four held-out views (azimuth −75, 15, 105, 195 degrees)"."""
+    found = {
+        tuple((v.get("azimuth_deg"), v.get("elevation_deg")) for v in run.manifest.views if v["name"] in NOVEL)
+        for run in runs
+    }
+    counts = sorted({len(views) for views in found})
+    if not counts:
+        return "the held-out views"
+    if len(counts) > 1:
+        return f"{counts[0]} to {counts[-1]} held-out views"
+    count = counts[0]
+    views = min(found, key=str)
+    if count >= len(_WORDS) or len(found) > 1:
+        return f"{count} held-out views"
+    azimuths = ", ".join(_degrees(azimuth) for azimuth, _ in views)
+    elevations = list(dict.fromkeys(_degrees(elevation) for _, elevation in views))
+    raised = "" if elevations == ["0"] else f", elevation {', '.join(elevations)}"
+    return f"{_WORDS[count]} held-out view{'' if count == 1 else 's'} (azimuth {azimuths} degrees{raised})"
+
+
+def _degrees(angle: float | None) -> str:
+    return "unknown" if angle is None else f"{angle:g}".replace("-", "−")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import atomic_path, digest, digest_json, frame_numbers, sha256_file
+from mvtokenflow.base.files import atomic_path, digest, digest_json, sha256_file
 from mvtokenflow.baselines.method import Costed, Method, Progress, Rendering, Weighted
 from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.eval.records.rows import Manifest, Stage, run_folder
@@ -75,7 +75,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         config=dict(job.method.config()),
         config_hash=job.config_hash(),
         reference_root=str(scene.root),
-        views=[_view(view) for view in (scene.input, *scene.views)],
+        views=[_view(view) for view in scene.all_views()],
         frames=max(len(rendering.rgb) for rendering in renderings.values()),
         prediction_digest=prediction_digest(folder / "pred"),
         pedigree=pedigree(job.device, weights),
@@ -94,7 +94,7 @@ def scene_digest(scene: Scene) -> str:
     Raises:
         DataError: a picture of the scene cannot be read.
     """
-    views = (scene.input, *scene.views)
+    views = scene.all_views()
     content = scene.content
     if content is None:
         try:
@@ -155,8 +155,7 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
 
 def _numbers(scene: Scene, view: str, count: int) -> list[int]:
     """File numbers of a view's frames: those of its reference, so that strict protocols pair them by name."""
-    frames = next((v.frames for v in (scene.input, *scene.views) if v.name == view), ())
-    known = frame_numbers(frames)[:count]
+    known = next((v.frame_numbers() for v in scene.all_views() if v.name == view), [])[:count]
     start = known[-1] + 1 if known else 0
     return known + list(range(start, start + count - len(known)))
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from mvtokenflow.base.files import choose
 from mvtokenflow.eval.metrics.spec import Better, MetricSpec, ViewRole
-from mvtokenflow.eval.protocols import ALL_VIEWS, INPUT_VIEW, METRICS, NOVEL_VIEWS, Protocol
+from mvtokenflow.eval.protocols import BETWEEN, INPUT, METRICS, NOVEL, Place, Protocol
 from mvtokenflow.eval.records.rows import Run
 
 
@@ -28,11 +28,11 @@ COSTS: Mapping[str, Cost] = {cost.key: cost for cost in (MINUTES, PEAK)}
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
-    """A column: what it shows, on which views. Direction and digits are the metric's."""
+    """A column: what it shows, and where it was measured. Direction and digits are the metric's."""
 
     shows: MetricSpec | Cost
     title: str
-    views: tuple[str, ...] | None = None
+    place: Place | None = None
 
     @property
     def metric(self) -> str:
@@ -53,6 +53,7 @@ class TableSpec:
     """What a table shows. Columns the protocol does not measure are left out.
 
     Attributes:
+        caption: for people; "{views}" stands for the held-out views of the runs.
         role: on which views it shows metrics that bring a column of their own; None for no such columns.
     """
 
@@ -77,25 +78,22 @@ def _brought(spec: MetricSpec, role: ViewRole | None) -> ColumnSpec | None:
     if spec.column is None or role is None:
         return None
     if spec.needs == "views":
-        return ColumnSpec(shows=spec, title=spec.column, views=_BETWEEN) if role == "input" else None
+        return ColumnSpec(shows=spec, title=spec.column, place=BETWEEN) if role == "input" else None
     if role not in spec.views:
         return None
-    return ColumnSpec(shows=spec, title=spec.column, views=_INPUT if role == "input" else NOVEL_VIEWS)
-
-
-_INPUT, _BETWEEN = (INPUT_VIEW,), (ALL_VIEWS,)
+    return ColumnSpec(shows=spec, title=spec.column, place=INPUT if role == "input" else NOVEL)
 
 
 def _input(key: str, title: str) -> ColumnSpec:
-    return ColumnSpec(shows=METRICS[key], title=title, views=_INPUT)
+    return ColumnSpec(shows=METRICS[key], title=title, place=INPUT)
 
 
 def _novel(key: str, title: str) -> ColumnSpec:
-    return ColumnSpec(shows=METRICS[key], title=title, views=NOVEL_VIEWS)
+    return ColumnSpec(shows=METRICS[key], title=title, place=NOVEL)
 
 
-_CLIP_VIEWS = ColumnSpec(shows=METRICS["clip_views"], title="CLIP views", views=_BETWEEN)
-_CLIP_TOY_VIEWS = ColumnSpec(shows=METRICS["clip_toy_views"], title="CLIP-toy views", views=_BETWEEN)
+_CLIP_VIEWS = ColumnSpec(shows=METRICS["clip_views"], title="CLIP views", place=BETWEEN)
+_CLIP_TOY_VIEWS = ColumnSpec(shows=METRICS["clip_toy_views"], title="CLIP-toy views", place=BETWEEN)
 
 TABLES: Mapping[str, TableSpec] = {
     spec.name: spec
@@ -120,7 +118,7 @@ TABLES: Mapping[str, TableSpec] = {
             name="table2",
             role="novel",
             title="Novel views against ground truth",
-            caption="Mean over four held-out views (azimuth −75, 15, 105, 195 degrees).",
+            caption="Mean over {views}.",
             columns=(
                 _novel("lpips", "LPIPS"),
                 _novel("clip", "CLIP"),

@@ -117,9 +117,10 @@ def make_truth(folder: Path, shared: Path) -> None:
 
 
 def read_truth(folder: Path) -> None:
-    from mvtokenflow.datasets.toy4d.dataset import _TruthFile
+    from mvtokenflow.datasets.scene import TruthFile
+    from mvtokenflow.datasets.toy4d.dataset import _FORMS
 
-    _TruthFile(folder / "input.npz")()
+    TruthFile(folder / "input.npz", forms=_FORMS)()
 
 
 # ---- multiview folders ----

@@ -74,15 +74,15 @@ def make_prediction(folder: Path, shared: Path) -> None:
 def read_scored_folder(folder: Path) -> None:
     """`mvtf-eval score` with the metrics that need no weights."""
     from mvtokenflow.eval.protocols import protocol_named
-    from mvtokenflow.eval.score.preflight import plan_folder
+    from mvtokenflow.eval.score.pairs import plan_folder
     from mvtokenflow.eval.score.units import Settings, UnitScorer, units_of
 
     protocol = protocol_named(PROTOCOL)
     plan = plan_folder(folder / "pred", folder / "gt", protocol)
     specs = tuple(spec for spec in protocol.metrics if spec.key == "psnr")
     scorer = UnitScorer(Settings(protocol=protocol, specs=specs))
-    for name, pairs in plan.pairs.items():
-        for unit in units_of(name, {"it": pairs}, scorer.settings):
+    for name in plan.pairs:
+        for unit in units_of(name, {"it": plan}, scorer.settings):
             scorer.score(unit, done={}, emit=lambda label, rows: None, step=lambda frames: None)
 
 

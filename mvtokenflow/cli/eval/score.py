@@ -111,7 +111,7 @@ def ambiguity(
     Example: mvtf-eval ambiguity renders/mine --gt data/test_dataset/eval_gt
     """
     from mvtokenflow.eval.protocols import protocol_named
-    from mvtokenflow.eval.score.preflight import plan_folder
+    from mvtokenflow.eval.score.pairs import plan_folder
     from mvtokenflow.eval.tables.ambiguity import spread
 
     base = protocol_named(protocol)

@@ -19,7 +19,7 @@ from PIL import Image
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.method import Progress, Rendering
-from mvtokenflow.datasets.scene import GroundTruth, Scene, View
+from mvtokenflow.datasets.scene import GroundTruth, Scene, TruthFile, View
 from mvtokenflow.media.video import Clip
 
 SIZE = 32
@@ -98,7 +98,7 @@ class Tiny:
                     elevation_deg=0.0,
                     cameras=None,
                     frames=[folder / view / f"{n}.png" for n in range(frame_count())],
-                    truth=partial(truth, view),
+                    truth=TruthFile(folder / "truth" / f"{view}.npz"),
                 )
             )
         return Scene(name=name, clip=partial(_clip, name), input=views[0], views=views[1:], root=folder)
@@ -111,7 +111,11 @@ def _write(folder: Path, name: str, view: str) -> None:
     known = truth(view)
     (folder / "truth").mkdir(exist_ok=True)
     np.savez_compressed(
-        folder / "truth" / f"{view}.npz", flow=known.flow, visible=known.visible, normal=known.normal
+        folder / "truth" / f"{view}.npz",
+        flow=known.flow,
+        visible=known.visible,
+        normal=known.normal,
+        depth=known.depth,
     )
 
 
