@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 18  # margins for the ticks
+LEAST = 1e-30  # smaller terms are not drawn: they are switched off
 
 Row = Mapping[str, float]
 
@@ -73,7 +74,7 @@ def _chart(term: str, stages: Sequence[tuple[str, Sequence[Row]]]) -> Chart | No
 
 
 def _drawable(value: float | None) -> bool:
-    return value is not None and value > 0 and math.isfinite(value)
+    return value is not None and LEAST < value < math.inf
 
 
 def _range(low: float, high: float) -> tuple[float, float]:

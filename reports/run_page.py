@@ -27,6 +27,7 @@ from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
 from mvtokenflow.reports.training import STAGES, last_preview
 from mvtokenflow.workdir.cost import read_costs
+from mvtokenflow.workdir.environment import check_notes
 from mvtokenflow.workdir.folder import read_losses
 
 PAGE = "index.html"
@@ -87,7 +88,7 @@ def run_page(folder: Path) -> str:
             costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
             total=duration(sum(cost["seconds"] for cost in costs)),
             settings=settings,
-            environments=public(_json(folder / "environment.json", list) or []),
+            environments=public(_json(folder / "environment.json", list, check_notes) or []),
         )
     )
 

@@ -242,7 +242,8 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
     present = [cell for cell in cells if cell is not None]
     signatures = sorted({cell.signature for cell in present})
     if _mixed(present) and not allow_mixed:
-        listed = "; ".join(signatures[:3])
+        found = {cell.signature: cell.runs[0].folder for cell in reversed(present) if cell.runs}
+        listed = "; ".join(f"{one} in {found[one]}" if one in found else one for one in signatures[:3])
         remedy = "score all rows under one protocol and the same weights"
         if isinstance(column.shows, Cost):
             remedy = "render all rows on one device"

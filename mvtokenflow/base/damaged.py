@@ -75,14 +75,18 @@ def reason_of(error: BaseException) -> str:
 # ---- JSON ----
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON strictly: no NaN, no infinity, no lone surrogates, nested at most 50 deep.
+def parse_json(text: str | bytes, *, nan: bool = False) -> Any:
+    """Parse UTF-8 JSON strictly: no NaN, no infinity, no lone surrogates, nested at most 50 deep.
+
+    Args:
+        nan: accept NaN and infinity, as logs of losses may hold them.
 
     Raises:
         ValueError, RecursionError: the text is not such JSON.
     """
-    value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-    signs = text.encode() if isinstance(text, str) else text
+    text = text.decode("utf-8-sig") if isinstance(text, bytes) else text  # json itself lets surrogates pass
+    value = json.loads(text) if nan else json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    signs = text.encode()
     if signs.count(b"[") + signs.count(b"{") > _DEEPEST:
         _check_depth(value)
     if b"\\ud" in signs.lower():
@@ -148,7 +152,7 @@ def read_json_lines(
         lines = bounded_bytes(path, MAX_LOG_BYTES).split(b"\n")[:-1]
     for number, line in enumerate(lines, 1):
         with damage(path, f"damaged in line {number}", cure):
-            row = json.loads(line) if len(line) < _PIECE else parse_json(line)  # losses may be NaN
+            row = parse_json(line, nan=True)
             if not isinstance(row, dict):
                 raise TypeError(f"it holds {_kind(row)}, not an object")
             if check is not None:

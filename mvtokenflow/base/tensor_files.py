@@ -42,6 +42,21 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, save(dict(tensors), dict(metadata)))
 
 
+def load_torch(path: Path, device: torch.device | str = "cpu", *, mmap: bool = False) -> Any:
+    """Read a file of `torch.save`: nothing in it is executed, and no more memory is taken than it has bytes.
+
+    Raises:
+        ValueError: its archive states parts larger than the file.
+        OSError, RuntimeError, pickle.UnpicklingError: it is no such file.
+    """
+    if zipfile.is_zipfile(path):  # older files are one pickle
+        with zipfile.ZipFile(path) as archive:
+            stated = sum(part.file_size for part in archive.infolist())
+        if stated > path.stat().st_size:  # torch stores parts as they are
+            raise ValueError(f"states {stated} bytes and has {path.stat().st_size}")
+    return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+
+
 def read_checkpoint(path: Path, device: torch.device | str, cure: str) -> Any:
     """Read a file of `write_checkpoint`; nothing in the file is executed.
 
@@ -51,7 +66,7 @@ def read_checkpoint(path: Path, device: torch.device | str, cure: str) -> Any:
     with damage(path, "damaged checkpoint", cure):
         if not zipfile.is_zipfile(path):  # torch would try an older format, with arbitrary errors
             raise EOFError("cut off or not a checkpoint")
-        return torch.load(path, map_location=device, weights_only=True)
+        return load_torch(path, device)
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import choose
+from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.flow.ops import resize
 
 RaftName = Literal["raft_large", "raft_small"]
@@ -189,7 +190,7 @@ def _read_state(path: Path, fetch: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsMissingError(f"{path}: no such weights file; get it by `{fetch}`")
     with damage(path, "not a file of weights", f"get it by `{fetch}`", WeightsCorruptError):
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_torch(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsCorruptError(f"{path}: holds no state dict; get it by `{fetch}`")
     return state

@@ -17,6 +17,7 @@ from torch import Tensor
 from mvtokenflow.base.damaged import damage, read_json
 from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import expanded
+from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.multiview.era3d import UnclipEncoder, VaeCodec, encode_prompts
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.unet import MultiviewUNet
@@ -303,7 +304,7 @@ def _read(path: Path, dtype: torch.dtype, device: torch.device | str) -> dict[st
     """Tensors of a file, each converted as it is read, so that two copies of a network never exist."""
     if path.suffix == ".bin":
         with damage(path, "cannot be read", "download it again", WeightsCorruptError):
-            stored = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            stored = load_torch(path, mmap=True)
         return {name: tensor.to(device, dtype) for name, tensor in stored.items()}
     with safe_open(path, "pt") as stream:
         return {name: stream.get_tensor(name).to(device, dtype) for name in stream.keys()}  # noqa: SIM118
@@ -367,7 +368,7 @@ def _stored_prompts(folder: Path) -> Tensor:
                 "folder out and have the prompts computed"
             )
         with damage(path, "cannot be read", "download it again", WeightsCorruptError):
-            tensor = torch.load(path, map_location="cpu", weights_only=True)
+            tensor = load_torch(path)
         if not isinstance(tensor, Tensor) or tensor.ndim != 3 or len(tensor) != len(ERA3D_AZIMUTHS_DEG):
             raise WeightsCorruptError(f"{path}: not a tensor (6, L, D) of text embeddings; download it again")
         read.append(tensor)

@@ -25,6 +25,7 @@ PARAMETERS = (
     "hyper",
 )
 INITIAL_OPACITY = 0.1
+LEAST_PIXEL, MOST_PIXEL = 1e-15, 1e15  # world units; a pixel is squared in float32
 LOW_PASS = 0.3  # variance, in squared pixels, of the filter that 3DGS puts over every projected Gaussian
 HYPER_OFFSET = 1e-2  # initial hyper coordinates: minus this for Gaussians, plus this for control points
 _SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
@@ -351,13 +352,15 @@ def _gap_squared(points: Tensor) -> Tensor:
 
 
 def check_pixel(pixel: float | None) -> None:
-    """Check that a training pixel has a positive, finite size.
+    """Check that a training pixel has a size in world units that squares in float32 without overflow.
 
     Raises:
-        DataError: it is not positive and finite.
+        DataError: it has not.
     """
-    if pixel is not None and not 0 < pixel < math.inf:
-        raise DataError(f"the training pixel spans {pixel} world units; expected a positive length")
+    if pixel is not None and not LEAST_PIXEL <= pixel <= MOST_PIXEL:
+        raise DataError(
+            f"the training pixel spans {pixel} world units; expected {LEAST_PIXEL:g} to {MOST_PIXEL:g}"
+        )
 
 
 def _check_shapes(values: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

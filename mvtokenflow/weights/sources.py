@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.weights.convert import convert, serialize
 from mvtokenflow.weights.package_index import (
     DownloadError,
@@ -111,7 +112,7 @@ class FromTorchvision:
 
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
-    tensors: Mapping[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    tensors: Mapping[str, torch.Tensor] = load_torch(path)
     return tensors
 
 

@@ -27,12 +27,17 @@ def note_environment(folder: Path, device: str) -> None:
         "packages": {name: version for name, version in versions().items() if version != ABSENT},
     }
     cure = "delete it and run the same command again; only what earlier calls computed with is lost"
-    known: list[dict[str, Any]] = read_json(path, list, cure, check=_check_notes) if path.exists() else []
+    known: list[dict[str, Any]] = read_json(path, list, cure, check=check_notes) if path.exists() else []
     if known[-1:] != [here]:
         write_json(path, [*known, here])
 
 
-def _check_notes(notes: list[Any]) -> None:
+def check_notes(notes: list[Any]) -> None:
+    """Check the form of the file: a list of objects.
+
+    Raises:
+        TypeError: it has another.
+    """
     if not notes or not all(isinstance(note, dict) for note in notes):
         raise TypeError("it is not a list of objects")
 

@@ -9,6 +9,7 @@ WORKDIR/tensorboard/                the same numbers and pictures for TensorBoar
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mvtokenflow.base.files import naming, write_json, write_text
 from mvtokenflow.base.tensor_files import read_checkpoint
 
 RUN_FILE = "run.json"
+_MOST = 1e30  # of a logged number, which pages draw
 REDO = "delete it to redo the stage"
 
 
@@ -104,7 +106,9 @@ def _check_row(row: Mapping[str, Any]) -> None:
     for name, value in {"step": None, "gaussians": None, **row}.items():
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise TypeError(f"{name} is {value!r}, not a number")
-    if not row["step"] > 0:
+        if abs(value) > _MOST and value not in (math.inf, -math.inf):
+            raise ValueError(f"{name} is beyond {_MOST:g}")
+    if not 0 < row["step"] <= _MOST:
         raise ValueError(f"step is {row['step']}")
 
 
