@@ -23,7 +23,7 @@ from mvtokenflow.base.damaged import (
     read_json_lines,
 )
 from mvtokenflow.base.errors import DataError, UserError
-from mvtokenflow.base.tensor_files import read_tensors, write_checkpoint, write_tensors
+from mvtokenflow.base.tensor_files import read_checkpoint, read_tensors, write_checkpoint, write_tensors
 from mvtokenflow.eval.gate.documents import load_document
 from mvtokenflow.eval.records.rows import Manifest, row_log
 from mvtokenflow.eval.records.summary import Summary
@@ -322,3 +322,23 @@ def test_tensors_with_flipped_bytes_are_no_traceback(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(DataError, match=r"t\.safetensors: damaged"):
         read_tensors(path, "damaged", "write it again")
+
+
+def test_an_archive_that_states_more_than_it_holds_takes_no_memory(tmp_path: Path) -> None:
+    """One bit of a size in the archive's directory made torch ask for 4 GiB."""
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"weight": torch.zeros(100)}, path)
+    data = path.read_bytes()
+    entry = data.rindex(b"PK\x01\x02", 0, data.rindex(b"data/0"))
+    size = int.from_bytes(data[entry + 24 : entry + 28], "little")
+    assert size == 400
+    path.write_bytes(data[: entry + 24] + (0xFFFFFFF0).to_bytes(4, "little") + data[entry + 28 :])
+    with pytest.raises(DataError, match=r"checkpoint\.pt: damaged checkpoint"):
+        read_checkpoint(path, "cpu", "delete it")
+
+
+def test_half_a_character_in_a_line_of_a_log_is_damage(tmp_path: Path) -> None:
+    for line in (b'{"\\ud800": 1}', b'{"\xed\xa0\x80": 1}'):
+        (tmp_path / "log.jsonl").write_bytes(line + b"\n")
+        with pytest.raises(DataError, match=r"log\.jsonl: damaged in line 1"):
+            read_json_lines(tmp_path / "log.jsonl", "delete it")
