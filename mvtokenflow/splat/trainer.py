@@ -156,7 +156,7 @@ def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicFie
         for number in range(done, total):
             try:
                 terms = training.step(number)
-            except torch.linalg.LinAlgError as error:
+            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # not in its list of names
                 raise DataError(
                     f"{folder}: the fit diverged at step {number + 1}: control points at infinity; lower the "
                     "learning rates, or delete the folder if its checkpoint was damaged"
