@@ -40,13 +40,15 @@ class Deformation(NamedTuple):
     scaling: Tensor
 
 
-def farthest_points(points: Tensor, count: int, start: int = 0) -> Tensor:
+def farthest_points(points: Tensor, count: int, start: int = 0, *, upstream: bool = False) -> Tensor:
     """Choose `count` points by farthest point sampling and return their indices (count,).
 
     Each next point is the farthest from all chosen ones, by squared Euclidean distance; ties go to the first.
 
     Args:
         points: (N, D). count: 1 to N. start: index of the first chosen point.
+        upstream: True gives N - 1 - i for every chosen i: which points SC4D's code keeps, as it reads the
+            indices as a mask, so that they are not far from one another.
 
     Raises:
         DataError: `count` is outside 1 to N.
@@ -61,7 +63,12 @@ def farthest_points(points: Tensor, count: int, start: int = 0) -> Tensor:
         farthest = gap.argmax()
         chosen[number] = farthest
         gap = torch.minimum(gap, (points - points[farthest]).square().sum(-1))
-    return chosen
+    return mirrored_indices(chosen, len(points)) if upstream else chosen
+
+
+def mirrored_indices(chosen: Tensor, count: int) -> Tensor:
+    """Indices counted from the end, N - 1 - i, for indices (n,) of N points."""
+    return count - 1 - chosen
 
 
 def neighbours(queries: Tensor, keys: Tensor, count: int) -> Tensor:
@@ -82,7 +89,7 @@ def skinning(
     points: Tensor,
     nodes: Tensor,
     log_radii: Tensor,
-    weight_logits: Tensor,
+    weight_logits: Tensor | None,
     *,
     hyper: Tensor | None = None,
     count: int = 3,
@@ -90,7 +97,8 @@ def skinning(
 ) -> Skinning:
     """Find the nearest control points in position and hyper coordinates and weight them by radial functions.
 
-    `w_k ∝ sigmoid(logit_k) · exp(-d_k² / (2 r_k²)) + 1e-7`. Arguments as for `skin`.
+    `w_k ∝ sigmoid(logit_k) · exp(-d_k² / (2 r_k²)) + 1e-7`. Arguments as for `skin`; without logits the factor
+    is 1, as in SC4D.
     """
     if hyper is None:
         nodes = nodes[:, :3]
@@ -99,11 +107,14 @@ def skinning(
     if hyper is not None:
         query = torch.cat([query, hyper], dim=-1)
     indices = neighbours(query, keys, count)
-    per_node = torch.cat([log_radii[:, None], weight_logits.reshape(-1, 1), keys], dim=-1)
+    free = torch.zeros_like(log_radii) if weight_logits is None else weight_logits
+    per_node = torch.cat([log_radii[:, None], free.reshape(-1, 1), keys], dim=-1)
     gathered = F.embedding(indices, per_node)  # one gather: its gradient is the costly part on CPU
     squared = (query[:, None] - gathered[..., 2:]).square().sum(-1)
     falloff = torch.exp(-0.5 * squared * torch.exp(-2 * gathered[..., 0]))
-    raw = gathered[..., 1].sigmoid() * falloff + _WEIGHT_FLOOR
+    if weight_logits is not None:
+        falloff = gathered[..., 1].sigmoid() * falloff
+    raw = falloff + _WEIGHT_FLOOR
     return Skinning(indices, raw / raw.sum(-1, keepdim=True))
 
 

@@ -124,6 +124,64 @@ def control_density(
     return statistics, change
 
 
+@dataclass(frozen=True)
+class Marked:
+    """Which of N Gaussians density control would change, before any is added.
+
+    Attributes:
+        clone, split, prune: (N,) bool.
+    """
+
+    clone: Tensor
+    split: Tensor
+    prune: Tensor
+
+
+def relative_threshold(gradients: Tensor, share: float = 0.025) -> Tensor:
+    """Gradient that the given share of the seen Gaussians reaches (STAG4D's adaptive densification).
+
+    The value at place `int(share * n)` of the n non-zero gradients, falling.
+
+    Args:
+        gradients: (N,), 0 or more. share: in [0, 1).
+
+    Raises:
+        DataError: all gradients are 0.
+    """
+    seen = gradients[gradients > 0]
+    if not len(seen):
+        raise DataError("no Gaussian has a gradient; densify after a step in which some were seen")
+    return seen.sort(descending=True).values[int(share * len(seen))]
+
+
+def mark_by_share(
+    gradients: Tensor,
+    log_scales: Tensor,
+    logit_opacities: Tensor,
+    *,
+    share: float = 0.025,
+    grow_scale: float = 0.1,
+    prune_opacity: float = 0.01,
+    prune_scales: tuple[float, float] = (0.001, 0.1),
+) -> Marked:
+    """Mark what STAG4D clones, splits and prunes; the defaults are the published values.
+
+    Args:
+        gradients: (N,), see `Statistics.mean`. log_scales: (N, 3). logit_opacities: (N,).
+        share: of the seen Gaussians that grow. grow_scale: of the longest axis in world units; longer ones are
+            split. prune_scales: Gaussians whose longest axis lies outside are removed.
+    """
+    wanted = gradients >= relative_threshold(gradients, share)
+    longest = log_scales.exp().amax(-1)
+    least, most = prune_scales
+    faint = logit_opacities.sigmoid() < prune_opacity
+    return Marked(
+        clone=wanted & (longest <= grow_scale),
+        split=wanted & (longest > grow_scale),
+        prune=faint | (longest > most) | (longest < least),
+    )
+
+
 @torch.no_grad()
 def densify(
     model: GaussianModel,

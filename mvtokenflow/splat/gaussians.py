@@ -28,7 +28,7 @@ INITIAL_OPACITY = 0.1
 LEAST_PIXEL, MOST_PIXEL = 1e-15, 1e15  # world units; a pixel is squared in float32
 LOW_PASS = 0.3  # variance, in squared pixels, of the filter that 3DGS puts over every projected Gaussian
 HYPER_OFFSET = 1e-2  # initial hyper coordinates: minus this for Gaussians, plus this for control points
-_SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
+SCALE_FLOOR = 1e-7  # squared distance; points that coincide still get a size
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class GaussianModel(nn.Module):
             raise DataError(f"{points.shape[0]} points to start from; the size needs at least two")
         _check_shapes({"points": points, "colors": colors}, dict.fromkeys(("points", "colors"), points.shape))
         count, made = points.shape[0], points.detach()
-        log_scales = 0.5 * _gap_squared(made).clamp_min(_SCALE_FLOOR).log()
+        log_scales = 0.5 * gap_squared(made).clamp_min(SCALE_FLOOR).log()
         return cls(
             means=made,
             log_scales=log_scales[:, None].expand(-1, 3),
@@ -343,7 +343,7 @@ def _colors_seen(
     return (colors * visible).sum(0) / visible.sum(0)
 
 
-def _gap_squared(points: Tensor) -> Tensor:
+def gap_squared(points: Tensor) -> Tensor:
     """Mean squared distance (N,) to the three nearest other points."""
     found = min(3, points.shape[0] - 1)
     on_host = points.double().cpu().numpy()  # once per start, not in a hot path

@@ -12,11 +12,15 @@ from torch import Tensor
 from mvtokenflow.splat.kernels.ssim import d_ssim
 from mvtokenflow.splat.normals import normals_from_depth
 
+_RATIO_FLOOR = 1e-8  # added to the shortest axis, world units, as in PhysGaussian's term
 _LEAST_WEIGHT = 1e-6  # where no pixel counts, a mean is 0 and not 0 / 0
 
 __all__ = [
+    "alignment_loss",
     "arap",
     "arap_edges",
+    "axis_ratio_loss",
+    "common_edges",
     "d_ssim",
     "flow_loss",
     "l1",
@@ -143,6 +147,59 @@ def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "m
     turned = (rotations[:, owner] @ vectors[0, :, :, None])[..., 0]
     error = (vectors[1:] - turned).square().sum(-1)
     return error.mean() if reduction == "mean" else error.sum()
+
+
+def common_edges(sequence: Tensor, neighbours: int = 10, radius: float = 0.1) -> Tensor:
+    """Connect points that stay near one another at all times, as SC4D does for its rigidity term.
+
+    At each time a point has the first `neighbours` + 1 points, in the order of their indices and not by
+    distance, that lie within the radius; the first of them is dropped, whether it is the point itself or not.
+    Edges are what all times have in common.
+
+    Args:
+        sequence: (T, M, 3) world units. neighbours: of each point at most. radius: world units.
+
+    Returns:
+        (2, E) int64, row 0 ascending; E may be 0. Row 1 may name the point itself: such an edge adds nothing to
+        `arap`. No gradient.
+    """
+    with torch.no_grad():
+        common: Tensor | None = None
+        for points in sequence:
+            near = (points[:, None] - points[None]).square().sum(-1) < radius**2
+            place = near.cumsum(1)
+            kept = near & (place > 1) & (place <= neighbours + 1)
+            common = kept if common is None else common & kept
+        if common is None:
+            raise ValueError("the sequence has no time; give one or more")
+        return common.nonzero().T
+
+
+def alignment_loss(points: Tensor, anchors: Tensor) -> Tensor:
+    """Sum of squared distances from each point (M, 3) to the nearest of the anchors (K, 3), world units.
+
+    SC4D's Gaussian alignment, with weight 10: control points now, and those of the same frame at the end of the
+    first stage. One-sided, and a sum, as in the original.
+    """
+    anchors = anchors.detach()
+    with torch.no_grad():
+        nearest = torch.cdist(points, anchors, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    return (points - anchors[nearest]).square().sum()
+
+
+def axis_ratio_loss(log_scales: Tensor, ratio: float = 7.5, *, upstream: bool = False) -> Tensor:
+    """Penalty `Σ (max(longest / shortest axis, ratio) - ratio)` of Gaussians more elongated than a ratio.
+
+    PhysGaussian's term, by the number of Gaussians.
+
+    Args:
+        log_scales: (N, 3). ratio: above which it grows.
+        upstream: True takes the ratio of the log scales as STAG4D does, which is at most 1 for all Gaussians
+            smaller than a world unit: the term is then 0.
+    """
+    sides = log_scales if upstream else log_scales.exp()
+    ratios = sides.amax(-1) / (sides.amin(-1) + _RATIO_FLOOR)
+    return (ratios.clamp_min(ratio).mean() - ratio) * len(log_scales)
 
 
 def _best_rotations(vectors: Tensor, owner: Tensor, points: int) -> Tensor:
