@@ -69,7 +69,9 @@ COMMANDS: dict[str, Sequence[Right]] = {
 }
 
 # Command lines of the product in a shell whose $0 is this Python.
-MVTF, MVTF_EVAL = (f'"$0" -c "from mvtokenflow.{place} import main; main()"' for place in ("cli.mvtf", "cli.mvtf_eval"))
+MVTF, MVTF_EVAL = (
+    f'"$0" -c "from mvtokenflow.{place} import main; main()"' for place in ("cli.mvtf", "cli.mvtf_eval")
+)
 
 
 def may_mount() -> None:
