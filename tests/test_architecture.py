@@ -60,7 +60,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
-        *("base", "weights", "datasets", "baselines", "reports"),
+        *("base", "weights", "method", "datasets", "baselines", "reports"),
         *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.gate", "eval.claims"),
     ),
     "cli": ("base", "cli.method", "cli.eval"),

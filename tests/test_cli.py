@@ -118,7 +118,7 @@ def test_the_list_of_verbs_above_is_whole(cli: Any) -> None:
         (["ablate", "--drop", "flow+"], "no part of the method ''"),
         (["table3", "--methods", "no-flow+nrmal"], "Did you mean 'normal'?"),
         (["table1", "--import", "../../theirs=x"], "NAME becomes a folder"),
-        (["table1", "--methods", "white", "--import", "white=x"], "two rows named white"),
+        (["table1", "--methods", "white", "--import", "white=."], "two rows named white"),
         (["explain", "tabel1", "white", "lpips"], "Did you mean 'table1'?"),
         (["explain", "table1", "white", "lpipss"], "table1 has no column lpipss"),
         (["explain", "table3", "white", "flow_epe"], "name one: 'Flow EPE input px' and 'Flow EPE px'"),

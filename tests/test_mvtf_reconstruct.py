@@ -14,7 +14,7 @@ from mvtokenflow.views.folder import MultiviewVideo, write_multiview
 from mvtokenflow.workdir.folder import claim
 
 SMALL = [
-    *("--size", "24", "--frames", "3", "--set", "static.iterations=12", "--set", "coarse.iterations=8"),
+    *("--fit-size", "24", "--frames", "3", "--set", "static.iterations=12", "--set", "coarse.iterations=8"),
     *("--set", "refine.iterations=6", "--set", "points=200", "--set", "field.control_points=8"),
 ]
 Run = Callable[..., tuple[int, str, str]]
@@ -97,7 +97,7 @@ def test_the_result_of_another_verb_is_not_replaced(mvtf: Run, folder: Path, tmp
         (("--preset", "tiny"), "Known: mini, paper"),
         (("--set", "points"), "write it as name=value"),
         (("--frames", "9"), "has 4 frames, 9 were asked for"),
-        (("--size", "64"), "cannot become 64x64"),
+        (("--fit-size", "64"), "cannot become 64x64"),
         (("--set", "keyframe=8"), "keyframe is 8"),
         (("--device", "tpu"), "not on this machine"),
     ],
@@ -116,7 +116,7 @@ def test_what_the_user_can_mend_ends_with_2(
 def test_a_missing_folder_is_named_and_help_has_an_example(mvtf: Run, tmp_path: Path) -> None:
     code, _, talk = mvtf("reconstruct", tmp_path / "nowhere", "-o", tmp_path / "out")
     assert code == 2
-    assert "nowhere: no such folder" in talk
+    assert "nowhere: no such file or folder" in talk
     code, printed, _ = mvtf("reconstruct", "--help")
     assert code == 0
     assert "Example: mvtf reconstruct" in printed

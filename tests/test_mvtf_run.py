@@ -62,7 +62,7 @@ def few(prior_file: Path) -> list[str]:
         "reconstruction.points=200",
         "reconstruction.field.control_points=8",
     )
-    return ["--export-size", "48", *(word for one in settings for word in ("--set", one))]
+    return ["--size", "48", *(word for one in settings for word in ("--set", one))]
 
 
 def _stamps(folder: Path) -> dict[str, int]:
@@ -178,7 +178,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "fewer": (("--frames", "9"), "it has 4"),
     "stride": (("--stride", "0"), "--stride is 0"),
     "one frame": (("--stride", "4"), "a clip needs two or more"),
-    "odd": (("--export-size", "31"), "H.264 needs an even one"),
+    "odd": (("--size", "31"), "H.264 needs an even one"),
     "fps": (("--fps", "0"), "fps is 0"),
     "device": (("--device", "cuda:77"), "--device cuda:77: not on this machine"),
     "both": (("--segment", "--mask", "masks"), "--mask and --segment"),

@@ -24,7 +24,9 @@ OTHERS = re.compile(r"\bhf download [^;`]*")  # programs of others
 # Options that only verbs which have them pass on; the others leave the argument out.
 PASSED_ON = {
     "mvtokenflow.base.terminal.check_device": {"--device"},
+    "mvtokenflow.cli.eval.common.check_jobs": {"--jobs"},
     "mvtokenflow.cli.eval.common.weights_paths": {"--weights"},
+    "mvtokenflow.cli.eval.grid.check_imports": {"--import"},
     "mvtokenflow.cli.eval.grid._methods": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
     "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone

@@ -231,7 +231,7 @@ def test_rel_npz_zip_features(case: Path, views: Path, go: Cli) -> None:
 
 
 def test_rel_checkpoint_damaged(case: Path, views: Path, go: Cli) -> None:
-    command = ["mvtf", "reconstruct", str(views), "-o", "out", "--size", "32", *SMALL]
+    command = ["mvtf", "reconstruct", str(views), "-o", "out", "--fit-size", "32", *SMALL]
     assert go(command)[0] == 0
     (case / "out" / "coarse" / "coarse" / "field.safetensors").unlink()
     for name in ("a.pt", "b.pt", "c.pt"):
@@ -256,7 +256,7 @@ def test_rel_deep_json(case: Path, views: Path, go: Cli, tmp_path: Path) -> None
 
 def test_rel_disk_full_field(case: Path, views: Path) -> None:
     words = " ".join(SMALL)
-    command = f"{MVTF} reconstruct {views} -o M/d --size 32 {words} --set points=200"
+    command = f"{MVTF} reconstruct {views} -o M/d --fit-size 32 {words} --set points=200"
     may_mount()
     small = shell(f"mkdir M; mount -t tmpfs -o size=64k tmpfs M && {command}", case, mounts=True)
     assert small.returncode == 2, small.stderr

@@ -69,7 +69,7 @@ def test_a_table_says_what_it_begins_before_the_first_run_is_done(
     rows = ["--methods", "white,tinyscenes:NATIVE", "--scenes", "ant", "--jobs", 1, "--protocol", "toy4d-v1"]
     first = cli("table2", *place, *rows)
     stages = [re.sub(r"(, .*)?$", "", line) for line in first.err.splitlines()]
-    assert stages == ["render: 0/2", "render: 2/2", "score: 0/32", "score: 32/32"]
+    assert stages == ["device: cpu", "render: 0/2", "render: 2/2", "score: 0/32", "score: 32/32"]
     assert cli("table2", *place, *rows).err == "", "nothing was left to do"
 
 

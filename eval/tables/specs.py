@@ -8,6 +8,7 @@ from mvtokenflow.base.files import choose
 from mvtokenflow.eval.metrics.spec import Better, MetricSpec, ViewRole
 from mvtokenflow.eval.protocols import BETWEEN, INPUT, METRICS, NOVEL, Place, Protocol
 from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.eval.tables.titles import TITLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ TABLES: Mapping[str, TableSpec] = {
         TableSpec(
             name="table1",
             role="input",
-            title="Agreement with the input video, consistency between views and over time",
+            title=TITLES["table1"],
             caption="LPIPS, PSNR, SSIM and the warp error on the input view; CLIP between the rendered views.",
             columns=(
                 _input("lpips", "LPIPS"),
@@ -117,7 +118,7 @@ TABLES: Mapping[str, TableSpec] = {
         TableSpec(
             name="table2",
             role="novel",
-            title="Novel views against ground truth",
+            title=TITLES["table2"],
             caption="Mean over {views}.",
             columns=(
                 _novel("lpips", "LPIPS"),
@@ -134,7 +135,7 @@ TABLES: Mapping[str, TableSpec] = {
         TableSpec(
             name="table3",
             role="input",
-            title="Ablation",
+            title=TITLES["table3"],
             caption="LPIPS and single-clip FVD on the input view, CLIP between views, geometry where exact.",
             columns=(
                 _input("lpips", "LPIPS"),
@@ -151,7 +152,7 @@ TABLES: Mapping[str, TableSpec] = {
         ),
         TableSpec(
             name="table4",
-            title="Cost",
+            title=TITLES["table4"],
             caption="Minutes and peak memory per scene, all stages together.",
             columns=(
                 ColumnSpec(shows=MINUTES, title="Minutes"),

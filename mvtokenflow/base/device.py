@@ -10,3 +10,12 @@ def resolve_device(device: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def described_device(device: str) -> str:
+    """A device with the name of its GPU: "cpu", or for instance "cuda (NVIDIA H200)"."""
+    if device == "cpu":
+        return device
+    import torch
+
+    return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"

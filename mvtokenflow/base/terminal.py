@@ -12,10 +12,11 @@ from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mvtokenflow.base.device import AUTO, described_device, resolve_device
 from mvtokenflow.base.memory import ran_out
 from mvtokenflow.base.names import printable
 from mvtokenflow.base.progress import Progress
@@ -23,9 +24,6 @@ from mvtokenflow.base.progress import Progress
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Device = Annotated[str, typer.Option(help="Torch device of the networks, cpu or cuda.")]
 
 
 def say(text: str) -> None:
@@ -125,8 +123,8 @@ def _lines() -> Progress:
 
 
 def check_device(device: str) -> None:
-    """Check now that the device exists, where torch would fail only after work; raise a ConfigError if not."""
-    if device == "cpu":
+    """Raise a ConfigError now where torch would fail after the work is done."""
+    if device in ("cpu", AUTO):
         return
     import torch
 
@@ -136,7 +134,22 @@ def check_device(device: str) -> None:
         torch.cuda.get_device_name(torch.device(device))
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"--device {device}: not on this machine ({reason}); use cpu or cuda") from error
+        raise ConfigError(
+            f"--device {device}: not on this machine ({reason}); use {AUTO}, cpu or cuda"
+        ) from error
+
+
+def chosen_device(device: str) -> str:
+    """The device that `--device` names; where the choice was left to us, it is said on stderr.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    check_device(device)
+    found = resolve_device(device)
+    if device == AUTO:
+        say(f"device: {described_device(found)}")
+    return found
 
 
 def run(app: Callable[[], None], refused: int = 2) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mvtokenflow.base import terminal as talk
+from mvtokenflow.base.options import renamed
 from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.method.export import export
 from mvtokenflow.cli.method.gate_prior import gate_prior
@@ -32,11 +33,13 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-app.command("export")(export)
+_OUT = {"--output": "--out"}  # former names of options
+
+app.command("export", cls=renamed(_OUT))(export)
 app.command("gate-prior")(gate_prior)
-app.command("reconstruct")(reconstruct)
-app.command("render")(render)
-app.command("run")(run)
+app.command("reconstruct", cls=renamed({"--size": "--fit-size"}))(reconstruct)
+app.command("render", cls=renamed(_OUT))(render)
+app.command("run", cls=renamed({**_OUT, "--export-size": "--size"}))(run)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvtokenflow.base.device import AUTO, resolve_device
+from mvtokenflow.base.device import AUTO, described_device, resolve_device
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import frame_files, sha256_file
 from mvtokenflow.base.progress import Progress
@@ -148,7 +148,8 @@ def make_asset(
             folder.
         WeightsMissingError: weights that are not here; says how to get them.
     """
-    out, speak, device = Path(out), say or (lambda sentence: None), resolve_device(device)
+    out, speak = Path(out), say or (lambda sentence: None)
+    device, asked = resolve_device(device), device
     view = ExportView(size=256) if view is None else view
     check_seed(seed)
     check_video(view, fps)
@@ -168,6 +169,8 @@ def make_asset(
         claim(out, identity)
         note_environment(out, device)
         report = _reporting(out, progress, page)
+        if asked == AUTO:
+            speak(f"device: {described_device(device)}")
         clip = given.cut_out(out / "masks", network, report)
         for note in clip.notes:
             speak(f"note: {note}")

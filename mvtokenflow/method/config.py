@@ -1,10 +1,11 @@
 """Every number of the method in one frozen object, its presets, and the paper's ablations as settings of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
+from mvtokenflow.base import settings
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
@@ -25,7 +26,9 @@ class MethodConfig:
         prior: "small", the one in the package; a `.safetensors` file of another small prior; or a folder or
             hub name of Era3D's public layout.
         square: how the clip becomes the prior's square pictures.
-        stride: every so many frames of the clip, and the last, are generated; the field is continuous in time.
+        stride: views are generated for every `stride`-th frame of the clip and the last; the field is
+            continuous in time. On command lines it is called generate_every (`SETTING_NAMES`), since there
+            `--stride` drops frames.
         sampling: of the multiview diffusion, in both passes.
         token_flow: keyframes and steps of the propagation. Which views are propagated follows from the pass:
             in the first the front alone (section 3.1), in the second all (section 3.3).
@@ -62,7 +65,7 @@ class MethodConfig:
 
     def __post_init__(self) -> None:
         if self.stride < 1:
-            raise ConfigError(f"stride is {self.stride}; expected 1 or more")
+            raise ConfigError(f"generate_every is {self.stride}; expected 1 or more")
         if self.enlarged_attention and self.token_flow.enlarged == "off":
             raise ConfigError(
                 "token_flow.enlarged is 'off' though enlarged_attention is on; switch one of them"
@@ -158,6 +161,9 @@ def _one_colour(config: ReconstructionConfig) -> ReconstructionConfig:
     return replace(config, field=replace(config.field, sh_degree=0))
 
 
+SETTING_NAMES: Mapping[str, str] = MappingProxyType({"generate_every": "stride"})
+"""Settings by the names that command lines have for them; records keep the names of the fields."""
+
 PRESETS: Mapping[str, Callable[[], MethodConfig]] = MappingProxyType({"paper": paper, "mini": mini})
 
 # What each ablation leaves out. The paper's "w/o flow" is both of the two that use flow (its text uses the
@@ -182,6 +188,19 @@ def preset(name: str) -> MethodConfig:
         ConfigError: there is none of this name.
     """
     return choose("preset", name, PRESETS)()
+
+
+def overridden(config: MethodConfig, assignments: Sequence[str]) -> MethodConfig:
+    """`config` with settings replaced by assignments `dotted.name=value`, as command lines give them.
+
+    Raises:
+        ConfigError: as `base.settings.overridden`.
+    """
+    words = []
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        words.append(f"{SETTING_NAMES.get(name.strip(), name)}{equals}{value}")
+    return settings.overridden(config, words)
 
 
 def without(config: MethodConfig, *parts: str) -> MethodConfig:

@@ -113,7 +113,7 @@ def read_run(folder: Path) -> None:
     import mvtokenflow.cli.method.run as room
 
     prior = folder.parents[1] / "shared" / "prior.safetensors"  # its path is among the settings
-    room.run(folder / "clip", folder / "out", settings=[f"prior={prior}", *valid.RUN_SETTINGS], export_size=32)
+    room.run(folder / "clip", folder / "out", settings=[f"prior={prior}", *valid.RUN_SETTINGS], size=32)
 
 
 def make_page(folder: Path, shared: Path) -> None:

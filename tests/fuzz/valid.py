@@ -109,7 +109,7 @@ def kept(shared: Path, name: str, make: Callable[[Path], None]) -> Path:
 def run_options(prior: Path) -> list[str]:
     """Options of a small `mvtf run`."""
     settings = (f"prior={prior}", *RUN_SETTINGS)
-    return ["--export-size", "32", *(word for one in settings for word in ("--set", one))]
+    return ["--size", "32", *(word for one in settings for word in ("--set", one))]
 
 
 def run_folder(shared: Path) -> Path:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Json, print_json, progress, say, shown, tell
+from mvtokenflow.base.options import Json, check_there
+from mvtokenflow.base.terminal import print_json, progress, say, shown, tell
 
 weights_app = typer.Typer(
     no_args_is_help=True, help="Networks the metrics need: list, fetch, verify, pack, unpack."
@@ -140,6 +141,7 @@ def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `
 
     Example: mvtf-eval weights unpack weights.tar
     """
+    check_there(archive, "give a .tar that `mvtf-eval weights pack` wrote")
     from mvtokenflow.weights.ledger import unpack
 
     for path in unpack(archive):
@@ -147,7 +149,7 @@ def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `
 
 
 Dataset = Annotated[str, typer.Argument(help="toy4d, consistent4d, or the path of a folder or video.")]
-Root = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
+Root = Annotated[Path | None, typer.Option("--root", help="Folder of the dataset.")]
 
 
 @datasets_app.command("list")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Json, print_json, progress, say, tell
+from mvtokenflow.base.options import Json, check_there
+from mvtokenflow.base.terminal import print_json, progress, say, tell
 from mvtokenflow.cli.eval.common import WeightsPath, weights_paths
 from mvtokenflow.cli.eval.grid import DatasetName, DatasetRoot
 
@@ -34,6 +35,7 @@ def audit(
 
     Example: mvtf-eval audit runs --sample 20
     """
+    check_there(runs, "name the folder of runs, as `mvtf-eval table1 --runs` does")
     from mvtokenflow.datasets.catalogue import open_dataset
     from mvtokenflow.eval.protocols import protocol_named
     from mvtokenflow.eval.score import audit as second

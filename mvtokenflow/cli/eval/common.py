@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import check_device, say
+from mvtokenflow.base.terminal import chosen_device, say
 
 if TYPE_CHECKING:
     from mvtokenflow.eval.score.scoring import Options
@@ -16,7 +16,26 @@ WeightsPath = Annotated[
     list[str] | None,
     typer.Option("--weights", metavar="NAME=PATH", help="Use this file or folder for the weights NAME."),
 ]
+JOBS_PER_CORE = 4  # at most: each is a process that holds torch and the networks
 RunsRoot = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Refuse more processes than this machine could run side by side.
+
+    Raises:
+        ConfigError: more than `JOBS_PER_CORE` for each core.
+    """
+    import os
+
+    from mvtokenflow.base.errors import ConfigError
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = JOBS_PER_CORE * cores
+    if jobs is not None and jobs > most:
+        raise ConfigError(
+            f"--jobs {jobs}: at most {most} on this machine, {JOBS_PER_CORE} for each of its {cores} cores"
+        )
 
 
 def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
@@ -41,12 +60,13 @@ def options(device: str, jobs: int | None, weights: Sequence[str] | None, force:
     """The measuring options of a command line.
 
     Raises:
-        ConfigError: no such device here, or malformed weights.
+        ConfigError: no such device here, too many processes, or malformed weights.
     """
     from mvtokenflow.eval.engine.local import default_jobs
     from mvtokenflow.eval.score.scoring import Options
 
-    check_device(device)
+    check_jobs(jobs)
+    device = chosen_device(device)
     return Options(
         device=device, jobs=jobs or default_jobs(device), weights=weights_paths(weights), force=force
     )

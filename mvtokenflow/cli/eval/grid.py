@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mvtokenflow.base.options import check_there
+
 if TYPE_CHECKING:
     from mvtokenflow.baselines.method import Method, Setup
     from mvtokenflow.datasets.scene import Dataset
@@ -17,7 +19,7 @@ DatasetName = Annotated[
     str,
     typer.Option(help="toy4d, consistent4d or another of docs/datasets.md, or the path of a folder or video."),
 ]
-DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Where the dataset lies.")]
+DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Folder of the dataset.")]
 Methods = Annotated[
     str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
 ]
@@ -35,7 +37,9 @@ Import = Annotated[
 ]
 Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
 Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow rows measured in different ways.")]
-Shard = Annotated[str, typer.Option(help="i/n: render and score only every n-th scene, from the i-th.")]
+Shard = Annotated[
+    str, typer.Option(help="i/n, e.g. 0/4: only every n-th scene, from the i-th. Shards share --runs.")
+]
 
 Preset = Annotated[str, typer.Option(help="Settings of the method's own rows: mini or paper.")]
 Full = Annotated[bool, typer.Option("--full", help="All scenes of toy4d instead of four, and three seeds.")]
@@ -83,6 +87,32 @@ def request_of(
         shard=shard_named(shard),
         options=options,
     )
+
+
+def check_protocol(name: str | None) -> None:
+    """Refuse an unknown protocol of this project; those of other modules are imported later.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name is not None and ":" not in name:
+        from mvtokenflow.eval.protocols import protocol_named
+
+        protocol_named(name)
+
+
+def check_imports(pairs: Sequence[str] | None) -> None:
+    """Refuse `--import` options that name no folder.
+
+    Raises:
+        DataError: nothing is there.
+    """
+    from mvtokenflow.base.names import name_fault
+
+    for pair in pairs or ():
+        label, separator, path = pair.partition("=")
+        if separator and path and name_fault(label) is None:  # wrong names are refused with the other rows
+            check_there(Path(path), f"give --import {label} the folder of its renderings")
 
 
 def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> "tuple[Dataset, list[str]]":

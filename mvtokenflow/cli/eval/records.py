@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, sentence_of, tell
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import print_json, progress, say, sentence_of, tell
 from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
@@ -157,7 +159,7 @@ def regress(
     markdown: Annotated[Path | None, typer.Option(help="Write a markdown summary here.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     weights: WeightsPath = None,
-    device: Device = "cpu",
+    device: Device = AUTO,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -168,10 +170,12 @@ def regress(
     Example: mvtf-eval regress --against eval/regression/toy4d-known.json
     """
     from mvtokenflow.base.errors import ConfigError
-    from mvtokenflow.eval.gate.recipe import Recipe
 
     code = 0
     try:
+        check_there(None if write else against, "give --against a baseline, or add --write to make one")
+        from mvtokenflow.eval.gate.recipe import Recipe
+
         how = options(device, jobs, weights)
         if write:
             if not (methods and scenes):

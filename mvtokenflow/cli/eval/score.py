@@ -6,10 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, shown, tell
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import print_json, progress, say, shown, tell
 from mvtokenflow.cli.eval.audit import conclude
 from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
+from mvtokenflow.cli.eval.grid import check_protocol
 
+LAYOUT = "expected <object>/eval_<i>/<n>.png in it"
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
 Reference = Annotated[Path, typer.Option("--gt", help="Reference pictures in the same layout.")]
 Objects = Annotated[str | None, typer.Option(help="Score only these objects, separated by commas.")]
@@ -35,7 +39,7 @@ def score(
     check: Annotated[
         int, typer.Option(min=0, help="Measure so many random frames again with the field's own libraries.")
     ] = 0,
-    device: Device = "cpu",
+    device: Device = AUTO,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -45,6 +49,9 @@ def score(
 
     Example: mvtf-eval score renders/mine --gt data/test_dataset/eval_gt --protocol c4d-v1
     """
+    check_protocol(protocol)
+    check_there(prediction, LAYOUT)
+    check_there(reference, LAYOUT)
     from mvtokenflow.eval.score.folder import score_folder
 
     how = options(device, jobs, _with_clip(weights, clip), force)
@@ -102,7 +109,7 @@ def ambiguity(
     objects: Objects = None,
     clip: Clip = None,
     weights: WeightsPath = None,
-    device: Device = "cpu",
+    device: Device = AUTO,
     jobs: Jobs = None,
     as_json: Json = False,
 ) -> None:
@@ -110,6 +117,9 @@ def ambiguity(
 
     Example: mvtf-eval ambiguity renders/mine --gt data/test_dataset/eval_gt
     """
+    check_protocol(protocol)
+    check_there(prediction, LAYOUT)
+    check_there(reference, LAYOUT)
     from mvtokenflow.eval.protocols import protocol_named
     from mvtokenflow.eval.score.pairs import plan_folder
     from mvtokenflow.eval.tables.ambiguity import spread
@@ -155,13 +165,16 @@ def align(
     Example: mvtf-eval align renders/mine --gt data/test_dataset/eval_gt
     """
     from mvtokenflow.base.errors import ConfigError
-    from mvtokenflow.eval.score.align_folder import align_folder, align_toy4d, sentence, to_json
 
     only = objects.split(",") if objects else None
     if (reference is None) == (dataset is None):
         raise ConfigError("align needs either --gt FOLDER or --dataset toy4d to compare with")
     if dataset is not None and dataset != "toy4d":
         raise ConfigError(f"--dataset {dataset}: only toy4d can be rendered from anywhere; give --gt FOLDER")
+    check_there(prediction, LAYOUT)
+    check_there(reference, LAYOUT)
+    from mvtokenflow.eval.score.align_folder import align_folder, align_toy4d, sentence, to_json
+
     with progress() as report:
         if reference is None:
             found = align_toy4d(prediction, only, report)

@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, print_json, progress, say, tell
-from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, fetch_weights, options
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, grouped
+from mvtokenflow.base.terminal import print_json, progress, say, tell
+from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, check_jobs, fetch_weights, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
     DatasetRoot,
@@ -23,8 +25,11 @@ from mvtokenflow.cli.eval.grid import (
     Scenes,
     Seeds,
     Shard,
+    check_imports,
+    check_protocol,
     request_of,
 )
+from mvtokenflow.eval.tables.titles import TITLES
 
 if TYPE_CHECKING:
     from mvtokenflow.eval.tables.ensure import Request
@@ -43,59 +48,85 @@ FORMS = ("terminal", "md", "csv", "latex", "json", "html")
 FILE_WIDTH = 140  # of a table that goes into a file or a pipe
 
 
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """The options that `table1` to `table4` and `ablate` share."""
+
+    dataset: DatasetName = "toy4d"
+    root: DatasetRoot = None
+    scenes: Scenes = None
+    seeds: Seeds = None
+    protocol: ProtocolName = None
+    preset: Preset = "mini"
+    runs: RunsRoot = Path("runs")
+    site: Site = None
+    form: Form = "terminal"
+    intervals: Intervals = False
+    quoted: Quoted = True
+    allow_mixed: Mixed = False
+    fetch: Fetch = False
+    full: Full = False
+    weights: WeightsPath = None
+    force: Force = False
+    shard: Shard = "0/1"
+    device: Device = AUTO
+    jobs: Jobs = None
+    as_json: Json = False
+
+    def check(self) -> None:
+        """Refuse what needs no heavy import to be refused.
+
+        Raises:
+            ConfigError: no such table format or protocol, or too many processes.
+        """
+        from mvtokenflow.base.files import choose
+
+        choose("table format", self.form, dict.fromkeys(FORMS))
+        check_protocol(self.protocol)
+        check_jobs(self.jobs)
+
+    def request(self, table: str, methods: str | None, imports: Sequence[str] | None = None) -> "Request":
+        """The grid of runs behind a table. Raises as `request_of`."""
+        return request_of(
+            table,
+            options(self.device, self.jobs, self.weights, self.force),
+            dataset=self.dataset,
+            root=self.root,
+            methods=methods,
+            scenes=self.scenes,
+            seeds=self.seeds,
+            protocol=self.protocol,
+            runs=self.runs,
+            preset=self.preset,
+            imports=imports,
+            full=self.full,
+            shard=self.shard,
+        )
+
+
 def help_of(name: str) -> str:
     """The help text of a table's command."""
-    text = "Render and score what is missing, then print the table."
+    text = f"{TITLES[name]}.\n\nRenders and scores what is missing, then prints the table."
     return f"{text}\n\nExample: mvtf-eval {name} --dataset toy4d --intervals --site site"
 
 
+@grouped(TableOptions)
 def table(
     context: typer.Context,
-    dataset: DatasetName = "toy4d",
-    root: DatasetRoot = None,
+    options: TableOptions,
     methods: Methods = None,
-    scenes: Scenes = None,
-    seeds: Seeds = None,
-    protocol: ProtocolName = None,
-    preset: Preset = "mini",
     imports: Import = None,
-    runs: RunsRoot = Path("runs"),
-    site: Site = None,
-    form: Form = "terminal",
-    intervals: Intervals = False,
-    quoted: Quoted = True,
-    allow_mixed: Mixed = False,
-    fetch: Fetch = False,
-    full: Full = False,
-    weights: WeightsPath = None,
-    force: Force = False,
-    shard: Shard = "0/1",
-    device: Device = "cpu",
-    jobs: Jobs = None,
-    as_json: Json = False,
 ) -> None:
     """Ensure the runs of the table named by the command, then print it from their records."""
-    show = _Show(form, as_json, intervals=intervals, quoted=quoted, allow_mixed=allow_mixed, site=site)
+    options.check()
+    check_imports(imports)
     name = str(context.info_name)
-    request = request_of(
-        name,
-        options(device, jobs, weights, force),
-        dataset=dataset,
-        root=root,
-        methods=methods,
-        scenes=scenes,
-        seeds=seeds,
-        protocol=protocol,
-        runs=runs,
-        preset=preset,
-        imports=imports,
-        full=full,
-        shard=shard,
-    )
-    _run(name, request, show, fetch)
+    _run(name, options.request(name, methods, imports), options)
 
 
+@grouped(TableOptions)
 def ablate(
+    options: TableOptions,
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,47 +137,14 @@ def ablate(
             show_default=False,
         ),
     ] = None,
-    dataset: DatasetName = "toy4d",
-    root: DatasetRoot = None,
-    scenes: Scenes = None,
-    seeds: Seeds = None,
-    protocol: ProtocolName = None,
-    preset: Preset = "mini",
-    runs: RunsRoot = Path("runs"),
-    site: Site = None,
-    form: Form = "terminal",
-    intervals: Intervals = False,
-    quoted: Quoted = True,
-    allow_mixed: Mixed = False,
-    fetch: Fetch = False,
-    full: Full = False,
-    weights: WeightsPath = None,
-    force: Force = False,
-    shard: Shard = "0/1",
-    device: Device = "cpu",
-    jobs: Jobs = None,
-    as_json: Json = False,
 ) -> None:
     """Table 3 of the whole method and of it without the parts you name; what rows share is computed once.
 
     Example: mvtf-eval ablate --drop enlarged-attention,flow,normal --drop flow+normal
     """
-    show = _Show(form, as_json, intervals=intervals, quoted=quoted, allow_mixed=allow_mixed, site=site)
-    request = request_of(
-        "table3",
-        options(device, jobs, weights, force),
-        dataset=dataset,
-        root=root,
-        methods=",".join(ablated_rows(drop or PAPER_ABLATIONS)),
-        scenes=scenes,
-        seeds=seeds,
-        protocol=protocol,
-        runs=runs,
-        preset=preset,
-        full=full,
-        shard=shard,
-    )
-    _run("table3", request, show, fetch)
+    options.check()
+    rows = ablated_rows(drop or PAPER_ABLATIONS)
+    _run("table3", options.request("table3", ",".join(rows)), options)
 
 
 def ablated_rows(drops: Sequence[str]) -> list[str]:
@@ -155,51 +153,33 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: no such part.
     """
-    from mvtokenflow.baselines.mvtokenflow import ablation
+    from mvtokenflow.base.files import choose
+    from mvtokenflow.method.config import SWITCHES
 
     rows = [row for drop in drops for row in drop.split(",")]
+    for part in (part for row in rows for part in row.split("+")):
+        choose("part of the method", part, SWITCHES)
+    from mvtokenflow.baselines.mvtokenflow import ablation
+
     return list(dict.fromkeys(("mvtokenflow", *(ablation(*row.split("+")).name for row in rows))))
 
 
-@dataclass(frozen=True)
-class _Show:
-    """How a table is shown: in one of `FORMS`, or as a whole document. Made before the work, so that a
-    wrong form is told then.
-
-    Raises:
-        ConfigError: no such form.
-    """
-
-    form: str
-    as_json: bool
-    _: KW_ONLY
-    intervals: bool
-    quoted: bool
-    allow_mixed: bool
-    site: Path | None
-
-    def __post_init__(self) -> None:
-        from mvtokenflow.base.files import choose
-
-        choose("table format", self.form, dict.fromkeys(FORMS))
-
-
-def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
+def _run(name: str, request: "Request", shown: TableOptions) -> None:
     """Ensure the runs, print the table, and exit with 2 if one failed."""
     from mvtokenflow.eval.tables.ensure import ensure, reference_places, scored_runs, specs_of, tabulate
     from mvtokenflow.eval.tables.specs import table_named
 
     spec = table_named(name)
-    if fetch:
+    if shown.fetch:
         fetch_weights([s.weights for s in specs_of(request.protocol, [spec]) if s.weights])
     with progress() as report:
         failures = ensure(request, [spec], report)
-    result = tabulate(request, spec, failures, allow_mixed=show.allow_mixed, quoted=show.quoted)
-    if show.as_json:
+    result = tabulate(request, spec, failures, allow_mixed=shown.allow_mixed, quoted=shown.quoted)
+    if shown.as_json:
         print_json(result.to_json())
     else:
-        _print(result, show.form, show.intervals)
-    if show.site is not None:
+        _print(result, shown.form, shown.intervals)
+    if shown.site is not None:
         from mvtokenflow.eval.protocols import METRICS
         from mvtokenflow.reports.site import build_site
 
@@ -207,7 +187,7 @@ def _run(name: str, request: "Request", show: _Show, fetch: bool) -> None:
             page = build_site(
                 [result],
                 scored_runs(request),
-                show.site,
+                shown.site,
                 report,
                 places=reference_places(request),
                 metrics={**METRICS, **{spec.key: spec for spec in request.protocol.metrics}},

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mvtokenflow.base.options import check_there
 from mvtokenflow.base.terminal import say
 
 
@@ -21,6 +22,7 @@ def values(
 
     Example: mvtf-eval values runs --format csv -o values.csv
     """
+    check_there(runs, "name the folder of runs, as `mvtf-eval table1 --runs` does")
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.eval.records import frame
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
 
 if TYPE_CHECKING:
     from mvtokenflow.splat.field import DynamicField
     from mvtokenflow.views.cameras import CameraKind
 
+FIELD_CURE = "give the field.safetensors of an `mvtf run` or `mvtf reconstruct`"
 FieldFile = Annotated[
     Path, typer.Argument(metavar="FIELD", help="A field.safetensors of a run.", show_default=False)
 ]
@@ -42,7 +45,7 @@ def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[D
     from mvtokenflow.base.files import sha256_file
     from mvtokenflow.splat.io import load_field
 
-    check_device(device)
+    device = chosen_device(device)
     pixel = None if fit_size is None else 2 / fit_size
     field = load_field(path, device, pixel=pixel)
     if pixel is not None and field.pixel != pixel:
@@ -54,7 +57,7 @@ def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[D
 
 def export(
     field_file: FieldFile,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
     turntable: Annotated[
         bool, typer.Option("--turntable", help="A video that goes round once while time runs.")
     ] = False,
@@ -70,15 +73,16 @@ def export(
     camera: Camera = "ortho",
     fit_size: FitSize = None,
     opaque: Opaque = False,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Export a field: OUT/turntable, OUT/azimuth_<a> (frames and MP4) and OUT/ply.
 
     Run it again to go on after an interruption, or to add another kind; what is there is kept.
 
-    Example: mvtf export runs/corgi/refine/field.safetensors -o corgi --turntable --fixed 75 --ply
+    Example: mvtf export out/corgi/field.safetensors -o out/corgi/export --turntable --fixed 75 --ply
     """
+    check_there(field_file, FIELD_CURE)
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.splat import export as room
     from mvtokenflow.workdir.lock import working_in
@@ -94,23 +98,23 @@ def export(
         raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
     field, source = open_field(field_file, device, fit_size)
     made: list[dict[str, Any]] = []
-    with working_in(output), progress() as report:
+    with working_in(out), progress() as report:
         for name, plan in shots.items():
             video = room.export_video(
                 field,
                 plan,
                 view,
-                output / name,
+                out / name,
                 fps=fps,
                 source=source,
                 opaque=opaque,
                 progress=report,
             )
-            frame_folder = str(output / name / "frames")
+            frame_folder = str(out / name / "frames")
             made.append({"kind": name, "path": str(video), "frames": len(plan), "pictures": frame_folder})
         if ply:
-            room.export_ply(field, frames, output / "ply", source=source, progress=report)
-            made.append({"kind": "ply", "path": str(output / "ply"), "frames": frames})
+            room.export_ply(field, frames, out / "ply", source=source, progress=report)
+            made.append({"kind": "ply", "path": str(out / "ply"), "frames": frames})
     if as_json:
         print_json({"field": source, "outputs": made})
         return

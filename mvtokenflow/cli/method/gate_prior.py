@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, say
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import chosen_device, print_json, say
 
 
 def gate_prior(
@@ -24,14 +26,14 @@ def gate_prior(
         int | None, typer.Option(help="Noise level after the first step; default: the prior's.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws the toys and the noise.")] = 0,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Compare DDIM samples with copying the input and with the mean picture; exit code 1 if they lose.
 
     Example: mvtf gate-prior runs/prior/checkpoint.safetensors -o runs/prior/gate
     """
-    check_device(device)
+    check_there(weights, "give a prior.safetensors or checkpoint.safetensors of `mvtf train-prior`")
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.base.seeds import check_seed
     from mvtokenflow.small.config import JUMP, small_sampling
@@ -40,6 +42,7 @@ def gate_prior(
     check_seed(seed)
     if toys < 2 or steps < 1:
         raise ConfigError("--toys must be at least 2 and --steps at least 1")
+    device = chosen_device(device)
     judged = small_sampling(steps, JUMP if jump is None else jump)
     result = gate_on_toys(weights, out, judged, toys=toys, seed=seed, device=device)
     if as_json:

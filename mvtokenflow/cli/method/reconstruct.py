@@ -6,7 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.settings import overridden
+from mvtokenflow.base.terminal import check_device, chosen_device, print_json, progress, say
+from mvtokenflow.splat.training_config import preset as preset_named
 
 Folder = Annotated[
     Path,
@@ -30,7 +34,9 @@ def reconstruct(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result; kept between runs.")],
     cameras: CamerasOption = None,
     preset: Annotated[str, typer.Option(help="paper (GPU) or mini (two CPU cores).")] = "mini",
-    size: Annotated[int | None, typer.Option(help="Scale the square pictures down to this side.")] = None,
+    fit_size: Annotated[
+        int | None, typer.Option(help="Fit to pictures of this side in pixels, scaled down.")
+    ] = None,
     frames: Annotated[int | None, typer.Option(help="Take the first frames only.")] = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
@@ -40,7 +46,7 @@ def reconstruct(
     refine: Annotated[
         bool, typer.Option(help="Train on with the same pictures after the coarse stage.")
     ] = True,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Reconstruct a dynamic Gaussian field from videos of one object in several fixed views.
@@ -48,34 +54,36 @@ def reconstruct(
     Optional in MULTIVIEW_DIR: masks/ and normals/ in the same layout, flow.npz of one view (arrays view, pairs,
     flow, visible), times.json (a list of the frames' times in [0, 1]). Run it again to go on where it stopped.
 
-    Example: mvtf reconstruct data/minions --cameras zero123plus --binary-alpha --size 128 -o out/minions
+    Example: mvtf reconstruct data/minions --cameras zero123plus --binary-alpha --fit-size 128 -o out/minions
     """
+    check_there(folder, "give a folder of views, view_<k>/<n>.png")
+    if cameras is not None and cameras.endswith(".json"):
+        check_there(Path(cameras), "give --cameras a file of cameras, era3d or zero123plus")
+    config = overridden(preset_named(preset), settings or [])
     check_device(device)
     import torch
 
     from mvtokenflow.base.files import write_bytes
     from mvtokenflow.base.seeds import check_seed
-    from mvtokenflow.base.settings import overridden
     from mvtokenflow.media.masks import odd_alpha
     from mvtokenflow.splat.previews import write_comparison
     from mvtokenflow.splat.trainer import FIELD_FILE
     from mvtokenflow.splat.trainer import reconstruct as train
     from mvtokenflow.splat.trainer import refine as train_on
-    from mvtokenflow.splat.training_config import preset as preset_named
     from mvtokenflow.views.folder import TIMES_FILE, read_multiview
     from mvtokenflow.workdir.folder import claim
     from mvtokenflow.workdir.lock import working_in
 
     check_seed(seed)
-    config = overridden(preset_named(preset), settings or [])
     video = read_multiview(folder, cameras, binary_alpha=binary_alpha)
     notes = odd_alpha(str(folder), (video.alpha * 255).round().byte().flatten(0, 1)[..., 0].numpy())
     if video.clock is not None and not (folder / TIMES_FILE).exists():
         notes.append(f"{folder}: frames stand as far apart as their numbers, which have gaps")
     for note in notes:
         say(f"note: {note}")
+    device = chosen_device(device)
     video = video if frames is None else video.head(frames)
-    video = (video if size is None else video.resized(size)).with_room(config.extent).to(device)
+    video = (video if fit_size is None else video.resized(fit_size)).with_room(config.extent).to(device)
     config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
     identity = {
         "what": "reconstruction of pictures",

@@ -5,8 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, print_json, progress, say
-from mvtokenflow.cli.method.export import Camera, Elevation, FieldFile, FitSize, Opaque, Size, open_field
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import print_json, progress, say
+from mvtokenflow.cli.method.export import (
+    FIELD_CURE,
+    Camera,
+    Elevation,
+    FieldFile,
+    FitSize,
+    Opaque,
+    Size,
+    open_field,
+)
 
 if TYPE_CHECKING:
     from mvtokenflow.media.pictures import Pixels
@@ -15,8 +26,8 @@ if TYPE_CHECKING:
 
 def render(
     field_file: FieldFile,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="A .png for one picture, else a folder.", show_default=False)
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A .png for one picture, else a folder.", show_default=False)
     ],
     azimuth: Annotated[
         list[float] | None, typer.Option(help="Degrees; 0 is the front. May be repeated.  [default: 0]")
@@ -29,13 +40,14 @@ def render(
     camera: Camera = "ortho",
     fit_size: FitSize = None,
     opaque: Opaque = False,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Render one picture, or into a folder every azimuth (azimuth_<a>/) at every time (<n>.png).
 
-    Example: mvtf render runs/corgi/refine/field.safetensors --azimuth 75 --time 0.5 -o corgi.png
+    Example: mvtf render out/corgi/field.safetensors --azimuth 75 --time 0.5 -o corgi.png
     """
+    check_there(field_file, FIELD_CURE)
     from dataclasses import asdict
 
     from mvtokenflow.base.errors import ConfigError
@@ -46,28 +58,28 @@ def render(
     view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
     angles, moments = list(dict.fromkeys(azimuth or [0.0])), time or [0.0]
     plan = {angle: [room.Shot(angle, moment) for moment in moments] for angle in angles}
-    single = output.suffix.lower() == ".png"
+    single = out.suffix.lower() == ".png"
     if single and len(angles) * len(moments) > 1:
-        raise ConfigError(f"{output}: {len(angles) * len(moments)} pictures do not fit into one; give a folder")
+        raise ConfigError(f"{out}: {len(angles) * len(moments)} pictures do not fit into one; give a folder")
     field, source = open_field(field_file, device, fit_size)
     paths: list[Path] = []
     if single:
-        _keep_or_write(output, room.picture(field, plan[angles[0]][0], view, opaque=opaque))
-        paths.append(output)
+        _keep_or_write(out, room.picture(field, plan[angles[0]][0], view, opaque=opaque))
+        paths.append(out)
     else:
         # Azimuths may be added later, each has its folder; times may not, they number the pictures.
         settings: dict[str, Any] = {"field": source, "view": asdict(view), "times": moments, "opaque": opaque}
-        with working_in(output), progress() as report:
-            claim(output, settings)
+        with working_in(out), progress() as report:
+            claim(out, settings)
             for angle, shots in plan.items():
                 name = room.azimuth_name(angle)
                 paths += room.write_frames(
-                    field, shots, view, output / name, opaque=opaque, label=name, progress=report
+                    field, shots, view, out / name, opaque=opaque, label=name, progress=report
                 )
     if as_json:
         print_json({"field": source, "pictures": [str(path) for path in paths]})
     else:
-        say(f"{output}: {len(paths)} picture{'s' * (len(paths) > 1)}")
+        say(f"{out}: {len(paths)} picture{'s' * (len(paths) > 1)}")
 
 
 def _keep_or_write(path: Path, picture: "Pixels") -> None:

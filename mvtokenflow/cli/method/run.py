@@ -1,19 +1,20 @@
 """`mvtf run`: a video to a dynamic Gaussian field, pictures of it, and a page that shows how it came about."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
-from mvtokenflow.method.config import MAX_FRAMES
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import check_device, print_json, progress, say
+from mvtokenflow.method import config as method
+from mvtokenflow.method.config import MAX_FRAMES, MethodConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mvtokenflow.method.asset import Asset
-    from mvtokenflow.method.config import MethodConfig
 
 Video = Annotated[
     Path, typer.Argument(metavar="VIDEO", help="A video file or folder of frames <n>.png.", show_default=False)
@@ -33,14 +34,17 @@ Parts = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=VALUE", help="Change one setting, e.g. reconstruction.coarse.iterations=500."
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change one setting, e.g. reconstruction.coarse.iterations=500, or generate_every=N, which "
+        "generates views for every N-th of the frames and the last.",
     ),
 ]
 
 
 def run(
     video: Video,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the results.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
     mask: Mask = None,
     segment: Annotated[
         bool,
@@ -51,16 +55,16 @@ def run(
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     frames: Annotated[
-        int | None, typer.Option(help=f"Take the first frames only, at most {MAX_FRAMES}.")
+        int | None, typer.Option(help=f"Use the first N frames only, at most {MAX_FRAMES}.", metavar="N")
     ] = None,
-    stride: Annotated[int, typer.Option(help="Take every so many-th frame of VIDEO only.")] = 1,
+    stride: Annotated[int, typer.Option(metavar="N", help="Use every N-th frame of VIDEO.")] = 1,
     whole_frame: Annotated[
         bool, typer.Option("--whole-frame", help="Show the prior whole frames instead of a crop of the object.")
     ] = False,
-    export_size: Annotated[int, typer.Option(help="Width and height of the results in pixels.")] = 256,
+    size: Annotated[int, typer.Option(help="Width and height of the videos in pixels.")] = 256,
     fps: Annotated[float, typer.Option(help="Frames per second of the results.")] = 8.0,
     ply: Annotated[bool, typer.Option("--ply/--no-ply", help="One 3DGS .ply file per frame.")] = True,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Turn a video of one object into a dynamic 3D Gaussian field.
@@ -70,23 +74,25 @@ def run(
 
     Example: mvtf run corgi.webm -o out/corgi --frames 32
     """
+    check_there(video, "give a video, or a folder of frames <n>.png")
+    check_there(None if segment else mask, "give --mask a video, or a folder of <n>.png")
+    config = _config(preset, whole_frame, settings or [], without or [])
     check_device(device)
     from mvtokenflow.media.segment import REMBG
     from mvtokenflow.method.asset import make_asset
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.splat.export import ExportView
 
-    config = _config(preset, whole_frame, settings or [], without or [])
     with progress() as bars:
         asset = make_asset(
             video,
-            output,
+            out,
             config,
             masks=mask,
             segmenter=REMBG if segment else None,
             frames=frames,
             stride=stride,
-            view=ExportView(size=export_size),
+            view=ExportView(size=size),
             fps=fps,
             ply=ply,
             seed=seed,
@@ -98,17 +104,11 @@ def run(
     _print(asset, as_json)
 
 
-def _config(
-    preset: str, whole_frame: bool, settings: "Sequence[str]", without: "Sequence[str]"
-) -> "MethodConfig":
-    from mvtokenflow.base.settings import overridden
-    from mvtokenflow.method.config import preset as preset_named
-    from mvtokenflow.method.config import without as leave_out
-
-    config = preset_named(preset)
+def _config(preset: str, whole_frame: bool, settings: Sequence[str], without: Sequence[str]) -> MethodConfig:
+    config = method.preset(preset)
     if whole_frame:
         config = replace(config, square=replace(config.square, crop_size=-1))
-    return leave_out(overridden(config, settings), *without)
+    return method.without(method.overridden(config, settings), *without)
 
 
 def _print(asset: "Asset", as_json: bool) -> None:

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json
+from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
 from mvtokenflow.cli.method.common import check_minutes
 
 
@@ -15,15 +17,15 @@ def train_clip(
     minutes: Annotated[float | None, typer.Option(help="Stop after so long; run again to go on.")] = None,
     toys: Annotated[int, typer.Option(help="Toys per step, two pictures and texts each.")] = 64,
     seed: Annotated[int, typer.Option(help="Names the run; equal seeds give equal weights.")] = 0,
-    device: Device = "cpu",
+    device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
     """Train the small CLIP on toy4d pictures and captions: clip.safetensors, scores.json.
 
     Example: mvtf train-clip -o runs/clip --minutes 30
     """
-    check_device(device)
     check_minutes(minutes)
+    device = chosen_device(device)
     from mvtokenflow.small.toys import clip
 
     with progress() as report:

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import Device, Json, check_device, print_json, progress, say
+from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
 from mvtokenflow.cli.method.common import check_minutes
 
 
@@ -20,7 +22,7 @@ def train_prior(
         int | None, typer.Option(help="Toys per step and process, instead of the config's.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop after so long; run again to go on.")] = None,
-    device: Device = "cpu",
+    device: Device = AUTO,
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16 (mixed precision).")] = "bfloat16",
     processes: Annotated[int, typer.Option(help="Processes of one thread each, CPU only.")] = 1,
     workers: Annotated[int, typer.Option(help="Rendering processes; 0 renders in between steps.")] = 0,
@@ -34,9 +36,12 @@ def train_prior(
 
     Example: mvtf train-prior -o runs/prior --processes 2 --minutes 60
     """
-    check_device(device)
+    check_there(config, "give --config a TOML file with tables [unet] and [training]")
     check_minutes(minutes)
+    if device == AUTO and processes > 1:  # which is asked for on a CPU only
+        device = "cpu"
     _check_counts(dtype, device, processes, workers, evaluate_every, samples, cooldown)
+    device = chosen_device(device)
     from dataclasses import asdict, replace
 
     from mvtokenflow.small.config import SIZE
