@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.workdir.artefacts import Artefact
 from mvtokenflow.workdir.cost import Cost
 
 Source = Literal["native", "upstream-run", "released-renderings", "oracle", "quoted"]
@@ -113,4 +114,23 @@ class Weighted(Method, Protocol):
 
     def weights_sha(self, workdir: Path) -> Mapping[str, str]:
         """Hex sha256, by name, of what made the result in `workdir`."""
+        ...
+
+
+@runtime_checkable
+class Documented(Method, Protocol):
+    """A method that lists what it leaves behind to be looked at; reports draw what is listed."""
+
+    def artefacts(self, workdir: Path) -> Sequence[Artefact]:
+        """Views of a pass, losses of a stage and so on in `workdir`; paths are relative to it."""
+        ...
+
+
+@runtime_checkable
+class Variant(Method, Protocol):
+    """A method that may be another one with something left out, an ablation."""
+
+    @property
+    def variant_of(self) -> str | None:
+        """Name of the whole method; None where this is it."""
         ...

@@ -16,6 +16,7 @@ from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
 from mvtokenflow.media.masks import OBJECT_ALPHA
+from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import SWITCHES, MethodConfig, preset, without
 from mvtokenflow.method.pipeline import COSTS_FILE, GivenViews, Result, made_by, run
 from mvtokenflow.method.placement import assumed_camera, cameras_in_field, cameras_in_video, faces_front
@@ -27,6 +28,7 @@ from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.views.cameras import Cameras, orbit
 from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.artefacts import Artefact
 from mvtokenflow.workdir.cost import Cost, measured, read_costs
 from mvtokenflow.workdir.store import StageStore
 
@@ -100,6 +102,15 @@ class Native:
 
     def costs(self, workdir: Path) -> Sequence[Cost]:
         return read_costs(workdir / COSTS_FILE)
+
+    @property
+    def variant_of(self) -> str | None:
+        """The whole method's row, for ablations; a reconstruction of true views is none."""
+        return FULL.name if self.left_out and not self.true_views else None
+
+    def artefacts(self, workdir: Path) -> Sequence[Artefact]:
+        """Views of both passes, losses, previews and fields of the stages."""
+        return artefacts(workdir, self.settings)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         result = self.reconstruct(scene, seed, workdir, progress)

@@ -19,13 +19,13 @@ from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.artefacts import is_documented
 from mvtokenflow.reports.pictures import Picture, PictureStore
 from mvtokenflow.reports.scene import TRUTH, Namer, ScenePage, Series, picture_folders
 
 INPUT = "input"
 FULL = "mvtokenflow"
 COARSE = "coarse"
-_WITHOUT = "no-"
 _PREFERRED = ("lpips", "psnr", "ssim")  # in the order in which tiles show them
 
 
@@ -229,32 +229,35 @@ def rows_of(page: ScenePage) -> list[Series]:
         if one.run is not None:
             first.setdefault(one.run.manifest.method, one)
     every = list(first.values())
-    judged = [one for one in every if one.kind == "measured" or is_native(one)]
+    judged = [one for one in every if one.kind == "measured" or is_documented(one.run)]
     whole = [one for one in judged if not is_ablation(one)]
     return whole or judged or every
 
 
 def ablations_of(page: ScenePage) -> list[Series]:
-    """The method and its ablations as far as there are runs, one each; those of the paper's figure first."""
-    first: dict[str, Series] = {}
+    """A method and its ablations as far as there are runs, one each; those of the paper's figure first.
+
+    Where several methods have ablations it is the one of this repository, else the first of the page.
+    """
+    families: dict[str, dict[str, Series]] = {}
     for one in page.series:
-        if one.run is not None and is_native(one) and not one.run.manifest.uses_truth:
-            first.setdefault(one.run.manifest.method, one)
-    wanted = [FULL, COARSE, "no-flow-loss"]
-    order = [name for name in wanted if name in first] + [name for name in first if name not in wanted]
-    return [first[name] for name in order]
-
-
-def is_native(series: Series) -> bool:
-    """Whether a series is of the method of this repository, whole or not."""
-    return series.run is not None and "mvtokenflow" in series.run.manifest.config
+        if one.run is not None and is_documented(one.run) and not one.run.manifest.uses_truth:
+            manifest = one.run.manifest
+            family = families.setdefault(manifest.variant_of or manifest.method, {})
+            family.setdefault(manifest.method, one)
+    several = [name for name, members in families.items() if len(members) > 1]
+    chosen = FULL if FULL in families else next(iter([*several, *families]), None)
+    if chosen is None:
+        return []
+    members = families[chosen]
+    wanted = [chosen, COARSE, "no-flow-loss"]
+    order = [name for name in wanted if name in members] + [name for name in members if name not in wanted]
+    return [members[name] for name in order]
 
 
 def is_ablation(series: Series) -> bool:
-    if series.run is None or not is_native(series):
-        return False
-    method = series.run.manifest.method
-    return method == COARSE or method.startswith(_WITHOUT)
+    """Whether a run is of another method with something left out."""
+    return series.run is not None and series.run.manifest.variant_of is not None
 
 
 def truth_of(page: ScenePage) -> Series:

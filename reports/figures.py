@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.artefacts import listed
 from mvtokenflow.reports.figure import (
     COARSE,
     FULL,
@@ -36,6 +37,7 @@ from mvtokenflow.reports.generated import estimated_flow
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
 
+EXPORT = "work/export"  # in a run's folder, where this page says to export to
 STRIP = 6  # frames of a strip
 _TURNS = 8  # pictures of a turntable
 _TIMES = 4  # rows of the figure of more views
@@ -199,7 +201,7 @@ def more_viewpoints(album: Album) -> Figure:
     run = native.run
     assert run is not None  # rows_of gives runs
     sheets, missing = [], []
-    folder = run.folder / "work" / "export" / "turntable" / "frames"
+    folder = run.folder / EXPORT / "turntable" / "frames"
     if folder.is_dir():
         files = frame_files(folder)
         chosen = [place * len(files) // _TURNS for place in range(min(_TURNS, len(files)))]
@@ -210,15 +212,13 @@ def more_viewpoints(album: Album) -> Figure:
         block = Block(lines=[Line(label=native.label, tiles=tiles)], heads=heads)
         sheets.append(Sheet(title="Turntable: the camera goes round once while time runs once", blocks=[block]))
     else:
-        field = next(
-            (path for path in ("refined/refine", "coarse/coarse") if _has_field(run.folder, path)), None
-        )
+        fields = listed(run, "field")
         place = "/".join(run.folder.parts[-4:])
         missing.append(
-            f"Turntable: `mvtf export RUNS/{place}/work/{field}/field.safetensors -o RUNS/{place}/work/export "
-            "--turntable`, then this report again."
-            if field
-            else f"Turntable: no field in {place}/work; needs a run of the method: {album.command(FULL)}."
+            f"Turntable: `mvtf export RUNS/{place}/{fields[-1][0].path} -o RUNS/{place}/{EXPORT} --turntable`, "
+            "then this report again."
+            if fields
+            else f"Turntable: {native.label} lists no field; needs a run of the method: {album.command(FULL)}."
         )
     views = by_azimuth(album.page.views)
     lines = [
@@ -275,10 +275,6 @@ def _wanting_rivals(album: Album) -> list[str]:
         "`mvtf-eval table1 --import NAME=PATH`, and reconstruction from true views with "
         f"{album.command(FULL, 'true-views')}."
     ]
-
-
-def _has_field(folder: Any, stage: str) -> bool:
-    return bool((folder / "work" / stage / "field.safetensors").is_file())
 
 
 def _normal(album: Album, series: Series, view: str, frame: int) -> Tile | None:

@@ -1,8 +1,4 @@
-"""What lies in `work/` of the method's own runs: generated views of both passes, fields as they came along.
-
-work/views/, work/regenerated/    multiview folders (`splat.multiview_video`) of the first and second pass
-work/coarse/, work/refined/       losses.jsonl and preview_<step>.png of the training stages
-"""
+"""The views that runs generated, as their artefacts list them, and how much they change where nothing moves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +14,7 @@ from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.media.pictures import Pixels, read_rgba
 from mvtokenflow.reports import colormaps
+from mvtokenflow.reports.artefacts import listed, reasons, there
 from mvtokenflow.reports.figure import (
     FULL,
     INPUT,
@@ -32,10 +29,9 @@ from mvtokenflow.reports.figure import (
 )
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.slices import CAPTION, time_slice
+from mvtokenflow.workdir.artefacts import Artefact
 
-PASSES = {"views": "First pass", "regenerated": "Second pass"}
-# What is said of a run that is whole without it.
-NO_SECOND_PASS = "has no second pass: without token propagation it would draw the first one's views again."
+CAMERAS = "cameras.json"  # of a multiview folder
 NO_PROPAGATION, TRUE_VIEWS = "no-propagation", "true-views"
 _NEIGHBOURS = 4
 _FIRST_AZIMUTH = 90  # the sheet that is open: a view that the input shows nothing of
@@ -45,9 +41,17 @@ _LEAST_SIDE = 12  # of pictures whose flow can be estimated
 
 @dataclass(frozen=True, kw_only=True)
 class Pass:
-    """Generated views of a run. `files` by view and frame; `azimuths` of the views in whole degrees."""
+    """Generated views of a run.
 
-    folder: Path
+    Attributes:
+        title: of the pass. stride: how many frames of the clip lie between two of them.
+        azimuths: of the views, in whole degrees. files: by view and frame.
+        normals: their folder; None if there is none.
+    """
+
+    title: str
+    stride: int
+    normals: Path | None
     azimuths: Sequence[int]
     files: Sequence[Sequence[Path]]
 
@@ -56,19 +60,28 @@ class Pass:
         return min(len(view) for view in self.files)
 
 
-def read_pass(folder: Path) -> Pass | None:
-    """A finished pass; None where there is none.
+def passes_of(folder: Path, artefacts: Sequence[Artefact]) -> list[Pass]:
+    """The passes that are listed and there, in their order.
+
+    Args:
+        folder: that the artefacts' paths are relative to.
 
     Raises:
         DataError: `cameras.json` or the folder of a view is damaged.
     """
-    path = folder / "cameras.json"
-    if not path.is_file():
-        return None
-    cure = f"delete {folder} to generate the views again"
-    azimuths = azimuths_of(read_json(path, dict, cure, check=azimuths_of))
-    files = [frame_files(folder / f"view_{view}") for view in range(len(azimuths))]
-    return Pass(folder=folder, azimuths=azimuths, files=files)
+    normals = {one.name: place for one, place in there(folder, artefacts, "normals")}
+    return [
+        _read_pass(one, place, normals.get(one.name))
+        for one, place in there(folder, artefacts, "views")
+        if (place / CAMERAS).is_file()
+    ]
+
+
+def _read_pass(artefact: Artefact, place: Path, normals: Path | None) -> Pass:
+    cure = f"delete {place} to generate the views again"
+    azimuths = azimuths_of(read_json(place / CAMERAS, dict, cure, check=azimuths_of))
+    files = [frame_files(place / f"view_{view}") for view in range(len(azimuths))]
+    return Pass(title=artefact.title, stride=artefact.stride, normals=normals, azimuths=azimuths, files=files)
 
 
 def azimuths_of(cameras: Mapping[str, Any]) -> list[int]:
@@ -78,27 +91,12 @@ def azimuths_of(cameras: Mapping[str, Any]) -> list[int]:
     return [round(degrees(atan2(-d[0], d[1]))) % 360 for d in ahead]
 
 
-def last_pass(series: Series | None) -> tuple[str, Pass] | None:
-    """The latest finished pass in the folder of a run, and its title."""
+def last_pass(series: Series | None) -> Pass | None:
+    """The latest finished pass of a run."""
     if series is None or series.run is None:
         return None
-    for name in reversed(PASSES):
-        found = read_pass(series.run.folder / "work" / name)
-        if found is not None:
-            return PASSES[name], found
-    return None
-
-
-def skips_second_pass(config: Mapping[str, Any]) -> bool:
-    """Whether the settings of the method leave the second pass out because it would repeat the first one."""
-    wanted = config.get("refinement", True) and config.get("regeneration", True)
-    return bool(wanted) and not config.get("token_propagation", True)
-
-
-def settings_of(series: Series) -> Mapping[str, Any]:
-    """The settings of the method that a run was made with; empty for runs of anything else."""
-    config: Any = series.run.manifest.config.get("mvtokenflow") if series.run else None
-    return config if isinstance(config, Mapping) else {}
+    found = passes_of(series.run.folder, series.run.manifest.artefacts)
+    return found[-1] if found else None
 
 
 def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
@@ -111,17 +109,20 @@ def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
     """
     if series.run is None:
         return None
-    views = series.run.folder / "work" / "views"
-    found, view = (read_array(views / "flow.npz", name) for name in ("flow", "view"))
-    made = read_pass(views)
-    if found is None or view is None or made is None or not len(found):
-        return None
-    pairs = read_array(views / "flow.npz", "pairs")  # files of earlier versions hold the steps alone
-    if pairs is not None:
-        steps = [index for index, (source, target) in enumerate(pairs) if target == source + 1]
-        found = found[steps]
-    solid = _pictures(made, int(view), range(len(found)))[..., 3:] > _SOLID
-    return np.where(solid, found, np.float32(0)), _stride(series)
+    for artefact, path in listed(series.run, "flow"):
+        found, view = (read_array(path, name) for name in ("flow", "view"))
+        if found is None or view is None or not len(found):
+            continue
+        pairs = read_array(path, "pairs")  # files of earlier versions hold the steps alone
+        if pairs is not None:
+            steps = [index for index, (source, target) in enumerate(pairs) if target == source + 1]
+            found = found[steps]
+        same = [one for one in series.run.manifest.artefacts if one.name == artefact.name]
+        made = passes_of(series.run.folder, same)
+        if made:
+            solid = _pictures(made[0], int(view), range(len(found)))[..., 3:] > _SOLID
+            return np.where(solid, found, np.float32(0)), artefact.stride
+    return None
 
 
 def propagation(album: Album) -> Figure:
@@ -142,33 +143,31 @@ def propagation(album: Album) -> Figure:
         found = last_pass(one)
         if one is None or found is None:
             missing.append(
-                f"The run of `{name}` has no generated views in its folder work/ any more; delete the "
-                "run's folder and run it again."
+                f"The run of `{name}` lists no generated views that are still there; delete the run's folder "
+                "and run it again."
             )
         else:
-            rows.append((one, *found))
+            rows.append((one, found))
     if missing:
         return replace(figure, missing=missing)
     missing += [
-        f"`{one.label}` {NO_SECOND_PASS}"
-        for one, title, _ in rows
-        if title == PASSES["views"] and skips_second_pass(settings_of(one))
+        f"`{one.label}` {reason}"
+        for one, _ in rows
+        if one.run
+        for reason in reasons(one.run.manifest.artefacts, "views")
     ]
     bound = last_pass(album.series(TRUE_VIEWS))
-    fits = bound is not None and _alike([bound[1], *(made for _, _, made in rows)])
+    fits = bound is not None and _alike([bound, *(made for _, made in rows)])
     if not fits:
         missing.append(
             "The motion is estimated on each row's own pictures, which hides flicker that looks like motion; "
             f"from true views it is taken with: {album.command(FULL, NO_PROPAGATION, TRUE_VIEWS)}."
         )
-    sheets = []
-    azimuths = rows[0][2].azimuths
-    if not _alike([made for _, _, made in rows]):
+    azimuths = rows[0][1].azimuths
+    if not _alike([made for _, made in rows]):
         return replace(figure, missing=["The two runs generated other views or frames; run both again."])
     order = sorted(range(len(azimuths)), key=lambda view: (azimuths[view] != _FIRST_AZIMUTH, view))
-    for view in order:
-        true = bound[1] if fits and bound is not None else None
-        sheets.append(_sheet(album, rows, view, true))
+    sheets = [_sheet(album, rows, view, bound if fits else None) for view in order]
     legend = heat_legend(album, colormaps.FULL_CHANGE)
     return replace(figure, sheets=sheets, legends=[legend], missing=missing)
 
@@ -177,8 +176,8 @@ def _alike(passes: Sequence[Pass]) -> bool:
     return len({(tuple(one.azimuths), one.frames) for one in passes}) == 1
 
 
-def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, true: Pass | None) -> Sheet:
-    count = rows[0][2].frames
+def _sheet(album: Album, rows: Sequence[tuple[Series, Pass]], view: int, true: Pass | None) -> Sheet:
+    count = rows[0][1].frames
     first = max(0, min(count // 2 - 1, count - _NEIGHBOURS))
     frames = list(range(first, min(first + _NEIGHBOURS, count)))
     motion = None if true is None else _motion(true, view, frames)
@@ -187,20 +186,21 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, str, Pass]], view: int, tr
         lines += _lines(
             album, "True views", "what estimated motion leaves of the truth", true, view, frames, motion
         )
-    for series, title, made in rows:
+    for series, made in rows:
+        title = made.title.lower()
         places = (("novel views", album.novel_views), ("the input view", [INPUT]))
         kinds = [
             f"{value} on {where}" for where, views in places if (value := album.mean("warp", series, views))
         ]
-        note = f"{title.lower()}; warp error of its field {', '.join(kinds)}" if kinds else title.lower()
+        note = f"{title}; warp error of its field {', '.join(kinds)}" if kinds else title
         own = motion if motion is not None else _motion(made, view, frames)
         lines += _lines(album, series.label, note, made, view, frames, own)
-    stride = _stride(rows[0][0])
+    stride = rows[0][1].stride
     heads = [f"frame {min(n * stride, album.frames - 1)}" for n in frames]
     clips = [("True views", true)] if true is not None else []
-    clips += [(series.label, made) for series, _, made in rows]
+    clips += [(series.label, made) for series, made in rows]
     blocks = [Block(lines=lines, heads=heads), *_slices(album, clips, view)]
-    return Sheet(title=f"Azimuth {rows[0][2].azimuths[view]}°", blocks=blocks)
+    return Sheet(title=f"Azimuth {rows[0][1].azimuths[view]}°", blocks=blocks)
 
 
 def _slices(album: Album, rows: Sequence[tuple[str, Pass]], view: int) -> list[Block]:
@@ -282,8 +282,3 @@ def warped_difference(
 def _on_white(rgba: NDArray[Any]) -> Pixels:
     rgb, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)
     return ((rgb * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _stride(series: Series) -> int:
-    """How many frames of the clip lie between generated ones."""
-    return int(settings_of(series).get("stride", 1))

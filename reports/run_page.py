@@ -4,11 +4,8 @@ A function of the files in the run's folder: the same files give the same bytes.
 and refers to pictures and videos by relative paths; what is not there (yet) is left out.
 
     run.json, environment.json          settings, prior, seed; versions
+    artefacts.json                      what the stages left: views, losses, previews, costs, and where they lie
     comparison.mp4, turntable/, azimuth_*/, ply/, field.safetensors
-    method/views/, method/regenerated/  generated views of both passes, multiview folders
-    method/views.json                   the estimated pose of the input
-    method/coarse/, method/refined/     losses and previews of the training stages
-    method/stages.json                  seconds and peak memory
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +16,16 @@ from urllib.parse import quote
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import frame_files, write_text
+from mvtokenflow.base.files import write_text
 from mvtokenflow.multiview.pose import read_pose
+from mvtokenflow.reports import generated
+from mvtokenflow.reports.artefacts import reasons, there
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
-from mvtokenflow.reports.generated import NO_SECOND_PASS, PASSES, azimuths_of, skips_second_pass
+from mvtokenflow.reports.generated import passes_of
 from mvtokenflow.reports.html import asset, environment, public
 from mvtokenflow.reports.html import duration as duration  # also imported from here
-from mvtokenflow.reports.training import STAGES, last_preview
+from mvtokenflow.reports.training import last_preview
+from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, Artefact, read_artefacts
 from mvtokenflow.workdir.cost import read_costs
 from mvtokenflow.workdir.environment import check_notes
 from mvtokenflow.workdir.folder import read_losses
@@ -64,10 +64,10 @@ def run_page(folder: Path) -> str:
     settings = public(_json(folder / "run.json", dict))
     if settings is None:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
-    rows = {stage: read_losses(folder / "method" / place / "losses.jsonl") for stage, place in STAGES.items()}
-    costs = [asdict(cost) for cost in read_costs(folder / "method" / "stages.json")]
-    found = [_pass(folder, name, title, settings) for name, title in PASSES.items()]
-    passes = [one for one in found if one is not None]
+    made = read_artefacts(folder / ARTEFACTS_FILE)
+    rows = {one.name: read_losses(path) for one, path in there(folder, made, "losses")}
+    costs = [asdict(cost) for _, path in there(folder, made, "costs") for cost in read_costs(path)]
+    passes = [_pass(folder, one, settings["video"]["frames"]) for one in passes_of(folder, made)]
     return (
         environment()
         .get_template("run.html")
@@ -75,16 +75,16 @@ def run_page(folder: Path) -> str:
             title=folder.resolve().name,
             style=[asset(name) for name in _STYLES],
             script=asset("run.js"),
-            facts=_facts(settings, rows, costs) + _pose(folder),
+            facts=_facts(settings, rows, costs) + _pose(folder, made),
             comparison=_link(folder, "comparison.mp4"),
             turntable=_link(folder, "turntable/turntable.mp4"),
             fixed=_fixed(folder),
             files=_files(folder),
             passes=passes,
-            second_pass=_second_pass(settings, passes),
+            notes=_notes(folder, made),
             charts=charts(list(rows.items())),
             chart_size=(WIDTH, HEIGHT),
-            previews=_previews(folder),
+            previews=_previews(folder, made),
             costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
             total=duration(sum(cost["seconds"] for cost in costs)),
             settings=settings,
@@ -124,10 +124,10 @@ def _facts(
     return [(name, str(value)) for name, value in facts if value is not None]
 
 
-def _pose(folder: Path) -> list[tuple[str, str]]:
+def _pose(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str]]:
     """How the input was taken, by the prior's estimate; none where it has none."""
-    report = folder / "method" / "views.json"
-    pose = read_pose(report) if report.is_file() else None
+    poses = (read_pose(path) for _, path in there(folder, made, "pose"))
+    pose = next((one for one in poses if one is not None), None)
     if pose is None:
         return []
     steep = " (level views cannot lie over it)" if pose.is_steep else ""
@@ -163,41 +163,34 @@ def _files(folder: Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def _pass(folder: Path, name: str, title: str, settings: Mapping[str, Any]) -> Pass | None:
+def _pass(folder: Path, made: generated.Pass, frames: int) -> Pass:
     """Pictures of the first, middle and last frame of a finished pass."""
-    root = folder / "method" / name
-    cameras = _json(root / "cameras.json", dict, azimuths_of)
-    if cameras is None:
-        return None
-    azimuths = [f"{azimuth}°" for azimuth in azimuths_of(cameras)]
-    views = [frame_files(root / f"view_{view}") for view in range(len(azimuths))]
-    last = len(views[0]) - 1
-    chosen = sorted({0, last // 2, last})
-    stride, end = settings["config"]["stride"], settings["video"]["frames"] - 1  # the last frame is one of them
+    last = made.frames - 1
     rows = []
-    for frame in chosen:
-        colours = [view[frame] for view in views]
-        normals = [root / "normals" / path.parent.name / path.name for path in colours]
-        for kind, paths in (("colour", colours), ("normals", normals)):
+    for frame in sorted({0, last // 2, last}):
+        colours = [view[frame] for view in made.files]
+        kinds = [("colour", colours)]
+        if made.normals is not None:
+            kinds.append(("normals", [made.normals / path.parent.name / path.name for path in colours]))
+        for kind, paths in kinds:
             if all(path.is_file() for path in paths):
                 links = [quote(path.relative_to(folder).as_posix()) for path in paths]
-                rows.append((f"frame {min(frame * stride, end)}, {kind}", links))
-    return Pass(title=title, azimuths=azimuths, rows=rows)
+                rows.append((f"frame {min(frame * made.stride, frames - 1)}, {kind}", links))  # the last is one
+    return Pass(title=made.title, azimuths=[f"{azimuth}°" for azimuth in made.azimuths], rows=rows)
 
 
-def _second_pass(settings: Mapping[str, Any], passes: Sequence[Pass]) -> str:
-    """What is said of it; nothing where it is not there yet."""
-    if len(passes) == len(PASSES):
-        return "The second pass is generated along the flow of the coarse field."
-    return f"This run {NO_SECOND_PASS}" if skips_second_pass(settings.get("config", {})) else ""
+def _notes(folder: Path, made: Sequence[Artefact]) -> str:
+    """What is said of the passes, and of those that are not there on purpose."""
+    notes = [one.note for one, _ in there(folder, made, "views") if one.note]
+    return " ".join([*notes, *(f"This run {reason}" for reason in reasons(made, "views"))])
 
 
-def _previews(folder: Path) -> list[tuple[str, str, int]]:
+def _previews(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str, int]]:
     """(stage, relative URL, step) of the last preview of every stage."""
     found = []
-    for stage, place in STAGES.items():
-        preview = last_preview(folder / "method" / place)
+    for one, place in there(folder, made, "previews"):
+        preview = last_preview(place)
         if preview is not None:
             path, step = preview
-            found.append((stage, quote(path.relative_to(folder).as_posix()), step))
+            found.append((one.name, quote(path.relative_to(folder).as_posix()), step))
     return found

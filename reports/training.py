@@ -1,27 +1,19 @@
-"""How the method's own runs came along: losses, generated views, fields by stages, and what each stage cost."""
+"""How results came about: losses, generated views, fields by stages, and what each stage cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mvtokenflow.base.errors import DataError
+from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.reports.artefacts import is_documented, listed, reasons
 from mvtokenflow.reports.colormaps import normal_picture
 from mvtokenflow.reports.curves import Chart, charts
-from mvtokenflow.reports.figure import FULL, Album, Block, Line, is_native
-from mvtokenflow.reports.generated import (
-    NO_SECOND_PASS,
-    PASSES,
-    Pass,
-    read_pass,
-    settings_of,
-    skips_second_pass,
-)
+from mvtokenflow.reports.figure import Album, Block, Line
+from mvtokenflow.reports.generated import Pass, passes_of
 from mvtokenflow.reports.html import duration
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.workdir.folder import read_losses
-
-STAGES = {"static": "coarse/static", "coarse": "coarse/coarse", "refine": "refined/refine"}
-_FIELDS = {"static": "Static field", "coarse": "Coarse field", "refine": "Refined field"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +41,13 @@ class Costs:
 
 
 def trainings(album: Album) -> list[Training]:
-    """One for every run of the method and its ablations on the page; the whole method first."""
-    return [_training(album, one) for one in _native(album)]
+    """One for every run on the page that lists artefacts; whole methods before their ablations."""
+    return [_training(album, one) for one in _documented(album)]
 
 
 def costs(album: Album) -> Costs | None:
     """What the stages of the runs on the page took; None where no run tells its stages."""
-    told = [one for one in _native(album) if one.run and one.run.manifest.stages]
+    told = [one for one in _documented(album) if one.run and one.run.manifest.stages]
     if not told:
         return None
     runs = [one.run for one in told if one.run]
@@ -83,55 +75,57 @@ def last_preview(folder: Path) -> tuple[Path, int] | None:
     return (pictures[-1], int(pictures[-1].stem.removeprefix("preview_"))) if pictures else None
 
 
-def _native(album: Album) -> list[Series]:
-    """The whole method first."""
-    found = [one for one in album.page.series if is_native(one)]
-    return sorted(found, key=lambda one: one.run is None or one.run.manifest.method != FULL)
+def _documented(album: Album) -> list[Series]:
+    """The runs that list artefacts; whole methods first."""
+    found = [one for one in album.page.series if is_documented(one.run)]
+    return sorted(found, key=lambda one: one.run is None or one.run.manifest.variant_of is not None)
 
 
 def _training(album: Album, series: Series) -> Training:
-    assert series.run is not None  # `is_native`
-    work = series.run.folder / "work"
-    if not work.is_dir():
+    run = series.run
+    assert run is not None  # `is_documented`
+    if not any((run.folder / one.path).exists() for one in run.manifest.artefacts if one.path is not None):
         why = (
-            "The run's folder work/ is gone, and with it losses and previews; delete the run's folder and "
-            f"run it again: {album.command(series.run.manifest.method)}."
+            "What the run lists of its making, losses and previews, is gone; delete the run's folder and "
+            f"run it again: {album.command(run.manifest.method)}."
         )
         return Training(label=series.label, charts=[], previews=None, missing=[why])
     missing = []
     losses: list[tuple[str, list[dict[str, float]]]] = []
-    for stage, place in STAGES.items():
+    for artefact, path in listed(run, "losses"):
         try:
-            losses.append((stage, read_losses(work / place / "losses.jsonl")))
+            losses.append((artefact.name, read_losses(path)))
         except DataError as error:
             missing.append(f"Not drawn: {album.named(error)}")
     if not any(rows for _, rows in losses):
         missing.append("No losses were logged in this run.")
-    if skips_second_pass(settings_of(series)) and not (work / "regenerated").exists():
-        missing.append(f"This run {NO_SECOND_PASS}")
+    missing += [f"This run {reason}" for reason in reasons(run.manifest.artefacts, "views")]
     previews = None
     try:
-        previews = _previews(album, series, work)
+        previews = _previews(album, series, run)
         if previews is None:
-            missing.append("The run's folder work/ holds no generated views.")
+            missing.append("The run holds no generated views.")
     except DataError as error:
         missing.append(f"Not drawn: {album.named(error)}")
     return Training(label=series.label, charts=charts(losses), previews=previews, missing=missing)
 
 
-def _previews(album: Album, series: Series, work: Path) -> Block | None:
+def _previews(album: Album, series: Series, run: Run) -> Block | None:
     """Rows of generated views and of the fields fitted to them; None without views."""
-    passes = {name: found for name in PASSES if (found := read_pass(work / name)) is not None}
+    passes = passes_of(run.folder, run.manifest.artefacts)
     if not passes:
         return None
-    azimuths = next(iter(passes.values())).azimuths
+    azimuths = passes[0].azimuths
     lines = [
         line
         for kind in ("colour", "normals")
-        for name in passes
-        for line in _generated(album, series, name, passes[name], kind)
+        for made in passes
+        for line in _generated(album, series, made, kind)
     ]
-    fields = (_field(album, series, stage, work / place, len(azimuths)) for stage, place in STAGES.items())
+    fields = (
+        _field(album, series, artefact.title, folder, len(azimuths))
+        for artefact, folder in listed(run, "previews")
+    )
     lines += [line for line in fields if line is not None]
     heads = [f"{azimuth}°" for azimuth in azimuths]
     return Block(
@@ -141,12 +135,14 @@ def _previews(album: Album, series: Series, work: Path) -> Block | None:
     )
 
 
-def _generated(album: Album, series: Series, name: str, made: Pass, kind: str) -> list[Line]:
+def _generated(album: Album, series: Series, made: Pass, kind: str) -> list[Line]:
     """Colour or normals of the middle frame, the one that previews show; nothing where a picture is missing."""
-    middle, title = (made.frames - 1) // 2, PASSES[name]
+    middle, title = (made.frames - 1) // 2, made.title
     paths = [view[middle] for view in made.files]
     if kind == "normals":
-        paths = [made.folder / "normals" / path.parent.name / path.name for path in paths]
+        if made.normals is None:
+            return []
+        paths = [made.normals / path.parent.name / path.name for path in paths]
     if not all(path.is_file() for path in paths):
         return []
     tiles = []
@@ -159,13 +155,13 @@ def _generated(album: Album, series: Series, name: str, made: Pass, kind: str) -
     return [Line(label=f"{title}, {kind}", tiles=tiles)]
 
 
-def _field(album: Album, series: Series, stage: str, folder: Path, views: int) -> Line | None:
+def _field(album: Album, series: Series, label: str, folder: Path, views: int) -> Line | None:
     """The renderings of a stage's last preview: the lower half of a strip with a column per view."""
     found = last_preview(folder)
     if found is None:
         return None
     path, step = found
-    label, note = _FIELDS[stage], f"after {step} steps"
+    note = f"after {step} steps"
     strip = album.store.pixels(path)
     height, width = strip.shape[0] // 2, strip.shape[1] // views
     tiles = [

@@ -40,7 +40,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
     "eval": ("base", "datasets", "datasets.toy4d", "weights", "eval.metrics"),
     "eval.engine": ("base",),
-    "eval.records": ("base", "eval", "eval.metrics"),
+    "eval.records": ("base", "workdir", "eval", "eval.metrics"),
     "eval.score": (
         *LIBRARY,
         *("weights", "datasets", "datasets.toy4d"),

@@ -13,6 +13,7 @@ import pytest
 
 from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log
 from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.workdir.artefacts import Artefact
 from mvtokenflow.workdir.provenance import pedigree
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,6 +159,11 @@ def _manifest() -> Manifest:
         stages=(Stage(name="coarse", wall_s=1.5, peak_mib=700.0),),
         scene_digest=SHA,
         assumed=("cameras at distance 2",),
+        artefacts=(
+            Artefact(kind="views", name="views", title="First pass", path="work/views", stride=2),
+            Artefact(kind="views", name="again", title="Second pass", path=None, note="has none: why."),
+        ),
+        variant_of="mvtokenflow",
     )
 
 
@@ -181,7 +187,9 @@ def test_a_manifest_with_stages_and_weights(tmp_path: Path) -> None:
 def test_schemas_and_page_have_the_fields_of_the_code(name: str, kind: Any) -> None:
     schema = _schema(name)
     expected = {field.name for field in fields(kind)} | {"schema"}
-    later = {"scene_digest", "assumed"} if kind is Manifest else set()  # earlier versions did not write it
+    later = (
+        {"scene_digest", "assumed", "artefacts", "variant_of"} if kind is Manifest else set()
+    )  # earlier versions did not write it
     assert set(schema["properties"]) == set(schema["required"]) | later == expected
     page = (ROOT / "docs/records.md").read_text()
     assert all(f"`{field}`" in page for field in expected)

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.eval.records.rows import Manifest, Row, Stage, load_runs, row_log, run_folder
+from mvtokenflow.method.artefacts import artefacts
+from mvtokenflow.method.config import MethodConfig, mini
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.figure import evenly
 from mvtokenflow.reports.generated import azimuths_of, warped_difference
 from mvtokenflow.reports.html import code_spans
 from mvtokenflow.reports.site import build_site
 from mvtokenflow.reports.slices import busiest_column, time_slice
+from mvtokenflow.workdir.artefacts import Artefact
 
 FRAMES, SIDE = 6, 24
 VIEWS = {"input": 0.0, "eval_0": -75.0, "eval_1": 105.0}
@@ -69,6 +73,7 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
     if given.get("work"):
         add_work(folder / "work", flicker=given.get("flicker", 0))
     native = given.get("native", True)
+    settings = replace(mini(), stride=1, **given.get("settings", {}))
     Manifest(
         dataset="toy4d",
         method=method,
@@ -77,7 +82,9 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
         scene=scene,
         tags=[],
         seed=given.get("seed", 0),
-        config={"mvtokenflow": {"stride": 1, **given.get("settings", {})}} if native else {"other": 1},
+        config={"settings": 1},
+        artefacts=given.get("artefacts", listed(folder, settings) if native else ()),
+        variant_of="mvtokenflow" if native and (method == "coarse" or method.startswith("no-")) else None,
         config_hash="ab" * 16,
         reference_root=str(reference),
         views=[{"name": view, "azimuth_deg": at, "elevation_deg": 0.0} for view, at in VIEWS.items()],
@@ -90,6 +97,20 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
         ],
     ).save(folder / "manifest.json")
     return folder
+
+
+def listed(folder: Path, settings: MethodConfig) -> list[Artefact]:
+    """What the method lists; of runs without work/ something that is gone."""
+    found = artefacts(folder / "work", settings)
+    gone = Artefact(kind="losses", name="static", title="Static field", path="work/gone/losses.jsonl")
+    return [one if one.path is None else replace(one, path=f"work/{one.path}") for one in found] or [gone]
+
+
+def list_again(folder: Path, **settings: Any) -> None:
+    """The manifest of a run whose files have changed since."""
+    manifest = Manifest.load(folder / "manifest.json")
+    again = listed(folder, replace(mini(), stride=1, **settings))
+    replace(manifest, artefacts=again).save(folder / "manifest.json")
 
 
 def add_work(work: Path, flicker: int = 0) -> None:
@@ -161,7 +182,7 @@ def test_every_section_says_what_it_needs(tmp_path: Path) -> None:
     assert re.search(r"Needs runs of mvtokenflow\s*,\s*coarse\s*,\s*no-flow-loss\s*:", told["ablation"])
     assert "mvtf-eval table3 --methods mvtokenflow,no-propagation --scenes fox" in told["propagation"]
     assert "No run here holds flow" in told["flow"]
-    assert "Turntable: no field in toy4d/rival/fox/seed0-abababab" in told["around"]
+    assert "Turntable: rival lists no field" in told["around"]
     assert "Needs a run of the method" in told["training"]
     assert "has no values frame by frame" in text(section(site, "failures", "index.html"))
 
@@ -173,12 +194,13 @@ def test_only_the_absent_runs_are_named(tmp_path: Path) -> None:
     assert re.search(r"Needs runs of no-flow-loss\s*:", text(section(site, "ablation")))
     assert re.search(r"Needs a run of no-propagation\s*:", text(section(site, "propagation")))
     training = text(section(site, "training"))
-    assert "The run's folder work/ is gone" in training
+    assert "What the run lists of its making, losses and previews, is gone" in training
     assert "loss, at last 0.01" in training
     around = text(section(site, "around"))
-    assert "no field in" in around
+    assert "lists no field" in around
     field = tmp_path / "runs/toy4d/mvtokenflow/fox/seed0-ababababab/work/refined/refine/field.safetensors"
     field.write_bytes(b"")
+    list_again(tmp_path / "runs/toy4d/mvtokenflow/fox/seed0-ababababab")
     around = text(section(build(tmp_path), "around"))
     assert (
         "mvtf export RUNS/toy4d/mvtokenflow/fox/seed0-ababababab/work/refined/refine/field.safetensors"
@@ -276,6 +298,7 @@ def test_estimated_flow_of_the_input_stands_below_the_fields(tmp_path: Path) -> 
     pairs = [*back, *((n, n + 1) for n in range(FRAMES - 1))]
     both = np.concatenate([np.full_like(flow, 9), flow])
     np.savez(folder / "work" / "views" / "flow.npz", flow=both, pairs=pairs, view=0)
+    list_again(folder)
     figure = section(site := build(tmp_path), "flow")
     drawn = images(site, figure, "flow estimated on the input")
     assert len(drawn) == FRAMES - 1
@@ -345,6 +368,7 @@ def test_a_second_pass_that_would_repeat_the_first_is_not_missed(tmp_path: Path,
     whole = add_run(tmp_path / "runs", name, work=True, settings={"token_propagation": False})
     assert sentence not in text(section(build(tmp_path), "training")), "this one has it all the same"
     shutil.rmtree(whole / "work" / "regenerated")
+    list_again(whole, token_propagation=False)
     site = build(tmp_path)
     training = text(section(site, "training"))
     assert training.count(f"This run {sentence}") == 1
@@ -362,6 +386,7 @@ def test_a_second_pass_that_was_not_wanted_is_not_explained_by_propagation(tmp_p
     ):
         folder = add_run(tmp_path / "runs", name, work=True, settings=settings)
         shutil.rmtree(folder / "work" / "regenerated")
+        list_again(folder, **settings)
     assert "second pass" not in text(section(build(tmp_path), "training"))
 
 
@@ -495,3 +520,70 @@ def test_slices_have_gaps_where_frames_are_missing() -> None:
     assert time_slice([None], 0.5) is None
     assert busiest_column(clip) is None  # of two sizes
     assert busiest_column([picture(0), None]) is None
+
+
+# ---- methods of others ----
+
+
+def test_what_a_foreign_method_lists_is_drawn(tmp_path: Path) -> None:
+    """Under names of its own, with a stage and a pass that the method of this repository does not have."""
+    made = [
+        Artefact(kind="views", name="sds", title="Distilled views", path="work/out/pictures", stride=2),
+        Artefact(
+            kind="normals", name="sds", title="Distilled views", path="work/out/pictures/normals", stride=2
+        ),
+        Artefact(kind="flow", name="sds", title="Distilled views", path="work/out/motion.npz", stride=2),
+        Artefact(kind="losses", name="warmup", title="Warm-up", path="work/logs/a.jsonl"),
+        Artefact(kind="previews", name="warmup", title="Warm-up", path="work/logs"),
+        Artefact(kind="field", name="warmup", title="Warm-up", path="work/net/last.safetensors"),
+        Artefact(
+            kind="views", name="again", title="More views", path=None, note="has no more views: one pass."
+        ),
+    ]
+    folder = add_run(tmp_path / "runs", "rival", geometry=True, artefacts=made)
+    work = folder / "work"
+    add_work(tmp_path / "kept")
+    for source, target in (("views", "out/pictures"), ("coarse/static", "logs")):
+        (work / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(tmp_path / "kept" / source, work / target)
+    (work / "logs" / "losses.jsonl").rename(work / "logs" / "a.jsonl")
+    (work / "net").mkdir()
+    (work / "net" / "last.safetensors").write_bytes(b"")
+    flow = np.full((FRAMES - 1, SIDE, SIDE, 2), 2, np.float32)
+    np.savez(work / "out" / "motion.npz", flow=flow, view=0)
+    site = build(tmp_path)
+
+    training = section(site, "training")
+    assert training.count('class="curve"') == 1
+    assert images(site, training, "rival, distilled views, colour, azimuth 90")
+    assert images(site, training, "rival, distilled views, normals, azimuth 0")
+    assert (images(site, training, "rival, warm-up")[0] == 7).all()
+    assert "This run has no more views: one pass." in text(training)
+    assert "views 1 min 01 s" in text(training)
+    assert "RUNS/toy4d/rival/fox/seed0-ababababab/work/net/last.safetensors" in text(section(site, "around"))
+    assert images(site, section(site, "flow"), "flow estimated on the input")
+    assert "over 2 frames" in text(section(site, "flow"))
+
+
+def test_ablations_of_a_foreign_method_stand_beside_it(tmp_path: Path) -> None:
+    made = [Artefact(kind="losses", name="all", title="All", path="work/losses.jsonl")]
+    for name, of in (("rival", None), ("rival-mini", "rival"), ("other", None)):
+        folder = add_run(tmp_path / "runs", name, artefacts=made)
+        manifest = Manifest.load(folder / "manifest.json")
+        replace(manifest, variant_of=of).save(folder / "manifest.json")
+    site = build(tmp_path)
+    assert heads(section(site, "ablation")) == ["Input", "Ground truth", "rival", "rival-mini"]
+    strip = section(site, "strip")
+    assert images(site, strip, "other, eval_0")
+    assert not images(site, strip, "rival-mini, eval_0"), "left to the section of ablations"
+
+
+def test_manifests_that_list_nothing_are_read_and_say_so(tmp_path: Path) -> None:
+    folder = add_run(tmp_path / "runs", "mvtokenflow", work=True)
+    document = json.loads((folder / "manifest.json").read_text())
+    for later in ("artefacts", "variant_of"):
+        del document[later]
+    (folder / "manifest.json").write_text(json.dumps(document))
+    site = build(tmp_path)
+    assert images(site, section(site, "strip"), "mvtokenflow, eval_0")
+    assert "Needs a run of the method" in text(section(site, "training"))

@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,9 +15,12 @@ import pytest
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import write_json, write_text
 from mvtokenflow.media.pictures import write_png
+from mvtokenflow.method.artefacts import artefacts
+from mvtokenflow.method.config import mini
 from mvtokenflow.reports.curves import HEIGHT, WIDTH, charts
 from mvtokenflow.reports.run_page import duration, run_page, write_page
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
+from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, write_artefacts
 
 PRIOR = "ab" * 32
 
@@ -49,6 +54,13 @@ def _stage(folder: Path, steps: int, scale: float) -> None:
     write_png(folder / f"preview_{steps:05d}.png", np.zeros((8, 24, 3), np.uint8))
 
 
+def _list(out: Path, **settings: Any) -> None:
+    """What lies in the folder of the stages now."""
+    found = artefacts(out / "method", replace(mini(), **settings))
+    below = [one if one.path is None else replace(one, path=f"method/{one.path}") for one in found]
+    write_artefacts(out / ARTEFACTS_FILE, below)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Everything a finished run has, as far as the page looks; its name needs quoting."""
@@ -64,6 +76,7 @@ def folder(tmp_path: Path) -> Path:
         {"stage": "coarse", "seconds": 75.25, "peak_mib": 999.0, "finished": False},
     ]
     write_json(method / "stages.json", costs)
+    _list(out)
     write_json(out / "environment.json", [{"mvtokenflow": "0.9", "packages": {"torch": "2.9.1"}}])
     for name in ("comparison", "turntable/turntable", "azimuth_0/azimuth_0", "azimuth_90/azimuth_90"):
         write_text(out / f"{name}.mp4", "not looked into")
@@ -154,6 +167,8 @@ def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     assert page.ids & {"result", "files", "views", "training", "costs", "settings"} == {"settings"}
     _views(tmp_path / "method" / "views", 2)
     write_text(tmp_path / "method" / "coarse" / "static" / "losses.jsonl", "")  # begun just now
+    assert "views" not in _Page(run_page(tmp_path)).ids, "only what is listed is drawn"
+    _list(tmp_path)
     page = _Page(run_page(tmp_path))
     assert "views" in page.ids
     assert "training" not in page.ids
@@ -165,9 +180,7 @@ def test_a_second_pass_that_would_repeat_the_first_is_explained(folder: Path) ->
     assert along in _Page(run_page(folder)).text
     shutil.rmtree(folder / "method" / "regenerated")
     assert "second pass" not in _Page(run_page(folder)).text, "it may still come"
-    settings = json.loads((folder / "run.json").read_text())
-    settings["config"]["token_propagation"] = False
-    write_json(folder / "run.json", settings)
+    _list(folder, token_propagation=False)
     page = _Page(run_page(folder))
     assert "This run has no second pass: without token propagation it would draw" in page.text
     assert along not in page.text
@@ -187,11 +200,16 @@ def test_folders_of_others_and_damaged_files_are_refused(tmp_path: Path) -> None
         run_page(tmp_path)
     _settings(tmp_path)
     write_text(tmp_path / "method" / "stages.json", "[{")
+    _list(tmp_path)
     with pytest.raises(DataError, match=r"stages\.json: damaged"):
         run_page(tmp_path)
     (tmp_path / "method" / "stages.json").unlink()
     write_text(tmp_path / "method" / "coarse" / "coarse" / "losses.jsonl", "{]\n")
+    _list(tmp_path)
     with pytest.raises(DataError, match=r"losses\.jsonl: damaged"):
+        run_page(tmp_path)
+    write_text(tmp_path / ARTEFACTS_FILE, '[{"kind": "views", "path": "../../elsewhere"}]')
+    with pytest.raises(DataError, match=r"artefacts\.json: damaged"):
         run_page(tmp_path)
 
 
@@ -235,6 +253,8 @@ def test_the_estimated_pose_of_the_input_is_told(folder: Path) -> None:
     """And that level views are other views than a steep one."""
     assert "estimated" not in run_page(folder)
     report = folder / "method" / "views.json"
+    write_json(report, {"made_by": "x", "pose": None})
+    _list(folder)
     for elevation, focal, says in ((4.2, 0.0, "no perspective"), (25.0, 24 / 50, "50 mm")):
         write_json(report, {"pose": {"elevation_deg": [elevation], "lens": [focal]}})
         page = run_page(folder)

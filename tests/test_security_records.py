@@ -58,6 +58,20 @@ def manifest() -> Document:
         "stages": [{"name": "render", "wall_s": 1.5, "peak_mib": 7.0}],
         "scene_digest": SHA,
         "assumed": ["cameras at distance 2"],
+        "artefacts": [artefact()],
+        "variant_of": "mvtokenflow",
+    }
+
+
+def artefact(**changes: Any) -> Document:
+    return {
+        "kind": "views",
+        "name": "views",
+        "title": "First pass",
+        "path": "work/views",
+        "stride": 2,
+        "note": "",
+        **changes,
     }
 
 
@@ -174,6 +188,8 @@ def test_missing_and_further_fields_are_refused(kind: str, tmp_path: Path) -> No
     later = {
         "scene_digest",
         "assumed",
+        "artefacts",
+        "variant_of",
         "stages",
         "values",
     }  # earlier versions did not write them, or nobody reads them
@@ -192,6 +208,35 @@ def test_missing_and_further_fields_are_refused(kind: str, tmp_path: Path) -> No
 def test_what_is_no_document_at_all(kind: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=str(tmp_path)):
         KINDS[kind][1](tmp_path, text)
+
+
+PATHS = ["/etc", "../x", "work/../../x", "work//x", "work/", ".", "", "a\\\\b", "C:/x", "x\x00", "x/./y", 7]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_artefacts_lie_below_their_run(path: Any, tmp_path: Path) -> None:
+    document = {**manifest(), "artefacts": [artefact(path=path)]}
+    with pytest.raises(DataError, match="artefacts"):
+        load_manifest(tmp_path, json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "mesh"},
+        {"name": "a/b"},
+        {"title": ""},
+        {"stride": 0},
+        {"stride": True},
+        {"note": None},
+        {"further": 1},
+    ],
+)
+def test_artefacts_have_the_types_of_the_schema(change: Document, tmp_path: Path) -> None:
+    document = {**manifest(), "artefacts": [artefact(**change)]}
+    with pytest.raises(DataError, match="artefacts"):
+        load_manifest(tmp_path, json.dumps(document))
+    load_manifest(tmp_path, json.dumps({**manifest(), "artefacts": [artefact(path=None, note="has none.")]}))
 
 
 @pytest.mark.parametrize("name", NAMES)

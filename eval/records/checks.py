@@ -11,10 +11,12 @@ from typing import Any
 
 from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.base.seeds import MAX_SEED
+from mvtokenflow.workdir.artefacts import Artefact
 
 SOURCES = ("native", "upstream-run", "released-renderings", "oracle", "quoted")  # see `baselines.method.Source`
 MAX_FRAMES = 100_000  # in a clip
 MAX_VIEWS = 1_000
+MAX_ARTEFACTS = 1_000
 MAX_TEXT = 100_000  # characters in one text
 MAX_FEATURES = 100_000  # numbers for one clip
 
@@ -48,6 +50,8 @@ def manifest(fields: Mapping[str, Any]) -> None:
             "stages": _list_of(_stage),
             "scene_digest": _or_none(fingerprint),
             "assumed": _list_of(text),
+            "artefacts": _list_of(_artefact, 0, MAX_ARTEFACTS),
+            "variant_of": _or_none(name),
         },
     )
 
@@ -189,6 +193,13 @@ def _code(value: Any, field: str) -> None:
 def _stage(value: Any, field: str) -> None:
     cost = number(0, _MAX_COST)
     _object({"name": text, "wall_s": cost, "peak_mib": cost})(value, field)
+
+
+def _artefact(value: Any, field: str) -> None:
+    try:
+        Artefact.from_json(value)
+    except ValueError as error:
+        raise ValueError(f"'{field}' {error}") from error
 
 
 # ---- of others ----

@@ -25,6 +25,7 @@ from mvtokenflow.base.files import naming, write_json
 from mvtokenflow.base.names import brief
 from mvtokenflow.base.partial import locked
 from mvtokenflow.eval.records import checks as record_checks
+from mvtokenflow.workdir.artefacts import Artefact
 
 SCHEMA_VERSION = 1
 MAX_FRAMES = record_checks.MAX_FRAMES
@@ -226,6 +227,8 @@ class Manifest:
         scene_digest: digest of the pictures and views it was rendered from and is scored against; None in
             manifests of earlier versions, which lack it.
         assumed: see `Scene.assumed`.
+        artefacts: what the method left behind to be looked at; none in manifests of earlier versions.
+        variant_of: name of the whole method, of an ablation; None for others.
     """
 
     dataset: str
@@ -245,6 +248,8 @@ class Manifest:
     stages: Sequence[Stage] = field(default_factory=tuple)
     scene_digest: str | None = None
     assumed: Sequence[str] = ()
+    artefacts: Sequence[Artefact] = ()
+    variant_of: str | None = None
 
     def save(self, path: Path) -> None:
         write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})
@@ -256,7 +261,9 @@ class Manifest:
             record_checks.manifest(fields)
             _check_frames(path.parent / "pred", fields)
             stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
-            return cls(**{**fields, "stages": stages, "assumed": tuple(fields.get("assumed", ()))})
+            artefacts = tuple(Artefact.from_json(one) for one in fields.get("artefacts", ()))
+            assumed = tuple(fields.get("assumed", ()))
+            return cls(**{**fields, "stages": stages, "assumed": assumed, "artefacts": artefacts})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,19 +1,20 @@
 """Rendering: every method on every scene, each into its own run folder, never twice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import atomic_path, digest, digest_json, sha256_file
-from mvtokenflow.baselines.method import Costed, Method, Progress, Rendering, Weighted
+from mvtokenflow.baselines.method import Costed, Documented, Method, Progress, Rendering, Variant, Weighted
 from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.eval.records.rows import Manifest, Stage, run_folder
 from mvtokenflow.media.video import write_png
+from mvtokenflow.workdir.artefacts import Artefact
 from mvtokenflow.workdir.cost import Cost, measured, read_costs
 from mvtokenflow.workdir.provenance import pedigree
 
@@ -82,8 +83,28 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         stages=[Stage(name=cost.stage, wall_s=cost.seconds, peak_mib=cost.peak_mib) for cost in costs],
         scene_digest=scene_digest(scene),
         assumed=scene.assumed,
+        artefacts=_artefacts(job.method, folder / "work"),
+        variant_of=job.method.variant_of if isinstance(job.method, Variant) else None,
     ).save(folder / "manifest.json")
     return folder
+
+
+def _artefacts(method: Method, work: Path) -> Sequence[Artefact]:
+    """What the method lists, with paths below the run's folder.
+
+    Raises:
+        ConfigError: an artefact that a manifest could not hold.
+    """
+    if not isinstance(method, Documented):
+        return ()
+    found = []
+    for one in method.artefacts(work):
+        path = None if one.path is None else f"{work.name}/{one.path}"
+        try:
+            found.append(Artefact.from_json(replace(one, path=path).to_json()))
+        except ValueError as error:
+            raise ConfigError(f"{method.name}: an artefact that it lists {error}") from error
+    return found
 
 
 def scene_digest(scene: Scene) -> str:

@@ -2,6 +2,7 @@
 
     run.json            what the asset is of: settings, prior, seed, digest of the video
     environment.json    versions, platform and device
+    artefacts.json      what the stages left to be looked at, for pages
     masks/              of the object, where the video had none
     method/             the folder of the stages (`method.pipeline`)
     field.safetensors   the result
@@ -26,6 +27,7 @@ from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
 from mvtokenflow.media.segment import Segmentation
 from mvtokenflow.media.video import Clip, composite_white, read_rgba, to_uint8, write_video
+from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import MethodConfig
 from mvtokenflow.method.pipeline import Result, run
 from mvtokenflow.method.priors import prior_name
@@ -43,6 +45,7 @@ from mvtokenflow.splat.export import (
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.trainer import FIELD_FILE
+from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, write_artefacts
 from mvtokenflow.workdir.environment import note_environment
 from mvtokenflow.workdir.folder import claim
 from mvtokenflow.workdir.lock import working_in
@@ -168,7 +171,7 @@ def make_asset(
     with working_in(out):
         claim(out, identity)
         note_environment(out, device)
-        report = _reporting(out, progress, page)
+        report = _reporting(out, config, progress, page)
         if asked == AUTO:
             speak(f"device: {described_device(device)}")
         clip = given.cut_out(out / "masks", network, report)
@@ -179,6 +182,7 @@ def make_asset(
         keep_field(out / FIELD_FILE, result.field, speak)
         videos, points = _export(result.field, clip, view, out, fps, ply, report)
         comparison = _compare(clip, config, view, out, fps)
+        _list_artefacts(out, config)
         return Asset(
             folder=out,
             field=out / FIELD_FILE,
@@ -199,7 +203,16 @@ def _unusual(view: ExportView) -> dict[str, Any]:
     return {} if usual else {"elevation_deg": view.elevation_deg, "camera": view.kind}
 
 
-def _reporting(out: Path, progress: Progress | None, page: PageWriter | None) -> Progress:
+def _list_artefacts(out: Path, config: MethodConfig) -> None:
+    """Write the list of what is there; `method.artefacts` with paths below `out`."""
+    found = [
+        one if one.path is None else replace(one, path=f"{STAGES}/{one.path}")
+        for one in artefacts(out / STAGES, config)
+    ]
+    write_artefacts(out / ARTEFACTS_FILE, found)
+
+
+def _reporting(out: Path, config: MethodConfig, progress: Progress | None, page: PageWriter | None) -> Progress:
     """A reporter that also writes the page, as far as the run is, whenever another stage begins."""
     begun = ""
 
@@ -207,6 +220,7 @@ def _reporting(out: Path, progress: Progress | None, page: PageWriter | None) ->
         nonlocal begun
         if stage != begun:
             begun = stage
+            _list_artefacts(out, config)
             if page is not None:
                 page(out)
         if progress is not None:

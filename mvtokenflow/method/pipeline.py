@@ -37,6 +37,7 @@ from mvtokenflow.flow.estimate import FlowEstimator, load_estimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.media.video import Clip
+from mvtokenflow.method.artefacts import COSTS_FILE as COSTS_FILE
 from mvtokenflow.method.config import MethodConfig
 from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
@@ -55,8 +56,6 @@ from mvtokenflow.workdir.cost import Cost, keep_cost, measured, read_costs
 from mvtokenflow.workdir.folder import claim
 from mvtokenflow.workdir.lock import working_in
 from mvtokenflow.workdir.store import StageStore
-
-COSTS_FILE = "stages.json"
 
 _ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
 
