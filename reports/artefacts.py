@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mvtokenflow.eval.records.rows import Run
-from mvtokenflow.workdir.artefacts import Artefact, Kind
+from mvtokenflow.workdir.artefacts import FOLDERS, Artefact, Kind
 
 
 def listed(run: Run | None, kind: Kind) -> list[tuple[Artefact, Path]]:
@@ -15,7 +15,8 @@ def listed(run: Run | None, kind: Kind) -> list[tuple[Artefact, Path]]:
 def there(folder: Path, artefacts: Sequence[Artefact], kind: Kind) -> list[tuple[Artefact, Path]]:
     """The artefacts of a kind that are in `folder`, which their paths are relative to."""
     places = [(one, folder / one.path) for one in artefacts if one.kind == kind and one.path is not None]
-    return [(one, place) for one, place in places if place.exists()]
+    is_there = Path.is_dir if kind in FOLDERS else Path.is_file
+    return [(one, place) for one, place in places if is_there(place)]
 
 
 def reasons(artefacts: Sequence[Artefact], kind: Kind) -> list[str]:

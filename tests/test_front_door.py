@@ -23,6 +23,7 @@ from mvtokenflow.media.video import count_frames
 from mvtokenflow.method.config import mini
 from mvtokenflow.splat.export import ExportView
 from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, read_artefacts
 
 HEAVY = ("torch", "diffusers", "numba", "numpy", "pandas", "cv2", "av", "PIL")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,6 +127,9 @@ def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path
     assert said == ["3 frames of 64x64 pixels"]
     assert [path.stem for path in asset.views] == [f"azimuth_{a}" for a in (0, 90, 180, 270)]
     assert [count_frames(path) for path in (asset.comparison, *asset.views)] == [3] * 5
+    listed = read_artefacts(asset.folder / ARTEFACTS_FILE)
+    assert {one.kind for one in listed} >= {"views", "normals", "flow", "losses", "field", "costs"}
+    assert all((asset.folder / one.path).exists() for one in listed if one.path is not None)
     field = mvtokenflow.load_field(asset.field)
     assert torch.equal(field.gaussians.means, asset.result.field.gaussians.means)
 

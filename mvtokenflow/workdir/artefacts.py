@@ -15,6 +15,7 @@ from mvtokenflow.base.names import brief, name_fault
 
 Kind = Literal["views", "normals", "flow", "losses", "previews", "field", "costs", "pose"]
 KINDS: tuple[str, ...] = get_args(Kind)
+FOLDERS: tuple[Kind, ...] = ("views", "normals", "previews")  # the others are files
 
 MAX_STRIDE = 100_000
 MAX_TEXT = 1000

@@ -118,7 +118,7 @@ def read_run(folder: Path) -> None:
 
 def make_page(folder: Path, shared: Path) -> None:
     out = valid.run_folder(shared) / "out"
-    names = ["run.json", "environment.json", "method/stages.json"]
+    names = ["run.json", "environment.json", "artefacts.json", "method/stages.json"]
     names += [path.relative_to(out).as_posix() for path in out.glob("method/*/*/losses.jsonl")]
     for name in names:
         (folder / "out" / name).parent.mkdir(parents=True, exist_ok=True)
