@@ -1,14 +1,16 @@
 """CLIP image embeddings and their cosine (Radford et al. 2021, "Learning Transferable Visual Models").
 
-One small vision transformer reads every format the weights come in (OpenAI's and open_clip's names,
+open_clip's vision transformer runs every format the weights come in (OpenAI's and open_clip's names,
 transformers' names), and pictures are prepared by Pillow alone: transformers changed both the type returned
 by `get_image_features` and, with its torchvision processor, the pixels (cosines move by 1e-4).
 
 `ToyEncoder` is another network with another scale of values: the small CLIP trained on toy4d pictures.
 """
 
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvtokenflow.base.damaged import damage, read_json
 from mvtokenflow.base.errors import DataError, WeightsCorruptError
@@ -59,93 +60,47 @@ class Preparation:
         return torch.from_numpy((pixels / np.float32(255) - mean) / std).permute(2, 0, 1)
 
 
-class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
-        self.out_proj = nn.Linear(width, width)
+def image_tower(tensors: Mapping[str, Tensor], heads: int, activation: Activation) -> nn.Module:
+    """open_clip's vision transformer with these parameters, named as in OpenAI's release below `visual.`.
 
-    def forward(self, x: Tensor) -> Tensor:
-        count, length, width = x.shape
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = packed.view(count, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        projected: Tensor = self.out_proj(mixed)
-        return projected
-
-
-class _Mlp(nn.Module):
-    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
-        super().__init__()
-        self.activation = activation
-        self.c_fc = nn.Linear(width, hidden)
-        self.c_proj = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.c_fc(x)
-        # OpenAI's networks were trained with x σ(1.702 x); with the exact GELU they are silently worse.
-        x = x * torch.sigmoid(1.702 * x) if self.activation == "quick_gelu" else F.gelu(x)
-        projected: Tensor = self.c_proj(x)
-        return projected
-
-
-class _Block(nn.Module):
-    def __init__(self, width: int, hidden: int, heads: int, activation: Activation) -> None:
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = _Attention(width, heads)
-        self.mlp = _Mlp(width, hidden, activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        mixed: Tensor = x + self.mlp(self.ln_2(x))
-        return mixed
-
-
-class _Transformer(nn.Module):
-    def __init__(self, blocks: Iterable[_Block]) -> None:
-        super().__init__()
-        self.resblocks = nn.Sequential(*blocks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = self.resblocks(x)
-        return mixed
-
-
-class ImageTower(nn.Module):
-    """CLIP's vision transformer; parameters are named as in OpenAI's release, below `visual.`.
+    It takes prepared pictures (B, 3, size, size) to projected, un-normalised embeddings (B, D).
 
     Args:
         tensors: its parameters, from which every size but the number of heads is read.
         heads: attention heads; OpenAI's networks have one per 64 channels.
-        activation: of the MLPs.
+        activation: of the MLPs. OpenAI's networks were trained with x σ(1.702 x); with the exact GELU they are
+            silently worse.
     """
+    from open_clip.transformer import QuickGELU, VisionTransformer  # slow to import
 
-    def __init__(self, tensors: Mapping[str, Tensor], heads: int, activation: Activation) -> None:
-        super().__init__()
-        width, _, patch, _ = tensors["conv1.weight"].shape
-        hidden = tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
-        layers = 1 + max(
-            int(m[1]) for name in tensors if (m := re.match(r"transformer\.resblocks\.(\d+)\.", name))
-        )
-        self.patch = patch
-        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
-        self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(torch.empty_like(tensors["positional_embedding"]))
-        self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = _Transformer(_Block(width, hidden, heads, activation) for _ in range(layers))
-        self.proj = nn.Parameter(torch.empty_like(tensors["proj"]))
-        self.load_state_dict(tensors, strict=True)
+    width, _, patch, _ = tensors["conv1.weight"].shape
+    hidden = tensors["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
+    tower: nn.Module = VisionTransformer(
+        image_size=patch * math.isqrt(len(tensors["positional_embedding"]) - 1),
+        patch_size=patch,
+        width=width,
+        layers=1 + max(int(m[1]) for m in map(_LAYER.match, tensors) if m),
+        heads=heads,
+        mlp_ratio=(hidden + 0.5) / width,  # it is multiplied and rounded down there
+        output_dim=tensors["proj"].shape[1],
+        act_layer=QuickGELU if activation == "quick_gelu" else nn.GELU,
+    )
+    tower.load_state_dict(tensors, strict=True)
+    return tower
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Projected, un-normalised embeddings (B, D) of prepared pictures (B, 3, size, size)."""
-        x = self.conv1(pictures).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding
-        x = self.transformer(self.ln_pre(x))
-        embedded: Tensor = self.ln_post(x[:, 0]) @ self.proj
-        return embedded
+
+_LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.")
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention step by step: torch's fused kernel for inference moves cosines by 4e-8."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 _TRANSFORMERS_LAYER = {
@@ -244,10 +199,12 @@ class ImageEncoder:
         dimensions: D of the embeddings, 512 for ViT-B/32.
     """
 
-    def __init__(self, tower: ImageTower, preparation: Preparation) -> None:
+    def __init__(self, tower: nn.Module, preparation: Preparation) -> None:
+        """`tower` as `image_tower` makes it, on the device to use."""
         self._tower = tower.eval().requires_grad_(False)
         self._prepare = preparation
-        self.dimensions = int(tower.proj.shape[1])
+        self._device = next(tower.parameters()).device
+        self.dimensions = int(tower.get_parameter("proj").shape[1])
 
     @torch.inference_mode()
     def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
@@ -261,12 +218,11 @@ class ImageEncoder:
         Raises:
             DataError: a picture is not uint8 RGB.
         """
-        device = self._tower.proj.device
         rows = [torch.empty(0, self.dimensions)]
         for start in range(0, len(images), batch):
             prepared = torch.stack([self._prepare(image) for image in images[start : start + batch]])
-            with full_precision():
-                rows.append(self._tower(prepared.to(device)).cpu())
+            with full_precision(), _plain_attention():
+                rows.append(self._tower(prepared.to(self._device)).cpu())
         return torch.cat(rows)
 
 
@@ -332,9 +288,9 @@ def load(explicit: Path | None = None, device: torch.device | str = "cpu") -> Im
     cure = "give the file or folder of a CLIP"
     with damage(path, "not a CLIP vision transformer", cure, WeightsCorruptError):
         tensors = image_tensors(stored)
-        width = tensors["conv1.weight"].shape[0]
-        tower = ImageTower(tensors, heads or width // 64, activation)
-        tokens = (preparation.size // tower.patch) ** 2 + 1
-        if len(tower.positional_embedding) != tokens:
-            raise ValueError(f"{len(tower.positional_embedding)} positions for {tokens} tokens")
+        width, _, patch, _ = tensors["conv1.weight"].shape
+        tokens = (preparation.size // patch) ** 2 + 1
+        if len(tensors["positional_embedding"]) != tokens:
+            raise ValueError(f"{len(tensors['positional_embedding'])} positions for {tokens} tokens")
+        tower = image_tower(tensors, heads or width // 64, activation)
     return ImageEncoder(tower.to(device), preparation)
