@@ -1,5 +1,6 @@
 """Optical flow: warping and composition as arithmetic, estimates and visibility against toy4d's geometry."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.files import sha256_file
 from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.stream import RADIUS
@@ -31,6 +33,8 @@ from mvtokenflow.media.video import Clip
 from mvtokenflow.multiview.config import SquareConfig
 from mvtokenflow.multiview.preprocess import square_clip
 from mvtokenflow.views.cameras import orbit
+from mvtokenflow.weights import ledger
+from mvtokenflow.weights.package_index import DownloadError
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -196,7 +200,9 @@ def test_raft_weights_from_a_file_and_what_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(WeightsCorruptError, match="not the weights of raft_large"):
         load_raft("raft_large", path)
-    with pytest.raises(WeightsMissingError, match=r"absent.pth: no such weights file; get it by `curl"):
+    with pytest.raises(
+        WeightsMissingError, match=r"absent.pth: no such weights file; to get it, run `mvtf-eval"
+    ):
         load_raft("raft_small", tmp_path / "absent.pth")
     path.write_bytes(b"not weights")
     with pytest.raises(WeightsCorruptError, match="not a file of weights"):
@@ -208,16 +214,57 @@ def test_raft_weights_from_a_file_and_what_is_refused(tmp_path: Path) -> None:
 def test_raft_without_network_says_how_to_get_the_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """torchvision's cache is empty and the index can't be reached."""
-    from urllib.error import URLError
+    """Neither the weights folder nor torchvision's has them, and their publisher can't be reached."""
 
     def refuse(*arguments: object, **options: object) -> None:
-        raise URLError("no network")
+        raise DownloadError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
-    with pytest.raises(WeightsMissingError, match=r"curl -L -o raft_small.pth https://.*estimator 'dis'"):
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr("mvtokenflow.weights.sources.download", refuse)
+    with pytest.raises(
+        WeightsMissingError,
+        match=r"raft-small: not fetched.*weights pack.*MVTF_WEIGHTS_RAFT_SMALL.*estimator 'dis'",
+    ):
         load_raft("raft_small")
+
+
+def test_raft_in_the_folder_of_torchvision_is_found_and_others_of_its_name_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torchvision.models import optical_flow
+
+    torch.manual_seed(0)
+    network = optical_flow.raft_small(weights=None)
+    published = optical_flow.Raft_Small_Weights.DEFAULT.url.rpartition("/")[2]
+    path = tmp_path / "hub" / "checkpoints" / published
+    path.parent.mkdir(parents=True)
+    torch.save(network.state_dict(), path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    with pytest.raises(WeightsCorruptError, match="not the pinned raft-small"):
+        load_raft("raft_small")
+    entry = ledger.WEIGHTS["raft-small"]
+    pinned = replace(entry, files=(replace(entry.files[0], sha256=sha256_file(path)),))
+    monkeypatch.setattr(ledger, "WEIGHTS", {entry.name: pinned})
+    pictures = noise(1, 128, 128, 3), noise(1, 128, 128, 3, seed=1)
+    assert torch.equal(
+        load_raft("raft_small").estimate(*pictures), RaftEstimator(network, "raft_small").estimate(*pictures)
+    )
+    assert not (tmp_path / "weights").exists()
+
+
+def test_the_ledger_pins_what_torchvision_publishes() -> None:
+    from torchvision.models import optical_flow
+
+    for name, published in (
+        ("raft-large", optical_flow.Raft_Large_Weights.DEFAULT),
+        ("raft-small", optical_flow.Raft_Small_Weights.DEFAULT),
+    ):
+        (file,) = ledger.WEIGHTS[name].files
+        assert file.sources[0].address == published.url
+        assert published.url.endswith(f"-{file.sha256[:8]}.pth")  # torchvision's own check
+        assert file.bytes / 2**20 == pytest.approx(published.meta["_file_size"], abs=6e-4)
 
 
 def test_keyframes_end_with_the_last_frame() -> None:

@@ -50,8 +50,11 @@ def test_lpips_and_clip_run_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     network.features(picture)
 
     class Tower(torch.nn.Module):
-        proj = torch.ones(4, 4)
+        def __init__(self) -> None:
+            super().__init__()
+            self.proj = torch.nn.Parameter(torch.ones(4, 4))
+
         forward = staticmethod(watch)
 
-    clip.ImageEncoder(Tower(), clip.Preparation(size=8)).embed([picture])  # type: ignore[arg-type]
+    clip.ImageEncoder(Tower(), clip.Preparation(size=8)).embed([picture])
     assert seen == [FULL, FULL]

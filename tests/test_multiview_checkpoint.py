@@ -29,6 +29,8 @@ from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.era3d import VIEW_NAMES, UnclipEncoder, VaeCodec, prompt_texts, to_levels
 from mvtokenflow.multiview.sampler import Noise, denoise, generate
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG
+from mvtokenflow.weights import archive as archives
+from mvtokenflow.weights import ledger
 
 VIEWS = 6
 SMALL_UNET: dict[str, Any] = {
@@ -188,7 +190,7 @@ def test_half_precision_variant_names(folder: Path) -> None:
 def test_stored_prompts(folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder / "text_encoder")
     shutil.rmtree(folder / "tokenizer")
-    with pytest.raises(WeightsMissingError, match=r"text_encoder/config.json.*hf download"):
+    with pytest.raises(WeightsMissingError, match=r"text_encoder/config.json.*weights fetch era3d"):
         load_era3d(folder, strict=False)
     with pytest.raises(WeightsMissingError, match=r"normal_embeds.pt: no such file"):
         load_era3d(folder, strict=False, prompts=tmp_path)
@@ -244,7 +246,7 @@ def test_other_settings_are_named(folder: Path) -> None:
     assert found[2] == "scheduler/scheduler_config.json: prediction_type is 'epsilon', expected 'v_prediction'"
     with pytest.raises(ConfigError, match=r"not Era3D's settings: .*num_views is 4.*prediction_type") as caught:
         load_era3d(folder)
-    assert f"hf download {ERA3D}" in str(caught.value)
+    assert "weights fetch era3d" in str(caught.value)
     assert "load_era3d(folder, strict=False)" in str(caught.value)
     config = json.loads((folder / "unet" / "config.json").read_text())
     del config["block_out_channels"]
@@ -329,7 +331,7 @@ def test_unsafe_pickle_is_not_executed(folder: Path, tmp_path: Path) -> None:
 )
 def test_missing_files(folder: Path, missing: str) -> None:
     (folder / missing).unlink()
-    with pytest.raises(WeightsMissingError, match=rf"hf download {ERA3D}") as caught:
+    with pytest.raises(WeightsMissingError, match="weights fetch era3d") as caught:
         load_era3d(folder, strict=False)
     assert missing.split("/")[0] in str(caught.value)
 
@@ -338,7 +340,7 @@ def test_missing_files(folder: Path, missing: str) -> None:
 def test_a_tokenizer_without_words_is_refused(folder: Path, kept: list[str]) -> None:
     for name in {"tokenizer.json", "vocab.json", "merges.txt"} - set(kept):
         (folder / "tokenizer" / name).unlink()
-    with pytest.raises(WeightsMissingError, match=rf"tokenizer: neither tokenizer.json .* hf download {ERA3D}"):
+    with pytest.raises(WeightsMissingError, match=r"tokenizer: neither tokenizer.json .*weights fetch era3d"):
         load_era3d(folder, strict=False)
 
 
@@ -375,31 +377,61 @@ def test_where_weights_are_looked_for(folder: Path, tmp_path: Path, monkeypatch:
     assert find_checkpoint(str(folder)) == folder
     with pytest.raises(WeightsMissingError, match="no such folder"):
         find_checkpoint(str(tmp_path / "a" / "b"))
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsMissingError, match=rf"hf download {ERA3D} --local-dir"):
+    with pytest.raises(
+        WeightsMissingError, match=rf"hf download {ERA3D} --local-dir era3d.*MVTF_WEIGHTS_ERA3D"
+    ):
+        find_checkpoint(ERA3D)
+    with pytest.raises(WeightsMissingError, match="hf download somebody/else, and name that folder"):
+        find_checkpoint("somebody/else")
+    monkeypatch.setenv("MVTF_WEIGHTS_ERA3D", str(folder))
+    assert find_checkpoint(ERA3D) == folder
+    monkeypatch.setenv("MVTF_WEIGHTS_ERA3D", str(tmp_path))
+    with pytest.raises(
+        WeightsMissingError, match=r"named by MVTF_WEIGHTS_ERA3D, is not a folder with unet/config"
+    ):
         find_checkpoint(ERA3D)
 
 
-def test_safetensors_are_fetched_and_older_files_where_there_are_none(
-    pristine: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_fetched_is_found_without_network_and_held_to_what_it_was(
+    pristine: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[list[str]] = []
 
-    def download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
-        assert (name, revision) == (ERA3D, "main")
+    def download(name: str, *, revision: str | None, local_dir: Path, allow_patterns: list[str]) -> str:
+        assert (name, revision, local_dir) == (ERA3D, None, tmp_path / "weights" / "era3d")
         asked.append(allow_patterns)
-        return str(pristine)
+        shutil.copytree(pristine, local_dir, dirs_exist_ok=True)
+        if len(asked) == 1:
+            (local_dir / "vae" / "diffusion_pytorch_model.safetensors").rename(tmp_path / "vae")
+        return str(local_dir)
 
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert find_checkpoint(ERA3D, "main") == pristine
-    assert asked == [["*.json", "*.txt", "*.safetensors"]]
-    (pristine / "vae").rename(pristine / "kept")
-    try:
-        find_checkpoint(ERA3D, "main")
-    finally:
-        (pristine / "kept").rename(pristine / "vae")
-    assert asked[2:] == [["vae/*.bin"]]
+    found = find_checkpoint(ERA3D)
+    assert found == tmp_path / "weights" / "era3d"
+    assert asked == [["*.json", "*.txt", "*.safetensors"], ["vae/*.bin"]]
+    assert find_checkpoint(ERA3D) == found
+    assert len(asked) == 2  # no second download
+    load_era3d(found, strict=False)
+
+    archives.pack(tmp_path / "w.tar", ["era3d"])
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "carried"))
+    assert archives.unpack(tmp_path / "w.tar") == [tmp_path / "carried" / "era3d"]
+    assert find_checkpoint(ERA3D) == tmp_path / "carried" / "era3d"
+    assert ledger.fingerprint("era3d") == ledger.fingerprint("era3d", found)
+
+    config = tmp_path / "carried" / "era3d" / "unet" / "config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(
+        WeightsCorruptError, match=r"not the era3d that was fetched: unet/config.json has .* bytes"
+    ):
+        find_checkpoint(ERA3D)
+    (state,) = (state for state in ledger.status() if state.weights.name == "era3d")
+    assert state.state == "corrupt"
 
 
 class ReadTimeout(Exception):  # noqa: N818 (named as the libraries name theirs)
@@ -415,10 +447,14 @@ class ReadTimeout(Exception):  # noqa: N818 (named as the libraries name theirs)
         OSError("disk full"),
     ],
 )
-def test_a_dropped_connection_is_one_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_connection_is_one_sentence(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def download(*_: Any, **__: Any) -> str:
         raise error
 
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     reason = str(error) or type(error).__name__
     with pytest.raises(WeightsMissingError, match=rf"\({reason}\); run again to go on.*hf download {ERA3D}"):

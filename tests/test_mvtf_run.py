@@ -149,6 +149,7 @@ def test_an_opaque_clip_is_segmented_once(
 
     fake = SimpleNamespace(new_session=lambda model: model, remove=remove)
     monkeypatch.setitem(sys.modules, "rembg", fake)
+    monkeypatch.setattr("mvtokenflow.media.segment._network", lambda: tmp_path / "isnet-general-use.onnx")
     given = ("run", opaque, "-o", tmp_path / "out", *few, "--segment", "--without", "refinement", "--no-ply")
     code, printed, talk = mvtf(*given, "--json")
     assert code == 0, talk

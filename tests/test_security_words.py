@@ -13,7 +13,7 @@ from mvtokenflow.base.names import brief, name_fault, printable
 from mvtokenflow.eval.gate.recipe import Recipe
 from mvtokenflow.eval.tables.words import seeds_named, shard_named
 from mvtokenflow.splat import training_config
-from mvtokenflow.weights import ledger as weights
+from mvtokenflow.weights import archive as archives
 
 LONG = "9" * 5000
 
@@ -237,7 +237,7 @@ def test_archives_with_wrong_headers(headers: dict[str, str], tmp_path: Path, mo
         member.size, member.pax_headers = len(data), headers
         archive.addfile(member, io.BytesIO(data))
     with pytest.raises(WeightsCorruptError, match=str(path)):
-        weights.unpack(path)
+        archives.unpack(path)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -247,4 +247,4 @@ def test_an_archive_of_headers_of_headers(tmp_path: Path) -> None:
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, 0
     (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) * 5000)
     with pytest.raises(WeightsCorruptError, match="not an archive"):
-        weights.unpack(tmp_path / "a.tar")
+        archives.unpack(tmp_path / "a.tar")

@@ -1,6 +1,8 @@
 """Cutting the object out with rembg: what is kept, and what is said where it cannot be done."""
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +10,12 @@ import numpy as np
 import pytest
 
 from mvtokenflow.base.errors import ConfigError, DataError, UserError, WeightsMissingError
+from mvtokenflow.base.files import sha256_file
+from mvtokenflow.media import segment
 from mvtokenflow.media.pictures import Pixels, read_mask, write_png
 from mvtokenflow.media.segment import MODEL, cut_out, load_segmenter, mask_paths
+from mvtokenflow.weights import ledger
+from mvtokenflow.weights.package_index import DownloadError
 
 FRAMES = np.arange(3 * 6 * 8 * 3, dtype=np.uint8).reshape(3, 6, 8, 3)
 
@@ -74,7 +80,6 @@ def _raises(error: BaseException) -> SimpleNamespace:
     ("module", "error", "sentence"),
     [
         (None, ConfigError, r"pip install 'rembg\[cpu\]'"),
-        (_raises(OSError("no route to host")), WeightsMissingError, r"no route to host.*\.onnx into ~/\.u2net"),
         (_raises(ValueError("MD5 hash does not match")), WeightsMissingError, "MD5 hash does not match"),
         (_raises(OSError()), WeightsMissingError, "weights \\(OSError\\)"),
     ],
@@ -83,7 +88,45 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(
     monkeypatch: pytest.MonkeyPatch, module: object, error: type[UserError], sentence: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "rembg", module)
+    monkeypatch.setattr(segment, "_network", lambda: Path("isnet-general-use.onnx"))
     with pytest.raises(error, match=sentence):
+        load_segmenter()
+
+
+def test_the_network_of_rembg_comes_from_the_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From its folder, from rembg's own, by its name alone; else the command that gets it is named."""
+    homes: list[str] = []
+    rembg = SimpleNamespace(new_session=lambda model: homes.append(os.environ["U2NET_HOME"]))
+    monkeypatch.setitem(sys.modules, "rembg", rembg)
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "theirs"))
+    monkeypatch.delenv("MVTF_WEIGHTS_REMBG_ISNET", raising=False)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise DownloadError("no route to host")
+
+    monkeypatch.setattr("mvtokenflow.weights.sources.download", refuse)
+    with pytest.raises(
+        WeightsMissingError, match=r"no route to host.*MVTF_WEIGHTS_REMBG_ISNET; or give a mask"
+    ):
+        load_segmenter()
+    for folder in ("theirs", "weights"):
+        path = tmp_path / folder / f"{MODEL}.onnx"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"network")
+    entry = ledger.WEIGHTS["rembg-isnet"]
+    pinned = replace(entry, files=(replace(entry.files[0], sha256=sha256_file(path)),))
+    monkeypatch.setattr(ledger, "WEIGHTS", {entry.name: pinned})
+    load_segmenter()
+    path.unlink()
+    load_segmenter()
+    assert homes == [str(tmp_path / "weights"), str(tmp_path / "theirs")]
+    assert os.environ["U2NET_HOME"] == str(tmp_path / "theirs")
+    (tmp_path / "theirs" / f"{MODEL}.onnx").rename(tmp_path / "net.onnx")
+    monkeypatch.setenv("MVTF_WEIGHTS_REMBG_ISNET", str(tmp_path / "net.onnx"))
+    with pytest.raises(
+        WeightsMissingError, match=f"net.onnx: rembg reads it by its name alone; name it {MODEL}"
+    ):
         load_segmenter()
 
 

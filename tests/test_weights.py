@@ -2,10 +2,11 @@
 
 import hashlib
 import io
+import json
 import socket
 import tarfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from mvtokenflow.base.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.weights import archive as archives
 from mvtokenflow.weights import ledger as weights
 from mvtokenflow.weights.convert import (
     ALEX_CONVOLUTIONS,
@@ -23,7 +25,7 @@ from mvtokenflow.weights.convert import (
     lpips_from_flax,
     serialize,
 )
-from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Weights
+from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Snapshot, Weights
 from mvtokenflow.weights.package_index import DownloadError, Progress
 from mvtokenflow.weights.pickles import Arrays
 from mvtokenflow.weights.sources import FromAddress, FromHub, FromIndex, FromTorchvision
@@ -64,6 +66,9 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """An empty weights folder."""
     monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.delenv("MVTF_WEIGHTS_TINY_NET", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))  # what other programs keep
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "rembg"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "weights"
 
 
@@ -100,13 +105,14 @@ def test_missing_weights_say_what_where_and_how(name: str, folder: Path, offline
         with pytest.raises(WeightsMissingError) as caught:
             look(name)
         message = str(caught.value)
+        file = entry.files[:1]
         expected = (
-            str(folder / entry.files[0].filename),
-            f"{entry.files[0].bytes:,} bytes",
-            entry.files[0].sha256,
+            str(folder / entry.filename),
+            *(f"{f.bytes:,} bytes" for f in file),
+            *(f.sha256 for f in file),
             f"mvtf-eval weights fetch {name}",
             weights.variable(name),
-            *entry.metrics,
+            *entry.uses,
         )
         for part in expected:
             assert part in message
@@ -161,8 +167,8 @@ def test_what_should_ship_but_does_not_asks_for_a_reinstall(
 
 @pytest.mark.parametrize("name", sorted(SHIPPED))
 def test_what_ships_can_be_packed_and_unpacked(name: str, folder: Path, tmp_path: Path) -> None:
-    weights.pack(tmp_path / "w.tar", [name])
-    (path,) = weights.unpack(tmp_path / "w.tar")
+    archives.pack(tmp_path / "w.tar", [name])
+    (path,) = archives.unpack(tmp_path / "w.tar")
     assert path == folder / WEIGHTS[name].files[0].filename
     assert weights.verify(name) == path
 
@@ -292,15 +298,15 @@ def test_a_model_folder_only_where_the_ledger_allows_it(use: Callable[..., Weigh
 def test_pack_and_unpack(use: Callable[..., Weights], folder: Path, tmp_path: Path) -> None:
     use(Fake(CONTENT))
     with pytest.raises(WeightsMissingError):
-        weights.pack(tmp_path / "out.tar", ["tiny-net"])
+        archives.pack(tmp_path / "out.tar", ["tiny-net"])
     assert not (tmp_path / "out.tar").exists()
     path = weights.fetch("tiny-net")
-    assert weights.pack(tmp_path / "out.tar", ["tiny-net"]) == ["tiny-net"]
+    assert archives.pack(tmp_path / "out.tar", ["tiny-net"]) == ["tiny-net"]
     path.unlink()
-    assert weights.unpack(tmp_path / "out.tar") == [path]
+    assert archives.unpack(tmp_path / "out.tar") == [path]
     assert path.read_bytes() == CONTENT
     first = (tmp_path / "out.tar").read_bytes()
-    weights.pack(tmp_path / "out.tar", ["tiny-net"])
+    archives.pack(tmp_path / "out.tar", ["tiny-net"])
     assert (tmp_path / "out.tar").read_bytes() == first
 
 
@@ -339,7 +345,7 @@ def test_hostile_archives_write_nothing(
     use(Fake(None))
     archive = _archive(tmp_path / "evil.tar", name, data, kind)
     with pytest.raises(WeightsCorruptError):
-        weights.unpack(archive)
+        archives.unpack(archive)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"evil.tar"}
 
 
@@ -349,16 +355,104 @@ def test_damaged_archives_are_told(use: Callable[..., Weights], folder: Path, tm
     for content in (b"", b"not a tar" * 100, whole[: 512 + len(CONTENT) // 2]):
         (tmp_path / "a.tar").write_bytes(content)
         with pytest.raises(WeightsCorruptError, match=r"a\.tar"):
-            weights.unpack(tmp_path / "a.tar")
+            archives.unpack(tmp_path / "a.tar")
     with pytest.raises(WeightsCorruptError, match="not an archive"):
-        weights.unpack(tmp_path / "none.tar")
+        archives.unpack(tmp_path / "none.tar")
+
+
+SNAPSHOT = Weights(
+    name="tiny-many",
+    title="Tiny",
+    licence="MIT",
+    presets=("paper",),
+    files=(),
+    snapshot=Snapshot(
+        repository="somebody/tiny",
+        revision=None,
+        marker="unet/config.json",
+        components=("unet",),
+        weighty=("unet",),
+        bytes=10,
+    ),
+)
+FILES = {"unet/config.json": b"{}", "unet/model.safetensors": CONTENT}
+
+
+def _record(files: Mapping[str, bytes]) -> bytes:
+    noted = {n: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for n, c in files.items()}
+    fields = {"schema": 1, "repository": "somebody/tiny", "commit": None, "files": noted}
+    return json.dumps(fields).encode()
+
+
+def _many(path: Path, members: Sequence[tuple[str, bytes]]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, data in members:
+            member = tarfile.TarInfo(f"mvtf-weights/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Replace the ledger by one network of two files; its place in the weights folder."""
+    monkeypatch.setattr(weights, "WEIGHTS", {SNAPSHOT.name: SNAPSHOT})
+    return folder / "tiny-many"
+
+
+def test_a_network_of_many_files_is_carried_and_held_to_its_record(many: Path, tmp_path: Path) -> None:
+    whole = [("tiny-many/recorded.json", _record(FILES)), *((f"tiny-many/{n}", c) for n, c in FILES.items())]
+    assert archives.unpack(_many(tmp_path / "a.tar", whole)) == [many]
+    assert weights.verify("tiny-many") == weights.fetch("tiny-many") == many
+    assert weights.status(hashed=True)[0].state == "ready"
+    with pytest.raises(ConfigError, match="a folder of several networks"):
+        weights.load("tiny-many")
+    changed = CONTENT[:-1] + b"?"
+    (many / "unet" / "model.safetensors").write_bytes(changed)
+    with pytest.raises(
+        WeightsCorruptError, match=r"unet/model.safetensors has another sha256.*delete the folder"
+    ):
+        weights.verify("tiny-many")
+    (many / "recorded.json").unlink()  # as a fetch that was killed leaves it
+    with pytest.raises(
+        WeightsMissingError, match=r"tiny-many is not whole .*`mvtf run --preset paper` needs it"
+    ):
+        weights.resolve("tiny-many")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("tiny-many/unet/config.json", b"{}")],  # no record before it
+        [("tiny-many/recorded.json", _record(FILES)), ("tiny-many/unet/config.json", b"[]")],
+        [("tiny-many/recorded.json", _record(FILES)), ("tiny-many/unet/config.json", b"longer")],
+        [("tiny-many/recorded.json", _record(FILES)), ("tiny-many/unet/config.json", b"{}")],  # one is missing
+        [
+            ("tiny-many/recorded.json", _record({"unet/../../x.json": b""})),
+            ("tiny-many/unet/../../x.json", b""),
+        ],
+        [("tiny-many/recorded.json", _record({"x/config.json": b""})), ("tiny-many/x/config.json", b"")],
+        [("tiny-many/recorded.json", _record({"unet/x.pkl": b""})), ("tiny-many/unet/x.pkl", b"")],
+        [("tiny-many/recorded.json", b"{}")],
+        [("tiny-many/recorded.json", b" " * 2**21)],
+    ],
+)
+def test_hostile_archives_of_many_files_make_no_folder_whole(
+    many: Path, tmp_path: Path, members: list[tuple[str, bytes]]
+) -> None:
+    with pytest.raises(WeightsCorruptError):
+        archives.unpack(_many(tmp_path / "evil.tar", members))
+    assert not (many / "recorded.json").exists()
+    outside = {path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(many)}
+    assert outside == {tmp_path / "evil.tar"}
 
 
 def test_the_ledger_is_consistent() -> None:
     for name, entry in WEIGHTS.items():
         assert entry.name == name
-        assert entry.metrics
+        assert entry.uses
         assert entry.licence
+        assert bool(entry.files) == (entry.snapshot is None)
         filenames = [file.filename for file in entry.files]
         assert len(set(filenames)) == len(filenames)
         assert all(bool(file.sources) == (entry.shipped is None) for file in entry.files)

@@ -8,7 +8,6 @@ weights and no GPU.
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.error import URLError
 
 import cv2
 import numpy as np
@@ -21,6 +20,7 @@ from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissi
 from mvtokenflow.base.files import choose
 from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.flow.ops import resize
+from mvtokenflow.weights import ledger
 
 RaftName = Literal["raft_large", "raft_small"]
 
@@ -135,12 +135,12 @@ class RaftEstimator:
 def load_raft(
     name: RaftName = "raft_large", weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> RaftEstimator:
-    """RAFT with trained weights: a local file, or torchvision's own from its cache or the network.
+    """RAFT with trained weights: a local file, or torchvision's own by the weights ledger.
 
     Args:
         name: raft_large (5.3 M parameters) or raft_small (1.0 M).
         weights: a state dict as torchvision publishes it (.pth); None uses torchvision's default weights,
-            which it downloads once, checks and caches.
+            which the ledger finds, or downloads once, and checks.
 
     Raises:
         ConfigError: no such network.
@@ -149,32 +149,24 @@ def load_raft(
     """
     from torchvision.models import optical_flow
 
-    builders = {
-        "raft_large": (optical_flow.raft_large, optical_flow.Raft_Large_Weights.DEFAULT),
-        "raft_small": (optical_flow.raft_small, optical_flow.Raft_Small_Weights.DEFAULT),
-    }
-    build, published = choose("flow network", name, builders)
+    build = choose(
+        "flow network", name, {"raft_large": optical_flow.raft_large, "raft_small": optical_flow.raft_small}
+    )
     network = build(weights=None)
-    address = published.url
-    fetch = f"curl -L -o {name}.pth {address}"
+    listed = name.replace("_", "-")
     if weights is None:
         try:
-            state = published.get_state_dict(progress=False, check_hash=True)
-        except (URLError, OSError) as error:
-            raise WeightsMissingError(
-                f"{name}: its weights are not on this machine and {address} can't be reached ({error}); run "
-                f"`{fetch}` where there is a network and give that file, or use the estimator 'dis'"
-            ) from error
-        except RuntimeError as error:  # torch.hub: the hash of what came is wrong
-            raise WeightsCorruptError(f"{address}: {error}; try again later, or get it by `{fetch}`") from error
+            state = ledger.load(listed, ledger.obtain(listed))
+        except WeightsMissingError as error:
+            raise WeightsMissingError(f"{error}; or use the flow estimator 'dis', which needs none") from error
     else:
-        state = _read_state(weights, fetch)
+        state = _read_state(weights, f"run `mvtf-eval weights fetch {listed}`")
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsCorruptError(
-            f"{weights or address}: not the weights of {name} ({str(error).splitlines()[0]}); "
-            f"get them by `{fetch}`"
+            f"{weights or listed}: not the weights of {name} ({str(error).splitlines()[0]}); "
+            f"run `mvtf-eval weights fetch {listed}`"
         ) from error
     return RaftEstimator(network.to(device), name)
 
@@ -188,11 +180,11 @@ def load_estimator(name: str, weights: Path | None = None, device: torch.device 
 
 def _read_state(path: Path, fetch: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise WeightsMissingError(f"{path}: no such weights file; get it by `{fetch}`")
-    with damage(path, "not a file of weights", f"get it by `{fetch}`", WeightsCorruptError):
+        raise WeightsMissingError(f"{path}: no such weights file; to get it, {fetch}")
+    with damage(path, "not a file of weights", fetch, WeightsCorruptError):
         state = load_torch(path)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsCorruptError(f"{path}: holds no state dict; get it by `{fetch}`")
+        raise WeightsCorruptError(f"{path}: holds no state dict; {fetch}")
     return state
 
 

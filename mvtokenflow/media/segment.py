@@ -1,10 +1,12 @@
 """The object of a clip, cut out by rembg where a clip comes without alpha and without masks.
 
-rembg comes with this package's extra `segment`. Its network is downloaded by rembg itself, checked against the
-digest it knows, and kept in its own folder.
+rembg comes with this package's extra `segment`. Its network is found, or fetched, and checked by the weights
+ledger; a copy in rembg's own folder does.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,12 +19,13 @@ from mvtokenflow.base.progress import Progress
 from mvtokenflow.media.masks import cleaned
 from mvtokenflow.media.pictures import Pixels, read_mask, write_png
 from mvtokenflow.media.video import Clip
+from mvtokenflow.weights import ledger
 
 MODEL = "isnet-general-use"
 
 Segmenter = Callable[[Pixels], Pixels]
 
-_FILE = f"https://github.com/danielgatis/rembg/releases/download/v0.0.0/{MODEL}.onnx"
+_LISTED = "rembg-isnet"
 
 
 def load_segmenter() -> Segmenter:
@@ -31,6 +34,7 @@ def load_segmenter() -> Segmenter:
     Raises:
         ConfigError: rembg, or the onnxruntime it needs, is not installed.
         WeightsMissingError: its weights are not here and cannot be downloaded.
+        WeightsCorruptError: they are others.
     """
     try:
         rembg = import_module("rembg")
@@ -40,11 +44,12 @@ def load_segmenter() -> Segmenter:
             "a mask or a clip with alpha"
         ) from error
     try:
-        session = rembg.new_session(MODEL)
-    except (OSError, ValueError) as error:  # no network; a file that is not the pinned one
+        with _home(_network().parent):
+            session = rembg.new_session(MODEL)
+    except (OSError, ValueError) as error:  # a damaged file that rembg, too, has a digest of
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsMissingError(
-            f"rembg cannot get its weights ({reason:.120}); put {_FILE} into ~/.u2net (or $U2NET_HOME), or "
+            f"rembg cannot read its weights ({reason:.120}); run `mvtf-eval weights fetch {_LISTED}`, or "
             "give a mask"
         ) from error
 
@@ -52,6 +57,35 @@ def load_segmenter() -> Segmenter:
         return np.asarray(rembg.remove(frame, session=session, only_mask=True), np.uint8)
 
     return segment
+
+
+def _network() -> Path:
+    """The file of `MODEL`, under the name that rembg looks for.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `ledger.obtain`.
+    """
+    try:
+        path = ledger.obtain(_LISTED)
+    except WeightsMissingError as error:
+        raise WeightsMissingError(f"{error}; or give a mask") from error
+    if path.name != f"{MODEL}.onnx":
+        raise WeightsMissingError(f"{path}: rembg reads it by its name alone; name it {MODEL}.onnx")
+    return path
+
+
+@contextmanager
+def _home(folder: Path) -> Iterator[None]:
+    """Let rembg look for its networks in `folder`."""
+    before = os.environ.get("U2NET_HOME")
+    os.environ["U2NET_HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["U2NET_HOME"]
+        else:
+            os.environ["U2NET_HOME"] = before
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 
 from mvtokenflow.base.errors import WeightsMissingError
-from mvtokenflow.base.files import digest, sha256_file
+from mvtokenflow.base.files import sha256_file
 from mvtokenflow.method.config import SMALL_PRIOR, MethodConfig
 from mvtokenflow.multiview.checkpoint import find_checkpoint, load_era3d
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small.prior import WEIGHTS, load_small_prior
-
-_OF_A_CHECKPOINT = (".bin", ".json", ".safetensors", ".txt")
+from mvtokenflow.weights.snapshot import fingerprint
 
 
 def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
@@ -50,11 +49,7 @@ def prior_digest(config: MethodConfig) -> str:
     """
     if small_prior_file(config.prior) is not None:
         return prior_name(config)
-    folder = find_checkpoint(config.prior)
-    files = sorted(path for path in folder.glob("*/*") if path.suffix in _OF_A_CHECKPOINT)
-    return digest(
-        (path.relative_to(folder).as_posix(), _sha256(path, path.stat().st_mtime_ns).encode()) for path in files
-    )
+    return fingerprint(find_checkpoint(config.prior))
 
 
 def small_prior_file(prior: str) -> Path | None:

@@ -7,6 +7,7 @@ that this package rebuilds, every tensor must be there, and damaged files are fo
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,13 @@ from mvtokenflow.multiview.era3d import UnclipEncoder, VaeCodec, encode_prompts
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
+from mvtokenflow.weights import ledger
+from mvtokenflow.weights import snapshot as snapshots
+from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
 
-ERA3D = "pengHTYX/MacLab-Era3D-512-6view"
+_LISTED = "era3d"  # in the weights ledger
+ERA3D = ERA3D_SNAPSHOT.repository
+_CURE = f"get the whole checkpoint: run `mvtf-eval weights fetch {_LISTED}`"
 
 # unet/config.json and scheduler/scheduler_config.json of the release (step 40000, EMA weights).
 ERA3D_UNET: dict[str, Any] = {
@@ -91,38 +97,25 @@ _WITH_WEIGHTS = ("unet", "vae", "image_encoder", "image_normalizer", "text_encod
 _POSITION_BUFFER = "position_ids"  # older CLIP files store this constant
 
 
-def find_checkpoint(source: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint: a local path, or a hub name such as `ERA3D`, fetched into the hub's cache.
+def find_checkpoint(source: str) -> Path:
+    """The folder of a checkpoint: a local path, `ERA3D` by the weights ledger, or another name on the hub.
+
+    What is not here is fetched: `ERA3D` into the weights folder, others into the hub's cache.
 
     Raises:
-        WeightsMissingError: neither; the message has the command that gets the weights.
+        WeightsMissingError: it is not here and cannot be fetched; the message has the command that gets it.
+        WeightsCorruptError: files in the weights folder are others than those that were fetched.
     """
     folder = expanded(source, "the prior")
     if folder.is_dir():
         return folder
+    if source == ERA3D:
+        return ledger.obtain(_LISTED)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
-        raise WeightsMissingError(f"{source}: no such folder; get the weights with: {_command(ERA3D)}")
-    return _fetched(source, revision)
-
-
-def _fetched(name: str, revision: str | None) -> Path:
-    """Settings and safetensors, and .bin files only of components that have no safetensors."""
-    from huggingface_hub import snapshot_download
-
-    def fetch(patterns: list[str]) -> Path:
-        try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-        except Exception as error:  # the hub's, the system's, and those of whatever carries its bytes
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise WeightsMissingError(
-                f"{name}: not whole on this machine, and the hub cannot be reached, broke off or has no such "
-                f"weights ({reason}); run again to go on, or where it can be reached, run: {_command(name)}, "
-                "and give that folder"
-            ) from error
-
-    folder = fetch(["*.json", "*.txt", "*.safetensors"])
-    older = [component for component in _WITH_WEIGHTS if not list((folder / component).glob("*.safetensors"))]
-    return fetch([f"{component}/*.bin" for component in older]) if older else folder
+        raise WeightsMissingError(f"{source}: no such folder; {_CURE}")
+    snapshot = replace(ERA3D_SNAPSHOT, repository=source)
+    command = f"where it can be reached, run: hf download {source}, and name that folder as the prior"
+    return snapshots.download(snapshot, None, command)
 
 
 def config_differences(folder: Path) -> list[str]:
@@ -166,8 +159,8 @@ def load_era3d(
     lines = config_differences(folder) if strict else []
     if lines:
         raise ConfigError(
-            f"{folder}: not Era3D's settings: {'; '.join(lines)}; get the released checkpoint with: "
-            f"{_command(ERA3D)}, or read another network's folder with load_era3d(folder, strict=False)"
+            f"{folder}: not Era3D's settings: {'; '.join(lines)}; "
+            f"{_CURE}, or read another network's folder with load_era3d(folder, strict=False)"
         )
     from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler
     from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
@@ -214,15 +207,11 @@ def _check_fit(folder: Path, unet: MultiviewUNet, vae: Any, encoder: UnclipEncod
             )
 
 
-def _command(source: str) -> str:
-    return f"hf download {source} --local-dir {source.split('/')[-1]}"
-
-
 def _config(folder: Path, component: str) -> dict[str, Any]:
     name = (_CONFIGS | _TEXT_CONFIGS)[component]
     path = folder / component / name
     if not path.is_file():
-        raise WeightsMissingError(f"{path}: no such file; get the whole checkpoint with: {_command(ERA3D)}")
+        raise WeightsMissingError(f"{path}: no such file; {_CURE}")
     config: dict[str, Any] = read_json(path, dict, "download it again", "not JSON", WeightsCorruptError)
     return config
 
@@ -240,7 +229,7 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], name: st
 def _check_files(folder: Path, *, with_text: bool) -> None:
     """Every file is there and whole; building starts only then."""
     if not folder.is_dir():
-        raise WeightsMissingError(f"{folder}: no such folder; get the weights with: {_command(ERA3D)}")
+        raise WeightsMissingError(f"{folder}: no such folder; {_CURE}")
     components = _CONFIGS | (_TEXT_CONFIGS if with_text else {})
     for component in components:
         _config(folder, component)
@@ -256,8 +245,7 @@ def _check_words(folder: Path) -> None:
     there = [(folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "merges.txt")]
     if not (there[0] or all(there[1:])):
         raise WeightsMissingError(
-            f"{folder}: neither tokenizer.json nor both vocab.json and merges.txt; get the whole checkpoint "
-            f"with: {_command(ERA3D)}"
+            f"{folder}: neither tokenizer.json nor both vocab.json and merges.txt; {_CURE}"
         )
 
 
@@ -269,9 +257,7 @@ def _weights(folder: Path) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise WeightsMissingError(
-        f"{folder}: no weights ({', '.join(names)}); get the whole checkpoint with: {_command(ERA3D)}"
-    )
+    raise WeightsMissingError(f"{folder}: no weights ({', '.join(names)}); {_CURE}")
 
 
 def _check_whole(path: Path) -> None:

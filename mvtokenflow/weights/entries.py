@@ -1,7 +1,6 @@
-"""Every network the metrics need: pinned files, licences and where they come from. Data only."""
+"""Every network of the ledger: pinned files, licences and where they come from. Data only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
@@ -11,59 +10,12 @@ from mvtokenflow.weights.convert import (
     i3d_from_flax,
     lpips_from_flax,
 )
+from mvtokenflow.weights.entry import PinnedFile, Snapshot, Weights
+from mvtokenflow.weights.method_entries import METHOD_WEIGHTS
 from mvtokenflow.weights.package_index import SdistFile
-from mvtokenflow.weights.sources import FromAddress, FromHub, FromIndex, FromTorchvision, Source
+from mvtokenflow.weights.sources import FromAddress, FromHub, FromIndex, FromTorchvision
 
-
-@dataclass(frozen=True, kw_only=True)
-class PinnedFile:
-    """One file accepted under a name of the ledger.
-
-    Attributes:
-        filename: in the weights folder.
-        bytes, sha256: of that file.
-        sources: tried in this order.
-    """
-
-    filename: str
-    bytes: int
-    sha256: str
-    sources: tuple[Source, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """One network.
-
-    Attributes:
-        name: in the ledger, e.g. "lpips-vgg".
-        title: one line for people.
-        files: accepted files, the first one preferred. More than one where publishers ship the same numbers
-            in different formats.
-        licence: of the weights, as far as the publishers state it.
-        metrics: keys of the metrics that need it.
-        folder: whether a local model folder (config.json, model.safetensors) may stand in for it.
-        shipped: the copy inside the installed package, as a path below it; such files have no sources.
-    """
-
-    name: str
-    title: str
-    files: tuple[PinnedFile, ...]
-    licence: str
-    metrics: tuple[str, ...]
-    folder: bool = False
-    shipped: str | None = None
-
-    @property
-    def remedy(self) -> str:
-        """What to do when the file is missing or another one."""
-        if self.shipped is not None:
-            return f"reinstall mvtokenflow, which ships it as {self.shipped}"
-        return f"run `mvtf-eval weights fetch {self.name}`"
-
-    def places(self) -> list[tuple[PinnedFile, Source]]:
-        """Every source of every accepted file, in the order they are tried."""
-        return [(file, source) for file in self.files for source in file.sources]
+__all__ = ["PinnedFile", "Snapshot", "Weights"]  # beside the ledger itself
 
 
 def _lpips_sdist(member: str, member_bytes: int, member_sha256: str) -> SdistFile:
@@ -250,6 +202,6 @@ _CLIP_TOY = Weights(
 )
 
 WEIGHTS: Mapping[str, Weights] = MappingProxyType(
-    {entry.name: entry for entry in (_LPIPS_ALEX, _LPIPS_VGG, _I3D, _CLIP, _CLIP_TOY)}
+    {entry.name: entry for entry in (_LPIPS_ALEX, _LPIPS_VGG, _I3D, _CLIP, _CLIP_TOY, *METHOD_WEIGHTS)}
 )
 """The ledger."""

@@ -1,17 +1,17 @@
-"""The weights ledger: which networks the metrics need, whether they are here, and how to get them.
+"""The weights ledger: which networks metrics and methods need, whether they are here, and how to get them.
 
-No metric downloads anything. `resolve` and `load` only look; `fetch` is the one door to the network and runs
-when the user asks for it (`mvtf-eval weights fetch NAME`). Where a file is looked for, in order:
+No metric downloads anything. `resolve` and `load` only look; `fetch` is the one door to the network. It runs
+when the user asks for it (`mvtf-eval weights fetch NAME`), and when the method itself needs weights (`obtain`).
+Where a file is looked for, in order:
 
 1. the path given by the caller, or else by the variable `MVTF_WEIGHTS_<NAME>` (e.g. `MVTF_WEIGHTS_LPIPS_VGG`)
 2. the weights folder: `MVTF_WEIGHTS`, or else the user's cache folder
 3. for networks that this project trained and ships: the installed package
+4. for some, where other programs keep them: torchvision's folder, rembg's, the Hub's cache
 """
 
 import os
-import shutil
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +21,17 @@ import torch
 from safetensors.torch import load_file
 
 from mvtokenflow.base.damaged import damage
-from mvtokenflow.base.errors import UserError, WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import atomic_path, cache_root, choose, digest, expanded, sha256_file, shown
 from mvtokenflow.base.tensor_files import load_torch
-from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Weights
+from mvtokenflow.weights import snapshot as snapshots
+from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Snapshot, Weights
 from mvtokenflow.weights.package_index import DownloadError, Progress
 from mvtokenflow.weights.sources import FromIndex
 
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_ARCHIVE_FOLDER = "mvtf-weights"
 # config.json is always there; the other says how pictures are prepared, where that is not as usual
 _FOLDER_SETTINGS = ("config.json", "preprocessor_config.json")
 _FOLDER_MODELS = ("model.safetensors", "pytorch_model.bin")
@@ -54,13 +54,20 @@ def variable(name: str) -> str:
 
 
 def _missing(weights: Weights, where: str) -> WeightsMissingError:
-    file = weights.files[0]
-    folder = " or a model folder with config.json" if weights.folder else ""
-    return WeightsMissingError(
-        f"{weights.name}: {where} ({file.bytes:,} bytes, sha256 {file.sha256}). "
-        f"To get it, {weights.remedy}, or set {variable(weights.name)} to the "
-        f"file{folder}; for a machine without network, `mvtf-eval weights pack` it on another one. "
+    if weights.snapshot is not None:
+        what = f"a folder of {weights.snapshot.repository}, about {weights.bytes / 1e9:.0f} GB"
+        stand_in = "folder, as `hf download` makes it"
+    else:
+        what = f"{weights.bytes:,} bytes, sha256 {weights.files[0].sha256}"
+        stand_in = "file or a model folder with config.json" if weights.folder else "file"
+    needs = (
         f"Until then the cells of {', '.join(weights.metrics)} read missing"
+        if weights.metrics
+        else f"{' and '.join(weights.uses)} needs it"
+    )
+    return WeightsMissingError(
+        f"{weights.name}: {where} ({what}). To get it, {weights.remedy}, or set {variable(weights.name)} to "
+        f"the {stand_in}; for a machine without network, `mvtf-eval weights pack` it on another one. {needs}"
     )
 
 
@@ -88,6 +95,8 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
     origin = "given"
     if explicit is None and (configured := os.environ.get(variable(name))):
         explicit, origin = expanded(configured, variable(name)), f"named by {variable(name)}"
+    if weights.snapshot is not None:
+        return _resolve_snapshot(weights, weights.snapshot, explicit, origin)
     if explicit is not None:
         if explicit.is_dir() and weights.folder:
             _model_in(explicit)
@@ -100,10 +109,30 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
             return folder / file.filename
     if weights.shipped is not None and (PACKAGE / weights.shipped).is_file():
         return PACKAGE / weights.shipped
-    raise _missing(weights, f"{shown(folder / weights.files[0].filename)} is not there")
+    for file in weights.files:
+        for cache in file.caches:
+            if cache().is_file():
+                return cache()
+    raise _missing(weights, f"{shown(folder / weights.filename)} is not there")
 
 
-def _identify(weights: Weights, path: Path) -> PinnedFile:
+def _resolve_snapshot(weights: Weights, snapshot: Snapshot, explicit: Path | None, origin: str) -> Path:
+    """`resolve` of a network of many files: a folder."""
+    if explicit is not None:
+        if not (explicit / snapshot.marker).is_file():
+            raise _missing(weights, f"{explicit}, {origin}, is not a folder with {snapshot.marker} in it")
+        return explicit
+    folder = root() / weights.filename
+    if (folder / snapshots.RECORD).is_file():
+        return folder
+    cached = snapshots.in_hub_cache(snapshot)
+    if cached is not None:
+        return cached
+    state = "is not whole" if folder.is_dir() else "is not there"
+    raise _missing(weights, f"{shown(folder)} {state}")
+
+
+def identify(weights: Weights, path: Path) -> PinnedFile:
     """The pinned file that `path` is a copy of, whatever its name."""
     found = sha256_file(path)
     for file in weights.files:
@@ -115,7 +144,7 @@ def _identify(weights: Weights, path: Path) -> PinnedFile:
     )
 
 
-def _check(file: PinnedFile, path: Path, origin: str) -> None:
+def check_file(file: PinnedFile, path: Path, origin: str) -> None:
     """Refuse what `origin` delivered unless it is this very file."""
     found = sha256_file(path)
     if found != file.sha256:
@@ -128,14 +157,31 @@ def _check(file: PinnedFile, path: Path, origin: str) -> None:
 def verify(name: str, explicit: Path | None = None) -> Path:
     """`resolve`, and check the sha256 of a pinned file. A local model folder has no pin and passes.
 
+    Of a network of many files each is held to what the first fetch noted.
+
     Raises:
         WeightsMissingError: as `resolve`.
         WeightsCorruptError: the file is another one; the message holds both hashes.
     """
     path = resolve(name, explicit)
     if path.is_file():
-        _identify(entry(name), path)
+        identify(entry(name), path)
+    else:
+        _check_snapshot(entry(name), path, hashed=True)
     return path
+
+
+def _check_snapshot(weights: Weights, folder: Path, *, hashed: bool) -> None:
+    """Raise a WeightsCorruptError where files of a fetched folder are others than they were."""
+    if weights.snapshot is None:
+        return
+    record = snapshots.recorded(folder, weights.snapshot)
+    wrong = [] if record is None else list(snapshots.faults(folder, record, hashed=hashed))
+    if wrong:
+        raise WeightsCorruptError(
+            f"{folder}: not the {weights.name} that was fetched: {'; '.join(wrong[:3])}; delete the folder and "
+            f"{weights.remedy}"
+        )
 
 
 def fingerprint(name: str, explicit: Path | None = None) -> str:
@@ -145,8 +191,10 @@ def fingerprint(name: str, explicit: Path | None = None) -> str:
         WeightsMissingError, WeightsCorruptError: as `verify`.
     """
     path = resolve(name, explicit)
+    if entry(name).snapshot is not None:
+        return snapshots.fingerprint(path)
     if path.is_file():
-        return _identify(entry(name), path).sha256
+        return identify(entry(name), path).sha256
     settings = [path / name for name in _FOLDER_SETTINGS if (path / name).is_file()]
     return digest((file.name, file.read_bytes()) for file in [*settings, _model_in(path)])
 
@@ -156,13 +204,16 @@ def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify`; also if a model folder's file is damaged.
+        ConfigError: it is no single file of tensors.
     """
     path = resolve(name, explicit)
+    if entry(name).snapshot is not None:
+        raise ConfigError(f"{name} is a folder of several networks; it is not read as one file of tensors")
     if path.is_dir():
         path = _model_in(path)
         kind = path.suffix
     else:  # copies in other caches are named by their hash: the ledger knows the format
-        kind = Path(_identify(entry(name), path).filename).suffix
+        kind = Path(identify(entry(name), path).filename).suffix
     with damage(path, "cannot be read as weights", f"fetch {name} again", WeightsCorruptError):
         return _read(path, kind)
 
@@ -171,7 +222,7 @@ def _read(path: Path, kind: str) -> dict[str, torch.Tensor]:
     if kind == ".pt":  # OpenAI's TorchScript archive; only ever read after its sha256 matched
         loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call] # torch
         return dict(loaded.state_dict())
-    if kind == ".bin":
+    if kind in (".bin", ".pth"):
         return dict(load_torch(path))
     return dict(load_file(path))
 
@@ -192,14 +243,17 @@ class Status:
     reason: str | None
 
 
-def status() -> list[Status]:
-    """State of every entry of the ledger; files present are hashed."""
+def status(*, hashed: bool = False) -> list[Status]:
+    """State of every entry of the ledger; files present are hashed, networks of many files only if `hashed`."""
     states = []
     for name, weights in WEIGHTS.items():
-        path = root() / weights.files[0].filename
+        path = root() / weights.filename
         try:
             path = resolve(name)
-            verify(name)
+            if weights.snapshot is None or hashed:
+                verify(name)
+            else:
+                _check_snapshot(weights, path, hashed=False)
             states.append(Status(weights=weights, state="ready", path=path, reason=None))
         except WeightsMissingError as error:
             states.append(Status(weights=weights, state="missing", path=path, reason=str(error)))
@@ -209,7 +263,7 @@ def status() -> list[Status]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission into one sentence."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -240,18 +294,24 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
     weights, folder = entry(name), root()
     if weights.shipped is not None:
         return verify(name)
+    if weights.snapshot is not None:
+        return _fetch_snapshot(weights, weights.snapshot)
     for file in weights.files:
         target = folder / file.filename
         if target.is_file() and sha256_file(target) == file.sha256:
             return target
     if sdist is not None:
         return _convert(weights, sdist, folder)
+    for cached in (cache() for file in weights.files for cache in file.caches):
+        if cached.is_file():
+            identify(weights, cached)
+            return cached
     refusals: list[UserError] = []
     for file, source in weights.places():
         try:
-            with _writing(folder), atomic_path(folder / file.filename) as temporary:
+            with writing(folder), atomic_path(folder / file.filename) as temporary:
                 source.fetch(temporary, progress)
-                _check(file, temporary, source.address)
+                check_file(file, temporary, source.address)
         except (DownloadError, WeightsCorruptError) as error:
             refusals.append(error)
             continue
@@ -267,74 +327,47 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
     )
 
 
+def _fetch_snapshot(weights: Weights, snapshot: Snapshot) -> Path:
+    """Get a folder of the Hub into the weights folder, and note what came."""
+    folder = root() / weights.filename
+    if (folder / snapshots.RECORD).is_file():
+        return verify(weights.name)
+    bring = (
+        f"bring {shown(folder)} from a machine that reaches it with `mvtf-eval weights pack` and `unpack`, or "
+        f"run `hf download {snapshot.repository} --local-dir {weights.name}` there and set "
+        f"{variable(weights.name)} to that folder"
+    )
+    with writing(folder):
+        snapshots.download(snapshot, folder, bring)
+        if not (folder / snapshot.marker).is_file():
+            raise WeightsMissingError(f"{snapshot.repository}: has no {snapshot.marker}; {bring}")
+        snapshots.save(snapshots.take_down(folder, snapshot, snapshots.commit_of(folder)), folder)
+    return folder
+
+
+def obtain(name: str, progress: Progress | None = None) -> Path:
+    """Where weights of the method are, verified; they are fetched if they are not here.
+
+    Raises:
+        WeightsMissingError, WeightsCorruptError: as `verify`, and as `fetch`.
+        UserError: the weights folder cannot be written.
+    """
+    try:
+        return verify(name)
+    except WeightsMissingError:
+        if os.environ.get(variable(name)):
+            raise
+        return fetch(name, progress)
+
+
 def _convert(weights: Weights, sdist: Path, folder: Path) -> Path:
     """Make the weights file from a source distribution on this machine."""
     if not sdist.is_file():
         raise WeightsMissingError(f"{sdist}: no such file")
     for file, source in weights.places():
         if isinstance(source, FromIndex):
-            with _writing(folder), atomic_path(folder / file.filename) as temporary:
+            with writing(folder), atomic_path(folder / file.filename) as temporary:
                 source.convert_sdist(sdist, temporary)
-                _check(file, temporary, str(sdist))
+                check_file(file, temporary, str(sdist))
             return folder / file.filename
     raise WeightsMissingError(f"{weights.name} is not made from a source distribution; {sdist} was not used")
-
-
-def pack(archive: Path, names: Sequence[str]) -> list[str]:
-    """Write the named weights, verified, into one .tar for a machine without network.
-
-    Returns:
-        The names packed.
-
-    Raises:
-        WeightsMissingError, WeightsCorruptError: as `verify`; nothing is written.
-        UserError: one of them is a local model folder, which is no pinned file.
-    """
-    members = []
-    for name in names:
-        path = resolve(name)
-        if path.is_dir():
-            raise UserError(f"{name}: {path} is a local model folder; copy it as it is")
-        members.append((path, _identify(entry(name), path)))
-    with _writing(archive.parent), atomic_path(archive) as temporary, tarfile.open(temporary, "w") as tar:
-        for path, file in members:
-            member = tarfile.TarInfo(f"{_ARCHIVE_FOLDER}/{file.filename}")
-            member.size = file.bytes
-            with path.open("rb") as stream:
-                tar.addfile(member, stream)
-    return list(names)
-
-
-def unpack(archive: Path) -> list[Path]:
-    """Put the weights of a `pack` archive into the weights folder.
-
-    Members are matched by exact name against the ledger, never used as paths; each is checked against its
-    pinned sha256 before it takes its place.
-
-    Raises:
-        WeightsCorruptError: not such an archive, or a member is not what the ledger pins.
-    """
-    known = {f"{_ARCHIVE_FOLDER}/{file.filename}": file for w in WEIGHTS.values() for file in w.files}
-    folder, written = root(), []
-    try:
-        with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                file = known.get(member.name)
-                if file is None or not member.isreg() or member.issparse() or member.size != file.bytes:
-                    raise WeightsCorruptError(
-                        f"{archive}: holds {member.name!r} ({member.size:,} bytes), which is not in the ledger"
-                    )
-                stream = tar.extractfile(member)
-                assert stream is not None  # a regular file
-                with _writing(folder), atomic_path(folder / file.filename) as temporary:
-                    with temporary.open("wb") as copy:
-                        shutil.copyfileobj(stream, copy)
-                    _check(file, temporary, f"{archive}, {member.name}")
-                written.append(folder / file.filename)
-    except (UserError, PermissionError):
-        raise
-    except Exception as error:  # tarfile raises nearly anything for a damaged archive
-        raise WeightsCorruptError(f"{archive}: not an archive of `mvtf-eval weights pack` ({error})") from error
-    if not written:
-        raise WeightsCorruptError(f"{archive}: holds no weights")
-    return written

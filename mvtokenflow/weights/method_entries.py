@@ -1,0 +1,124 @@
+"""Networks of the method itself: multiview priors, optical flow, segmentation. Data only."""
+
+import os
+from pathlib import Path
+
+from mvtokenflow.weights.entry import PinnedFile, Snapshot, Weights
+from mvtokenflow.weights.sources import FromAddress
+
+ERA3D_SNAPSHOT = Snapshot(
+    repository="pengHTYX/MacLab-Era3D-512-6view",
+    revision=None,  # no published source names a commit or a sha256: the first fetch notes them
+    marker="unet/config.json",
+    components=(
+        *("feature_extractor", "image_encoder", "image_normalizer", "image_noising_scheduler"),
+        *("scheduler", "text_encoder", "tokenizer", "unet", "vae"),
+    ),
+    weighty=("unet", "vae", "image_encoder", "image_normalizer", "text_encoder"),
+    bytes=4_000_000_000,  # what others who package it state; two billion parameters in float16
+)
+ERA3D = Weights(
+    name="era3d",
+    title="Era3D, 512 px, six views of colour and normals",
+    licence="its repository (pengHTYX/Era3D) says AGPL-3.0, also for products that include the model; its "
+    "model card says Apache-2.0",
+    presets=("paper",),
+    files=(),
+    snapshot=ERA3D_SNAPSHOT,
+)
+
+
+def _torch_hub(filename: str) -> Path:
+    """Where torchvision keeps a file."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / filename
+
+
+def _raft(size: str, published: str, count: int, sha256: str) -> Weights:
+    return Weights(
+        name=f"raft-{size}",
+        title=f"RAFT ({size}), optical flow, torchvision's default weights",
+        licence="code BSD-3-Clause (torchvision); the terms of the training data are their owners'",
+        presets=("paper",) if size == "large" else (),
+        commands=() if size == "large" else ("`mvtf run --set flow=raft_small`",),
+        files=(
+            PinnedFile(
+                filename=f"raft-{size}.pth",
+                bytes=count,
+                sha256=sha256,
+                sources=(
+                    FromAddress(
+                        url=f"https://download.pytorch.org/models/{published}", bytes=count, sha256=sha256
+                    ),
+                ),
+                caches=(lambda: _torch_hub(published),),
+            ),
+        ),
+    )
+
+
+RAFT_LARGE = _raft(
+    "large",
+    "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
+    21_106_607,
+    "ff5fadd56d26b40647388883af1547351ea17868b765c05b27231e72dd16a322",
+)
+RAFT_SMALL = _raft(
+    "small",
+    "raft_small_C_T_V2-01064c6d.pth",
+    4_006_189,
+    "01064c6dba73b0fc9fc8edf772248560a00a3acfd62ac6677e9eeebad9680e27",
+)
+
+_ISNET = "isnet-general-use.onnx"
+_ISNET_BYTES = 178_648_008
+_ISNET_SHA256 = "60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964a"
+
+
+def _rembg_home() -> Path:
+    """Where rembg keeps its networks."""
+    default = Path(os.environ.get("XDG_DATA_HOME", "~")) / ".u2net"
+    return Path(os.environ.get("U2NET_HOME", default)).expanduser()
+
+
+REMBG_ISNET = Weights(
+    name="rembg-isnet",
+    title="IS-Net for general use, as ONNX of rembg",
+    licence="rembg MIT; IS-Net (xuebinqin/DIS): code Apache-2.0, no licence named for the weights, terms of "
+    "its own for the training data",
+    commands=("`mvtf run --segment`",),
+    files=(
+        PinnedFile(
+            filename=_ISNET,  # rembg finds it by this name
+            bytes=_ISNET_BYTES,
+            sha256=_ISNET_SHA256,
+            sources=(
+                FromAddress(
+                    url=f"https://github.com/danielgatis/rembg/releases/download/v0.0.0/{_ISNET}",
+                    bytes=_ISNET_BYTES,
+                    sha256=_ISNET_SHA256,
+                ),
+            ),
+            caches=(lambda: _rembg_home() / _ISNET,),
+        ),
+    ),
+)
+
+PRIOR_TOY = Weights(
+    name="prior-toy4d",
+    title="small multiview prior of Era3D's structure, trained on toy4d alone",
+    licence="Apache-2.0 (this project)",
+    presets=("mini",),
+    shipped="small/weights/prior.safetensors",
+    files=(
+        PinnedFile(
+            filename="prior-toy4d.safetensors",
+            bytes=16_004_864,
+            sha256="6f2e82971833043c5898d2bd004e3e9ac6bb610fb57aff8285cdacc76ad1e8c9",
+            sources=(),
+        ),
+    ),
+)
+
+METHOD_WEIGHTS = (PRIOR_TOY, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)
