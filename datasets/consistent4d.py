@@ -12,7 +12,7 @@ scores composites them on white (`read_on_white`), as Consistent4D's README asks
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,7 @@ from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import (
-    cache_root,
     choose,
-    digest_json,
     expanded,
     frame_files,
     frame_numbers,
@@ -77,7 +75,6 @@ class Consistent4D:
     Args:
         root: the folder with the test set; default `$MVTF_CONSISTENT4D`.
         videos: the folder with the input videos; default `$MVTF_CONSISTENT4D_VIDEOS`, else below `root`.
-        cache: where folders that join references and inputs are kept; default `cache_root()`.
 
     Attributes:
         camera: assumed of all views, the input's too.
@@ -86,15 +83,9 @@ class Consistent4D:
     name = "consistent4d"
     camera = CAMERA
 
-    def __init__(self, root: Path | None = None, videos: Path | None = None, cache: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, videos: Path | None = None) -> None:
         self._root = root
         self._videos = videos
-        self._cache = cache
-
-    @property
-    def root(self) -> Path:
-        """What holds the reference pictures of all scenes; the cache joins them with inputs."""
-        return given_folder(self._root, ROOT_VARIABLE) or self._cache or cache_root()
 
     def scene_names(self) -> Sequence[str]:
         """The seven objects, whether or not they are on this machine."""
@@ -123,13 +114,12 @@ class Consistent4D:
             for finding in _frames_layout(found):
                 raise DataError(f"{finding}\n{INSTRUCTIONS}")
             clip = partial(read_clip, found, name=name)
-        links = {view: folder / view for view in AZIMUTHS_DEG} | ({"input": found} if found else {})
         return Scene(
             name=name,
             clip=clip,
             input=seen("input", 0.0, found, self.camera),
             views=[seen(view, azimuth, folder / view, self.camera) for view, azimuth in AZIMUTHS_DEG.items()],
-            root=linked(links, self._cache or cache_root()),
+            root=folder,
             assumed=assumptions(self.camera),
         )
 
@@ -271,24 +261,6 @@ def given_folder(path: Path | None, variable: str) -> Path | None:
 
 def _no_clip(name: str, looked: Path) -> Clip:
     raise DataError(f"{looked}: no folder {name}/ with the input video below it\n{INSTRUCTIONS}")
-
-
-def linked(links: Mapping[str, Path], cache: Path) -> Path:
-    """A folder of links to the views, because references and input videos are downloads of their own."""
-    targets = {view: str(folder.resolve()) for view, folder in links.items()}
-    joined = cache / "consistent4d" / digest_json(targets)[:16]
-    try:
-        joined.mkdir(parents=True, exist_ok=True)
-        for view, target in targets.items():
-            try:
-                (joined / view).symlink_to(target)
-            except FileExistsError:
-                continue  # made before, or by another process just now
-    except OSError as error:
-        raise DataError(
-            f"{joined}: cannot be written ({error.strerror}); set MVTF_CACHE to another folder"
-        ) from error
-    return joined
 
 
 def _object_layout(folder: Path) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import cache_root, choose
+from mvtokenflow.base.files import choose
 from mvtokenflow.datasets.consistent4d import (
     CAMERA,
     INSTRUCTIONS,
@@ -19,7 +19,6 @@ from mvtokenflow.datasets.consistent4d import (
     VIDEOS_VARIABLE,
     assumptions,
     given_folder,
-    linked,
     seen,
     videos_folder,
 )
@@ -50,14 +49,12 @@ class Consistent4DVideos:
 
     Args:
         root: default `$MVTF_CONSISTENT4D_VIDEOS`, else beside the test set, `$MVTF_CONSISTENT4D`.
-        cache: where folders that stand for the scenes are kept; default `cache_root()`.
     """
 
     name = "consistent4d-videos"
 
-    def __init__(self, root: Path | None = None, cache: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None) -> None:
         self._root = root
-        self._cache = cache
 
     def scene_names(self) -> Sequence[str]:
         """Names of the videos found, sorted.
@@ -88,7 +85,7 @@ class Consistent4DVideos:
             clip=partial(read_clip, folder, name=name),
             input=taken,
             views=views,
-            root=linked({"input": folder}, self._cache or cache_root()),
+            root=folder,
             tags=frozenset({folder.parent.name}),
             assumed=(*assumptions(CAMERA), _READ),
         )

@@ -69,11 +69,6 @@ class FolderDataset:
         self.cache = cache
         self.name = f"folder-{title(utf8_name(self.path.resolve()))}"
 
-    @property
-    def root(self) -> Path:
-        """What holds the reference pictures of all scenes."""
-        return self.cache or cache_root()
-
     def scene_names(self) -> Sequence[str]:
         """Names of folders and videos, sorted.
 

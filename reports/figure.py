@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from mvtokenflow.base.damaged import Form, read_arrays
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
 from mvtokenflow.reports.artefacts import is_documented
 from mvtokenflow.reports.pictures import Picture, PictureStore
-from mvtokenflow.reports.scene import TRUTH, Namer, ScenePage, Series, picture_folders
+from mvtokenflow.reports.scene import TRUTH, Namer, ScenePage, Series, picture_files, truth_files
 
 INPUT = "input"
 FULL = "mvtokenflow"
@@ -112,7 +111,7 @@ class Album:
     def __init__(self, page: ScenePage, data: Mapping[str, Any], store: PictureStore, folder: str) -> None:
         self.page, self.data, self.store, self.folder = page, data, store, folder
         self.metric = tile_metric(data)
-        self._namer = Namer(page.runs)
+        self._namer = Namer(page)
 
     @property
     def frames(self) -> int:
@@ -150,13 +149,11 @@ class Album:
 
     def frame(self, series: Series, view: str, frame: int) -> Pixels | None:
         """(H, W, 3) of one frame at its own size, on white; None if there is none that can be read."""
-        for folder in picture_folders(self.page, series, view):
-            try:
-                files = frame_files(folder)
-                return self.store.pixels(files[frame]) if frame < len(files) else None
-            except DataError:
-                continue
-        return None
+        try:
+            files = picture_files(self.page, series, view)
+            return self.store.pixels(files[frame]) if frame < len(files) else None
+        except DataError:
+            return None
 
     def array(self, series: Series, view: str, kind: str) -> NDArray[np.float32] | None:
         """Normals or flow of a view over time, of a run or of the reference; None where not offered.
@@ -167,8 +164,8 @@ class Album:
         if series.run is not None:
             path = series.run.folder / "pred" / f"{view}.{kind}.npz"
             return read_array(path, kind)
-        for folder in picture_folders(self.page, series, view):
-            found = read_array(folder.parent / "truth" / f"{view}.npz", kind)
+        for path in truth_files(self.page, view):
+            found = read_array(path, kind)
             if found is not None:
                 return found
         return None

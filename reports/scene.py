@@ -4,13 +4,14 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import frame_files
+from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.records.rows import MAX_FRAMES, Row, Run
 from mvtokenflow.eval.tables.table import Column
@@ -42,7 +43,8 @@ class Series:
 class ScenePage:
     """A scene of a dataset with its runs. `slug` names its page, `tags` filter it.
 
-    `references` are the folders of its ground truth, of those that the runs name the ones that pages may show.
+    `scene` is the dataset's description, whose views have the ground truth. Without it `references` are folders
+    with ground truth in `<view>/`, as the runs name them.
     """
 
     dataset: str
@@ -51,7 +53,8 @@ class ScenePage:
     tags: Sequence[str]
     views: Sequence[Mapping[str, Any]]
     series: Sequence[Series]
-    references: Sequence[Path]
+    references: Sequence[Path] = ()
+    scene: Scene | None = None
 
     @property
     def runs(self) -> list[Run]:
@@ -59,12 +62,13 @@ class ScenePage:
 
 
 def scene_pages(
-    runs: Sequence[Run], order: Sequence[str], places: Sequence[Path] | None = None
+    runs: Sequence[Run], order: Sequence[str], scenes: Mapping[tuple[str, str], Scene] | None = None
 ) -> list[ScenePage]:
     """One page per (dataset, scene), sorted; methods in the order of `order`, then by name, oracles last.
 
     Args:
-        places: pages show references below these folders only, whatever the manifests say; None shows all.
+        scenes: by names of dataset and scene; the only ground truth that pages show, whatever the manifests
+            say. None shows what the manifests name.
 
     Raises:
         DataError: a run's folder holds a link that leads out of it.
@@ -79,12 +83,12 @@ def scene_pages(
             name,
         ),
     )
-    scenes: dict[tuple[str, str], list[Run]] = {}
+    grouped: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        scenes.setdefault((run.manifest.dataset, run.manifest.scene), []).append(run)
+        grouped.setdefault((run.manifest.dataset, run.manifest.scene), []).append(run)
     pages: list[ScenePage] = []
     taken: Counter[str] = Counter()
-    for (dataset, name), members in sorted(scenes.items()):
+    for (dataset, name), members in sorted(grouped.items()):
         members.sort(key=lambda run: (methods.index(run.manifest.method), run.manifest.seed, run.folder.name))
         slug = re.sub(r"[^\w.-]+", "_", f"{dataset}--{name}").lower().lstrip(".")
         slug = slug.encode()[:_SLUG_BYTES].decode(errors="ignore")
@@ -98,7 +102,8 @@ def scene_pages(
                 tags=sorted({tag for run in members for tag in run.manifest.tags}),
                 views=_views(members),
                 series=[truth, *_series(members, methods)],
-                references=_references(members, places),
+                references=_references(members) if scenes is None else (),
+                scene=(scenes or {}).get((dataset, name)),
             )
         )
     return pages
@@ -125,8 +130,7 @@ def scene_data(
         name = view["name"]
         pictures[name] = {}
         for series in page.series:
-            folders = picture_folders(page, series, name)
-            sequence, sources = _sequence(folders, store, Namer(page.runs))
+            sequence, sources = _sequence(page, series, name, store)
             pictures[name][series.id] = sequence
             reduced |= sources
             frames = max(frames, len(sequence["files"]))
@@ -160,11 +164,33 @@ def _check_numbers(runs: Sequence[Run]) -> None:
             )
 
 
-def picture_folders(page: ScenePage, series: Series, view: str) -> list[Path]:
-    """Where the frames of a view may lie: below the run, or for the ground truth below any reference root."""
+def picture_files(page: ScenePage, series: Series, view: str) -> list[Path]:
+    """The frames of a view in temporal order: of a run, or the ground truth.
+
+    Raises:
+        DataError: there are none, or their folder cannot be read.
+    """
     if series.run is not None:
-        return [series.run.folder / "pred" / view]
-    return [root / view for root in page.references]
+        return frame_files(series.run.folder / "pred" / view)
+    if page.scene is not None:
+        frames = next((list(one.frames) for one in page.scene.all_views() if one.name == view), [])
+        if not frames:
+            raise DataError("the dataset has no reference pictures of this view")
+        return frames
+    fault = None
+    for root in page.references:
+        try:
+            return frame_files(root / view)
+        except DataError as error:
+            fault = fault or error
+    raise fault or DataError("the reference is not in a folder of the dataset; name it with --root")
+
+
+def truth_files(page: ScenePage, view: str) -> list[Path]:
+    """Where exact geometry of a view may lie."""
+    if page.scene is None:
+        return [root / "truth" / f"{view}.npz" for root in page.references]
+    return [one.truth.path for one in page.scene.all_views() if one.name == view and one.truth is not None]
 
 
 def _is_oracle(run: Run) -> bool:
@@ -211,13 +237,9 @@ def _views(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [*known.values(), entry]
 
 
-def _references(runs: Sequence[Run], places: Sequence[Path] | None) -> list[Path]:
+def _references(runs: Sequence[Run]) -> list[Path]:
     """Distinct reference folders; runs recorded on another machine may name one that is not here."""
-    named = dict.fromkeys(Path(run.manifest.reference_root) for run in runs)
-    if places is None:
-        return list(named)
-    allowed = [place.resolve() for place in places]
-    return [root for root in named if any(_within(root, place) for place in allowed)]
+    return list(dict.fromkeys(Path(run.manifest.reference_root) for run in runs))
 
 
 def _check_links(folder: Path) -> None:
@@ -243,12 +265,15 @@ def _within(path: Path, home: Path) -> bool:
 class Namer:
     """Takes this machine's folders out of messages, so that sites are equal wherever they are built."""
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, page: ScenePage) -> None:
         self.names: dict[str, str] = {}
-        for run in runs:
+        for run in page.runs:
             self.names[str(run.folder)] = "/".join(run.folder.parts[-4:])
             if "/" in (root := run.manifest.reference_root.rstrip("/")):
                 self.names[root] = "reference"
+        for view in page.scene.all_views() if page.scene is not None else ():
+            files = [*view.frames, *([view.truth.path] if view.truth is not None else [])]
+            self.names |= {str(path.parent): f"reference/{path.parent.name}" for path in files}
 
     def __call__(self, message: str) -> str:
         for folder in sorted(self.names, key=len, reverse=True):
@@ -257,20 +282,15 @@ class Namer:
 
 
 def _sequence(
-    folders: Sequence[Path], store: PictureStore, named: Namer
+    page: ScenePage, series: Series, view: str, store: PictureStore
 ) -> tuple[dict[str, Any], set[tuple[int, int]]]:
-    """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of the first
-    folder that holds frames, and the sizes pictures had before they were reduced."""
-    why = "" if folders else "the reference is not in a folder of the dataset; name it with --root"
-    for folder in folders:
-        try:
-            files = frame_files(folder)
-        except DataError as error:
-            why = why or named(str(error))
-            continue
-        break
-    else:
-        return {"files": [], "size": None, "why": why, "broken": {}}, set()
+    """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of a view, and the
+    sizes that its pictures had before they were reduced."""
+    named = Namer(page)
+    try:
+        files = picture_files(page, series, view)
+    except DataError as error:
+        return {"files": [], "size": None, "why": named(str(error)), "broken": {}}, set()
     shown: list[Picture | None] = []
     broken = {}
     for place, path in enumerate(files):
@@ -283,7 +303,7 @@ def _sequence(
     sequence = {
         "files": [picture.name if picture else None for picture in shown],
         "size": list(whole[0].size) if whole else None,
-        "why": f"{len(files)} frames in {named(str(folder))}",
+        "why": f"{len(files)} frames in {named(str(files[0].parent))}",
         "broken": broken,
     }
     return sequence, {picture.source_size for picture in whole if picture.source_size != picture.size}

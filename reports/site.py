@@ -20,6 +20,7 @@ from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import canonical_json, digest, write_json, write_text
 from mvtokenflow.base.partial import left_folders, partial_folder
+from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.protocols import METRICS
 from mvtokenflow.eval.records.rows import Run
@@ -55,7 +56,7 @@ def build_site(
     *,
     title: str = "Video-to-4D benchmark report",
     max_size: int = 320,
-    places: Sequence[Path] | None = None,
+    scenes: Mapping[tuple[str, str], Scene] | None = None,
     metrics: Mapping[str, MetricSpec] = METRICS,
     waiting: Callable[[str], object] | None = None,
 ) -> Path:
@@ -71,8 +72,8 @@ def build_site(
         progress: called as `progress("pictures", done, total)` after each sequence of pictures.
         title: heading of the index page.
         max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
-        places: reference pictures are shown from below these folders only, whatever the manifests say; None,
-            for who made the runs, shows all.
+        scenes: of the runs, by names of dataset and scene: the only ground truth that pages show. None, for who
+            made the runs, shows what the manifests name.
         metrics: by their keys in records; say which values are better where no table does.
         waiting: as of `lock.working_in`, where another process is building this site.
 
@@ -89,7 +90,7 @@ def build_site(
     with holding(out.with_name(f".{out.name}.lock"), f"on {out}", waiting):
         _tidy(out)
         _check_replaceable(out)
-        pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), places)
+        pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), scenes)
         with partial_folder(out) as building:
             _write(building, out, tables, runs, pages, metrics, progress or (lambda *_: None), title, max_size)
             _swap(building, out)

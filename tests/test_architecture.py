@@ -53,7 +53,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "eval.gate": ("base", "workdir", "datasets", "baselines", "eval", "eval.score", "eval.tables"),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
     "reports": (
-        *("base", "media", "workdir", "flow", "multiview"),
+        *("base", "media", "workdir", "flow", "multiview", "datasets"),
         *("eval.metrics", "eval", "eval.records", "eval.tables"),
     ),
     # The names of the package itself, imported when they are used.
@@ -70,6 +70,7 @@ ONLY = {
     ("reports", "eval.tables"): ("eval.tables.table",),
     ("reports", "eval.metrics"): ("eval.metrics.spec",),
     ("reports", "eval"): ("eval.protocols",),
+    ("reports", "datasets"): ("datasets.scene",),
 }
 
 

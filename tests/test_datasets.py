@@ -385,3 +385,62 @@ def test_a_folder_of_frames_with_other_names_is_a_clip(tmp_path: Path) -> None:
         write_png(folder / f"frame_{n:04d}.png", frame)
     assert FolderDataset(folder).scene_names() == ["cat"]
     assert len(FolderDataset(folder).scene("cat").input.frames) == len(RGBA)
+
+
+# ---- views by any names, and folders as references
+
+
+def named_views(tmp_path: Path) -> Path:
+    folder = scene_folder(tmp_path)
+    (folder / "eval_1").rename(folder / "from above")
+    stated = {"from above": {"azimuth_deg": 40, "elevation_deg": 15}, "eval_0": VIEWS["eval_0"]}
+    (folder / "views.json").write_text(json.dumps(stated))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*touches all four sides")
+def test_views_json_names_views(tmp_path: Path) -> None:
+    folder = named_views(tmp_path)
+    dataset = FolderDataset(folder)
+    for scene in (dataset.scene("cat"), dataset.reference("cat")):
+        assert [view.name for view in scene.all_views()] == ["input", "eval_0", "from above"]
+        assert (scene.views[1].azimuth_deg, scene.views[1].elevation_deg) == (40.0, 15.0)
+        assert [len(view.frames) for view in scene.all_views()] == [len(RGBA)] * 3
+
+
+def test_a_reference_is_the_files_themselves_and_needs_no_clip(tmp_path: Path) -> None:
+    folder = named_views(tmp_path)
+    shutil.rmtree(folder / "input")
+    scene = FolderDataset(tmp_path).reference("cat")
+    assert scene.input.frames == ()
+    assert list(scene.views[1].frames) == [folder / "from above" / f"{n}.png" for n in range(len(RGBA))]
+    with pytest.raises(DataError, match="input"):
+        scene.clip()
+
+
+def test_a_reference_without_views_json_has_the_views_of_consistent4d(tmp_path: Path) -> None:
+    folder = scene_folder(tmp_path)
+    (folder / "views.json").unlink()
+    scene = FolderDataset(tmp_path).reference("cat")
+    assert [(view.azimuth_deg, len(view.frames)) for view in scene.views] == [
+        (-75.0, len(RGBA)),
+        (15.0, len(RGBA)),
+        (105.0, 0),
+        (195.0, 0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["clip", "mask"])
+def test_a_view_is_not_named_as_the_clip(tmp_path: Path, name: str) -> None:
+    folder = named_views(tmp_path)
+    (folder / "from above").rename(folder / name)
+    (folder / "views.json").write_text(json.dumps({name: VIEWS["eval_0"], "eval_0": VIEWS["eval_0"]}))
+    with pytest.raises(DataError, match=f"{name}: its name is that of a view, but it is taken for the clip"):
+        FolderDataset(folder).scene("cat")
+
+
+@pytest.mark.parametrize(("name", "why"), [("a\nb", "holds control characters"), ("a\\b", "no /")])
+def test_names_of_objects_that_records_cannot_hold_are_refused(tmp_path: Path, name: str, why: str) -> None:
+    write(tmp_path / "gt" / name / "eval_0", composite_white(RGBA))
+    with pytest.raises(DataError, match=f"its name is the object's in records, but it .*{why}.*; rename it"):
+        FolderDataset(tmp_path / "gt").reference_folders()

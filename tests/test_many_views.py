@@ -36,6 +36,18 @@ def cells(table: dict[str, Any], title: str) -> dict[str, Any]:
     return {row["label"]: row["cells"][place] for row in table["rows"]}
 
 
+def shown(site: Path, scene: str) -> dict[str, Any]:
+    """What the page of a scene shows, checked: every picture is there, and no folder of ours is named."""
+    (script,) = (site / "scenes").glob(f"*{scene}.js")
+    data: dict[str, Any] = json.loads(script.read_text().removeprefix("window.SCENE = ").rstrip()[:-1])
+    for view in data["pictures"].values():
+        for series in view.values():
+            assert series["files"], series["why"]
+            assert None not in series["files"]
+            assert str(site.parent) not in series["why"]
+    return data
+
+
 def test_a_matrix_of_21_views_and_21_frames(cli: Cli, tmp_path: Path) -> None:
     matrix = grid(tmp_path, "Matrix")
     asked = ["--methods", METHODS, "--protocol", "toy4d-v1"]
@@ -58,6 +70,13 @@ def test_a_matrix_of_21_views_and_21_frames(cli: Cli, tmp_path: Path) -> None:
     assert len(explained["runs"][0]["values"]["mat-a"]["views"]) == 21
     assert "side u" in explained["runs"][0]["values"]["mat-a"]["views"]
 
+    run(cli, "report", *matrix, *asked, "--tables", "table2", "-o", tmp_path / "site")
+    for scene in ("mat-a", "mat-b"):
+        data = shown(tmp_path / "site", scene)
+        assert len(data["views"]) == len(data["pictures"]) == 22
+        assert {len(series["files"]) for view in data["pictures"].values() for series in view.values()} == {21}
+        assert {view["elevation"] for view in data["views"]} == {0, 10, 20}
+
 
 def test_eight_views_at_elevation_15_in_a_layout_of_their_own(cli: Cli, tmp_path: Path) -> None:
     eight = grid(tmp_path, "EightViews")
@@ -73,6 +92,10 @@ def test_eight_views_at_elevation_15_in_a_layout_of_their_own(cli: Cli, tmp_path
     assert signature.endswith("|frames:5|views:8|objects:1|seeds:1")
     (one,) = [run for run in load_runs(tmp_path / "runs") if run.manifest.method == "blurred"]
     assert {row.frame for row in one.rows} == {1, 2, 3, 4, 5}, "as the pictures are numbered"
+    run(cli, "table2", *eight, *asked, "--no-quoted", "--json", "--site", tmp_path / "site")
+    data = shown(tmp_path / "site", "3f9a")
+    assert [view["name"] for view in data["views"]][0::8] == ["view_00_az000", "input"]
+    assert {len(series["files"]) for view in data["pictures"].values() for series in view.values()} == {5}
     first = json.loads(run(cli, "table1", *eight, *asked, "--no-quoted", "--json"))
     assert cells(first, "PSNR")["ground-truth"]["value"] == 100.0
 

@@ -119,9 +119,24 @@ def test_a_page_shows_the_reference_of_the_dataset_alone(report: Report, private
         assert secret(tmp_path, private) not in report.pictures()
 
 
-def test_a_reference_elsewhere_is_told_in_its_place(report: Report, private: Path) -> None:
+def test_the_reference_is_the_datasets_whatever_all_manifests_say(
+    report: Report, private: Path, tmp_path: Path
+) -> None:
+    assert report().code == 0
+    before = report.pictures()
+    for place, shown in ((private, before), (tmp_path / "gone", None)):
+        for path in (report.folder / "runs").rglob("manifest.json"):
+            path.write_text(json.dumps({**json.loads(path.read_text()), "reference_root": str(place)}))
+        assert report().code == 0
+        assert secret(tmp_path, private) not in report.pictures()
+        if shown is not None:
+            assert report.pictures() == shown
+    assert "name it with --root" in next((report.site / "scenes").glob("*.js")).read_text()
+
+
+def test_a_page_shows_no_reference_that_changed_since_the_runs(report: Report) -> None:
     for path in (report.folder / "runs").rglob("manifest.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "reference_root": str(private)}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "scene_digest": "0" * 64}))
     assert report().code == 0
     assert "name it with --root" in next((report.site / "scenes").glob("*.js")).read_text()
 

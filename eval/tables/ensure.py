@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mvtokenflow.base.errors import DataError, UserError
-from mvtokenflow.base.files import cache_root, shown
+from mvtokenflow.base.files import shown
 from mvtokenflow.base.memory import ran_out
 from mvtokenflow.base.terminal import say, sentence_of
 from mvtokenflow.baselines.imported import ImportedRenderings
@@ -316,17 +316,25 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
     return found
 
 
-def reference_places(request: Request) -> list[Path]:
-    """The folders that may hold reference pictures of a request: the dataset's own, and the cache.
+def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, str], Scene]:
+    """The scenes of some runs by names of dataset and scene, with the ground truth that pages show.
 
-    Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has.
+    Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has. It
+    only tells whether the reference was ever on this machine: no scene is generated for a page.
     """
-    root = getattr(request.dataset, "root", None)
-    if isinstance(root, str | Path):
-        return [cache_root(), Path(root)]
     scenes = _Scenes(request.dataset)
-    opened = [scene for name in request.scenes if (scene := scenes.open(name)) is not None]
-    return [cache_root(), *(scene.root for scene in opened)]
+    found: dict[tuple[str, str], Scene] = {}
+    for run in runs:
+        place = run.manifest.dataset, run.manifest.scene
+        if (
+            place[0] == request.dataset.name
+            and place not in found
+            and Path(run.manifest.reference_root).is_dir()
+        ):
+            scene = scenes.open(place[1])
+            if scene is not None and run.manifest.scene_digest in (None, scenes.digests[place[1]]):
+                found[place] = scene
+    return found
 
 
 def finished_only(request: Request) -> Request:

@@ -57,7 +57,7 @@ def report(
     """
     from mvtokenflow.eval.protocols import METRICS
     from mvtokenflow.eval.records.summary import merged
-    from mvtokenflow.eval.tables.ensure import finished_only, reference_places, scored_runs, tabulate
+    from mvtokenflow.eval.tables.ensure import finished_only, reference_scenes, scored_runs, tabulate
     from mvtokenflow.eval.tables.specs import table_named
     from mvtokenflow.reports.site import build_site
 
@@ -83,9 +83,10 @@ def report(
         for run in scored_runs(request):
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
-        places = reference_places(request)
+        members = list(shown.values())
+        references = reference_scenes(request, members)
         metrics = {**METRICS, **{spec.key: spec for spec in request.protocol.metrics}}
-        page = build_site(built, list(shown.values()), out, bars, places=places, metrics=metrics, waiting=say)
+        page = build_site(built, members, out, bars, scenes=references, metrics=metrics, waiting=say)
     say(f"report: {page}")
 
 

@@ -166,7 +166,7 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
 
 def _run(name: str, request: "Request", shown: TableOptions) -> None:
     """Ensure the runs, print the table, and exit with 2 if one failed."""
-    from mvtokenflow.eval.tables.ensure import ensure, reference_places, scored_runs, specs_of, tabulate
+    from mvtokenflow.eval.tables.ensure import ensure, reference_scenes, scored_runs, specs_of, tabulate
     from mvtokenflow.eval.tables.specs import table_named
 
     spec = table_named(name)
@@ -184,12 +184,13 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
         from mvtokenflow.reports.site import build_site
 
         with progress() as report:
+            runs = scored_runs(request)
             page = build_site(
                 [result],
-                scored_runs(request),
+                runs,
                 shown.site,
                 report,
-                places=reference_places(request),
+                scenes=reference_scenes(request, runs),
                 metrics={**METRICS, **{spec.key: spec for spec in request.protocol.metrics}},
                 waiting=say,
             )
