@@ -267,7 +267,7 @@ def test_rel_disk_full_field(case: Path, views: Path) -> None:
 def test_rel_out_of_memory(case: Path, views: Path) -> None:
     words = " ".join(SMALL)
     command = f"ulimit -v 6000000; {MVTF} reconstruct {views} -o out {words}"
-    done = shell(f"{command} --set points=400000000", case)
+    done = shell(f"{command} --set points=5000000", case)
     assert done.returncode == 2, done.stderr
     assert re.search("memory", done.stderr)
     assert "Traceback" not in done.stderr
@@ -389,7 +389,9 @@ def test_rel_names_not_utf8(case: Path, layouts: tuple[Path, Path]) -> None:
 
 def test_rel_two_tables(case: Path, crab: Path) -> None:
     command = f"{MVTF_EVAL} table1 {ROWS},blurred --runs R --jobs 1"
-    script = f"for i in 1 2; do {command} & done; wait; cat R/*/*/*/*/rows.jsonl | sort | uniq -d | wc -l"
+    # Row by row: the truth and its copy have equal pictures on the input view, and equal records.
+    twice = "for f in R/*/*/*/*/rows.jsonl; do sort $f | uniq -d; done | wc -l"
+    script = f"for i in 1 2; do {command} & done; wait; {twice}"
     done = shell(script, case, MVTF_CACHE=str(crab / "cache"))
     assert "Traceback" not in done.stderr
     assert done.stdout.split()[-1] == "0", done.stderr
