@@ -25,7 +25,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "small": ("base", "multiview", "views"),
     "small.training": ("base", "media", "workdir", "multiview", "small"),
     "guidance": ("base",),
-    "radiance": ("base",),
+    "radiance": ("base", "views"),
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
     "method": tuple(room for room in METHOD if room != "method"),

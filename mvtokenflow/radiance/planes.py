@@ -88,21 +88,22 @@ class PlaneLevels(nn.Module):
 
     Args:
         resolutions: entries along x, y, z, t of each level, 2 or more.
-        channels: C of each plane.
+        channels: C of each plane, one number or one of each level.
 
     Attributes:
         grids: levels, each a list of six planes.
     """
 
-    def __init__(self, resolutions: Sequence[Sequence[int]], channels: int) -> None:
+    def __init__(self, resolutions: Sequence[Sequence[int]], channels: int | Sequence[int]) -> None:
         super().__init__()
+        widths = [channels] * len(resolutions) if isinstance(channels, int) else channels
         if not resolutions or any(len(sides) != 4 or min(sides) < 2 for sides in resolutions):
             raise ConfigError(f"planes of the resolutions {resolutions}; expected four of 2 or more per level")
         self.grids = nn.ModuleList(
             nn.ParameterList(
-                nn.Parameter(torch.zeros(1, channels, sides[second], sides[first])) for first, second in PAIRS
+                nn.Parameter(torch.zeros(1, width, sides[second], sides[first])) for first, second in PAIRS
             )
-            for sides in resolutions
+            for sides, width in zip(resolutions, widths, strict=True)
         )
 
     @torch.no_grad()
