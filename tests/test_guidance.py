@@ -37,6 +37,7 @@ from mvtokenflow.guidance.sds import (
 from mvtokenflow.guidance.steps import (
     DG4D_REFERENCE,
     STAG4D_REFERENCE,
+    Stag4dSteps,
     dg4d_loss,
     reference_losses,
     stag4d_items,
@@ -150,6 +151,8 @@ def test_levels_of_consistent4d(rival: Numbers) -> None:
 def test_levels_and_rates_of_stag4d(rival: Numbers) -> None:
     _, says = rival("stag4d", "schedules")
     assert [[step, *STAG4D_LEVELS.bounds(step)] for step, *_ in says["t_bounds"]] == says["t_bounds"]
+    densified = [step for step in range(1, 8001) if Stag4dSteps().densifies(step)]
+    assert densified == list(range(1201, 5902, 100))
     assert log_linear(2e-3, 2e-5, 1000, 2000) == pytest.approx(2e-4, rel=1e-14)
     assert log_linear(1.6e-2, 1.6e-3, 8000, 2000) == pytest.approx(1.6e-3, rel=1e-14)
 

@@ -18,7 +18,16 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.passes import Pass, Step
 from mvtokenflow.multiview.prior import MultiviewPrior, decode_normals, encode_normals
-from mvtokenflow.multiview.sampler import MultiviewFrames, Noise, ddim_step, denoise, generate, noise_levels
+from mvtokenflow.multiview.sampler import (
+    MultiviewFrames,
+    Noise,
+    ddim_step,
+    denoise,
+    generate,
+    level_steps,
+    noise_levels,
+    predict_clean,
+)
 from mvtokenflow.multiview.unet import MultiviewOutput, MultiviewUNet
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
@@ -243,6 +252,21 @@ def test_guidance_is_linear_and_one_has_no_second_branch() -> None:
     torch.testing.assert_close(three, zero + 3 * (one - zero), atol=1e-5, rtol=0)
     assert (one - zero).abs().max() > 1e-3
     assert plain.rgb.shape == (1, VIEWS, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_the_loop_can_be_taken_apart(kind: str, guidance: float) -> None:
+    prior = toy_prior(prediction_type=kind)
+    config = SamplingConfig(steps=3, eta=0.0, guidance=guidance, chunk=2)
+    latents, condition = torch.randn(2, 3, VIEWS, 3, 8, 8), torch.rand(2, 3, VIEWS, 3, 8, 8)
+    labels = torch.rand(3, 3)
+    expected, _ = denoise(prior, condition, labels, Noise(initial=latents, steps=[]), config)
+    with torch.no_grad():
+        for step, alpha, alpha_after in level_steps(prior, config, 3, VIEWS):
+            clean = predict_clean(prior, latents, condition, labels, step, alpha, guidance)
+            latents = ddim_step(latents, clean, alpha, alpha_after, kind="sample")
+    torch.testing.assert_close(latents, expected, atol=1e-4, rtol=0)
 
 
 def test_frames_share_their_noise_unless_told_otherwise() -> None:

@@ -20,12 +20,19 @@ class Stag4dSteps:
         static_until: the last step of the static stage, which knows the middle frame alone.
         ramp_steps: steps over which the weight of the reference grows from 0 to 1.
         sides: sides of random views in pixels. before: they hold while step < before[k].
+        densify: first and last step of the densification, and how many lie between two.
     """
 
     static_until: int = 700
     ramp_steps: int = 2000
     sides: tuple[int, ...] = (128, 256, 512)
     before: tuple[int, ...] = (600, 1200)
+    densify: tuple[int, int, int] = (1200, 6000, 100)
+
+    def densifies(self, step: int) -> bool:
+        """Whether Gaussians are added and removed after a step: one after every `every`-th."""
+        start, stop, every = self.densify
+        return start <= step <= stop and step % every == 1
 
 
 @dataclass(frozen=True)

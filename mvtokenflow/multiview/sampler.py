@@ -128,20 +128,11 @@ def denoise(
     _, frames, views, _, height, width = condition.shape
     if labels.ndim == 2:
         labels = labels[None, :, None].expand(2, frames, views, -1)
-    levels = noise_levels(prior, config)
+    steps = level_steps(prior, config, frames, views)
     latents = noise.initial.expand(2, frames, views, -1, height, width)
     extra = iter(noise.steps)
     pose: Tensor | None = None
-    for index, (timestep, alpha, alpha_after) in enumerate(levels):
-        step = Step(
-            index=index,
-            count=len(levels),
-            timestep=timestep,
-            frames=frames,
-            views=views,
-            halves=1 if config.guidance == 1 else 2,
-            chunk=config.chunk,
-        )
+    for step, alpha, alpha_after in steps:
         prediction, pose = _predict(prior, latents, condition, labels, step, config.guidance, controller)
         latents = ddim_step(
             latents,
@@ -154,7 +145,7 @@ def denoise(
             noise=next(extra) if config.eta > 0 else None,
         )
         if progress is not None:
-            progress("denoise", index + 1, len(levels))
+            progress("denoise", step.index + 1, step.count)
     if not latents.isfinite().all():
         raise ConfigError(
             f"the multiview network overflowed in {next(prior.unet.parameters()).dtype}; "
@@ -192,6 +183,48 @@ def noise_levels(prior: MultiviewPrior, config: SamplingConfig) -> list[tuple[in
     return list(zip(timesteps, powers, powers[1:], strict=False))
 
 
+def level_steps(
+    prior: MultiviewPrior, config: SamplingConfig, frames: int, views: int
+) -> list[tuple[Step, float, float]]:
+    """List the levels of a run, noisiest first: step, signal power before and after; see `noise_levels`."""
+    levels = noise_levels(prior, config)
+    halves = 1 if config.guidance == 1 else 2
+    shared = {"frames": frames, "views": views, "halves": halves, "chunk": config.chunk}
+    return [
+        (Step(index=index, count=len(levels), timestep=timestep, **shared), alpha, alpha_after)
+        for index, (timestep, alpha, alpha_after) in enumerate(levels)
+    ]
+
+
+def predict_clean(
+    prior: MultiviewPrior,
+    latents: Tensor,
+    condition: Tensor,
+    labels: Tensor,
+    step: Step,
+    alpha: float,
+    guidance: float = 1.0,
+    controller: Controller | None = None,
+) -> Tensor:
+    """Predict the clean latents (2, F, V, c, h, w) of noisy ones at one level.
+
+    It is what score distillation pulls to, and what is composed with another denoiser's prediction before
+    `ddim_step` of the kind "sample".
+
+    Args:
+        latents: (2, F, V, c, h, w) of signal power `alpha`. condition, labels: as for `denoise`.
+        step: with as many `halves` as the guidance needs: 1 for a guidance of 1.
+    """
+    _, frames, views, *_ = condition.shape
+    if labels.ndim == 2:
+        labels = labels[None, :, None].expand(2, frames, views, -1)
+    prediction, _ = _predict(prior, latents, condition, labels, step, guidance, controller)
+    scheduler = prior.scheduler.config
+    clean, _ = _clean_and_direction(latents, prediction, alpha, scheduler.prediction_type)
+    clip = scheduler.clip_sample_range if scheduler.clip_sample else None
+    return clean if clip is None else clean.clamp(-clip, clip)
+
+
 def ddim_step(
     latents: Tensor,
     prediction: Tensor,
@@ -213,21 +246,25 @@ def ddim_step(
         clip: bound of the clean latents, if the prior's schedule has one.
         eta: scale of the noise added, 0 none; `noise` is standard normal and broadcasts against latents.
     """
-    signal, level = sqrt(alpha), sqrt(1 - alpha)
-    if kind == "v_prediction":
-        clean, direction = signal * latents - level * prediction, signal * prediction + level * latents
-    elif kind == "epsilon":
-        clean, direction = (latents - level * prediction) / signal, prediction
-    elif kind == "sample":
-        clean, direction = prediction, (latents - signal * prediction) / level
-    else:
-        raise ConfigError(f"prediction_type is {kind!r}; expected v_prediction, epsilon or sample")
+    clean, direction = _clean_and_direction(latents, prediction, alpha, kind)
     if clip is not None:
         clean = clean.clamp(-clip, clip)
     sigma = eta * sqrt((1 - alpha_after) / (1 - alpha) * (1 - alpha / alpha_after))
     remaining = max(1 - alpha_after - sigma**2, 0.0)  # rounding may leave -1e-17
     after = sqrt(alpha_after) * clean + sqrt(remaining) * direction
     return after if noise is None else after + sigma * noise
+
+
+def _clean_and_direction(latents: Tensor, prediction: Tensor, alpha: float, kind: str) -> tuple[Tensor, Tensor]:
+    """Convert a prediction of a kind to the clean latents and the noise in latents of signal power `alpha`."""
+    signal, level = sqrt(alpha), sqrt(1 - alpha)
+    if kind == "v_prediction":
+        return signal * latents - level * prediction, signal * prediction + level * latents
+    if kind == "epsilon":
+        return (latents - level * prediction) / signal, prediction
+    if kind == "sample":
+        return prediction, (latents - signal * prediction) / level
+    raise ConfigError(f"prediction_type is {kind!r}; expected v_prediction, epsilon or sample")
 
 
 def _predict(
