@@ -190,20 +190,21 @@ def test_weights_list_says_what_is_missing_and_how_to_get_it(cli: Any) -> None:
     listed = json.loads(cli("weights", "list", "--json").out)
     assert {"lpips-vgg", "lpips-alex", "i3d-kinetics400", "clip-vit-b32-openai"} <= listed.keys()
     for name, entry in listed.items():
-        if name == "clip-toy4d":  # it comes with the package
+        if name in ("clip-toy4d", "prior-toy4d"):  # they come with the package
             assert (entry["state"], entry["reason"]) == ("ready", None)
         else:
             assert entry["state"] == "missing"
             assert f"weights fetch {name}" in entry["reason"]
         assert all(len(file["sha256"]) == 64 and file["bytes"] > 0 for file in entry["files"])
         assert entry["licence"]
-        assert entry["metrics"]
+        assert entry["needed_by"]
+        assert entry["bytes"] > 0
 
 
 def test_doctor_names_the_command_that_mends(cli: Any) -> None:
     checks = {check["check"]: check for check in json.loads(cli("doctor", "--json").out)}
     assert checks["torch"]["ok"]
-    assert checks["weights lpips-vgg"]["fix"] == "mvtf-eval weights fetch lpips-vgg"
+    assert checks["weights lpips-vgg"]["fix"].startswith("mvtf-eval weights fetch lpips-vgg; without network")
     assert "datasets verify" in checks["dataset consistent4d"]["fix"]
     assert "missing weights lpips-vgg" in cli("doctor").out
 

@@ -7,6 +7,7 @@ import typer
 from mvtokenflow.base import terminal as talk
 from mvtokenflow.base.options import renamed
 from mvtokenflow.base.version import __version__
+from mvtokenflow.cli.method.doctor import doctor
 from mvtokenflow.cli.method.export import export
 from mvtokenflow.cli.method.gate_prior import gate_prior
 from mvtokenflow.cli.method.reconstruct import reconstruct
@@ -35,6 +36,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 _OUT = {"--output": "--out"}  # former names of options
 
+app.command("doctor")(doctor)
 app.command("export", cls=renamed(_OUT))(export)
 app.command("gate-prior")(gate_prior)
 app.command("reconstruct", cls=renamed({"--size": "--fit-size"}))(reconstruct)

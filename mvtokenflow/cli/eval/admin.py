@@ -260,7 +260,7 @@ def doctor(as_json: Json = False) -> None:
 
     checks = examine()
     if as_json:
-        print_json([{"check": c.name, "ok": c.ok, "found": c.found, "fix": c.fix} for c in checks])
+        print_json([check.to_json() for check in checks])
     else:
-        for c in checks:
-            tell(f"{'ok     ' if c.ok else 'missing'} {c.name}: {c.found}" + (f"; {c.fix}" if c.fix else ""))
+        for check in checks:
+            tell(check.line())
