@@ -24,30 +24,30 @@ def add_noise(clean: Tensor, noise: Tensor, alphabar: Tensor | float) -> Tensor:
     Args:
         clean, noise: (B, ...). alphabar: (B,) or one number in [0, 1].
     """
-    ab = per_sample(alphabar, clean)
+    ab = _per_sample(alphabar, clean)
     return ab.sqrt() * clean + (1 - ab).sqrt() * noise
 
 
 def clean_from_noise(noisy: Tensor, predicted_noise: Tensor, alphabar: Tensor | float) -> Tensor:
     """Convert a prediction of the noise (B, ...) to one of the clean sample; alphabar in (0, 1]."""
-    ab = per_sample(alphabar, noisy)
+    ab = _per_sample(alphabar, noisy)
     return (noisy - (1 - ab).sqrt() * predicted_noise) / ab.sqrt()
 
 
 def noise_from_clean(noisy: Tensor, predicted_clean: Tensor, alphabar: Tensor | float) -> Tensor:
     """Convert a prediction of the clean sample (B, ...) to one of the noise; alphabar in [0, 1)."""
-    ab = per_sample(alphabar, noisy)
+    ab = _per_sample(alphabar, noisy)
     return (noisy - ab.sqrt() * predicted_clean) / (1 - ab).sqrt()
 
 
 def gradient_eps(predicted_noise: Tensor, noise: Tensor, alphabar: Tensor | float) -> Tensor:
     """Compute the distillation gradient (B, ...) from a prediction of the noise: `(1 - ab) (eps_hat - eps)`."""
-    return (1 - per_sample(alphabar, noise)) * (predicted_noise - noise)
+    return (1 - _per_sample(alphabar, noise)) * (predicted_noise - noise)
 
 
 def gradient_x0(latents: Tensor, predicted_clean: Tensor, alphabar: Tensor | float) -> Tensor:
     """Compute the distillation gradient (B, ...) from a clean prediction: `sqrt(ab (1 - ab)) (z - x0)`."""
-    return level_weight(per_sample(alphabar, latents)) * (latents - predicted_clean)
+    return level_weight(_per_sample(alphabar, latents)) * (latents - predicted_clean)
 
 
 def level_weight(alphabar: Tensor) -> Tensor:
@@ -97,11 +97,11 @@ def distillation_loss_x0(
         ValueError: the shapes differ.
     """
     _check_shapes(latents, predicted_clean)
-    weight = level_weight(per_sample(alphabar, latents))
+    weight = level_weight(_per_sample(alphabar, latents))
     return 0.5 * (weight * (latents - predicted_clean.detach()).square()).sum() / divisor
 
 
-def per_sample(values: Tensor | float, like: Tensor) -> Tensor:
+def _per_sample(values: Tensor | float, like: Tensor) -> Tensor:
     """Reshape numbers (B,), or one number, so that they broadcast over samples (B, ...)."""
     given = torch.as_tensor(values, dtype=like.dtype, device=like.device)
     return given if given.ndim == 0 else given.view(-1, *[1] * (like.ndim - 1))

@@ -58,7 +58,7 @@ class ResidualHead(nn.Module):
         return moved
 
 
-def plain_head(width: int, outputs: int) -> nn.Sequential:
+def _plain_head(width: int, outputs: int) -> nn.Sequential:
     """Build the head of STAG4D: relu, linear, relu, linear."""
     return nn.Sequential(nn.ReLU(), zero_linear(width, width), nn.ReLU(), zero_linear(width, outputs))
 
@@ -98,7 +98,7 @@ class PlaneDeformation(nn.Module):
         for _ in range(depth - 1):
             layers += [nn.ReLU(), zero_linear(width, width)]
         self.feature_out = nn.Sequential(*layers)
-        build = plain_head if heads == "plain" else ResidualHead
+        build = _plain_head if heads == "plain" else ResidualHead
         self.pos_deform = build(width, 3)
         self.scales_deform = build(width, 3)
         self.rotations_deform = build(width, 4)
