@@ -1,7 +1,5 @@
 """The methods by name; resolved on use, so that listing them imports nothing heavy."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import get_args
 
 from mvtokenflow.base.errors import ConfigError
@@ -9,41 +7,11 @@ from mvtokenflow.base.files import choose
 from mvtokenflow.base.imports import attribute_at
 from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.baselines.method import Configurable, Method, Setup, Source
-
-_KNOWN = "mvtokenflow.baselines.known_answer"
-_NATIVE = "mvtokenflow.baselines.mvtokenflow"
-
-# Rows whose place in a table is known beforehand.
-KNOWN_ANSWERS: Mapping[str, str] = MappingProxyType(
-    {
-        "ground-truth": f"{_KNOWN}:GROUND_TRUTH",
-        "copy-input": f"{_KNOWN}:COPY_INPUT",
-        "one-frame-lag": f"{_KNOWN}:ONE_FRAME_LAG",
-        "first-frame": f"{_KNOWN}:FIRST_FRAME",
-        "shuffled-frames": f"{_KNOWN}:SHUFFLED_FRAMES",
-        "blurred": f"{_KNOWN}:BLURRED",
-        "mirrored": f"{_KNOWN}:MIRRORED",
-        "white": f"{_KNOWN}:WHITE",
-    }
-)
-# The method, without its last stage, and without one part each. "no-flow" is the paper's "w/o flow".
-NATIVES: Mapping[str, str] = MappingProxyType(
-    {
-        "mvtokenflow": f"{_NATIVE}:FULL",
-        "coarse": f"{_NATIVE}:COARSE",
-        "no-enlarged-attention": f"{_NATIVE}:NO_ENLARGED_ATTENTION",
-        "no-propagation": f"{_NATIVE}:NO_PROPAGATION",
-        "no-flow-loss": f"{_NATIVE}:NO_FLOW_LOSS",
-        "no-flow": f"{_NATIVE}:NO_FLOW",
-        "no-normal": f"{_NATIVE}:NO_NORMAL",
-        "no-regeneration": f"{_NATIVE}:NO_REGENERATION",
-    }
-)
-# The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
-BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
-METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **BOUNDS, **KNOWN_ANSWERS})
-
-_WITHOUT = "no-"
+from mvtokenflow.baselines.names import BOUNDS as BOUNDS
+from mvtokenflow.baselines.names import KNOWN_ANSWERS as KNOWN_ANSWERS
+from mvtokenflow.baselines.names import METHODS as METHODS
+from mvtokenflow.baselines.names import NATIVES as NATIVES
+from mvtokenflow.baselines.names import is_ablation_of_several, parts_of
 
 
 def method_named(name: str, setup: Setup | None = None) -> Method:
@@ -64,16 +32,16 @@ def method_named(name: str, setup: Setup | None = None) -> Method:
 
 
 def _several_left_out(name: str) -> Method | None:
-    if ":" in name or "+" not in name or not name.startswith(_WITHOUT):
+    if not is_ablation_of_several(name):
         return None
     from mvtokenflow.baselines.mvtokenflow import ablation
 
-    return ablation(*name.removeprefix(_WITHOUT).split("+"))
+    return ablation(*parts_of(name))
 
 
 def is_catalogued(name: str) -> bool:
     """Whether a name means a method of this package, so that data may name it."""
-    return ":" not in name and (name in METHODS or ("+" in name and name.startswith(_WITHOUT)))
+    return ":" not in name and (name in METHODS or is_ablation_of_several(name))
 
 
 def _imported(name: str) -> Method:

@@ -1,8 +1,6 @@
 """The datasets by name; resolved on use, so that listing them imports nothing heavy."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mvtokenflow.base.errors import ConfigError
@@ -10,20 +8,10 @@ from mvtokenflow.base.files import choose
 from mvtokenflow.base.imports import attribute_at
 from mvtokenflow.base.names import brief, name_fault
 from mvtokenflow.datasets.folder import FolderDataset
+from mvtokenflow.datasets.names import DATASETS as DATASETS
+from mvtokenflow.datasets.names import TOYS as TOYS
+from mvtokenflow.datasets.names import is_path
 from mvtokenflow.datasets.scene import Dataset
-
-DATASETS: Mapping[str, str] = MappingProxyType(
-    {
-        "toy4d": "mvtokenflow.datasets.toy4d.dataset:Toy4D",
-        "toy4d-pinhole": "mvtokenflow.datasets.toy4d.dataset:Toy4DPinhole",
-        "consistent4d": "mvtokenflow.datasets.consistent4d:Consistent4D",
-        "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
-        "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
-        "consistent4d-r2.5": "mvtokenflow.datasets.consistent4d:Farther",
-        "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
-    }
-)
-TOYS = ("toy4d", "toy4d-pinhole")  # those with exact geometry
 
 
 def open_dataset(name: str, root: Path | None = None) -> Dataset:
@@ -40,18 +28,11 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
     """
     if name in DATASETS:
         return _load(name, DATASETS[name], root)
-    if "/" in name or _exists(name):
+    if is_path(name):
         if root is not None:
             raise ConfigError(f"dataset {name}: a path says where its files are; leave out the root {root}")
         return FolderDataset(Path(name))
     return _load(name, name if ":" in name else choose("dataset", name, DATASETS), root)
-
-
-def _exists(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # no file system takes such a name
-        return False
 
 
 def is_catalogued(name: str) -> bool:

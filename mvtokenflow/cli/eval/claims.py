@@ -16,6 +16,8 @@ from mvtokenflow.cli.eval.grid import (
     ProtocolName,
     Scenes,
     Seeds,
+    check_names,
+    check_protocol,
     request_of,
 )
 
@@ -49,11 +51,14 @@ def claims(
     Example: mvtf-eval claims --runs runs --format md -o claims.md
     """
     from mvtokenflow.base.files import choose, write_text
+
+    choose("format", form, dict.fromkeys(FORMS))
+    check_names(dataset)
+    check_protocol(protocol)
     from mvtokenflow.eval.claims.collect import claims_report, rows_of
     from mvtokenflow.eval.claims.specs import CLAIMS
     from mvtokenflow.eval.claims.text import into_page, json_text, markdown_text
 
-    choose("format", form, dict.fromkeys(FORMS))
     request = request_of(
         "table3",
         options("cpu", None, None),

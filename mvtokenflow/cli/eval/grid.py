@@ -101,6 +101,24 @@ def check_protocol(name: str | None) -> None:
         protocol_named(name)
 
 
+def check_names(dataset: str, methods: str | None = None) -> None:
+    """Refuse unknown names of this project's datasets and methods; those of others are imported later.
+
+    Raises:
+        ConfigError: there is none of this name.
+        DataError: a path where nothing is.
+    """
+    from mvtokenflow.baselines.names import check_method_name
+    from mvtokenflow.datasets.names import check_dataset_name, is_path
+
+    check_dataset_name(dataset)
+    if is_path(dataset):
+        check_there(Path(dataset), "give a folder of frames <n>.png or a video")
+    for name in methods.split(",") if methods else ():
+        if name:
+            check_method_name(name)
+
+
 def check_imports(pairs: Sequence[str] | None) -> None:
     """Refuse `--import` options that name no folder.
 

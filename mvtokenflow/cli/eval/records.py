@@ -21,6 +21,8 @@ from mvtokenflow.cli.eval.grid import (
     ProtocolName,
     Scenes,
     Seeds,
+    check_names,
+    check_protocol,
     request_of,
 )
 
@@ -56,6 +58,9 @@ def report(
     Example: mvtf-eval report --runs runs -o site
     """
     from mvtokenflow.eval.protocols import METRICS
+
+    check_names(dataset, methods)
+    check_protocol(protocol)
     from mvtokenflow.eval.records.summary import merged
     from mvtokenflow.eval.tables.ensure import finished_only, reference_scenes, scored_runs, tabulate
     from mvtokenflow.eval.tables.specs import table_named
@@ -109,11 +114,13 @@ def explain(
 
     Example: mvtf-eval explain table1 copy-input lpips
     """
+    own = f"{method}="  # an imported row is named on the command line, not in the catalogue
+    imported = [pair for pair in imports or () if pair.startswith(own)]
+    check_names(dataset, None if imported else method)
+    check_protocol(protocol)
     from mvtokenflow.eval.tables.explain import explain_cell, tree
     from mvtokenflow.eval.tables.specs import table_named
 
-    own = f"{method}="  # an imported row is named on the command line, not in the catalogue
-    imported = [pair for pair in imports or () if pair.startswith(own)]
     request = request_of(
         table,
         options("cpu", None, None),

@@ -26,6 +26,7 @@ from mvtokenflow.cli.eval.grid import (
     Seeds,
     Shard,
     check_imports,
+    check_names,
     check_protocol,
     request_of,
 )
@@ -73,15 +74,17 @@ class TableOptions:
     jobs: Jobs = None
     as_json: Json = False
 
-    def check(self) -> None:
+    def check(self, methods: str | None = None) -> None:
         """Refuse what needs no heavy import to be refused.
 
         Raises:
-            ConfigError: no such table format or protocol, or too many processes.
+            ConfigError: no such table format, dataset, method or protocol, or too many processes.
+            DataError: a dataset's path where nothing is.
         """
         from mvtokenflow.base.files import choose
 
         choose("table format", self.form, dict.fromkeys(FORMS))
+        check_names(self.dataset, methods)
         check_protocol(self.protocol)
         check_jobs(self.jobs)
 
@@ -118,7 +121,7 @@ def table(
     imports: Import = None,
 ) -> None:
     """Ensure the runs of the table named by the command, then print it from their records."""
-    options.check()
+    options.check(methods)
     check_imports(imports)
     name = str(context.info_name)
     _run(name, options.request(name, methods, imports), options)

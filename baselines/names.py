@@ -1,0 +1,68 @@
+"""The names of methods, and where each is; imports nothing heavy."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mvtokenflow.base.files import choose
+from mvtokenflow.method.config import SWITCHES
+
+_KNOWN = "mvtokenflow.baselines.known_answer"
+_NATIVE = "mvtokenflow.baselines.mvtokenflow"
+
+# Rows whose place in a table is known beforehand.
+KNOWN_ANSWERS: Mapping[str, str] = MappingProxyType(
+    {
+        "ground-truth": f"{_KNOWN}:GROUND_TRUTH",
+        "copy-input": f"{_KNOWN}:COPY_INPUT",
+        "one-frame-lag": f"{_KNOWN}:ONE_FRAME_LAG",
+        "first-frame": f"{_KNOWN}:FIRST_FRAME",
+        "shuffled-frames": f"{_KNOWN}:SHUFFLED_FRAMES",
+        "blurred": f"{_KNOWN}:BLURRED",
+        "mirrored": f"{_KNOWN}:MIRRORED",
+        "white": f"{_KNOWN}:WHITE",
+    }
+)
+# The method, without its last stage, and without one part each. "no-flow" is the paper's "w/o flow".
+NATIVES: Mapping[str, str] = MappingProxyType(
+    {
+        "mvtokenflow": f"{_NATIVE}:FULL",
+        "coarse": f"{_NATIVE}:COARSE",
+        "no-enlarged-attention": f"{_NATIVE}:NO_ENLARGED_ATTENTION",
+        "no-propagation": f"{_NATIVE}:NO_PROPAGATION",
+        "no-flow-loss": f"{_NATIVE}:NO_FLOW_LOSS",
+        "no-flow": f"{_NATIVE}:NO_FLOW",
+        "no-normal": f"{_NATIVE}:NO_NORMAL",
+        "no-regeneration": f"{_NATIVE}:NO_REGENERATION",
+    }
+)
+# The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
+BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
+METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **BOUNDS, **KNOWN_ANSWERS})
+
+WITHOUT = "no-"  # begins the names of ablations, before the parts that are left out, joined by "+"
+
+
+def check_method_name(name: str) -> None:
+    """Refuse a name that `catalogue.method_named` could not resolve, before anything is imported.
+
+    Raises:
+        ConfigError: an unknown name or part of the method (suggests the nearest); names of the form
+            "package.module:attribute" are accepted.
+    """
+    if ":" in name:
+        return
+    if is_ablation_of_several(name):
+        for part in parts_of(name):
+            choose("part of the method", part, SWITCHES)
+    else:
+        choose("method", name, METHODS)
+
+
+def is_ablation_of_several(name: str) -> bool:
+    """Whether a name is that of the method without several parts, "no-normal+flow"."""
+    return ":" not in name and "+" in name and name.startswith(WITHOUT)
+
+
+def parts_of(name: str) -> list[str]:
+    """The parts that an ablation leaves out, by its name."""
+    return name.removeprefix(WITHOUT).split("+")

@@ -1,0 +1,43 @@
+"""The names of datasets, and where each is; imports nothing heavy."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from mvtokenflow.base.files import choose
+
+DATASETS: Mapping[str, str] = MappingProxyType(
+    {
+        "toy4d": "mvtokenflow.datasets.toy4d.dataset:Toy4D",
+        "toy4d-pinhole": "mvtokenflow.datasets.toy4d.dataset:Toy4DPinhole",
+        "consistent4d": "mvtokenflow.datasets.consistent4d:Consistent4D",
+        "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
+        "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
+        "consistent4d-r2.5": "mvtokenflow.datasets.consistent4d:Farther",
+        "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
+    }
+)
+TOYS = ("toy4d", "toy4d-pinhole")  # those with exact geometry
+
+
+def check_dataset_name(name: str) -> None:
+    """Refuse a name that `catalogue.open_dataset` could not open, before anything is imported.
+
+    Raises:
+        ConfigError: not in the catalogue, not of the form "package.module:Class", and no path (suggests the
+            nearest name).
+    """
+    if name not in DATASETS and not is_path(name) and ":" not in name:
+        choose("dataset", name, DATASETS)
+
+
+def is_path(name: str) -> bool:
+    """Whether a name outside the catalogue means a file or folder: it exists, or holds a path separator."""
+    return name not in DATASETS and ("/" in name or _exists(name))
+
+
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except OSError:  # no file system takes such a name
+        return False
