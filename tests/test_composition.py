@@ -108,6 +108,7 @@ def test_weights_of_the_six_views() -> None:
     found = view_weights((0, 45, 90, 180, 270, 315)).tolist()
     assert found == pytest.approx([1, 0.625, 0.25, 1, 0.25, 0.625])
     assert [mixing_share("cosine", step, 5, least=0.6) for step in (0, 4)] == pytest.approx([1, 0.6])
+    assert mixing_share("linear", 0, 1) == 1
     with pytest.raises(ConfigError, match="expected constant"):
         mixing_share("square", 1, 3)  # type: ignore[arg-type]
 

@@ -52,7 +52,7 @@ def mixing_share(kind: Mixing, step: int, steps: int, share: float = 0.6, least:
     Args:
         kind: "constant" is `share` at every step. "linear" and "cosine" fall from 1 to `least`. "logistic"
             falls around `share` of the way.
-        step: counted from 0 to steps - 1. steps: 2 or more, but for "constant".
+        step: counted from 0 to steps - 1. steps: 1 or more.
         least: what the linear and the cosine fall end at; the original's is 0.
 
     Raises:
@@ -60,7 +60,7 @@ def mixing_share(kind: Mixing, step: int, steps: int, share: float = 0.6, least:
     """
     if kind == "constant":
         return share
-    progress = step / (steps - 1)
+    progress = step / max(steps - 1, 1)
     if kind == "linear":
         return least + (1 - least) * (1 - progress)
     if kind == "cosine":

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.layers import fill_default, zero_linear
-from mvtokenflow.radiance.planes import PlaneLevels
+from mvtokenflow.radiance.planes import fill_planes, planes_of, sample_planes, zero_planes
 
 NORMAL_STEP = 1e-3  # of the finite differences, world units
 
@@ -87,15 +87,13 @@ class CascadeField(nn.Module):
         if not levels:
             raise ConfigError("a cascade needs one level or more")
         self.radius, self.blob_scale, self.blob_std = radius, blob_scale, blob_std
-        planes = PlaneLevels([level.resolution for level in levels], [level.channels for level in levels])
-        self.grids = planes.grids
-        self._planes = (planes,)  # in a tuple, so that its parameters have one name
+        self.grids = zero_planes([level.resolution for level in levels], [level.channels for level in levels])
         self.density_network = nn.ModuleList(PlainNetwork(level.channels, level.width, 1) for level in levels)
         self.feature_network = nn.ModuleList(PlainNetwork(level.channels, level.width, 3) for level in levels)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Draw the initial planes, and layers as torch does."""
-        self._planes[0].initialise(generator)
+        fill_planes(planes_of(self.grids), generator)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 fill_default(layer, generator)
@@ -120,7 +118,8 @@ class CascadeField(nn.Module):
         return F.normalize((-0.5 * (ahead - behind) / step).transpose(1, 2), dim=-1)
 
     def _features(self, points: Tensor, times: Tensor) -> list[Tensor]:
-        return self._planes[0].features(torch.cat([points / self.radius, times], dim=-1))
+        coordinates = torch.cat([points / self.radius, times], dim=-1)
+        return [sample_planes(planes, coordinates) for planes in planes_of(self.grids)]
 
     def _activated(self, points: Tensor, sampled: Sequence[Tensor]) -> Tensor:
         networks = list(self.density_network)[: len(sampled)]

@@ -81,46 +81,66 @@ def upper_time(frame: float, count: int) -> float:
     return frame / count
 
 
+def zero_planes(resolutions: Sequence[Sequence[int]], channels: Sequence[int]) -> nn.ModuleList:
+    """Build levels of six planes of zeros each.
+
+    Args:
+        resolutions: entries along x, y, z, t of each level, 2 or more. channels: C of each level.
+
+    Raises:
+        ConfigError: no level, or an axis with fewer than two entries.
+    """
+    if not resolutions or any(len(sides) != 4 or min(sides) < 2 for sides in resolutions):
+        raise ConfigError(f"planes of the resolutions {resolutions}; expected four of 2 or more per level")
+    return nn.ModuleList(
+        nn.ParameterList(
+            nn.Parameter(torch.zeros(1, width, sides[second], sides[first])) for first, second in PAIRS
+        )
+        for sides, width in zip(resolutions, channels, strict=True)
+    )
+
+
+@torch.no_grad()
+def fill_planes(levels: Iterable[Sequence[Tensor]], generator: torch.Generator) -> None:
+    """Draw planes of space in 0.1 to 0.5 and set those with time to 1."""
+    low, high = SPACE_INITIAL
+    for planes in levels:
+        for index, plane in enumerate(planes):
+            if index in TIME_PLANES:
+                plane.fill_(1.0)
+            else:
+                fill_uniform(plane, (high - low) / 2, generator)
+                plane.add_((high + low) / 2)
+
+
+def planes_of(grids: nn.ModuleList) -> list[list[Tensor]]:
+    """List the six planes of each level of `zero_planes`."""
+    return [list(level.parameters()) for level in grids]
+
+
 class PlaneLevels(nn.Module):
     """Planes of one or more resolutions over one box; parameters are named as in the originals.
 
     Zero until `initialise` or `load_state_dict`.
 
     Args:
-        resolutions: entries along x, y, z, t of each level, 2 or more.
-        channels: C of each plane, one number or one of each level.
+        resolutions: entries along x, y, z, t of each level, 2 or more. channels: C of each plane.
 
     Attributes:
         grids: levels, each a list of six planes.
     """
 
-    def __init__(self, resolutions: Sequence[Sequence[int]], channels: int | Sequence[int]) -> None:
+    def __init__(self, resolutions: Sequence[Sequence[int]], channels: int) -> None:
         super().__init__()
-        widths = [channels] * len(resolutions) if isinstance(channels, int) else channels
-        if not resolutions or any(len(sides) != 4 or min(sides) < 2 for sides in resolutions):
-            raise ConfigError(f"planes of the resolutions {resolutions}; expected four of 2 or more per level")
-        self.grids = nn.ModuleList(
-            nn.ParameterList(
-                nn.Parameter(torch.zeros(1, width, sides[second], sides[first])) for first, second in PAIRS
-            )
-            for sides, width in zip(resolutions, widths, strict=True)
-        )
+        self.grids = zero_planes(resolutions, [channels] * len(resolutions))
 
-    @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw planes of space in 0.1 to 0.5 and set those with time to 1."""
-        low, high = SPACE_INITIAL
-        for planes in self.levels():
-            for index, plane in enumerate(planes):
-                if index in TIME_PLANES:
-                    plane.fill_(1.0)
-                else:
-                    fill_uniform(plane, (high - low) / 2, generator)
-                    plane.add_((high + low) / 2)
+        """Draw the initial values, see `fill_planes`."""
+        fill_planes(self.levels(), generator)
 
     def levels(self) -> list[list[Tensor]]:
         """List the six planes of each level."""
-        return [list(level.parameters()) for level in self.grids]
+        return planes_of(self.grids)
 
     def features(self, coordinates: Tensor) -> list[Tensor]:
         """Sample each level at coordinates (N, 4), giving a list of (N, C)."""
