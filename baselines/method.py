@@ -67,7 +67,10 @@ class Method(Protocol):
         ...
 
     def weights(self) -> Sequence[str]:
-        """Names in the weights ledger that must be on the machine."""
+        """Names in the weights ledger, of metrics or of methods, that must be on the machine before it renders.
+
+        `--fetch-weights` of the tables gets them; their sha256 goes into the manifest.
+        """
         ...
 
 

@@ -105,3 +105,28 @@ def test_too_little_room_is_said_with_what_is_needed(tmp_path: Path) -> None:
     assert not check.ok
     assert f"free at {tmp_path}" in check.found
     assert check.fix == "make room: 1e+09 GiB are needed"
+
+
+def test_a_method_names_any_weights_of_the_ledger(
+    tiny: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are fetched with those of the metrics, and noted in the manifest."""
+    (tmp_path / "needy.py").write_text(
+        "from tinyscenes import Native\n"
+        "class Needy(Native):\n"
+        "    def weights(self):\n"
+        "        return ('prior-toy4d',)\n"
+        "METHOD = Needy(name='needy')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    asked: list[str] = []
+    monkeypatch.setattr("mvtokenflow.cli.eval.tables.fetch_weights", asked.extend)
+    place = ("--dataset", "tinyscenes:Tiny", "--root", tmp_path / "data", "--runs", tmp_path / "runs")
+    chosen = ("--methods", "needy:METHOD", "--scenes", "ant", "--protocol", "toy4d-v1", "--jobs", 1)
+    done = cli("table1", *place, *chosen, "--fetch-weights")
+    assert done.code == 0, done.err
+    assert "lpips-vgg" in asked
+    assert asked[-1] == "prior-toy4d"
+    (manifest,) = (tmp_path / "runs").rglob("manifest.json")
+    weights = json.loads(manifest.read_text())["pedigree"]["weights"]
+    assert weights == {"prior-toy4d": "6f2e82971833043c5898d2bd004e3e9ac6bb610fb57aff8285cdacc76ad1e8c9"}

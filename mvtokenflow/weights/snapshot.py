@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.base.damaged import damage, parse_json
+from mvtokenflow.base.damaged import bounded_bytes, damage, parse_json
 from mvtokenflow.base.errors import WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import digest, sha256_file, write_json
 from mvtokenflow.weights.entry import Snapshot
@@ -22,6 +22,7 @@ _KINDS = (".bin", ".json", ".safetensors", ".txt")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MOST_FILES = 200
+_NO_RECORD, _CURE = "not a record of fetched weights", "delete its folder and fetch the weights again"
 _MOST_RECORD_BYTES = 2**20
 
 
@@ -99,7 +100,7 @@ def read(data: bytes, where: Path, snapshot: Snapshot) -> Record:
     Raises:
         WeightsCorruptError: it is no record of this snapshot.
     """
-    with damage(where, "not a record of fetched weights", "fetch them again", WeightsCorruptError):
+    with damage(where, _NO_RECORD, _CURE, WeightsCorruptError):
         if len(data) > _MOST_RECORD_BYTES:
             raise ValueError(f"more than {_MOST_RECORD_BYTES} bytes")
         fields = parse_json(data)
@@ -134,7 +135,11 @@ def _noted(name: str, entry: Mapping[str, Any], snapshot: Snapshot) -> Noted:
 def recorded(folder: Path, snapshot: Snapshot) -> Record | None:
     """The record of a folder, None where it has none: it was not fetched by the ledger, or not to its end."""
     path = folder / RECORD
-    return read(path.read_bytes(), path, snapshot) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with damage(path, _NO_RECORD, _CURE, WeightsCorruptError):
+        data = bounded_bytes(path, _MOST_RECORD_BYTES)
+    return read(data, path, snapshot)
 
 
 def faults(folder: Path, record: Record, *, hashed: bool) -> Iterator[str]:

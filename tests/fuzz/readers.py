@@ -79,6 +79,7 @@ READERS: tuple[Reader, ...] = (
     Reader("flow-network", "raft_small.pt", weights.make_raft, weights.read_raft, every=4),
     Reader("clip-model", "clip/*.*", weights.make_clip_folder, weights.read_clip_folder, every=4),
     Reader("weights-archive", "weights.tar", weights.make_archive, weights.read_archive),
+    Reader("weights-record", "era3d/recorded.json", weights.make_noted, weights.read_noted),
     Reader("pickle", "vgg.pkl", weights.make_pickle, weights.read_pickle),
     Reader("training-settings", "prior.toml", weights.make_training, weights.read_training),
     Reader(

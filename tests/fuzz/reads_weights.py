@@ -142,6 +142,25 @@ def make_archive(folder: Path, shared: Path) -> None:
     archive.pack(folder / "weights.tar", ["clip-toy4d"])  # shipped with the package
 
 
+def make_noted(folder: Path, shared: Path) -> None:
+    from mvtokenflow.weights import snapshot
+    from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
+
+    unet = folder / "era3d" / "unet"
+    unet.mkdir(parents=True)
+    (unet / "config.json").write_text("{}")
+    snapshot.save(snapshot.take_down(folder / "era3d", ERA3D_SNAPSHOT, "a" * 40), folder / "era3d")
+
+
+def read_noted(folder: Path) -> None:
+    from mvtokenflow.weights import snapshot
+    from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
+
+    record = snapshot.recorded(folder / "era3d", ERA3D_SNAPSHOT)
+    assert record is not None
+    list(snapshot.faults(folder / "era3d", record, hashed=True))
+
+
 def read_archive(folder: Path) -> None:
     from mvtokenflow.weights import archive
 

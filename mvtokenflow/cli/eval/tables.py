@@ -174,7 +174,8 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
 
     spec = table_named(name)
     if shown.fetch:
-        fetch_weights([s.weights for s in specs_of(request.protocol, [spec]) if s.weights])
+        of_metrics = [s.weights for s in specs_of(request.protocol, [spec]) if s.weights]
+        fetch_weights([*of_metrics, *(name for method in request.methods for name in method.weights())])
     with progress() as report:
         failures = ensure(request, [spec], report)
     result = tabulate(request, spec, failures, allow_mixed=shown.allow_mixed, quoted=shown.quoted)
