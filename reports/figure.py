@@ -261,11 +261,6 @@ def truth_of(page: ScenePage) -> Series:
     return next(one for one in page.series if one.id == TRUTH)
 
 
-def evenly(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` evenly spaced indices of `count`, both ends included."""
-    return sorted({round(float(place)) for place in np.linspace(0, count - 1, min(count, wanted))})
-
-
 def tile_metric(data: Mapping[str, Any]) -> str:
     """Key of the metric that tiles show: LPIPS if it was measured, else another per frame that has a direction.
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mvtokenflow.base.evenly import evenly
 from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports import colormaps
@@ -28,7 +29,6 @@ from mvtokenflow.reports.figure import (
     Sheet,
     Tile,
     ablations_of,
-    evenly,
     heat_legend,
     rows_of,
     truth_of,

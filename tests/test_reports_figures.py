@@ -15,11 +15,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mvtokenflow.base.evenly import evenly
 from mvtokenflow.eval.records.rows import Manifest, Row, Stage, load_runs, row_log, run_folder
 from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import MethodConfig, mini
 from mvtokenflow.reports import colormaps
-from mvtokenflow.reports.figure import evenly
 from mvtokenflow.reports.generated import azimuths_of, warped_difference
 from mvtokenflow.reports.html import code_spans
 from mvtokenflow.reports.site import build_site

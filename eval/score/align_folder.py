@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError, ProtocolError
+from mvtokenflow.base.evenly import evenly
 from mvtokenflow.base.files import frame_files, frame_numbers
 from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG, objects_of
@@ -111,7 +112,7 @@ def _spread(folder: Path, views: Iterable[Mapping[int, Path]]) -> list[int]:
     common = sorted(set.intersection(*map(set, views)))
     if not common:
         raise DataError(f"{folder}: no frame number is in all views of both sides; rename the frames")
-    return [common[i] for i in sorted({round(k * (len(common) - 1) / (FRAMES - 1)) for k in range(FRAMES)})]
+    return [common[index] for index in evenly(len(common), FRAMES)]
 
 
 def _masks(frames: Mapping[int, Path], numbers: Sequence[int]) -> Mask:

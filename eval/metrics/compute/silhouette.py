@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.evenly import evenly
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -115,7 +116,7 @@ def view_confusion(
                 f"{whose} view {number} has {len(clip)} frames, predicted view 0 has {len(clips[0])}; "
                 "views are compared frame by frame"
             )
-    chosen = _spread(len(clips[0]), frames)
+    chosen = evenly(len(clips[0]), len(clips[0]) if frames is None else frames)
     side = min([size, *(length for clip in clips for length in clip.shape[1:3])])
     coverage = [_coverage(clip[chosen], side, tolerance) for clip in clips]
     rows, columns = coverage[: len(predicted)], coverage[len(predicted) :]
@@ -226,12 +227,6 @@ def resize_coverage(masks: Mask, side: int) -> NDArray[np.float32]:
 def _coverage(clip: Bytes | Mask, side: int, tolerance: int) -> NDArray[np.float32]:
     masks = clip if clip.dtype == np.bool_ else silhouettes(cast(Bytes, clip), tolerance)
     return resize_coverage(np.asarray(masks, dtype=np.bool_), side)
-
-
-def _spread(count: int, wanted: int | None) -> NDArray[np.intp]:
-    if wanted is None or wanted >= count:
-        return np.arange(count)
-    return np.rint(np.linspace(0, count - 1, wanted)).astype(np.intp)
 
 
 def _median(pixels: Bytes) -> tuple[int, int, int]:
