@@ -10,6 +10,7 @@ from torch import Tensor
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.radiance.heads import HeadKind, PlaneDeformation, from_checkpoint, moved
 from mvtokenflow.radiance.planes import (
+    PAIRS,
     PlaneLevels,
     plane_regularisation,
     sample_planes,
@@ -151,6 +152,34 @@ def test_corners_read_entries_and_points_outside_read_the_border() -> None:
     corner = torch.stack([plane[0, 0, -1, -1] for plane in values]).prod()
     for place in ([1.0, 1, 1, 1], [1.5, 2, 3, 9]):
         assert float(sample_planes(values, torch.tensor([place]))) == pytest.approx(float(corner), rel=1e-6)
+
+
+def bilinear(plane: Tensor, column: float, row: float) -> Tensor:
+    """Sample a plane (1, C, h, w) at one place, by the definition."""
+    height, width = plane.shape[2:]
+    x, y = ((min(max(at, -1.0), 1.0) + 1) / 2 * (side - 1) for at, side in ((column, width), (row, height)))
+    left, top = min(int(x), width - 2), min(int(y), height - 2)
+    right, low = x - left, y - top
+    corners = plane[0, :, top : top + 2, left : left + 2]
+    upper, lower = (corners[:, n, 0] * (1 - right) + corners[:, n, 1] * right for n in (0, 1))
+    return upper * (1 - low) + lower * low
+
+
+def test_planes_of_any_size_are_sampled_by_the_definition() -> None:
+    generator = torch.Generator().manual_seed(2)
+    resolution = (3, 7, 4, 6)
+    planes = [
+        torch.rand(1, 5, resolution[second], resolution[first], generator=generator, dtype=torch.float64)
+        for first, second in PAIRS
+    ]
+    points = torch.rand(20, 4, generator=generator, dtype=torch.float64) * 2.6 - 1.3
+    expected = [
+        torch.stack([bilinear(plane, at[a], at[b]) for plane, (a, b) in zip(planes, PAIRS, strict=True)]).prod(
+            0
+        )
+        for at in points.tolist()
+    ]
+    torch.testing.assert_close(sample_planes(planes, points), torch.stack(expected), rtol=1e-12, atol=1e-14)
 
 
 def test_mirrored_planes_are_plain_ones_at_the_opposite_point() -> None:
