@@ -220,7 +220,7 @@ def test_an_object_whose_name_is_not_utf8_is_refused_before_the_work(
     odd: str, layout: Callable[..., Path], cli: Cli, tmp_path: Path
 ) -> None:
     pred, gt = (layout(tmp_path / root, objects=(odd,)) for root in ("pred", "gt"))
-    ended = cli("score", pred, "--gt", gt, "--record", tmp_path / "record")
+    ended = cli("score", pred, "--gt", gt, "--record", tmp_path / "record", "--device", "cpu")
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert "its name is not UTF-8; rename it" in ended.err
     assert not (tmp_path / "record").exists()
