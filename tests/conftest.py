@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 # `python -m pytest` puts the checkout on sys.path, where our `datasets/` would shadow Hugging Face's.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
-sys.path.append(str(Path(__file__).parent / "fuzz"))  # its modules import one another
+sys.path += [str(Path(__file__).parent / name) for name in ("fuzz", "builders")]  # imported by tests
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub must fail at once
 
 SHARED = Path(os.environ.get("MVTF_SHARED", ROOT.parent / "shared"))

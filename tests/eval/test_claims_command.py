@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import make_manifest
 
 from mvtokenflow.baselines.catalogue import NATIVES, method_named
 from mvtokenflow.baselines.method import Setup
@@ -19,7 +20,7 @@ from mvtokenflow.eval.claims.collect import rows_of
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES
 from mvtokenflow.eval.claims.text import BEGIN, END, p_text
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Stage, feature_log, row_log
+from mvtokenflow.eval.records.rows import FeatureRow, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary
 from mvtokenflow.eval.tables.render import Job, stages_folder
 
@@ -88,19 +89,14 @@ class Rows:
             findings=(),
             pedigree={"device": "cpu", "weights": {"lpips-vgg": "a" * 64}},
         ).save(folder, rows, PROTOCOL)
-        Manifest(
+        make_manifest(
             dataset="toy4d",
             method=method,
-            source="native",
-            uses_truth=False,
             scene=scene,
-            tags=(),
             seed=seed,
             config={"views": "b" * 64},
             config_hash=job.config_hash(),
             reference_root="data",
-            views=(),
-            frames=1,
             prediction_digest="c" * 64,
             pedigree={
                 "device": "a GPU",

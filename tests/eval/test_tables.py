@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import make_manifest
 
 from mvtokenflow.base.errors import ConfigError, ProtocolError
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.metrics.fvd import frechet_distance
 from mvtokenflow.eval.protocols import ALL_VIEWS, PROTOCOLS
-from mvtokenflow.eval.records.rows import FeatureRow, Manifest, Row, Run, Stage
+from mvtokenflow.eval.records.rows import FeatureRow, Row, Run, Stage
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.specs import TABLES, table_named
 from mvtokenflow.eval.tables.table import Cell, Table
@@ -52,18 +53,14 @@ def make_run(
         for view in VIEWS.get(metric, views)
         for frame in range(frames)
     ]
-    manifest = Manifest(
-        dataset="tiny",
+    manifest = make_manifest(
         method=method,
         source=source,
         uses_truth=source == "oracle",
         scene=scene,
-        tags=[],
         seed=seed,
-        config={},
         config_hash="c" * 64,
         reference_root="/data",
-        views=[],
         frames=frames,
         prediction_digest="d" * 64,
         pedigree={"device": "cpu"},

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import make_manifest
 
 from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.protocols import PROTOCOLS
-from mvtokenflow.eval.records.rows import Manifest, Row, Run, Stage
+from mvtokenflow.eval.records.rows import Row, Run, Stage
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.specs import table_named
 from mvtokenflow.eval.tables.table import Cell, Table
@@ -39,19 +40,12 @@ def make_run(
         )
         for view in AZIMUTHS_DEG
     ]
-    manifest = Manifest(
-        dataset="tiny",
+    manifest = make_manifest(
         method=method,
-        source="native",
-        uses_truth=False,
         scene=scene,
-        tags=[],
         seed=seed,
-        config={},
         config_hash="c" * 64,
         reference_root="/data",
-        views=[],
-        frames=1,
         prediction_digest="d" * 64,
         pedigree=pedigree or {"device": "cpu"},
         stages=(Stage(name="render", wall_s=60.0 * value, peak_mib=100.0),),

@@ -13,13 +13,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from manifests import make_manifest
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records import frame as frames
 from mvtokenflow.eval.records.aggregate import mean, object_values
 from mvtokenflow.eval.records.frame import COLUMNS, check_format, load_values, save_values, values_text
-from mvtokenflow.eval.records.rows import Manifest, Row, row_log, run_folder
+from mvtokenflow.eval.records.rows import Row, row_log, run_folder
 from mvtokenflow.eval.records.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,21 +46,14 @@ def _add(runs: Path, method: str, seed: int, rows: list[Row], config: str = "a" 
     """A run whose log holds `rows`, of which those with keys that begin with `old` do not count."""
     folder = run_folder(runs, "tiny", method, "ant", seed, config)
     folder.mkdir(parents=True)
-    Manifest(
-        dataset="tiny",
+    make_manifest(
         method=method,
-        source="native",
-        uses_truth=False,
         scene="ant",
-        tags=[],
         seed=seed,
-        config={},
         config_hash=config,
         reference_root="data/ant",
-        views=[],
         frames=4,
         prediction_digest="b" * 64,
-        pedigree={},
     ).save(folder / "manifest.json")
     row_log(folder).append(rows)
     for protocol, letter in ((FIXED, "a"), (TOY, "b")):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from tiny import tiny_unet
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,27 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def unet() -> MultiviewUNet:
-    """Two levels, with attention in both, and the pose regressors; views mix."""
-    torch.manual_seed(0)
-    network = MultiviewUNet.from_config(
-        {
-            "in_channels": 6,
-            "out_channels": 3,
-            "block_out_channels": [16, 32],
-            "down_block_types": ["CrossAttnDownBlockMV2D"] * 2,
-            "up_block_types": ["CrossAttnUpBlockMV2D"] * 2,
-            "layers_per_block": 1,
-            "attention_head_dim": [2, 2],
-            "cross_attention_dim": 5,
-            "projection_class_embeddings_input_dim": 3,
-            "norm_num_groups": 4,
-            "regress_hidden_dim": 4,
-        }
-    ).eval()
-    for name, parameter in network.named_parameters():
-        if name.endswith("attn_mv.to_out.0.weight"):  # zero at the start of training
-            torch.nn.init.normal_(parameter, std=0.2)
-    return network.requires_grad_(False)
+    return tiny_unet()
 
 
 class NoCodec:

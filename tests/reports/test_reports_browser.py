@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import make_manifest
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvtokenflow.eval.records.rows import Manifest, Row, load_runs, row_log, run_folder
+from mvtokenflow.eval.records.rows import Row, load_runs, row_log, run_folder
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.site import build_site
 
@@ -236,14 +237,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row_log(folder).append(rows)
         if method == "rival":
             (folder / "pred" / "eval_0" / "7.png").unlink()
-        Manifest(
+        make_manifest(
             dataset="toy4d",
             method=method,
             source="oracle" if method == "oracle" else "native",
             uses_truth=method == "oracle",
             scene="fox <&>",
             tags=["held-out-plan"] if method == "ours" else [],
-            seed=0,
             config={"steps": 40, "a long name without any place to break it " * 3: "x" * 200},
             config_hash="c0ffee" * 4,
             reference_root=str(root / "gt"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import make_manifest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,13 +75,11 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
         add_work(folder / "work", flicker=given.get("flicker", 0))
     native = given.get("native", True)
     settings = replace(mini(), stride=1, **given.get("settings", {}))
-    Manifest(
+    make_manifest(
         dataset="toy4d",
         method=method,
-        source="native",
         uses_truth=method == "true-views",
         scene=scene,
-        tags=[],
         seed=given.get("seed", 0),
         config={"settings": 1},
         artefacts=given.get("artefacts", listed(folder, settings) if native else ()),
@@ -90,7 +89,6 @@ def add_run(root: Path, method: str, scene: str = "fox", **given: Any) -> Path:
         views=[{"name": view, "azimuth_deg": at, "elevation_deg": 0.0} for view, at in VIEWS.items()],
         frames=FRAMES,
         prediction_digest="ab" * 32,
-        pedigree={},
         stages=[
             Stage(name="views", wall_s=61.0, peak_mib=1234.0),
             Stage(name="render", wall_s=2.0, peak_mib=9.0),

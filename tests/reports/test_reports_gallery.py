@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+from manifests import make_manifest
 from PIL import Image
 
-from mvtokenflow.eval.records.rows import Manifest, Row, load_runs, row_log, run_folder
+from mvtokenflow.eval.records.rows import Row, load_runs, row_log, run_folder
 from mvtokenflow.reports.gallery import Case, choose
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.site import build_site
@@ -40,21 +41,15 @@ def add_run(root: Path, scene: str, values: Values, *, method: str = "ours", met
             for (view, n), value in values.items()
         ]
     )
-    Manifest(
+    make_manifest(
         dataset="toy4d",
         method=method,
-        source="native",
-        uses_truth=False,
         scene=scene,
-        tags=[],
-        seed=0,
-        config={},
         config_hash="cd" * 16,
         reference_root=str(reference),
         views=[{"name": view, "azimuth_deg": 0.0, "elevation_deg": 0.0} for view in VIEWS],
         frames=3,
         prediction_digest="ab" * 32,
-        pedigree={},
     ).save(folder / "manifest.json")
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import make_manifest
 from numpy.typing import NDArray
 from PIL import Image
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.records.rows import Manifest, Row, Run, Stage, load_runs, row_log, run_folder
+from mvtokenflow.eval.records.rows import Row, Run, Stage, load_runs, row_log, run_folder
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.site import build_site, records_digest
@@ -71,7 +72,6 @@ def add_run(
         "source": source,
         "uses_truth": source == "oracle",
         "scene": scene,
-        "tags": [],
         "seed": seed,
         "config": {"steps": 40, "nested": {"tau": 20}},
         "config_hash": "c0ffee" * 4,
@@ -84,7 +84,7 @@ def add_run(
         "pedigree": {"code": {"version": "0.1", "commit": "f" * 40, "dirty": True}, "device": "cpu"},
         "stages": [Stage(name="render", wall_s=61.0, peak_mib=100.0)],
     }
-    Manifest(**{**fields, **changes}).save(folder / "manifest.json")
+    make_manifest(**{**fields, **changes}).save(folder / "manifest.json")
     return folder
 
 

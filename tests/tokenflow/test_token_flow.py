@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler
+from tiny import tiny_unet
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,26 +36,7 @@ CLOSE = 2e-6
 
 @pytest.fixture(scope="module")
 def unet() -> MultiviewUNet:
-    torch.manual_seed(0)
-    network = MultiviewUNet.from_config(
-        {
-            "in_channels": 6,
-            "out_channels": 3,
-            "block_out_channels": [CHANNELS, 32],
-            "down_block_types": ["CrossAttnDownBlockMV2D"] * 2,
-            "up_block_types": ["CrossAttnUpBlockMV2D"] * 2,
-            "layers_per_block": 1,
-            "attention_head_dim": [2, 2],
-            "cross_attention_dim": 5,
-            "projection_class_embeddings_input_dim": 3,
-            "norm_num_groups": 4,
-            "regress_hidden_dim": 4,
-        }
-    ).eval()
-    for name, parameter in network.named_parameters():
-        if name.endswith("attn_mv.to_out.0.weight"):  # zero at the start of training: views would not mix
-            torch.nn.init.normal_(parameter, std=0.2)
-    return network.requires_grad_(False)
+    return tiny_unet(block_out_channels=[CHANNELS, 32])
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
