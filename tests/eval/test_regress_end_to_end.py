@@ -176,7 +176,7 @@ def test_a_second_look_uses_the_runs_of_the_first(baseline: Path, cli: Any, tmp_
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "no such baseline file"),
+        (None, "no such file or folder; give --against a baseline"),
         ("{", "unreadable baseline"),
         ('{"schema": 1, "kind": "measured", "cells": []}', "not a baseline"),
         ("no recipe", "has no recipe to measure again"),

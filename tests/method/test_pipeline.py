@@ -217,7 +217,7 @@ def test_presets_and_bad_settings(tmp_path: Path) -> None:
     assert fit_paper().field.sh_degree == 3, "filmed ones do not"
     with pytest.raises(ConfigError, match="mini"):
         preset("minni")
-    with pytest.raises(ConfigError, match="stride"):
+    with pytest.raises(ConfigError, match="generate_every"):
         replace(mini(), stride=0)
     with pytest.raises(ConfigError, match="enlarged"):
         replace(mini(), token_flow=replace(mini().token_flow, enlarged="off"))

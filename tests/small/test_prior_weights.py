@@ -183,7 +183,7 @@ def test_mistakes_on_the_command_line_are_one_sentence(
         main()
     assert ended.value.code == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("error: ")
+    assert printed.err.removeprefix("device: cpu\n").startswith("error: ")
     assert message in printed.err
     assert printed.err.count("\n") == 1
 
