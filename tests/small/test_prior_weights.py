@@ -183,9 +183,10 @@ def test_mistakes_on_the_command_line_are_one_sentence(
         main()
     assert ended.value.code == 2
     printed = capsys.readouterr()
-    assert printed.err.removeprefix("device: cpu\n").startswith("error: ")
+    sentence = printed.err.removeprefix("device: cpu\n")
+    assert sentence.startswith("error: ")
     assert message in printed.err
-    assert printed.err.count("\n") == 1
+    assert sentence.count("\n") == 1
 
 
 def test_the_clip_named_in_weights_is_the_one_installed() -> None:
