@@ -30,11 +30,11 @@ setup: $(STAMP)
 # Without network the weights stay missing, and the tests that need them skip, saying so.
 test: lint
 	-$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 nightly: lint $(DOCS_STAMP)
 	$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow or not slow" --fuzz-count 2000
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or not slow" --fuzz-count 2000
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --device cpu --markdown runs/regress.md --junit runs/regress.xml
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-mini.json --device cpu --runs runs/regress-mini --markdown runs/regress-mini.md --junit runs/regress-mini.xml
 

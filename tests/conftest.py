@@ -31,6 +31,18 @@ Layout = Callable[..., Path]
 TINY = Path(__file__).parent / "data" / "tables_tiny"
 
 
+# Files that take longest begin first, so that none of them runs alone at the end.
+LONG = (
+    *("table_kill", "tables_reuse", "readers", "regress_end_to_end", "docs_examples", "mvtf_run", "pipeline"),
+    *("splat_trainer", "score_resume", "prior_command", "tables_runs", "places", "golden", "examples"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("fuzzer", "tests/fuzz")
     group.addoption("--fuzz-count", type=int, default=40, metavar="N", help="damaged inputs for each reader")
