@@ -115,6 +115,7 @@ def test_the_sample_depends_on_its_seed_alone(runs: Path, tiny: Any) -> None:
     assert drawn(1) != first
 
 
+@pytest.mark.slow
 def test_score_checks_its_own_values(
     layout: Any, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

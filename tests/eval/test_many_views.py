@@ -48,6 +48,7 @@ def shown(site: Path, scene: str) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 def test_a_matrix_of_21_views_and_21_frames(cli: Cli, tmp_path: Path) -> None:
     matrix = grid(tmp_path, "Matrix")
     asked = ["--methods", METHODS, "--protocol", "toy4d-v1"]
@@ -100,6 +101,7 @@ def test_eight_views_at_elevation_15_in_a_layout_of_their_own(cli: Cli, tmp_path
     assert cells(first, "PSNR")["ground-truth"]["value"] == 100.0
 
 
+@pytest.mark.slow
 def test_metrics_between_views_take_all_views_of_the_scene(cli: Cli, tmp_path: Path) -> None:
     eight = grid(tmp_path, "EightViews")
     asked = ["--methods", "ground-truth,copy-input", "--protocol", "toy4d-v2"]
