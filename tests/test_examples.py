@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from settings import few_steps
 
 import mvtokenflow
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.media.pictures import read_rgb, read_rgba, write_png
-from mvtokenflow.method.config import MethodConfig, mini
-from mvtokenflow.splat.training_config import StageConfig
+from mvtokenflow.method.config import MethodConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -36,25 +35,6 @@ def _example(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
-
-
-def few_steps(prior: Path) -> MethodConfig:
-    """Settings for next to no work."""
-    small, few = mini(), StageConfig(iterations=2)
-    return replace(
-        small,
-        prior=str(prior),
-        sampling=replace(small.sampling, steps=2, timesteps=(999, 100)),
-        token_flow=replace(small.token_flow, interval=2, tau=0.5),
-        reconstruction=replace(
-            small.reconstruction,
-            static=few,
-            coarse=few,
-            refine=few,
-            points=200,
-            field=replace(small.reconstruction.field, control_points=8),
-        ),
-    )
 
 
 def test_every_example_is_tested_and_listed() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from settings import few_steps
 
 from mvtokenflow.eval.protocols import PROTOCOLS, readings
 
@@ -145,31 +146,13 @@ def test_layout_of_the_stages(prior_file: Path, tmp_path: Path) -> None:
     from mvtokenflow.datasets.toy4d.stream import six_views
     from mvtokenflow.datasets.toy4d.toys import make_toy
     from mvtokenflow.media.video import Clip
-    from mvtokenflow.method.config import mini
     from mvtokenflow.method.pipeline import run
-    from mvtokenflow.splat.training_config import StageConfig
 
     picture = render(make_toy("fish", 7), six_views(64)[:1], [0.0, 0.5, 1.0])
     clip = Clip(
         rgb=torch.from_numpy(picture.rgb[:, 0]), alpha=torch.from_numpy(picture.alpha[:, 0]), name="toy"
     )
-    small, few = mini(), StageConfig(iterations=2)
-    config = replace(
-        small,
-        prior=str(prior_file),
-        stride=1,
-        sampling=replace(small.sampling, steps=2, timesteps=(999, 100)),
-        token_flow=replace(small.token_flow, interval=2, tau=0.5),
-        reconstruction=replace(
-            small.reconstruction,
-            static=few,
-            coarse=few,
-            refine=few,
-            points=200,
-            field=replace(small.reconstruction.field, control_points=8),
-        ),
-    )
-    run(clip, config, tmp_path, 0)
+    run(clip, replace(few_steps(prior_file), stride=1), tmp_path, 0)
     found = {"files": _runs(tmp_path)}
     if WRITE in os.environ:
         _write("stages", found)

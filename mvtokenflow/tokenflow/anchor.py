@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.multiview.attention import SdpaProcessor
 from mvtokenflow.multiview.passes import Pass, Step
+from mvtokenflow.tokenflow.installed import InstalledProcessors
 
 SHARE = 0.5  # of the anchor in the mean
 
@@ -108,34 +109,16 @@ class Anchor:
             raise ConfigError(f"the anchor's share is {share}; expected 0 to 1")
         self.frame = frame
         self.state = AnchorState(share)
-        self._modules = {
-            name: module
-            for name, module in unet.named_modules()
-            if isinstance(module, Attention) and name.endswith(".attn1")
-        }
-        if not self._modules:
-            raise ValueError("the network has no attention modules called attn1")
-        self._originals: dict[str, Any] = {}
-        self._processors: list[AnchorProcessor] = []
+        self._installed = InstalledProcessors(unet, lambda original: AnchorProcessor(self.state, original))
 
     def __enter__(self) -> Self:
-        if self._originals:
-            raise ValueError("this controller is installed already")
-        for name, module in self._modules.items():
-            original: Any = module.processor
-            processor: Any = AnchorProcessor(self.state, original)
-            self._originals[name] = original
-            self._processors.append(processor)
-            module.set_processor(processor)
+        self._installed.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, original in self._originals.items():
-            self._modules[name].set_processor(original)
-        self._originals.clear()
-        self._processors.clear()
+        self._installed.__exit__(kind, error, trace)
 
     def passes(self, step: Step) -> Sequence[Pass]:
         """Start a noise level: the anchor alone, then the other frames in chunks.
@@ -145,7 +128,7 @@ class Anchor:
         """
         if not 0 <= self.frame < step.frames:
             raise ConfigError(f"the anchor is frame {self.frame}, the video has 0 to {step.frames - 1}")
-        for processor in self._processors:
+        for processor in self._installed.processors:
             processor.record = None
         rest = [frame for frame in range(step.frames) if frame != self.frame]
         chunks = [tuple(rest[start : start + step.chunk]) for start in range(0, len(rest), step.chunk)]
@@ -154,7 +137,7 @@ class Anchor:
     @contextmanager
     def running(self, step: Step, current: Pass) -> Iterator[None]:
         """Pass the current step and pass on to the processors; see `Controller`."""
-        if not self._originals:
+        if not self._installed.processors:
             raise ValueError("the anchor is not installed; use it as `with Anchor(...) as controller`")
         self.state.step, self.state.current = step, current
         try:

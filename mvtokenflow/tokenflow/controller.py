@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
-from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.flow.keyframes import KeyframeFlow, keyframes
 from mvtokenflow.multiview.passes import Pass, Step, plain_passes
 from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.installed import InstalledProcessors
 from mvtokenflow.tokenflow.processor import TokenFlowProcessor
 from mvtokenflow.tokenflow.state import TokenFlowState
 
@@ -65,15 +65,7 @@ class TokenFlow:
             ConfigError: flows do not fit the configuration.
         """
         self.state = TokenFlowState(config, flows)
-        self._modules = {
-            name: module
-            for name, module in unet.named_modules()
-            if isinstance(module, Attention) and name.endswith(".attn1")
-        }
-        if not self._modules:
-            raise ValueError("the network has no attention modules called attn1")
-        self._originals: dict[str, Any] = {}
-        self._processors: list[TokenFlowProcessor] = []
+        self._installed = InstalledProcessors(unet, lambda original: TokenFlowProcessor(self.state, original))
         self._seconds: dict[str, float] = defaultdict(float)
         self._passes: dict[str, int] = defaultdict(int)
         if (flows is None) != (config.propagation == "none"):
@@ -88,23 +80,13 @@ class TokenFlow:
             )
 
     def __enter__(self) -> Self:
-        if self._originals:
-            raise ValueError("this controller is installed already")
-        for name, module in self._modules.items():
-            original: Any = module.processor
-            processor: Any = TokenFlowProcessor(self.state, original)
-            self._originals[name] = original
-            self._processors.append(processor)
-            module.set_processor(processor)
+        self._installed.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name, original in self._originals.items():
-            self._modules[name].set_processor(original)
-        self._originals.clear()
-        self._processors.clear()
+        self._installed.__exit__(kind, error, trace)
         self.state.forget_plans()
 
     def passes(self, step: Step) -> Sequence[Pass]:
@@ -114,7 +96,7 @@ class TokenFlow:
             ConfigError: the video and the flow differ in frames or views.
         """
         self._check(step)
-        for processor in self._processors:
+        for processor in self._installed.processors:
             processor.forget()
         active = self.state.config.propagates(step.index, step.count)
         if self.state.config.enlarged == "off" and not active:
@@ -129,7 +111,7 @@ class TokenFlow:
     @contextmanager
     def running(self, step: Step, current: Pass) -> Iterator[None]:
         """Pass the current step and pass on to the attention processors; see `Controller`."""
-        if not self._originals:
+        if not self._installed.processors:
             raise ValueError("token flow is not installed; use it as `with TokenFlow(...) as controller`")
         self.state.begin(step, current)
         started = time.perf_counter()
@@ -137,14 +119,14 @@ class TokenFlow:
             yield
             self._wait()
         except BaseException:  # partly gathered keys and values are useless
-            for processor in self._processors:
+            for processor in self._installed.processors:
                 processor.forget()
             raise
         finally:
             self.state.end()
         self._seconds[current.role] += time.perf_counter() - started
         self._passes[current.role] += 1
-        self.state.note_record(sum(processor.record_bytes for processor in self._processors))
+        self.state.note_record(sum(processor.record_bytes for processor in self._installed.processors))
 
     def report(self) -> TokenFlowReport:
         """Report time, memory and shares so far."""
@@ -168,6 +150,5 @@ class TokenFlow:
 
     def _wait(self) -> None:
         """Wait for the GPU's queued kernels, so that times are those of finished work."""
-        device = next(next(iter(self._modules.values())).parameters()).device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if self._installed.device.type == "cuda":
+            torch.cuda.synchronize(self._installed.device)

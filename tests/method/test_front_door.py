@@ -4,13 +4,13 @@ import ast
 import importlib
 import subprocess
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from settings import few_steps
 
 import mvtokenflow
 from mvtokenflow.base.errors import ConfigError
@@ -20,9 +20,7 @@ from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.media.pictures import composite_white, read_rgba, write_png
 from mvtokenflow.media.segment import Segmentation, Segmenter
 from mvtokenflow.media.video import count_frames
-from mvtokenflow.method.config import mini
 from mvtokenflow.splat.export import ExportView
-from mvtokenflow.splat.training_config import StageConfig
 from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, read_artefacts
 
 HEAVY = ("torch", "diffusers", "numba", "numpy", "pandas", "cv2", "av", "PIL")
@@ -73,21 +71,7 @@ def opaque(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path) -> None:
-    small, few = mini(), StageConfig(iterations=2)
-    config = replace(
-        small,
-        prior=str(prior_file),
-        sampling=replace(small.sampling, steps=2, timesteps=(999, 100)),
-        token_flow=replace(small.token_flow, interval=2, tau=0.5),
-        reconstruction=replace(
-            small.reconstruction,
-            static=few,
-            coarse=few,
-            refine=few,
-            points=200,
-            field=replace(small.reconstruction.field, control_points=8),
-        ),
-    )
+    config = few_steps(prior_file)
     loads: list[str] = []
 
     def load() -> Segmenter:
