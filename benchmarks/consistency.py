@@ -130,7 +130,7 @@ class _Bench:
         for measure in missing:
             found[measure] = self._measure(measure, rgb, normals)
         write_json(record, found | {"report": report})
-        terminal.say(f"{self.job.scene} {name} seed {seed}")
+        terminal.print_message(f"{self.job.scene} {name} seed {seed}")
 
     def _sampled(self, name: str, seed: int) -> tuple[Clip, Packed, dict[str, float]]:
         kept = cell_path(self.job, name, seed, "npz")

@@ -68,10 +68,10 @@ def go(mvtf: Cli, cli: Cli, prior_file: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _holds(found: tuple[int, str], right: Right) -> None:
-    code, talk = found
-    assert code == right.code, talk
-    assert re.search(right.words, talk), talk
-    assert not re.search(right.never, talk), talk
+    code, messages = found
+    assert code == right.code, messages
+    assert re.search(right.words, messages), messages
+    assert not re.search(right.never, messages), messages
 
 
 @pytest.mark.parametrize("case", COMMANDS, indirect=True)
@@ -93,14 +93,14 @@ def test_every_case_has_a_test() -> None:
 
 
 def test_alpha_not_quite_zero(case: Path, go: Cli) -> None:
-    code, talk = go("mvtf run data/clean -o out/a --json")
-    assert code == 0, talk
-    clean = json.loads(talk[talk.index("{") : talk.rindex("}") + 1])["crop"]
-    code, talk = go("mvtf run data/noise -o out/b --json")
+    code, messages = go("mvtf run data/clean -o out/a --json")
+    assert code == 0, messages
+    clean = json.loads(messages[messages.index("{") : messages.rindex("}") + 1])["crop"]
+    code, messages = go("mvtf run data/noise -o out/b --json")
     if code == 0:
-        assert json.loads(talk[talk.index("{") : talk.rindex("}") + 1])["crop"] == clean
+        assert json.loads(messages[messages.index("{") : messages.rindex("}") + 1])["crop"] == clean
     else:
-        assert re.search("alpha", talk), talk
+        assert re.search("alpha", messages), messages
     _holds(go("mvtf run data/all-254 -o out/c --json"), Right(command="", words="not cut out"))
 
 
@@ -127,12 +127,12 @@ def test_reference_view_with_gap(case: Path, go: Cli) -> None:
     """Pictures are paired by their numbers: the truth itself is without error, or is refused."""
     for name in ("true", "by-position"):
         words = f"--dataset data/dataset --methods ground-truth --import mine=data/{name} --no-quoted --jobs 1"
-        code, talk = go(f"mvtf-eval table2 {words} --json")
+        code, messages = go(f"mvtf-eval table2 {words} --json")
         if code == 2:
-            assert re.search("frame|3", talk), talk
+            assert re.search("frame|3", messages), messages
             continue
-        assert code == 0, talk
-        table = json.loads(talk[talk.index("{") : talk.rindex("}") + 1])
+        assert code == 0, messages
+        table = json.loads(messages[messages.index("{") : messages.rindex("}") + 1])
         (row,) = [row for row in table["rows"] if row["label"] == "mine"]
         keys = [column["key"] for column in table["columns"]]
         psnr = row["cells"][keys.index("psnr")]["value"]
@@ -170,9 +170,9 @@ def _refusal(work: Callable[[], object]) -> str:
 def test_rel_video_metadata(case: Path, go: Cli) -> None:
     valid.balls(case / "masks", kind="mask", count=1)  # not looked at where the video is refused
     for name, words in (("title_latin1.mov", ""), ("duration.mkv", ""), ("codec_unknown.mp4", "codec")):
-        code, talk = go(f"mvtf run {name} -o out-{name}")
-        assert code in (0, 2), talk
-        assert re.search(words, talk), talk
+        code, messages = go(f"mvtf run {name} -o out-{name}")
+        assert code in (0, 2), messages
+        assert re.search(words, messages), messages
 
 
 def test_rel_playlist_fetches(case: Path, go: Cli) -> None:
@@ -280,8 +280,8 @@ def test_rel_out_of_memory(case: Path, views: Path) -> None:
 def finished(case: Path, go: Cli) -> Path:
     """The folder of a finished `mvtf run clip -o out`."""
     valid.balls(case / "clip", size=64)
-    code, talk = go("mvtf run clip -o out")
-    assert code == 0, talk
+    code, messages = go("mvtf run clip -o out")
+    assert code == 0, messages
     return case / "out"
 
 
@@ -292,11 +292,11 @@ def test_rel_empty_field_is_done(case: Path, finished: Path, go: Cli) -> None:
         shutil.rmtree(folder)
     (finished / "comparison.mp4").unlink()
     field.write_bytes(b"")
-    code, talk = go("mvtf run clip -o out")
+    code, messages = go("mvtf run clip -o out")
     if code == 0:
         assert field.read_bytes() == whole
     else:
-        _holds((code, talk), Right(command="", words="field.safetensors"))
+        _holds((code, messages), Right(command="", words="field.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -358,9 +358,9 @@ def test_rel_manifest_types(case: Path, of_crab: Path, go: Cli) -> None:
             [sys.executable, CASES / "rel_manifest_endless" / "make.py", of_crab, runs, change], check=True
         )
         for verb in (f"report -o {case / f'site{number}'}", "table1"):
-            code, talk = go(f"mvtf-eval {verb} --runs {runs} {ROWS}")
-            assert code in (0, 2), (change, talk)
-            assert code == 0 or "manifest.json" in talk, (change, talk)
+            code, messages = go(f"mvtf-eval {verb} --runs {runs} {ROWS}")
+            assert code in (0, 2), (change, messages)
+            assert code == 0 or "manifest.json" in messages, (change, messages)
 
 
 def test_rel_view_name_traversal(case: Path, of_crab: Path, go: Cli) -> None:
@@ -376,8 +376,8 @@ def test_rel_png_in_report(case: Path, of_crab: Path, go: Cli) -> None:
     (frame,) = runs.glob("toy4d/copy-input/crab-01/*/pred/eval_0/3.png")
     for name in ("inner.png", "size.png", "bomb.png"):
         shutil.copyfile(case / name, frame)
-        code, talk = go(f"mvtf-eval report --runs R -o site-{name} {ROWS}")
-        assert code == 0, talk
+        code, messages = go(f"mvtf-eval report --runs R -o site-{name} {ROWS}")
+        assert code == 0, messages
 
 
 def test_rel_names_not_utf8(case: Path, layouts: tuple[Path, Path]) -> None:
@@ -457,9 +457,9 @@ def test_rel_tilde_in_environment(case: Path, go: Cli, monkeypatch: pytest.Monke
     for name in ("MVTF_CACHE", "MVTF_WEIGHTS", "MVTF_WEIGHTS_LPIPS_VGG"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "~nobody-here/x")
-            code, talk = go("mvtf-eval doctor")
-        assert code in (0, 1, 2), talk
-        assert re.search(f"{name}.*~nobody-here/x", talk), talk
+            code, messages = go("mvtf-eval doctor")
+        assert code in (0, 1, 2), messages
+        assert re.search(f"{name}.*~nobody-here/x", messages), messages
     _holds(go("mvtf-eval table1 --dataset ~nobody-here/x"), Right(command="", words="~nobody-here/x"))
 
 

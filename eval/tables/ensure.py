@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mvtokenflow.base.errors import DataError, UserError
-from mvtokenflow.base.files import shown
+from mvtokenflow.base.files import redact_paths
 from mvtokenflow.base.memory import ran_out
-from mvtokenflow.base.terminal import say, sentence_of
+from mvtokenflow.base.terminal import print_message, sentence_of
 from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset, Scene
@@ -85,8 +85,8 @@ def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec
         if spec.needs == "views" and columns:
             specs.append(spec)
             continue
-        shown = {column.place for column in columns}
-        roles = tuple(role for role in spec.views if (INPUT if role == "input" else NOVEL) in shown)
+        places = {column.place for column in columns}
+        roles = tuple(role for role in spec.views if (INPUT if role == "input" else NOVEL) in places)
         if roles:
             specs.append(replace(spec, views=roles))
     return specs
@@ -174,7 +174,7 @@ def _failure(job: Job, reason: str) -> Failure:
     """A failure of a run; its reason is printed on pages, so it does not say on whose machine it was."""
     method = job.method
     roots = [job.root, method.root] if isinstance(method, ImportedRenderings) else [job.root]
-    return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=shown(reason, *roots))
+    return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=redact_paths(reason, *roots))
 
 
 @contextmanager
@@ -239,7 +239,7 @@ def _render_one(job: Job, report: Report | None = None) -> str | None:
     try:
         with _in_one_sentence():
             weights_sha = {name: fingerprint(name) for name in job.method.weights()}
-            with working_in(job.folder(), waiting=say):
+            with working_in(job.folder(), waiting=print_message):
                 render(job, progress, weights_sha)
     except UserError as error:
         return str(error)

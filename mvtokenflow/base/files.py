@@ -228,7 +228,7 @@ def expanded(text: str | Path, origin: str) -> Path:
         raise ConfigError(f"{origin}: {text} has no home folder; give a path without ~") from error
 
 
-def shown(text: str | Path, *roots: Path) -> str:
+def redact_paths(text: str | Path, *roots: Path) -> str:
     """Redact private folders in a path, or in a sentence with paths, for pages and records.
 
     Paths below the current folder become relative to it, paths below one of `roots` start at that folder's own

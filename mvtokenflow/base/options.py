@@ -73,13 +73,15 @@ def renamed(names: Mapping[str, str]) -> type[TyperCommand]:
 
     class Renamed(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            from mvtokenflow.base.terminal import say
+            from mvtokenflow.base.terminal import print_message
 
             words = []
             for word in args:
                 name, equals, value = word.partition("=")
                 if name in names:
-                    say(f"{name} is called {names[name]} now; its former name goes with the next release")
+                    print_message(
+                        f"{name} is called {names[name]} now; its former name goes with the next release"
+                    )
                     word = f"{names[name]}{equals}{value}"
                 words.append(word)
             return super().parse_args(ctx, words)

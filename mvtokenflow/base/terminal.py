@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Print a message to stderr; stdout is for data."""
     typer.echo(printable(text), err=True)
 
 
-def tell(text: str) -> None:
+def print_line(text: str) -> None:
     """Print data for people to stdout, without characters that a terminal would act on."""
     typer.echo(printable(text))
 
 
-def shown(text: str) -> "Text":
+def rich_text(text: str) -> "Text":
     """Wrap text for rich so that it is no console markup and cannot control a terminal."""
     from rich.text import Text
 
@@ -113,10 +113,10 @@ def _lines() -> Progress:
         before = reached.get(stage)
         reached[stage] = done
         if done < total and (before is None or before > done):  # first start, or restart
-            say(f"{stage}: 0/{total}")
+            print_message(f"{stage}: 0/{total}")
         elif done >= total and before != done:
             now = time.monotonic()
-            say(f"{stage}: {done}/{total}, {timedelta(seconds=round(now - ended))}")
+            print_message(f"{stage}: {done}/{total}, {timedelta(seconds=round(now - ended))}")
             ended = now
 
     return report
@@ -148,7 +148,7 @@ def chosen_device(device: str) -> str:
     check_device(device)
     found = resolve_device(device)
     if device == AUTO:
-        say(f"device: {described_device(found)}")
+        print_message(f"device: {described_device(found)}")
     return found
 
 
@@ -178,12 +178,12 @@ def _end(error: BaseException, refused: int) -> None:
     if isinstance(error, SystemExit) and not error.code:
         raise error
     if _interrupts or isinstance(error, KeyboardInterrupt):
-        say("interrupted; run the same command again to resume where it stopped")
+        print_message("interrupted; run the same command again to resume where it stopped")
         sys.exit(130)
     sentence = None if isinstance(error, SystemExit) else sentence_of(error)
     if sentence is None:
         raise error
-    say(f"error: {sentence}")
+    print_message(f"error: {sentence}")
     sys.exit(refused)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base import terminal as talk
+from mvtokenflow.base import terminal
 from mvtokenflow.base.options import renamed
 from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.method.doctor import doctor
@@ -48,4 +48,4 @@ app.command("train-prior")(train_prior)
 
 def main() -> None:
     """Entry point of `mvtf`."""
-    talk.run(app)
+    terminal.run(app)

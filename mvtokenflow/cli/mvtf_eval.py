@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mvtokenflow.base import terminal as talk
+from mvtokenflow.base import terminal
 from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.eval import admin, audit, claims, records, score, tables, values
 
@@ -46,4 +46,4 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def main() -> None:
     """Entry point of `mvtf-eval`."""
     is_gate = sys.argv[1:2] == ["regress"]  # whose 2 is a verdict
-    talk.run(app, refused=records.GATE_FAILED if is_gate else 2)
+    terminal.run(app, refused=records.GATE_FAILED if is_gate else 2)

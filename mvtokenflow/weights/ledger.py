@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import ConfigError, UserError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.base.files import atomic_path, cache_root, choose, digest, expanded, sha256_file, shown
+from mvtokenflow.base.files import atomic_path, cache_root, choose, digest, expanded, redact_paths, sha256_file
 from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.weights import snapshot as snapshots
 from mvtokenflow.weights.entries import WEIGHTS, PinnedFile, Snapshot, Weights
@@ -113,7 +113,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
         for cache in file.caches:
             if cache().is_file():
                 return cache()
-    raise _missing(weights, f"{shown(folder / weights.filename)} is not there")
+    raise _missing(weights, f"{redact_paths(folder / weights.filename)} is not there")
 
 
 def _resolve_snapshot(weights: Weights, snapshot: Snapshot, explicit: Path | None, origin: str) -> Path:
@@ -129,7 +129,7 @@ def _resolve_snapshot(weights: Weights, snapshot: Snapshot, explicit: Path | Non
     if cached is not None:
         return cached
     state = "is not whole" if folder.is_dir() else "is not there"
-    raise _missing(weights, f"{shown(folder)} {state}")
+    raise _missing(weights, f"{redact_paths(folder)} {state}")
 
 
 def identify(weights: Weights, path: Path) -> PinnedFile:
@@ -333,8 +333,8 @@ def _fetch_snapshot(weights: Weights, snapshot: Snapshot) -> Path:
     if (folder / snapshots.RECORD).is_file():
         return verify(weights.name)
     bring = (
-        f"bring {shown(folder)} from a machine that reaches it with `mvtf-eval weights pack` and `unpack`, or "
-        f"run `hf download {snapshot.repository} --local-dir {weights.name}` there and set "
+        f"bring {redact_paths(folder)} from a machine that reaches it with `mvtf-eval weights pack` and "
+        f"`unpack`, or run `hf download {snapshot.repository} --local-dir {weights.name}` there and set "
         f"{variable(weights.name)} to that folder"
     )
     with writing(folder):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.base.files import shown, write_text
+from mvtokenflow.base.files import redact_paths, write_text
 
 
 def test_a_target_that_is_no_file_is_left_alone(tmp_path: Path) -> None:
@@ -36,9 +36,13 @@ def test_sentences_for_pages_do_not_tell_whose_machine_it_is(
     here.mkdir(parents=True)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(here)
-    assert shown(here / "runs" / "cat") == "runs/cat"
-    assert shown(home / "w.pt") == "~/w.pt"
-    assert shown(f"{data}/theirs/cat: 40x40, see {home}.", data / "theirs") == "theirs/cat: 40x40, see ~."
-    assert shown(f"{data}/theirs: no such folder", data / "theirs") == "theirs: no such folder"
-    assert shown(f"{home}body/x and {data}/theirs2", data / "theirs") == f"{home}body/x and {data}/theirs2"
-    assert shown("runs/cat: 3/4 frames", Path("runs")) == "runs/cat: 3/4 frames"
+    assert redact_paths(here / "runs" / "cat") == "runs/cat"
+    assert redact_paths(home / "w.pt") == "~/w.pt"
+    assert (
+        redact_paths(f"{data}/theirs/cat: 40x40, see {home}.", data / "theirs") == "theirs/cat: 40x40, see ~."
+    )
+    assert redact_paths(f"{data}/theirs: no such folder", data / "theirs") == "theirs: no such folder"
+    assert (
+        redact_paths(f"{home}body/x and {data}/theirs2", data / "theirs") == f"{home}body/x and {data}/theirs2"
+    )
+    assert redact_paths("runs/cat: 3/4 frames", Path("runs")) == "runs/cat: 3/4 frames"

@@ -1,4 +1,4 @@
-"""`mvtf-eval`: quick help with examples, data on stdout and talk on stderr, exit codes, one-sentence errors."""
+"""`mvtf-eval`: quick help with examples, data on stdout, messages on stderr, exit codes, short errors."""
 
 import json
 import re
@@ -137,7 +137,7 @@ def test_mistakes_are_one_sentence_with_what_was_meant(arguments: list[str], say
     assert list(Path().iterdir()) == [], "nothing was made before the mistake was noticed"
 
 
-def test_json_is_one_document_on_stdout_and_talk_is_on_stderr(
+def test_json_is_one_document_on_stdout_and_messages_are_on_stderr(
     cli: Any, grid: list[object], layout: Any, tmp_path: Path
 ) -> None:
     pred, gt = layout(tmp_path / "pred", frames=1), layout(tmp_path / "gt", frames=1)

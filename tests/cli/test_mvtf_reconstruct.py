@@ -39,24 +39,26 @@ def test_a_folder_becomes_a_field_and_a_second_call_changes_nothing(
     mvtf: Run, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    code, printed, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--json")
-    assert code == 0, talk
+    code, printed, messages = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--json")
+    assert code == 0, messages
     result = json.loads(printed)
     assert (result["frames"], result["views"], result["size"]) == (3, 6, 24)
     assert load_field(Path(result["field"])).is_dynamic
     assert (out / "comparison.png").is_file()
     assert (out / "refined" / "refine" / "preview_00006.png").is_file()
     first = (out / "field.safetensors").read_bytes()
-    code, printed, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL)
-    assert code == 0, talk
+    code, printed, messages = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL)
+    assert code == 0, messages
     assert f"{result['training_views_psnr_db']:.2f} dB" in printed
     assert (out / "field.safetensors").read_bytes() == first
-    code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--set", "points=201")
+    code, _, messages = mvtf(
+        "reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--set", "points=201"
+    )
     assert code == 2
-    assert "config.points is 200 there, 201 here" in talk
-    code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--no-refine")
+    assert "config.points is 200 there, 201 here" in messages
+    code, _, messages = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", out, *SMALL, "--no-refine")
     assert code == 2
-    assert "refine is true there, false here" in talk
+    assert "refine is true there, false here" in messages
     assert (out / "field.safetensors").read_bytes() == first
 
 
@@ -70,8 +72,8 @@ def test_the_distance_of_orthographic_cameras_is_of_no_account(mvtf: Run, folder
         file = tmp_path / f"{distance}.json"
         file.write_text(json.dumps(cameras))
         out = tmp_path / f"out {distance}"
-        code, _, talk = mvtf("reconstruct", folder, "--cameras", file, "-o", out, *SMALL, *short)
-        assert code == 0, talk
+        code, _, messages = mvtf("reconstruct", folder, "--cameras", file, "-o", out, *SMALL, *short)
+        assert code == 0, messages
         fields.append((out / "field.safetensors").read_bytes())
     assert fields[0] == fields[1]
 
@@ -83,9 +85,9 @@ def test_the_result_of_another_verb_is_not_replaced(mvtf: Run, folder: Path, tmp
     (tmp_path / "mine" / "field.safetensors").write_bytes(b"made by somebody")
     for name, reason in (("run", "belongs to another run"), ("mine", "give a new or empty folder")):
         before = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
-        code, _, talk = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", tmp_path / name, *SMALL)
+        code, _, messages = mvtf("reconstruct", folder, "--cameras", "era3d", "-o", tmp_path / name, *SMALL)
         assert code == 2
-        assert reason in talk
+        assert reason in messages
         assert {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} == before
 
 
@@ -105,18 +107,18 @@ def test_the_result_of_another_verb_is_not_replaced(mvtf: Run, folder: Path, tmp
 def test_what_the_user_can_mend_ends_with_2(
     mvtf: Run, folder: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    code, printed, talk = mvtf("reconstruct", folder, "-o", tmp_path / "out", *arguments)
+    code, printed, messages = mvtf("reconstruct", folder, "-o", tmp_path / "out", *arguments)
     assert code == 2
-    assert message in talk
-    assert "Traceback" not in talk
+    assert message in messages
+    assert "Traceback" not in messages
     assert not printed
     assert not (tmp_path / "out").exists()  # so that the mended call is not another run
 
 
 def test_a_missing_folder_is_named_and_help_has_an_example(mvtf: Run, tmp_path: Path) -> None:
-    code, _, talk = mvtf("reconstruct", tmp_path / "nowhere", "-o", tmp_path / "out")
+    code, _, messages = mvtf("reconstruct", tmp_path / "nowhere", "-o", tmp_path / "out")
     assert code == 2
-    assert "nowhere: no such file or folder" in talk
+    assert "nowhere: no such file or folder" in messages
     code, printed, _ = mvtf("reconstruct", "--help")
     assert code == 0
     assert "Example: mvtf reconstruct" in printed

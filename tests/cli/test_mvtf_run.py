@@ -91,8 +91,8 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
     assert "First pass" in begun
     assert "Second pass" not in begun
     views = _stamps(out / "method" / "views")
-    code, printed, talk = mvtf("run", clip, "-o", out, *few, "--json")
-    assert code == 0, talk
+    code, printed, messages = mvtf("run", clip, "-o", out, *few, "--json")
+    assert code == 0, messages
     assert _stamps(out / "method" / "views") == views
     made = json.loads(printed)
     assert made["frames"] == FRAMES
@@ -115,8 +115,8 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
         assert part in page
 
     before = _stamps(out)
-    code, again, talk = mvtf("run", clip, "-o", out, *few, "--json")
-    assert code == 0, talk
+    code, again, messages = mvtf("run", clip, "-o", out, *few, "--json")
+    assert code == 0, messages
     assert json.loads(again) == made
     assert _stamps(out) == before
 
@@ -127,9 +127,9 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
         (("--without", "flow-loss"), "config.flow_loss is true there, false here"),
         (("--fps", 9), "export.fps is 8.0 there, 9.0 here"),
     ):
-        code, _, talk = mvtf("run", clip, "-o", out, *few, *options)
+        code, _, messages = mvtf("run", clip, "-o", out, *few, *options)
         assert code == 2
-        assert name in talk
+        assert name in messages
     assert _stamps(out) == before
 
     (out / "turntable" / "turntable.mp4").unlink()  # as if killed before it was written
@@ -151,8 +151,8 @@ def test_an_opaque_clip_is_segmented_once(
     monkeypatch.setitem(sys.modules, "rembg", fake)
     monkeypatch.setattr("mvtokenflow.media.segment._network", lambda: tmp_path / "isnet-general-use.onnx")
     given = ("run", opaque, "-o", tmp_path / "out", *few, "--segment", "--without", "refinement", "--no-ply")
-    code, printed, talk = mvtf(*given, "--json")
-    assert code == 0, talk
+    code, printed, messages = mvtf(*given, "--json")
+    assert code == 0, messages
     assert "ply" not in json.loads(printed)
     assert seen == ["isnet-general-use"] * FRAMES
     page = (tmp_path / "out" / "index.html").read_text()
@@ -161,8 +161,8 @@ def test_an_opaque_clip_is_segmented_once(
     assert "Second pass" not in page
     before = _stamps(tmp_path / "out")
     monkeypatch.setitem(sys.modules, "rembg", None)  # the masks are there: it is not needed again
-    code, _, talk = mvtf(*given)
-    assert code == 0, talk
+    code, _, messages = mvtf(*given)
+    assert code == 0, messages
     assert _stamps(tmp_path / "out") == before
 
 
@@ -194,11 +194,11 @@ def test_what_the_user_can_mend_ends_with_2_before_anything_is_written(
     mvtf: Run, clip: Path, few: list[str], tmp_path: Path, case: str
 ) -> None:
     options, sentence = BAD[case]
-    code, printed, talk = mvtf("run", clip, "-o", tmp_path / "out", *few, *options)
+    code, printed, messages = mvtf("run", clip, "-o", tmp_path / "out", *few, *options)
     assert code == 2
-    assert sentence in talk
-    assert talk.startswith("error: ")
-    assert talk.count("\n") == 1
+    assert sentence in messages
+    assert messages.startswith("error: ")
+    assert messages.count("\n") == 1
     assert not printed
     assert not (tmp_path / "out").exists()
 
@@ -207,20 +207,20 @@ def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
     mvtf: Run, opaque: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ("run", opaque, "-o", tmp_path / "out", *few)
-    code, _, talk = mvtf(*given)
+    code, _, messages = mvtf(*given)
     assert code == 2
-    assert "--mask" in talk
+    assert "--mask" in messages
     for path in frame_files(opaque):
         write_png(
             tmp_path / "masks" / path.name, np.where(read_rgb(path).min(axis=-1) < 250, 255, 0).astype(np.uint8)
         )
-    code, _, talk = mvtf(*given, "--mask", tmp_path / "masks", "--set", "prior=none.safetensors")
+    code, _, messages = mvtf(*given, "--mask", tmp_path / "masks", "--set", "prior=none.safetensors")
     assert code == 2
-    assert "no prior there" in talk  # which is asked for after the clip was read
+    assert "no prior there" in messages  # which is asked for after the clip was read
     monkeypatch.setitem(sys.modules, "rembg", None)
-    code, _, talk = mvtf(*given, "--segment")
+    code, _, messages = mvtf(*given, "--segment")
     assert code == 2
-    assert "pip install 'rembg[cpu]'" in talk
+    assert "pip install 'rembg[cpu]'" in messages
     assert not (tmp_path / "out").exists()
 
 
@@ -229,24 +229,24 @@ def test_long_clips_are_refused_with_the_ways_out(mvtf: Run, few: list[str], tmp
     picture[2:6, 2:6] = 255
     for n in range(70):
         write_png(tmp_path / "long" / f"{n}.png", picture)
-    code, _, talk = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few)
+    code, _, messages = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few)
     assert code == 2
-    assert "70 frames, more than the 64" in talk
-    assert "--frames 64" in talk
-    assert "--stride 2" in talk
+    assert "70 frames, more than the 64" in messages
+    assert "--frames 64" in messages
+    assert "--stride 2" in messages
     nothing = ("--set", "prior=none.safetensors")  # asked for after the clip was read
-    code, _, talk = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few, "--stride", 2, *nothing)
+    code, _, messages = mvtf("run", tmp_path / "long", "-o", tmp_path / "out", *few, "--stride", 2, *nothing)
     assert code == 2
-    assert "no prior there" in talk
+    assert "no prior there" in messages
 
 
 def test_results_of_others_are_left_alone_and_help_has_an_example(
     mvtf: Run, clip: Path, few: list[str], tmp_path: Path
 ) -> None:
     write_png(tmp_path / "out" / "mine.png", np.zeros((4, 4, 3), np.uint8))
-    code, _, talk = mvtf("run", clip, "-o", tmp_path / "out", *few)
+    code, _, messages = mvtf("run", clip, "-o", tmp_path / "out", *few)
     assert code == 2
-    assert "give a new or empty folder" in talk
+    assert "give a new or empty folder" in messages
     assert read_rgb(tmp_path / "out" / "mine.png").shape == (4, 4, 3)
     assert len(_stamps(tmp_path / "out")) == 1
     code, printed, _ = mvtf("run", "--help")
@@ -260,10 +260,10 @@ def test_a_gap_in_the_frames_is_said_and_is_a_gap_in_the_results(
     gapped = tmp_path / "toy"
     for n, path in zip((0, 1, 2, 5), frame_files(clip), strict=True):
         write_png(gapped / f"frame_{n:04d}.png", read_rgba(path))
-    code, printed, talk = mvtf("run", gapped, "-o", tmp_path / "out", *few, "--json")
-    assert code == 0, talk
+    code, printed, messages = mvtf("run", gapped, "-o", tmp_path / "out", *few, "--json")
+    assert code == 0, messages
     made = json.loads(printed)
-    assert "note: " + made["notes"][0] in talk
+    assert "note: " + made["notes"][0] in messages
     assert "frames are 1 to 3 numbers apart and keep their own times" in made["notes"][0]
     field = load_field(Path(made["field"]))
     for time, path in zip((0, 0.2, 0.4, 1), sorted(Path(made["ply"]).glob("*.ply")), strict=True):

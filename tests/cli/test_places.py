@@ -20,10 +20,10 @@ import torch
 from numba.core import caching
 
 from mvtokenflow.base import compiled as compiled_module
-from mvtokenflow.base import terminal as talk
+from mvtokenflow.base import terminal
 from mvtokenflow.base.compiled import code_folder, compiled
 from mvtokenflow.base.errors import ConfigError, DataError
-from mvtokenflow.base.files import atomic_path, cache_root, shown, write_text
+from mvtokenflow.base.files import atomic_path, cache_root, redact_paths, write_text
 from mvtokenflow.base.memory import ran_out
 from mvtokenflow.base.partial import partial_file, partial_folder, sweep
 from mvtokenflow.base.tensor_files import write_checkpoint, write_tensors
@@ -55,7 +55,7 @@ def test_signs_that_a_console_lacks_are_replaced(
     monkeypatch.setattr(sys, "argv", ["mvtf"])
     monkeypatch.setattr(sys, stream, console)
     text = "PSNR ↑ −3 ∞ \udcff 中"
-    talk.run(lambda: print(text, file=getattr(sys, stream)))
+    terminal.run(lambda: print(text, file=getattr(sys, stream)))
     console.flush()
     printed = console.buffer.getvalue()
     assert printed.decode(encoding).startswith("PSNR ")
@@ -83,7 +83,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
 def test_without_a_stdout_nothing_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "argv", ["mvtf"])
-    talk.run(lambda: talk.print_json({}))
+    terminal.run(lambda: terminal.print_json({}))
 
 
 # ---- interrupts ----
@@ -111,7 +111,7 @@ def test_an_interrupt_is_one_line_whatever_compiled_code_makes_of_it(
             raise becomes(4) from error
 
     with pytest.raises(SystemExit) as end:
-        talk.run(app)
+        terminal.run(app)
     assert end.value.code == 130
     assert capsys.readouterr().err == ("interrupted; run the same command again to resume where it stopped\n")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -124,13 +124,13 @@ def test_an_interrupt_that_a_library_swallowed_ends_the_command_at_the_next_step
     monkeypatch.setattr(sys, "argv", ["mvtf"])
 
     def app() -> None:
-        with talk.progress() as report:
+        with terminal.progress() as report:
             with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
             report("coarse", 1, 2)
 
     with pytest.raises(SystemExit) as end:
-        talk.run(app)
+        terminal.run(app)
     assert end.value.code == 130
     assert capsys.readouterr().err.startswith("interrupted;")
 
@@ -166,7 +166,7 @@ def test_without_a_home_the_cache_is_asked_for(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match="no home folder to keep a cache in; set MVTF_CACHE"):
         cache_root()
-    assert shown(tmp_path / "a.png") == "a.png"
+    assert redact_paths(tmp_path / "a.png") == "a.png"
     monkeypatch.setenv("MVTF_CACHE", str(tmp_path))
     assert cache_root() == tmp_path
     assert not list(tmp_path.iterdir()), "no folder named ~"
@@ -322,7 +322,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 def test_a_full_disk_names_the_file_and_leaves_nothing(name: str, drive: Path) -> None:
     with pytest.raises(OSError, match="No space left on device") as error:
         WRITERS[name](drive / name)
-    assert talk.sentence_of(error.value) == (
+    assert terminal.sentence_of(error.value) == (
         f"{drive / name}: No space left on device; make room or check permissions, then run again"
     )
     assert not list(drive.iterdir())
@@ -349,7 +349,7 @@ for make in (lambda: torch.zeros(2**40), lambda: np.zeros(2**40), lambda: bytear
     assert ran_out(OSError(errno.ENOMEM, "Cannot allocate memory")) is not None
     assert ran_out(RuntimeError("shape mismatch")) is None
     assert ran_out(ValueError("can't allocate memory")) is None
-    sentence = talk.sentence_of(MemoryError())
+    sentence = terminal.sentence_of(MemoryError())
     assert sentence is not None
     assert sentence.startswith("too little memory")
 

@@ -183,14 +183,14 @@ def test_the_command(runs: Path, tmp_path: Path, cli: Callable[..., Any]) -> Non
     code, printed, _ = cli("values", runs)
     assert code == 0
     assert printed == values_text(load_values(runs), "csv")
-    code, printed, talk = cli("values", runs, "--format", "jsonl", "-o", tmp_path / "v.jsonl")
+    code, printed, messages = cli("values", runs, "--format", "jsonl", "-o", tmp_path / "v.jsonl")
     assert (code, printed) == (0, "")
-    assert talk == f"{tmp_path / 'v.jsonl'}: 9 values\n"
+    assert messages == f"{tmp_path / 'v.jsonl'}: 9 values\n"
     for wrong, message in (
         (("--format", "parquet"), "--format parquet is no text; name a file with --out"),
         (("--format", "xlsx"), "no format 'xlsx'. Known: csv, jsonl, parquet"),
         (("--protocol", "c4d-v2"), "no protocol 'c4d-v2'. Did you mean 'c4d-v1'?"),
     ):
-        code, printed, talk = cli("values", runs, *wrong)
+        code, printed, messages = cli("values", runs, *wrong)
         assert (code, printed) == (2, "")
-        assert message in talk
+        assert message in messages

@@ -82,13 +82,13 @@ def command(program: str, *arguments: object) -> None:
     from mvtokenflow.cli import mvtf as cli
     from mvtokenflow.cli import mvtf_eval as eval_cli
 
-    talk = sys.stderr = io.StringIO()
+    messages = sys.stderr = io.StringIO()
     sys.argv = [program, *map(str, arguments)]
     try:
         (cli if program == "mvtf" else eval_cli).main()
     except SystemExit as end:
         if end.code:
-            raise AssertionError(f"{sys.argv} ended with {end.code}: {talk.getvalue()}") from end
+            raise AssertionError(f"{sys.argv} ended with {end.code}: {messages.getvalue()}") from end
 
 
 def kept(shared: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -32,10 +32,10 @@ def test_a_cooldown_is_gone_on_with_at_its_own_length_only(mvtf: Mvtf, tmp_path:
     checkpoint(tmp_path / "checkpoint.safetensors", 0)
     cooled = checkpoint(tmp_path / "cooldown" / "checkpoint.safetensors", 0, (100, 5000))
     before = cooled.read_bytes()
-    code, printed, talk = mvtf("train-prior", "-o", tmp_path, "--cooldown", 20000)
+    code, printed, messages = mvtf("train-prior", "-o", tmp_path, "--cooldown", 20000)
     assert (code, printed) == (2, "")
-    assert f"{tmp_path / 'cooldown'}: holds a cooldown over 5000 toys, 20000 were asked for" in talk
-    assert "--cooldown 5000" in talk
+    assert f"{tmp_path / 'cooldown'}: holds a cooldown over 5000 toys, 20000 were asked for" in messages
+    assert "--cooldown 5000" in messages
     assert cooled.read_bytes() == before
 
 
@@ -43,9 +43,9 @@ def test_a_gate_leaves_a_busy_folder_alone(mvtf: Mvtf, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     weights = checkpoint(tmp_path / "1.safetensors", 1)
     with working_in(tmp_path / "gate"):
-        code, printed, talk = mvtf("gate-prior", weights, "-o", tmp_path / "gate")
+        code, printed, messages = mvtf("gate-prior", weights, "-o", tmp_path / "gate")
     assert (code, printed) == (2, "")
-    assert f"another process is working in {tmp_path / 'gate'}; wait for it" in talk
+    assert f"another process is working in {tmp_path / 'gate'}; wait for it" in messages
     assert not list((tmp_path / "gate").iterdir())
 
 
@@ -56,9 +56,9 @@ def test_a_gate_does_not_replace_the_weights_of_another_training(mvtf: Mvtf, tmp
     before = kept.read_bytes()
     keep_weights(first, kept)
     keep_weights(kept, kept)
-    code, _, talk = mvtf("gate-prior", second, "-o", tmp_path / "gate")
+    code, _, messages = mvtf("gate-prior", second, "-o", tmp_path / "gate")
     assert code == 2
-    assert f"{kept}: holds other weights than {second}; give another folder" in talk
+    assert f"{kept}: holds other weights than {second}; give another folder" in messages
     assert kept.read_bytes() == before
     kept.write_bytes(b"cut off")
     with pytest.raises(ConfigError, match="holds other weights"):

@@ -124,9 +124,9 @@ def test_verbs_leave_a_busy_folder_alone(
         "train-prior": ("--samples", 1),
         "train-clip": ("--steps", 1, "--toys", 2),
     }
-    code, printed, talk = mvtf(verb, *options[verb], "-o", tmp_path / "busy")
+    code, printed, messages = mvtf(verb, *options[verb], "-o", tmp_path / "busy")
     assert (code, printed) == (2, "")
-    assert f"another process is working in {tmp_path / 'busy'}; wait for it" in talk
+    assert f"another process is working in {tmp_path / 'busy'}; wait for it" in messages
     assert [path.name for path in (tmp_path / "busy").iterdir()] == [LOCK_FILE]
 
 

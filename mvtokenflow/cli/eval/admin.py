@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mvtokenflow.base.options import Json, check_there
-from mvtokenflow.base.terminal import print_json, progress, say, shown, tell
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, rich_text
 
 weights_app = typer.Typer(
     no_args_is_help=True, help="Networks of metrics and of the method: list, fetch, verify, pack, unpack."
@@ -49,7 +49,7 @@ def weights_list(as_json: Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("weights", "state", "used by", "MB", "sha256", title=shown(f"weights in {root()}"))
+    table = Table("weights", "state", "used by", "MB", "sha256", title=rich_text(f"weights in {root()}"))
     for s in states:
         table.add_row(
             s.weights.name,
@@ -62,7 +62,7 @@ def weights_list(as_json: Json = False) -> None:
     console.print(table)
     for s in states:
         if s.reason:
-            console.print(shown(s.reason), soft_wrap=True)
+            console.print(rich_text(s.reason), soft_wrap=True)
 
 
 def _all(names: list[str] | None, *, of_metrics: bool = False) -> list[str]:
@@ -104,9 +104,9 @@ def weights_fetch(
     if as_json:
         print_json({"fetched": fetched, "refused": refused})
     for name, path in fetched.items():
-        say(f"{name}: {path}")
+        print_message(f"{name}: {path}")
     for reason in refused.values():
-        say(reason)
+        print_message(reason)
     if refused:
         raise typer.Exit(2)
 
@@ -125,7 +125,7 @@ def weights_verify(names: Names = None, as_json: Json = False) -> None:
         print_json({s.weights.name: s.state for s in states})
     else:
         for s in states:
-            tell(f"{s.weights.name}: {s.state}" + (f" ({s.reason})" if s.reason else f" {s.path}"))
+            print_line(f"{s.weights.name}: {s.state}" + (f" ({s.reason})" if s.reason else f" {s.path}"))
     if any(s.state != "ready" for s in states):
         raise typer.Exit(2)
 
@@ -142,7 +142,7 @@ def weights_pack(
     from mvtokenflow.weights.ledger import status
 
     ready = names or [s.weights.name for s in status() if s.state == "ready" and s.weights.shipped is None]
-    tell(f"{archive}: {', '.join(pack(archive, ready))}")
+    print_line(f"{archive}: {', '.join(pack(archive, ready))}")
 
 
 @weights_app.command("unpack")
@@ -155,7 +155,7 @@ def weights_unpack(archive: Annotated[Path, typer.Argument(help="An archive of `
     from mvtokenflow.weights.archive import unpack
 
     for path in unpack(archive):
-        tell(str(path))
+        print_line(str(path))
 
 
 Dataset = Annotated[str, typer.Argument(help="toy4d, consistent4d, or the path of a folder or video.")]
@@ -174,7 +174,7 @@ def datasets_list(dataset: Dataset = "toy4d", root: Root = None, as_json: Json =
     if as_json:
         print_json(names)
     else:
-        tell("\n".join(names))
+        print_line("\n".join(names))
 
 
 @datasets_app.command("prepare")
@@ -191,7 +191,7 @@ def datasets_prepare(dataset: Dataset = "toy4d", root: Root = None) -> None:
         for done, name in enumerate(names, 1):
             folder = data.scene(name).root
             report("scenes", done, len(names))
-    say(f"{len(names)} scenes below {folder.parent}")
+    print_message(f"{len(names)} scenes below {folder.parent}")
 
 
 @datasets_app.command("verify")
@@ -209,15 +209,15 @@ def datasets_verify(
 
     here = coverage(dataset, root)
     if here is not None:
-        say(here)
+        print_message(here)
     with progress() as report:
         findings = check_dataset(dataset, root, videos, report)
     if as_json:
         print_json(findings)
     else:
         for sentence in findings:
-            tell(sentence)
-        tell(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
+            print_line(sentence)
+        print_line(f"{dataset}: findings: {len(findings)}" if findings else f"{dataset}: whole")
     if findings:
         raise typer.Exit(2)
 
@@ -244,11 +244,11 @@ def protocols(as_json: Json = False) -> None:
         )
         return
     for p in PROTOCOLS.values():
-        tell(f"{p.name}: {p.summary}\n  source: {p.source}")
+        print_line(f"{p.name}: {p.summary}\n  source: {p.source}")
         for assumption in p.assumed:
-            tell(f"  assumed: {assumption}")
+            print_line(f"  assumed: {assumption}")
         for spec in p.metrics:
-            tell(f"  {p.signature(spec)}")
+            print_line(f"  {p.signature(spec)}")
 
 
 def doctor(as_json: Json = False) -> None:
@@ -263,4 +263,4 @@ def doctor(as_json: Json = False) -> None:
         print_json([check.to_json() for check in checks])
     else:
         for check in checks:
-            tell(check.line())
+            print_line(check.line())

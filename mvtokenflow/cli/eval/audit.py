@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mvtokenflow.base.options import Json, check_there
-from mvtokenflow.base.terminal import print_json, progress, say, tell
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress
 from mvtokenflow.cli.eval.common import WeightsPath, weights_paths
 from mvtokenflow.cli.eval.grid import DatasetName, DatasetRoot
 
@@ -47,9 +47,9 @@ def audit(
         result = second.audit(*found, sample, seed, paths, report)
     if as_json:
         print_json(result.to_json())
-        conclude(result, say)
+        conclude(result, print_message)
     else:
-        conclude(result, tell)
+        conclude(result, print_line)
 
 
 def conclude(result: "Audit", line: Callable[[str], None]) -> None:

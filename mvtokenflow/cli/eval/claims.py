@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import say
+from mvtokenflow.base.terminal import print_message
 from mvtokenflow.cli.eval.common import RunsRoot, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
@@ -84,13 +84,13 @@ def claims(
     report = claims_report(request, same_grid, allow_mixed=allow_mixed)
     if markdown is not None:
         into_page(markdown, markdown_text(report))
-        say(f"{markdown}: written")
+        print_message(f"{markdown}: written")
     text = {"terminal": _screen, "md": markdown_text, "json": json_text}[form](report)
     if out is None:
         typer.echo(text, nl=False)
     else:
         write_text(out, text)
-        say(f"{out}: written")
+        print_message(f"{out}: written")
 
 
 def _screen(report: "Report") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.terminal import chosen_device, say
+from mvtokenflow.base.terminal import chosen_device, print_message
 
 if TYPE_CHECKING:
     from mvtokenflow.eval.score.scoring import Options
@@ -82,8 +82,8 @@ def fetch_weights(names: Sequence[str]) -> None:
             weights.resolve(name)
             continue
         except WeightsMissingError:
-            say(f"fetching {name} ({weights.entry(name).bytes / 1e6:.0f} MB)")
+            print_message(f"fetching {name} ({weights.entry(name).bytes / 1e6:.0f} MB)")
         try:
             weights.fetch(name)
         except UserError as error:
-            say(f"{name} stays missing: {error}")
+            print_message(f"{name} stays missing: {error}")

@@ -8,7 +8,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import print_json, progress, say, sentence_of, tell
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, sentence_of
 from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
@@ -91,8 +91,8 @@ def report(
         members = list(shown.values())
         references = reference_scenes(request, members)
         metrics = {**METRICS, **{spec.key: spec for spec in request.protocol.metrics}}
-        page = build_site(built, members, out, bars, scenes=references, metrics=metrics, waiting=say)
-    say(f"report: {page}")
+        page = build_site(built, members, out, bars, scenes=references, metrics=metrics, waiting=print_message)
+    print_message(f"report: {page}")
 
 
 def explain(
@@ -203,7 +203,7 @@ def regress(
             code = result.exit_code
     except (Exception, SystemExit) as error:  # 0, 1 and 2 are verdicts: nothing that went wrong may exit so
         sentence = sentence_of(error)
-        say(traceback.format_exc() if sentence is None else f"error: {sentence}")
+        print_message(traceback.format_exc() if sentence is None else f"error: {sentence}")
         raise typer.Exit(GATE_FAILED) from error
     raise typer.Exit(code)
 
@@ -214,7 +214,7 @@ def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
 
     with progress() as bars:
         write_baseline(against, recipe, runs, how, bars)
-    say(f"{against}: written")
+    print_message(f"{against}: written")
 
 
 def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateReport":
@@ -226,12 +226,12 @@ def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateRep
     baseline = gate_documents.load_document(against, "baseline")
     recipe = Recipe.of(baseline, against, trust)
     place = place_of(recipe, runs, how.device)
-    say(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
+    print_message(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
     with progress() as bars:
         current = measure_recipe(recipe, place, how, bars)
-    say(f"{current.reused} reused, {current.rendered} rendered")
+    print_message(f"{current.reused} reused, {current.rendered} rendered")
     for reason in told(current.failures):
-        say(f"failed: {reason}")
+        print_message(f"failed: {reason}")
     return gate.compare(baseline, current.document)
 
 
@@ -244,7 +244,7 @@ def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_js
     if as_json:
         print_json(result.to_json())
     else:
-        tell(summary)
+        print_line(summary)
     if markdown is not None:
         write_text(markdown, summary)
     if junit is not None:

@@ -8,7 +8,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import print_json, progress, say, shown, tell
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, rich_text
 from mvtokenflow.cli.eval.audit import conclude
 from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
 from mvtokenflow.cli.eval.grid import check_protocol
@@ -65,20 +65,20 @@ def score(
             allow_missing=allow_missing,
             options=how,
             progress=report,
-            say=say,
+            say=print_message,
         )
     if as_json:
         print_json(result.document)
     else:
         _print(result.document, result.protocol.name)
-        say(f"records: {result.folder}")
+        print_message(f"records: {result.folder}")
     if check:
         from mvtokenflow.eval.score.audit import audit, cells_of_pairs
 
         cells = cells_of_pairs(result.rows, result.pairs, result.folder)
         with progress() as report:
             second = audit(*cells, check, weights=how.weights, progress=report)
-        conclude(second, say)
+        conclude(second, print_message)
 
 
 def _with_clip(weights: list[str] | None, clip: Path | None) -> list[str]:
@@ -92,14 +92,14 @@ def _print(document: Mapping[str, Any], protocol: str) -> None:
     metrics = list(document["average"])
     table = Table("object", *metrics, title=protocol)
     for name, values in [*document["objects"].items(), ("average", document["average"])]:
-        table.add_row(shown(name), *("—" if values[m] is None else f"{values[m]:.6g}" for m in metrics))
+        table.add_row(rich_text(name), *("—" if values[m] is None else f"{values[m]:.6g}" for m in metrics))
     console = Console()
     console.print(table)
     for entry in document["missing"]:
-        console.print(shown(f"{entry['metric']} is missing: {entry['reason']}"))
+        console.print(rich_text(f"{entry['metric']} is missing: {entry['reason']}"))
     for metric in metrics:
         if metric in document["signatures"]:
-            console.print(shown(document["signatures"][metric]), style="dim", soft_wrap=True)
+            console.print(rich_text(document["signatures"][metric]), style="dim", soft_wrap=True)
 
 
 def ambiguity(
@@ -139,11 +139,11 @@ def ambiguity(
     for reading in readings:
         value = "—" if reading.value is None else f"{reading.value:.6g}"
         change = "" if reading.difference is None else f"{reading.difference:+.4g}"
-        table.add_row(shown(reading.label), value, change)
+        table.add_row(rich_text(reading.label), value, change)
     console = Console()
     console.print(table)
     for reason in dict.fromkeys(r.reason for r in readings if r.reason):
-        console.print(shown(reason))
+        console.print(rich_text(reason))
 
 
 def align(
@@ -184,4 +184,4 @@ def align(
         print_json({name: to_json(result) for name, result in found.items()})
         return
     for name, result in found.items():
-        tell(f"{name}: {sentence(result)}")
+        print_line(f"{name}: {sentence(result)}")

@@ -10,7 +10,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, grouped
-from mvtokenflow.base.terminal import print_json, progress, say, tell
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress
 from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, check_jobs, fetch_weights, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
@@ -196,9 +196,9 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
                 report,
                 scenes=reference_scenes(request, runs),
                 metrics={**METRICS, **{spec.key: spec for spec in request.protocol.metrics}},
-                waiting=say,
+                waiting=print_message,
             )
-        say(f"report: {page}")
+        print_message(f"report: {page}")
     if failures:
         raise typer.Exit(2)
 
@@ -219,8 +219,8 @@ def _print(result: "Table", form: str, intervals: bool) -> None:
         from mvtokenflow.reports.html import tables_page
 
         page = tables_page([result], title=result.title, intervals=intervals)
-        tell(page if _is_utf8(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
+        print_line(page if _is_utf8(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
         return
     from mvtokenflow.reports.text import render
 
-    tell(render(result, form, intervals=intervals))
+    print_line(render(result, form, intervals=intervals))

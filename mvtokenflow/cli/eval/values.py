@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mvtokenflow.base.options import check_there
-from mvtokenflow.base.terminal import say
+from mvtokenflow.base.terminal import print_message
 
 
 def values(
@@ -38,4 +38,4 @@ def values(
         sys.stdout.write(frame.values_text(found, form))
         return
     frame.save_values(found, form, out)
-    say(f"{out}: {len(found)} values")
+    print_message(f"{out}: {len(found)} values")

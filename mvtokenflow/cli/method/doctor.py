@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mvtokenflow.base.options import Json
-from mvtokenflow.base.terminal import print_json, tell
+from mvtokenflow.base.terminal import print_json, print_line
 
 
 def doctor(
@@ -25,4 +25,4 @@ def doctor(
         print_json([check.to_json() for check in checks])
     else:
         for check in checks:
-            tell(check.line())
+            print_line(check.line())

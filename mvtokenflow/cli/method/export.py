@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
+from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
 
 if TYPE_CHECKING:
     from mvtokenflow.splat.field import DynamicField
@@ -119,4 +119,4 @@ def export(
         print_json({"field": source, "outputs": made})
         return
     for entry in made:
-        say(f"{entry['path']}: {entry['frames']} frames")
+        print_message(f"{entry['path']}: {entry['frames']} frames")

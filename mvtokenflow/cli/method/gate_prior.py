@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import chosen_device, print_json, say
+from mvtokenflow.base.terminal import chosen_device, print_json, print_message
 
 
 def gate_prior(
@@ -49,6 +49,6 @@ def gate_prior(
         print_json(result)
     for name, check in result["unseen"]["checks"].items():
         margin, error = check["margin"], check["standard_error"]
-        say(f"{'passed' if check['passed'] else 'FAILED'}: {name} by {margin:+.2f} ± {error:.2f}")
+        print_message(f"{'passed' if check['passed'] else 'FAILED'}: {name} by {margin:+.2f} ± {error:.2f}")
     if not result["passed"]:
         raise typer.Exit(1)

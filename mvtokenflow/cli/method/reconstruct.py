@@ -9,7 +9,7 @@ import typer
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.settings import overridden
-from mvtokenflow.base.terminal import check_device, chosen_device, print_json, progress, say
+from mvtokenflow.base.terminal import check_device, chosen_device, print_json, print_message, progress
 from mvtokenflow.splat.training_config import preset as preset_named
 
 Folder = Annotated[
@@ -80,7 +80,7 @@ def reconstruct(
     if video.clock is not None and not (folder / TIMES_FILE).exists():
         notes.append(f"{folder}: frames stand as far apart as their numbers, which have gaps")
     for note in notes:
-        say(f"note: {note}")
+        print_message(f"note: {note}")
     device = chosen_device(device)
     video = video if frames is None else video.head(frames)
     video = (video if fit_size is None else video.resized(fit_size)).with_room(config.extent).to(device)
@@ -127,4 +127,4 @@ def _say_terms(stage: str, row: Mapping[str, float]) -> None:
         return
     counts = ("step", "gaussians", "seconds", "loss")
     terms = " ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in counts)
-    say(f"{stage} {step}: loss {row['loss']:.4f} = {terms}; {int(row['gaussians'])} Gaussians")
+    print_message(f"{stage} {step}: loss {row['loss']:.4f} = {terms}; {int(row['gaussians'])} Gaussians")

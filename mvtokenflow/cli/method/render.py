@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import print_json, progress, say
+from mvtokenflow.base.terminal import print_json, print_message, progress
 from mvtokenflow.cli.method.export import (
     FIELD_CURE,
     Camera,
@@ -79,7 +79,7 @@ def render(
     if as_json:
         print_json({"field": source, "pictures": [str(path) for path in paths]})
     else:
-        say(f"{out}: {len(paths)} picture{'s' * (len(paths) > 1)}")
+        print_message(f"{out}: {len(paths)} picture{'s' * (len(paths) > 1)}")
 
 
 def _keep_or_write(path: Path, picture: "Pixels") -> None:

@@ -9,7 +9,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import check_device, print_json, progress, say
+from mvtokenflow.base.terminal import check_device, print_json, print_message, progress
 from mvtokenflow.method import config as method
 from mvtokenflow.method.config import MAX_FRAMES, MethodConfig
 
@@ -99,7 +99,7 @@ def run(
             device=device,
             page=write_page,
             progress=bars,
-            say=say,
+            say=print_message,
         )
     _print(asset, as_json)
 
@@ -135,8 +135,8 @@ def _print(asset: "Asset", as_json: bool) -> None:
         print_json(paths | numbers)
         return
     seconds = sum(cost.seconds for cost in result.costs)
-    say(f"{asset.frames} frames, {count} Gaussians, {seconds:.0f} s")
+    print_message(f"{asset.frames} frames, {count} Gaussians, {seconds:.0f} s")
     for sentence in asset.warnings():
-        say(sentence)
+        print_message(sentence)
     for path in (asset.page, asset.turntable):
         typer.echo(path)

@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json
-from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
+from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
 from mvtokenflow.cli.method.common import check_minutes
 
 
@@ -37,16 +37,16 @@ def train_clip(
             seed=seed,
             device=device,
             progress=report,
-            say=say,
+            say=print_message,
         )
     if not trainer.finished:
         if as_json:
             print_json({"step": trainer.step, "steps": steps})
-        say(f"{trainer.step} of {steps} steps; run the same command again to go on")
+        print_message(f"{trainer.step} of {steps} steps; run the same command again to go on")
         return
     scores = out / clip.SCORES_FILE
     if as_json:
         from mvtokenflow.base.damaged import read_json
 
         print_json(read_json(scores, dict, "delete it and run the same command again"))
-    say(f"wrote {out / clip.WEIGHTS_FILE} and {scores}")
+    print_message(f"wrote {out / clip.WEIGHTS_FILE} and {scores}")

@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import chosen_device, print_json, progress, say
+from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
 from mvtokenflow.cli.method.common import check_minutes
 
 
@@ -74,7 +74,7 @@ def train_prior(
         last = state.curve[-1] if state.curve else {}
         print_json({"samples": state.samples, "last": last, "training": asdict(training)})
     done = sittings.is_done(run, trainer)
-    say(f"{state.samples} toys; {'done' if done else 'run again to go on'}; wrote {run.weights}")
+    print_message(f"{state.samples} toys; {'done' if done else 'run again to go on'}; wrote {run.weights}")
 
 
 def _check_counts(

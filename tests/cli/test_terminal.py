@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mvtokenflow.base import terminal as talk
+from mvtokenflow.base import terminal
 from mvtokenflow.base.terminal import progress
 
 DATA = Path(__file__).parents[1] / "data" / "tables_tiny"
@@ -92,7 +92,7 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
             raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as end:
-        talk.run(interrupted)
+        terminal.run(interrupted)
     assert end.value.code == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("interrupted; run the same command again")
 
@@ -107,7 +107,7 @@ def test_too_little_memory_is_one_sentence_that_helps(capsys: pytest.CaptureFixt
         )
 
     with pytest.raises(SystemExit) as ended:
-        talk.run(full)
+        terminal.run(full)
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(
