@@ -5,30 +5,26 @@ with other (regenerated) frames of the same object. Both can be killed at any ti
 """
 
 import copy
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mvtokenflow.base.damaged import damage
-from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import digest
 from mvtokenflow.base.progress import Progress
-from mvtokenflow.base.tensor_files import write_checkpoint
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.gaussians import visual_hull
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.targets import Targets
 from mvtokenflow.splat.training_config import STAGES, ReconstructionConfig, Stage
-from mvtokenflow.splat.training_log import TrainingLog, Watch
+from mvtokenflow.splat.training_log import Watch
+from mvtokenflow.splat.training_loop import CHECKPOINT_EVERY, StageRun, train
 from mvtokenflow.splat.training_step import Training
 from mvtokenflow.views.video import MultiviewVideo
-from mvtokenflow.workdir.folder import REDO, claim, load_checkpoint
+from mvtokenflow.workdir.folder import claim
 
-CHECKPOINT_EVERY = 250
 FIELD_FILE = "field.safetensors"
-CHECKPOINT_FILE = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,26 @@ def reconstruct(
     run = _Run(video, config, workdir, seed, progress, watch, checkpoint_every)
     static = _stage(run, "static", None)
     return _stage(run, "coarse", static)
+
+
+def fit_static(
+    video: MultiviewVideo,
+    config: ReconstructionConfig,
+    workdir: Path,
+    generator: torch.Generator,
+    progress: Progress | None = None,
+    *,
+    watch: Watch | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+) -> DynamicField:
+    """Fit Gaussians to the keyframe of `video` alone, by the static stage.
+
+    Arguments, guarantees and errors as for `reconstruct`.
+    """
+    config.keyframe_of(len(video))
+    config.weights_of(video.views)
+    seed = _claim(video, config, workdir, generator, "static")
+    return _stage(_Run(video, config, workdir, seed, progress, watch, checkpoint_every), "static", None)
 
 
 def refine(
@@ -136,38 +152,25 @@ def _claim(
 def _stage(run: _Run, stage: Stage, previous: DynamicField | None) -> DynamicField:
     """Return the field of a stage: read if finished, else trained, from its checkpoint if there is one."""
     folder, device = run.workdir / stage, run.video.rgb.device
-    checkpoint = folder / CHECKPOINT_FILE
+    loop = StageRun(
+        workdir=run.workdir,
+        stage=stage,
+        total=run.config.stage(stage).iterations,
+        offset=run.config.steps_before(stage),
+        progress=run.progress,
+        watch=run.watch,
+        checkpoint_every=run.checkpoint_every,
+    )
     if (folder / FIELD_FILE).exists():
-        checkpoint.unlink(missing_ok=True)  # a kill may have come between the two writes
+        loop.clear()  # a kill may have come between the two writes
         return load_field(folder / FIELD_FILE, pixel=training_pixel(run.video)).to(device)
     generator = torch.Generator().manual_seed(run.seed + STAGES.index(stage))
     targets = Targets.of(run.video)
     training = Training(_start(run, stage, previous, generator), targets, run.config, stage, generator)
-    done, seconds = 0, 0.0
-    state = load_checkpoint(checkpoint, device)
-    if state is not None:
-        with damage(checkpoint, "damaged checkpoint", REDO):
-            training.restore(state)
-            done, seconds = int(state["step"]), float(state["seconds"])
-    total = run.config.stage(stage).iterations
-    log = TrainingLog(run.workdir, run.config, stage, done, run.progress, run.watch)
-    began = time.perf_counter() - seconds
-    with log:
-        for number in range(done, total):
-            try:
-                terms = training.step(number)
-            except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # not in its list of names
-                raise DataError(
-                    f"{folder}: the fit diverged at step {number + 1}: control points at infinity; lower the "
-                    "learning rates, or delete the folder if its checkpoint was damaged"
-                ) from error
-            log.record(number + 1, terms, training, time.perf_counter() - began)
-            if (number + 1) % run.checkpoint_every == 0 and number + 1 < total:
-                passed = {"step": number + 1, "seconds": time.perf_counter() - began}
-                write_checkpoint(checkpoint, training.state() | passed)
+    train(training, loop, device)
     field = training.field
     save_field(folder / FIELD_FILE, field)
-    checkpoint.unlink(missing_ok=True)
+    loop.clear()
     return field
 
 

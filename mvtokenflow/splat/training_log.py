@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -13,15 +13,25 @@ from mvtokenflow.base.files import naming
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.media.pictures import write_png
 from mvtokenflow.splat.previews import psnr, strip
-from mvtokenflow.splat.training_config import ReconstructionConfig, Stage
-from mvtokenflow.splat.training_step import Training
 from mvtokenflow.workdir.folder import LossLog
 
-Watch = Callable[[Stage, Mapping[str, float]], None]
+Watch = Callable[[str, Mapping[str, float]], None]
 
 BOARD = "tensorboard"  # folder
 LOG_EVERY = 20
 PREVIEWS = 5  # per stage, evenly spaced, the last one at its end
+
+
+class Shown(Protocol):
+    """What records need of a training stage; see `training_loop.Trainable`."""
+
+    def preview(self) -> tuple[Tensor, Tensor]:
+        """Return targets and renderings (V, H, W, 3) in [0, 1] on white, of one moment."""
+        ...
+
+    def size(self) -> int:
+        """Return the number of Gaussians; 0 where the field has none."""
+        ...
 
 
 class TrainingLog:
@@ -30,20 +40,24 @@ class TrainingLog:
     def __init__(
         self,
         workdir: Path,
-        config: ReconstructionConfig,
-        stage: Stage,
+        stage: str,
+        total: int,
+        offset: int,
         done: int,
         progress: Progress | None,
         watch: Watch | None,
     ) -> None:
-        """Continue after step `done`; later records of a killed run are dropped."""
+        """Continue after step `done` of `total`; later records of a killed run are dropped.
+
+        Args:
+            offset: steps of the stages before, since TensorBoard has one time axis.
+        """
         self._folder = workdir / stage
-        self._stage: Stage = stage
-        self._total = config.stage(stage).iterations
+        self._stage = stage
+        self._total = total
         self._progress, self._watch = progress, watch
         self._lines = LossLog(self._folder / "losses.jsonl", done)
-        # TensorBoard has one time axis: stages follow one another
-        self._offset = config.steps_before(stage)
+        self._offset = offset
         self._board = SummaryWriter(str(workdir / BOARD), purge_step=self._offset + done + 1)
         self._report(done)
 
@@ -56,18 +70,18 @@ class TrainingLog:
         with naming(self._folder.parent / BOARD):
             self._board.close()
 
-    def record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
+    def record(self, step: int, terms: Mapping[str, Tensor], training: Shown, seconds: float) -> None:
         """Record a finished step, counted from 1; costly records are written at intervals."""
         with naming(self._folder.parent / BOARD):  # errors in our own files name the file already
             self._record(step, terms, training, seconds)
 
-    def _record(self, step: int, terms: Mapping[str, Tensor], training: Training, seconds: float) -> None:
+    def _record(self, step: int, terms: Mapping[str, Tensor], training: Shown, seconds: float) -> None:
         last = step == self._total
         if step % max(self._total // PREVIEWS, 1) == 0 or last:
             self._preview(step, training)
         if step == 1 or step % LOG_EVERY == 0 or last:
             row = {name: round(float(value), 7) for name, value in terms.items()}
-            counts = {"step": step, "gaussians": len(training.field.gaussians), "seconds": round(seconds, 2)}
+            counts = {"step": step, "gaussians": training.size(), "seconds": round(seconds, 2)}
             self._lines.append(counts | row)
             for name, value in row.items():
                 self._board.add_scalar(f"{self._stage}/{name}", value, self._offset + step)
@@ -81,7 +95,7 @@ class TrainingLog:
             self._progress(self._stage, step, self._total)
 
     @torch.no_grad()
-    def _preview(self, step: int, training: Training) -> None:
+    def _preview(self, step: int, training: Shown) -> None:
         """Write views of the middle frame (static stage: the keyframe) beside their targets, on white."""
         targets, rendered = training.preview()
         picture = strip(targets, rendered)

@@ -92,6 +92,10 @@ class Training:
             self._control_density(counted, density, renders, len(chosen))
         return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
 
+    def size(self) -> int:
+        """Return the number of Gaussians."""
+        return len(self.field.gaussians)
+
     @torch.no_grad()
     def preview(self) -> tuple[Tensor, Tensor]:
         """Return targets and renderings (V, H, W, 3) on white of the middle frame (static: the keyframe)."""
