@@ -25,7 +25,7 @@ from mvtokenflow.method.priors import load_prior, prior_name
 from mvtokenflow.multiview.pose import lens_cameras
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small.prior import six_cameras
-from mvtokenflow.splat.field import DynamicField
+from mvtokenflow.splat.timed import TimedField
 from mvtokenflow.views.cameras import Cameras, orbit
 from mvtokenflow.views.video import MultiviewVideo
 from mvtokenflow.workdir.artefacts import Artefact
@@ -140,7 +140,7 @@ class Native:
             settings,
             workdir,
             seed,
-            prior=None if self.true_views else _loaded(settings.prior, device),
+            prior=None if self.true_views else loaded_prior(settings.prior, device),
             given=_true_views(scene) if self.true_views else None,
             camera=scene.input.cameras,
             store=None if store is None else StageStore(store, (type(self).__module__,)),
@@ -190,8 +190,8 @@ def is_front_camera(cameras: Cameras) -> bool:
 
 
 @torch.no_grad()
-def rendering(result: DynamicField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
-    """One camera's pictures and normals, and the flow from each to the next.
+def rendering(result: TimedField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
+    """One camera's pictures and normals, and the flow from each to the next where the field has one.
 
     Args:
         frames: how many, evenly spaced, or their times in [0, 1].
@@ -207,6 +207,8 @@ def rendering(result: DynamicField, cameras: Cameras, frames: int | Sequence[flo
             flow.append(_numpy(torch.where(picture.alpha > OBJECT_ALPHA, picture.flow, 0.0)))
     pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
     moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
+    if len(flow) < len(times) - 1:
+        return Rendering(rgb=pixels, normal=np.stack(normal))
     return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)
 
 
@@ -245,8 +247,8 @@ def camera_of(view: View, size: Sequence[int]) -> Cameras:
 
 
 @lru_cache(maxsize=1)
-def _loaded(prior: str, device: str) -> MultiviewPrior:
-    """A prior is loaded once per process; nothing else of the settings matters."""
+def loaded_prior(prior: str, device: str) -> MultiviewPrior:
+    """Load a prior once per process."""
     return load_prior(MethodConfig(prior=prior), device)
 
 

@@ -37,7 +37,11 @@ NATIVES: Mapping[str, str] = MappingProxyType(
 )
 # The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
 BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
-METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **BOUNDS, **KNOWN_ANSWERS})
+# Published methods, run with this package's engine.
+RIVALS: Mapping[str, str] = MappingProxyType(
+    {name: f"mvtokenflow.baselines.{name}.row:{name.upper()}" for name in ("sc4d", "stag4d", "dg4d")}
+)
+METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS})
 
 WITHOUT = "no-"  # begins the names of ablations, before the parts that are left out, joined by "+"
 

@@ -28,6 +28,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "radiance": ("base", "views"),
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
+    "distill": ("base", "views", "multiview", "guidance", "radiance", "splat"),
     "method": tuple(room for room in METHOD if room != "method"),
     "datasets": ("base", "media", "views"),
     "datasets.toy4d": ("base", "media", "views", "datasets"),
@@ -35,7 +36,19 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *(*LIBRARY, "multiview", "small", "small.training"),
         "datasets.toy4d",
     ),
-    "baselines": (*LIBRARY, "multiview", "small", "splat", "method", "datasets", "datasets.toy4d"),
+    "baselines": (
+        *(*LIBRARY, "multiview", "small", "guidance", "splat", "distill"),
+        *("method", "datasets", "datasets.toy4d"),
+    ),
+    "baselines.sc4d": ("base", "multiview", "guidance", "splat", "distill", "baselines"),
+    "baselines.stag4d": (
+        *("base", "views", "multiview", "tokenflow", "small", "guidance", "radiance", "splat", "distill"),
+        "baselines",
+    ),
+    "baselines.dg4d": (
+        *("workdir", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
+        "baselines",
+    ),
     "eval.metrics.compute": ("base", "weights", "small"),
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
     "eval": ("base", "datasets", "datasets.toy4d", "weights", "eval.metrics"),

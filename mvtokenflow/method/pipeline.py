@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.base.damaged import read_json
-from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import canonical_json, digest, sha256_file, write_json, write_text
 from mvtokenflow.base.partial import partial_folder
 from mvtokenflow.base.progress import Progress
@@ -39,6 +39,7 @@ from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.artefacts import COSTS_FILE as COSTS_FILE
 from mvtokenflow.method.config import MethodConfig
+from mvtokenflow.method.generated import as_video, refuse_empty
 from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
@@ -56,8 +57,6 @@ from mvtokenflow.workdir.cost import Cost, keep_cost, measured, read_costs
 from mvtokenflow.workdir.folder import claim
 from mvtokenflow.workdir.lock import working_in
 from mvtokenflow.workdir.store import StageStore
-
-_ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +293,7 @@ class _Stages:
             video = self.views_given.make(self.given)
         else:
             video, report = self._sample(tokens, flows)
-        _refuse_empty(video, folder)
+        refuse_empty(video, folder)
         fit, given = self.config.reconstruction, self.given
         pairs = near_pairs(len(given.front), fit.flow_gap, backward=fit.flow_backward)
         flow = input_flow(given.front, given.alpha, pairs, self._flow())
@@ -319,10 +318,7 @@ class _Stages:
             with TokenFlow(prior.unet, tokens, carried) as controller:
                 made = generate(prior, front, self.config.sampling, draws, controller, self.progress)
                 report = asdict(controller.report())
-        # Generated pictures are on white; what is kept is straight, or edges would be whitened twice.
-        straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
-        rgb = torch.where(made.alpha > 0, straight, 1.0)
-        video = MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+        video = as_video(made)
         pose = None if made.pose is None else InputPose.of(made.pose).to_dict()
         return video, {"token_flow": report, "pose": pose}
 
@@ -404,17 +400,6 @@ class _Stages:
                 self.config.flow, None if weights is None else Path(weights), self.device
             )
         return self.estimator
-
-
-def _refuse_empty(video: MultiviewVideo, folder: Path) -> None:
-    """Raise a DataError where a view of some frame has no object: its folder could not be read again."""
-    empty = ((video.alpha * 255).round() == 0).flatten(2).all(2).nonzero().tolist()
-    if empty:
-        frame, view = empty[0]
-        raise DataError(
-            f"{folder}: the prior drew no object in view {view} of frame {frame}; take another seed, or leave "
-            "the frame out"
-        )
 
 
 def _state_digest(field: DynamicField) -> str:

@@ -246,11 +246,16 @@ def prune(
             f"all {len(model)} Gaussians are fainter than {opacity} or larger than {scale}; check the masks "
             "and the extent of the scene, or lower density.prune_opacity"
         )
-    kept = keep.nonzero()[:, 0]
-    values = {name: value[kept] for name, value in model.named().items()}
-    removed = len(model) - len(kept)
-    _replace(model, optimizer, values, lambda moment: moment[kept])
+    removed = len(model) - int(keep.sum())
+    keep_only(model, optimizer, keep.nonzero()[:, 0])
     return removed
+
+
+@torch.no_grad()
+def keep_only(model: GaussianModel, optimizer: torch.optim.Optimizer, kept: Tensor) -> None:
+    """Keep the Gaussians of the indices (n,), in that order, in the model and in the optimizer's moments."""
+    values = {name: value[kept] for name, value in model.named().items()}
+    _replace(model, optimizer, values, lambda moment: moment[kept])
 
 
 @torch.no_grad()

@@ -112,8 +112,9 @@ class _Network(nn.Module):
     ) -> SimpleNamespace:
         """Predict clean latents for (2 halves f V) pictures, domains outermost and views innermost."""
         views = len(ERA3D_AZIMUTHS_DEG)
-        given = sample[:, 3:].unflatten(0, (2, -1, views))[COLOUR, :, 0].movedim(1, -1)
-        found = torch.empty_like(sample[:, :3]).unflatten(0, (2, -1, views))
+        batched = sample.reshape(2, -1, views, *sample.shape[1:])
+        given = batched[COLOUR, :, 0, 3:].movedim(1, -1)
+        found = torch.empty_like(batched[:, :, :, :3])
         for group, picture in enumerate(given):
             frame, azimuth = self._nearest((picture + 1) / 2)
             found[:, group] = 2 * self._views(frame, azimuth).movedim(-1, 2) - 1

@@ -1,0 +1,131 @@
+"""What a rival's pipeline gets: the clip, the prior, the folder of the run; and how it runs a stage."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.base.seeds import check_seed
+from mvtokenflow.baselines.rival_settings import DistillSettings
+from mvtokenflow.distill.source import Source
+from mvtokenflow.distill.teacher import PriorTeacher, Reference, Teacher
+from mvtokenflow.method.artefacts import COSTS_FILE
+from mvtokenflow.method.generated import as_video, kept_views
+from mvtokenflow.multiview.config import SamplingConfig
+from mvtokenflow.multiview.passes import Controller
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.sampler import generate
+from mvtokenflow.splat.training_loop import StageRun, Trainable, train
+from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.workdir.cost import measured
+
+FIELD_FILE = "field.safetensors"
+Field = TypeVar("Field", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run of a rival.
+
+    Attributes:
+        source: the clip. prior: a multiview prior. workdir: of the run.
+        seed: all random numbers follow from it.
+        progress: called with (stage, done, total).
+    """
+
+    source: Source
+    prior: MultiviewPrior
+    workdir: Path
+    seed: int
+    progress: Progress | None = None
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the clip's pictures, on which everything is computed."""
+        return self.source.front.device
+
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel of the pictures that are fitted, in world units."""
+        return float(self.source.camera.pixel_size().max())
+
+    @property
+    def clock(self) -> tuple[float, ...]:
+        """Times of the frames in [0, 1]."""
+        return tuple(self.source.times.tolist())
+
+    def draws(self, purpose: str) -> torch.Generator:
+        """Return a generator on the CPU for one purpose, the same in every run of the seed."""
+        drawn = hashlib.sha256(f"{self.seed} {purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(drawn[:7], "big"))
+
+    def teacher(self, settings: DistillSettings, references: Sequence[Reference] = ()) -> Teacher:
+        """Build the teacher that the settings name."""
+        return PriorTeacher(
+            self.prior,
+            self.source.front,
+            references=references,
+            floor=settings.level_floor,
+            generator=self.draws("labels"),
+        )
+
+    def views(
+        self,
+        name: str,
+        frames: slice,
+        sampling: SamplingConfig,
+        controller: AbstractContextManager[Controller] | None = None,
+    ) -> MultiviewVideo:
+        """Return the prior's views of some frames, sampled once and kept in the folder `name`.
+
+        Args:
+            controller: couples the frames.
+        """
+
+        def make() -> MultiviewVideo:
+            with nullcontext() if controller is None else controller as coupled:
+                made = generate(
+                    self.prior, self.source.front[frames], sampling, self.draws(name), coupled, self.progress
+                )
+            return as_video(made)
+
+        with measured(name, self.workdir / COSTS_FILE, self.device):
+            video = kept_views(self.workdir / name, make)
+        return replace(video, clock=None).to(self.device)
+
+    def stage(
+        self,
+        name: str,
+        steps: int,
+        begin: Callable[[], Trainable],
+        save: Callable[[Path, Any], None],
+        load: Callable[[Path], Field],
+        offset: int = 0,
+    ) -> Field:
+        """Return the field of a stage: read if finished, else trained, from its checkpoint if there is one."""
+        run = StageRun(
+            workdir=self.workdir,
+            stage=name,
+            total=steps,
+            offset=offset,
+            progress=self.progress,
+            checkpoint_every=self.checkpoint_every,
+        )
+        path = run.folder / FIELD_FILE
+        with measured(name, self.workdir / COSTS_FILE, self.device):
+            if not path.exists():
+                training = begin()
+                train(training, run, self.device)
+                save(path, training)
+            run.clear()
+            return load(path).to(self.device)

@@ -1,0 +1,185 @@
+"""A rival as a row of a table: it turns a scene's clip into a field and renders the field's views."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from mvtokenflow.base.errors import DataError, WeightsMissingError
+from mvtokenflow.base.files import choose
+from mvtokenflow.baselines.job import Job
+from mvtokenflow.baselines.method import Progress, Rendering, Setup
+from mvtokenflow.baselines.method import Source as Origin
+from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, loaded_prior, rendering
+from mvtokenflow.baselines.rival_settings import DistillSettings
+from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.distill.source import Source
+from mvtokenflow.method.artefacts import COSTS_FILE
+from mvtokenflow.method.config import MethodConfig
+from mvtokenflow.method.placement import cameras_in_field, faces_front, squared
+from mvtokenflow.method.prepare import Input, prepare
+from mvtokenflow.method.priors import prior_digest, prior_name
+from mvtokenflow.small.prior import six_cameras
+from mvtokenflow.splat.timed import TimedField
+from mvtokenflow.views.cameras import Cameras
+from mvtokenflow.workdir.artefacts import Artefact
+from mvtokenflow.workdir.cost import Cost, measured, read_costs
+from mvtokenflow.workdir.folder import claim
+from mvtokenflow.workdir.lock import working_in
+
+EXCHANGED = {
+    "prior": "one for all rows, in the place of the published ones; no guidance: it was trained without",
+    "cameras": "six fixed orthographic views at elevation 0, in the place of random pinhole cameras",
+    "levels": "noise levels by equal alphabar, not below level_floor",
+}
+
+
+class RivalSettings(Protocol):
+    """Settings of any rival."""
+
+    @property
+    def distill(self) -> DistillSettings: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """A published method, run with this package's engine.
+
+    Attributes:
+        name: row label.
+        presets: settings by name.
+        fit: the field from a job and settings, which may be finished in part.
+        stages: folders of training stages with their titles, in order; views: folders of generated views.
+        exchanged: what differs from the original, one sentence by subject.
+        base: settings; None takes the setup's preset. setup: of the command line.
+    """
+
+    name: str
+    presets: Mapping[str, Callable[[], Any]]
+    fit: Callable[[Job, Any], TimedField]
+    stages: Mapping[str, str]
+    views: Mapping[str, str] = field(default_factory=dict)
+    exchanged: Mapping[str, str] = field(default_factory=lambda: EXCHANGED)
+    base: RivalSettings | None = None
+    setup: Setup = field(default_factory=Setup)
+    source: Origin = "native"
+    uses_truth: bool = False
+
+    @property
+    def settings(self) -> RivalSettings:
+        """Settings of this row.
+
+        Raises:
+            ConfigError: no such preset.
+        """
+        if self.base is not None:
+            return self.base
+        made: RivalSettings = choose("preset", self.setup.preset, self.presets)()
+        return made
+
+    def configured(self, setup: Setup) -> "Rival":
+        """The same row under a setup; see `Configurable`."""
+        choose("preset", setup.preset, self.presets)  # a wrong name is refused before the work
+        return replace(self, setup=setup)
+
+    def config(self) -> Mapping[str, Any]:
+        """Settings, the prior's weights, and what was exchanged."""
+        settings = self.settings
+        try:
+            prior = prior_name(MethodConfig(prior=settings.distill.prior))
+        except WeightsMissingError:  # `render` says so; the other rows of a table stand
+            prior = "missing"
+        return {self.name: settings.to_dict(), "prior": prior, "exchanged": dict(self.exchanged)}
+
+    def weights(self) -> Sequence[str]:
+        """No weights of the ledger."""
+        return ()
+
+    def weights_sha(self, workdir: Path) -> Mapping[str, str]:
+        """Hex sha256 of the prior."""
+        return {"prior": prior_digest(MethodConfig(prior=self.settings.distill.prior))}
+
+    def costs(self, workdir: Path) -> Sequence[Cost]:
+        """Costs of all stages; see `Costed`."""
+        return read_costs(workdir / COSTS_FILE)
+
+    def artefacts(self, workdir: Path) -> Sequence[Artefact]:
+        """Views, losses, previews and fields of the stages; see `Documented`."""
+        return rival_artefacts(workdir, self.stages, self.views, self.settings.distill.stride)
+
+    def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
+        """Render all views of the field of the scene's clip; see `Method`."""
+        settings, device = self.settings, torch.device(self.setup.device)
+        clip = scene.clip()
+        front = camera_of(scene.input, clip.rgb.shape[1:3])
+        if not faces_front(front):
+            raise DataError(
+                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
+                "cameras and azimuths are stated so that it is"
+            )
+        given = prepare(clip, framed(settings.distill, scene.input))
+        identity = {"config": settings.to_dict(), "clip": clip.digest(), "seed": seed, "method": self.name}
+        identity["camera"] = front.to_dict()
+        with working_in(workdir):
+            claim(workdir, identity)
+            job = Job(
+                source=source_of(given, front).to(device),
+                prior=loaded_prior(settings.distill.prior, self.setup.device),
+                workdir=workdir,
+                seed=seed,
+                progress=progress,
+            )
+            fitted = self.fit(job, settings)
+            views, renderings = (scene.input, *scene.views), {}
+            with measured("render", workdir / COSTS_FILE, device):
+                for done, view in enumerate(views, 1):
+                    cameras = cameras_in_field(camera_of(view, clip.rgb.shape[1:3]), front, given.crop)
+                    renderings[view.name] = rendering(fitted, cameras, clip.times.tolist())
+                    progress("render views", done, len(views))
+        return renderings
+
+
+def framed(settings: DistillSettings, view: View) -> MethodConfig:
+    """How clips of an input view are cut to squares: whole frames of the prior's own camera, else cropped."""
+    square = settings.square
+    if view.cameras is not None and is_front_camera(view.cameras):
+        square = replace(square, crop_size=-1)
+    return MethodConfig(prior=settings.prior, square=square, stride=settings.stride)
+
+
+def source_of(given: Input, front: Cameras) -> Source:
+    """The prepared clip with the camera that sees its square pictures in the field's world."""
+    size = given.front.shape[1]
+    if front.kind == "ortho":
+        camera = six_cameras(size)[:1]
+    else:
+        camera = squared(cameras_in_field(front, front, given.crop), given.crop)
+    return Source(front=given.front, alpha=given.alpha, camera=camera, times=given.times)
+
+
+def rival_artefacts(
+    workdir: Path, stages: Mapping[str, str], views: Mapping[str, str], stride: int
+) -> list[Artefact]:
+    """What the folder of a rival's run holds to be looked at, as far as it is there."""
+    found = []
+    for name, title in views.items():
+        if (workdir / name / "cameras.json").is_file():
+            found.append(Artefact(kind="views", name=name, title=title, path=name, stride=stride))
+            if (workdir / name / "normals").is_dir():
+                path = f"{name}/normals"
+                found.append(Artefact(kind="normals", name=name, title=title, path=path, stride=stride))
+    for place, title in stages.items():
+        folder, name = workdir / place, place.rsplit("/", 1)[-1]
+        if (folder / "losses.jsonl").is_file():
+            found.append(Artefact(kind="losses", name=name, title=title, path=f"{place}/losses.jsonl"))
+        if any(folder.glob("preview_*.png")):
+            found.append(Artefact(kind="previews", name=name, title=title, path=place))
+        if (folder / "field.safetensors").is_file():
+            found.append(Artefact(kind="field", name=name, title=title, path=f"{place}/field.safetensors"))
+    if (workdir / COSTS_FILE).is_file():
+        found.append(Artefact(kind="costs", name="stages", title="Stages", path=COSTS_FILE))
+    return found

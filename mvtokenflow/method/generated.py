@@ -1,0 +1,55 @@
+"""Generated views as a multiview video, and the folder that keeps them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.partial import partial_folder
+from mvtokenflow.multiview.sampler import MultiviewFrames
+from mvtokenflow.views.folder import CAMERAS_FILE, read_multiview, write_multiview
+from mvtokenflow.views.video import MultiviewVideo
+
+_ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
+
+
+def as_video(made: MultiviewFrames) -> MultiviewVideo:
+    """Return generated frames with straight colours.
+
+    They are generated on white, and edges would otherwise be whitened twice.
+    """
+    straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
+    rgb = torch.where(made.alpha > 0, straight, 1.0)
+    return MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+
+
+def refuse_empty(video: MultiviewVideo, folder: Path) -> None:
+    """Check that every view of every frame shows an object: its folder could not be read again otherwise.
+
+    Raises:
+        DataError: one does not.
+    """
+    empty = ((video.alpha * 255).round() == 0).flatten(2).all(2).nonzero().tolist()
+    if empty:
+        frame, view = empty[0]
+        raise DataError(
+            f"{folder}: the prior drew no object in view {view} of frame {frame}; take another seed, or leave "
+            "the frame out"
+        )
+
+
+def kept_views(folder: Path, make: Callable[[], MultiviewVideo]) -> MultiviewVideo:
+    """Return the views in a folder, made if it is not there; what is used is always what the folder holds.
+
+    Raises:
+        DataError: a view without an object, or a damaged folder.
+    """
+    if not (folder / CAMERAS_FILE).is_file():
+        video = make()
+        refuse_empty(video, folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with partial_folder(folder) as partial:
+            write_multiview(partial, video)
+            partial.replace(folder)
+    return read_multiview(folder)

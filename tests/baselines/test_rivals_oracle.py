@@ -1,0 +1,157 @@
+"""Every rival finds a scene that a faultless oracle shows it, and each of its signature parts matters."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from oracle import Truth, oracle_prior, toy_truth
+from rivals import (
+    HELD_OUT_DEG,
+    job_of,
+    nearness,
+    small_dg4d,
+    small_sc4d,
+    small_stag4d,
+)
+
+from mvtokenflow.baselines.dg4d import pipeline as dg4d
+from mvtokenflow.baselines.dg4d.settings import Dg4dSettings
+from mvtokenflow.baselines.sc4d import pipeline as sc4d
+from mvtokenflow.baselines.stag4d import pipeline as stag4d
+from mvtokenflow.baselines.stag4d.settings import Densify
+from mvtokenflow.splat.training_loop import StageRun, train
+
+pytestmark = pytest.mark.slow  # 10 to 30 s each
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return toy_truth()
+
+
+# ---- a faultless oracle ----
+
+
+def test_sc4d_finds_the_scene(truth: Truth, tmp_path: Path) -> None:
+    found = nearness(sc4d.fit(job_of(truth, tmp_path), small_sc4d()), truth)
+    assert float(found.mean()) > 30, found
+
+
+def test_stag4d_finds_the_scene(truth: Truth, tmp_path: Path) -> None:
+    found = nearness(stag4d.fit(job_of(truth, tmp_path), small_stag4d()), truth)
+    assert float(found.mean()) > 30, found
+
+
+def test_dg4d_finds_the_scene(truth: Truth, tmp_path: Path) -> None:
+    found = nearness(dg4d.fit(job_of(truth, tmp_path), small_dg4d()), truth)
+    assert float(found.mean()) > 30, found
+
+
+# ---- SC4D ----
+
+
+def test_alignment_holds_control_points_against_a_late_prior(truth: Truth, tmp_path: Path) -> None:
+    """With a prior that is a frame late in the second stage alone, control points stay on their paths."""
+    settings = replace(small_sc4d(), distill=replace(small_sc4d().distill, sds_weight=4.0))
+    right = job_of(truth, tmp_path / "right")
+    sc4d.fit(right, settings)
+    points = sc4d.load_points(tmp_path / "right" / "points" / "field.safetensors")
+    paths = points.positions([frame / 4 for frame in range(4)]).detach()
+    late = replace(right, prior=oracle_prior(truth, "late"))
+
+    def second(weight: float) -> tuple[float, float]:
+        chosen = replace(settings, alignment=weight, rigidity=0.0)
+        training = sc4d.ControlTraining(late, chosen, points)
+        run = StageRun(workdir=tmp_path / str(weight), stage="control", total=chosen.second.steps)
+        train(training, run, CPU)
+        with torch.no_grad():
+            now = training.field.positions([frame / 4 for frame in range(4)])
+        return float((now - paths).norm(dim=-1).mean()), float(nearness(training.field, truth).mean())
+
+    (held, held_psnr), (free, free_psnr) = second(settings.alignment), second(0.0)
+    assert held < 0.5 * free, (held, free)
+    assert held_psnr > free_psnr, (held_psnr, free_psnr)
+
+
+def test_control_points_first_is_better_than_free_gaussians(truth: Truth, tmp_path: Path) -> None:
+    """The same number of steps from a random ball, every Gaussian moved by the network at its own place."""
+    settings = small_sc4d()
+    both = sc4d.fit(job_of(truth, tmp_path / "both"), settings)
+    total = settings.first.steps + settings.second.steps
+    single = replace(
+        settings,
+        control_points=2000,
+        first=replace(
+            settings.first,
+            steps=total,
+            start_points=2000,
+            reduce_at=total - 1,
+            densify=(total + 1, 0, 1),
+            means_steps=total,
+        ),
+    )
+    training = sc4d.PointTraining(job_of(truth, tmp_path / "single"), single)
+    train(training, StageRun(workdir=tmp_path / "single", stage="points", total=total), CPU)
+    better = nearness(both, truth, HELD_OUT_DEG).mean() - nearness(training.field, truth, HELD_OUT_DEG).mean()
+    assert float(better) > 1
+
+
+# ---- STAG4D ----
+
+
+def test_several_references_show_what_the_front_does_not(truth: Truth, tmp_path: Path) -> None:
+    """With a prior that is right only near its condition, views beside the back come from generated ones."""
+    settings = small_stag4d()
+    errors = []
+    for references in (settings.references, ()):
+        chosen = replace(settings, references=references)
+        field = stag4d.fit(job_of(truth, tmp_path / str(len(references)), "far views are means"), chosen)
+        errors.append(10 ** (-nearness(field, truth, (135.0, 180.0, 225.0)) / 10))
+    with_them, without = (float(error.mean()) for error in errors)
+    assert with_them < 0.5 * without, (with_them, without)
+
+
+def test_static_steps_train_no_plane(truth: Truth, tmp_path: Path) -> None:
+    settings = replace(
+        small_stag4d(), references=(), static_steps=5, steps=6, densify=Densify(start=10_000, stop=10_000)
+    )
+    training = stag4d.Stag4dTraining(job_of(truth, tmp_path), settings, [])
+    before = [p.detach().clone() for p in training.field.deformation.parameters()]
+    for step in range(5):
+        training.step(step)
+    assert all(torch.equal(a, b) for a, b in zip(before, training.field.deformation.parameters(), strict=True))
+    training.step(5)
+    assert not all(
+        torch.equal(a, b) for a, b in zip(before, training.field.deformation.parameters(), strict=True)
+    )
+
+
+# ---- DreamGaussian4D ----
+
+
+def dynamic(truth: Truth, folder: Path, settings: Dg4dSettings) -> torch.Tensor:
+    return nearness(dg4d.fit(job_of(truth, folder), settings), truth)
+
+
+def test_static_gaussians_first_are_better_than_a_random_start(truth: Truth, tmp_path: Path) -> None:
+    settings = replace(small_dg4d(), steps=80)
+    first = dynamic(truth, tmp_path / "static", settings)
+    random = dynamic(truth, tmp_path / "random", replace(settings, start="random"))
+    assert float(first.mean() - random.mean()) > 2, (first.mean(), random.mean())
+
+
+def test_zero_heads_do_not_jump(truth: Truth, tmp_path: Path) -> None:
+    settings = replace(small_dg4d(), steps=5)
+    zero = dynamic(truth, tmp_path / "zero", settings)
+    drawn = dynamic(truth, tmp_path / "drawn", replace(settings, heads="plain"))
+    assert float(zero.mean(1).min()) > float(drawn.mean(1).min())
+
+
+def test_the_whole_video_in_every_step_helps_the_worst_frame(truth: Truth, tmp_path: Path) -> None:
+    settings = replace(small_dg4d(), steps=40, distill=replace(small_dg4d().distill, sds_weight=0.0))
+    whole = dynamic(truth, tmp_path / "whole", settings)[:, 0]
+    single = dynamic(truth, tmp_path / "single", replace(settings, whole_video=False))[:, 0]
+    assert float(whole.min()) > float(single.min()), (whole, single)
