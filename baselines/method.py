@@ -103,6 +103,15 @@ class Configurable(Method, Protocol):
 
 
 @runtime_checkable
+class PerScene(Method, Protocol):
+    """A method whose settings differ from scene to scene: a change in one does not touch the runs of others."""
+
+    def scene_config(self, scene: str) -> Mapping[str, Any]:
+        """As `config`, of one scene."""
+        ...
+
+
+@runtime_checkable
 class Costed(Method, Protocol):
     """A method that knows what its stages cost; of others the time of `render` is taken."""
 

@@ -49,6 +49,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("workdir", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
         "baselines",
     ),
+    "baselines.importers": ("base", "media", "views", "datasets", "baselines"),
     "eval.metrics.compute": ("base", "weights", "small"),
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
     "eval": ("base", "datasets", "datasets.toy4d", "weights", "eval.metrics"),
@@ -73,7 +74,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
-        *("base", "weights", "method", "datasets", "baselines", "reports"),
+        *("base", "weights", "method", "datasets", "baselines", "baselines.importers", "reports"),
         *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.gate", "eval.claims"),
     ),
     "cli": ("base", "cli.method", "cli.eval"),

@@ -21,7 +21,14 @@ from mvtokenflow.eval.records.aggregate import (
     signature_of,
 )
 from mvtokenflow.eval.records.rows import Run
-from mvtokenflow.eval.tables.notes import code_notes, data_notes, force_notes, protocol_notes, views_in_words
+from mvtokenflow.eval.tables.notes import (
+    code_notes,
+    data_notes,
+    force_notes,
+    import_notes,
+    protocol_notes,
+    views_in_words,
+)
 from mvtokenflow.eval.tables.specs import ColumnSpec, Cost, TableSpec
 from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
@@ -117,7 +124,8 @@ def build_table(
         )  # stable: order within groups is kept
     ]
     forced = [method for method in methods if _forced([grid[method, i] for i in range(len(columns))])]
-    notes = [*protocol_notes(protocol, scenes), *data_notes(used), *force_notes(forced), *code_notes(used)]
+    about_rows = [*data_notes(used), *import_notes(used), *force_notes(forced), *code_notes(used)]
+    notes = [*protocol_notes(protocol, scenes), *about_rows]
     if quoted:
         rows += _quoted_rows(spec.name, columns, notes)
     return Table(

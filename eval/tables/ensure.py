@@ -10,7 +10,7 @@ from mvtokenflow.base.errors import DataError, UserError
 from mvtokenflow.base.files import redact_paths
 from mvtokenflow.base.memory import ran_out
 from mvtokenflow.base.terminal import print_message, sentence_of
-from mvtokenflow.baselines.imported import ImportedRenderings
+from mvtokenflow.baselines.imported import ImportedRenderings, ImportedRun
 from mvtokenflow.baselines.method import Method
 from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, worker_pool
@@ -173,7 +173,7 @@ def _manifest(job: Job) -> Manifest:
 def _failure(job: Job, reason: str) -> Failure:
     """A failure of a run; its reason is printed on pages, so it does not say on whose machine it was."""
     method = job.method
-    roots = [job.root, method.root] if isinstance(method, ImportedRenderings) else [job.root]
+    roots = [job.root, method.root] if isinstance(method, ImportedRenderings | ImportedRun) else [job.root]
     return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=redact_paths(reason, *roots))
 
 

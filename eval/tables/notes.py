@@ -1,6 +1,6 @@
 """What is printed below a table about all of its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mvtokenflow.eval.protocols import NOVEL, Protocol
 from mvtokenflow.eval.records.rows import Run
@@ -21,6 +21,23 @@ def data_notes(runs: Sequence[Run]) -> list[str]:
     """What the datasets of some runs leave open and how it was read."""
     found = {(run.manifest.dataset, clause): None for run in runs for clause in run.manifest.assumed}
     return [f"Assumed of {dataset}: {clause}." for dataset, clause in found]
+
+
+def import_notes(runs: Sequence[Run]) -> list[str]:
+    """What was assumed of rows that `mvtf-eval import` read: one sentence for each row and remark."""
+    found: dict[tuple[str, str], dict[str, None]] = {}  # scenes in order
+    for run in runs:
+        record = run.manifest.config.get("import") if run.manifest.source == "upstream-run" else None
+        if not isinstance(record, Mapping) or not isinstance(record.get("remarks"), Sequence):
+            continue
+        start = f"{run.manifest.method} was imported as {record.get('kind')}"
+        clauses = "; ".join(str(remark) for remark in record["remarks"])
+        found.setdefault((start, clauses), {})[run.manifest.scene] = None
+    notes = []
+    for (start, clauses), scenes in found.items():
+        where = f" ({', '.join(scenes)})" if sum(begin == start for begin, _ in found) > 1 else ""
+        notes.append(f"{start}{where}{': ' if clauses else ''}{clauses}.")
+    return notes
 
 
 def force_notes(methods: Sequence[str]) -> list[str]:

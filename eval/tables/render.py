@@ -10,7 +10,16 @@ import torch
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import atomic_path, digest, digest_json, sha256_file
-from mvtokenflow.baselines.method import Costed, Documented, Method, Progress, Rendering, Variant, Weighted
+from mvtokenflow.baselines.method import (
+    Costed,
+    Documented,
+    Method,
+    PerScene,
+    Progress,
+    Rendering,
+    Variant,
+    Weighted,
+)
 from mvtokenflow.datasets.scene import Dataset, Scene, View
 from mvtokenflow.eval.records.rows import Manifest, Stage, run_folder
 from mvtokenflow.media.video import write_png
@@ -30,8 +39,13 @@ class Job:
     root: Path
     device: str = "cpu"
 
+    def config(self) -> Mapping[str, Any]:
+        """The method's settings for this scene."""
+        method = self.method
+        return method.scene_config(self.scene) if isinstance(method, PerScene) else method.config()
+
     def config_hash(self) -> str:
-        return digest_json({"method": self.method.name, **self.method.config()})
+        return digest_json({"method": self.method.name, **self.config()})
 
     def folder(self) -> Path:
         return run_folder(
@@ -42,6 +56,11 @@ class Job:
 def stages_folder(root: Path) -> Path:
     """Where the rows below a folder of runs share finished stages; may be deleted."""
     return root / ".stages"
+
+
+def imports_folder(root: Path) -> Path:
+    """Where results of other programs are kept as pictures, by content; may be deleted."""
+    return root / ".imports"
 
 
 def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path:
@@ -73,7 +92,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
         scene=job.scene,
         tags=sorted(scene.tags),
         seed=job.seed,
-        config=dict(job.method.config()),
+        config=dict(job.config()),
         config_hash=job.config_hash(),
         reference_root=str(scene.root),
         views=[_view(view) for view in scene.all_views()],

@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base import terminal
 from mvtokenflow.base.version import __version__
-from mvtokenflow.cli.eval import admin, audit, claims, records, score, tables, values
+from mvtokenflow.cli.eval import admin, audit, claims, importing, records, score, tables, values
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 gate failed, 2 something for you to fix (regress has its own, see its help).",
 )
 app.command("score")(score.score)
+app.command("import")(importing.import_)
 for _name in ("table1", "table2", "table3", "table4"):
     app.command(_name, help=tables.help_of(_name))(tables.table)
 app.command("ablate")(tables.ablate)

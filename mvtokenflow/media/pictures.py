@@ -193,7 +193,12 @@ def _read_jpeg(path: Path) -> Pixels:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Read (width, height) in pixels of a PNG without decoding it.
+    """Read (width, height) in pixels of a PNG without decoding it; raises as `png_kind`."""
+    return png_kind(path)[1:]
+
+
+def png_kind(path: Path) -> tuple[str, int, int]:
+    """Read what a PNG is, such as "8-bit RGB", its width and its height in pixels, without decoding it.
 
     Raises:
         DataError: a damaged, truncated or unreadable file, or not a PNG.
@@ -201,7 +206,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     data = _read_bytes(path)
     if not data.startswith(_SIGNATURE):
         raise DataError(f"{path}: not a PNG file; {AGAIN}")
-    return _png_kind(path, _png_chunks(path, data))[1:]
+    return _png_kind(path, _png_chunks(path, data))
 
 
 def _png_kind(path: Path, chunks: Mapping[bytes, bytes]) -> tuple[str, int, int]:

@@ -1,12 +1,13 @@
 """From the words of a command line to the grid of runs they name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mvtokenflow.base.options import check_there
+from mvtokenflow.base.terminal import progress
 
 if TYPE_CHECKING:
     from mvtokenflow.baselines.method import Method, Setup
@@ -33,7 +34,9 @@ ProtocolName = Annotated[
 ]
 Import = Annotated[
     list[str] | None,
-    typer.Option("--import", metavar="NAME=PATH", help="A row of renderings in the Consistent4D layout."),
+    typer.Option(
+        "--import", metavar="NAME=PATH", help="A row of renderings, or of results of another program."
+    ),
 ]
 Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
 Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow rows measured in different ways.")]
@@ -71,15 +74,24 @@ def request_of(
     """
     from mvtokenflow.baselines.method import Setup
     from mvtokenflow.eval.tables.ensure import Request
-    from mvtokenflow.eval.tables.render import stages_folder
+    from mvtokenflow.eval.tables.render import imports_folder, stages_folder
     from mvtokenflow.eval.tables.words import seeds_named, shard_named
 
     data, chosen_scenes = _scenes(dataset, root, scenes, full)
+
+    def row(label: str, path: Path) -> "Method":
+        from mvtokenflow.baselines.importers.row import imported_row
+
+        place = f"--dataset {dataset}" + ("" if root is None else f" --root {root}")
+        command = f"mvtf-eval import {path} -o renders/{label} {place}"
+        with progress() as report:
+            return imported_row(label, path, data, chosen_scenes, imports_folder(runs), report, command)
+
     setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
     names = default_methods(table, data.name) if methods is None else [n for n in methods.split(",") if n]
     return Request(
         dataset=data,
-        methods=_methods(names, imports, setup),
+        methods=_methods(names, imports, setup, row),
         scenes=chosen_scenes,
         seeds=seeds_named(seeds if seeds is not None else FULL_SEEDS if full else "0"),
         root=runs,
@@ -171,22 +183,28 @@ def default_methods(table: str, dataset: str) -> Sequence[str]:
     return ("mvtokenflow", *KNOWN_ANSWERS)
 
 
-def _methods(names: Sequence[str], imports: Sequence[str] | None, setup: "Setup") -> "list[Method]":
+def _methods(
+    names: Sequence[str],
+    imports: Sequence[str] | None,
+    setup: "Setup",
+    row: "Callable[[str, Path], Method]",
+) -> "list[Method]":
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.base.names import brief, name_fault
     from mvtokenflow.baselines.catalogue import method_named
-    from mvtokenflow.baselines.imported import ImportedRenderings
 
     methods = [method_named(name, setup) for name in names]
+    rows: dict[str, Path] = {}
+    labels = [method.name for method in methods]
     for pair in imports or ():
         label, separator, path = pair.partition("=")
         if not separator:
             raise ConfigError(f"--import {brief(pair)}: write NAME=PATH")
         if fault := name_fault(label):
             raise ConfigError(f"--import {brief(pair)}: NAME becomes a folder of runs, but it {fault}")
-        methods.append(ImportedRenderings(name=label, root=Path(path)))
-    labels = [method.name for method in methods]
+        labels.append(label)
+        rows[label] = Path(path)
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
         raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
-    return methods
+    return methods + [row(label, path) for label, path in rows.items()]

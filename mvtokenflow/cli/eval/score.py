@@ -12,6 +12,7 @@ from mvtokenflow.base.terminal import print_json, print_line, print_message, pro
 from mvtokenflow.cli.eval.audit import conclude
 from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
 from mvtokenflow.cli.eval.grid import check_protocol
+from mvtokenflow.cli.eval.importing import mended
 
 LAYOUT = "expected <object>/eval_<i>/<n>.png in it"
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
@@ -55,7 +56,7 @@ def score(
     from mvtokenflow.eval.score.folder import score_folder
 
     how = options(device, jobs, _with_clip(weights, clip), force)
-    with progress() as report:
+    with mended(prediction, reference), progress() as report:
         result = score_folder(
             prediction,
             reference,
