@@ -38,8 +38,9 @@ NATIVES: Mapping[str, str] = MappingProxyType(
 # The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
 BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
 # Published methods, run with this package's engine.
+_RIVALS = ("consistent4d", "sc4d", "stag4d", "dg4d")
 RIVALS: Mapping[str, str] = MappingProxyType(
-    {name: f"mvtokenflow.baselines.{name}.row:{name.upper()}" for name in ("sc4d", "stag4d", "dg4d")}
+    {name: f"mvtokenflow.baselines.{name}.row:{name.upper()}" for name in _RIVALS}
 )
 METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS})
 

@@ -15,11 +15,12 @@ from mvtokenflow.baselines.method import Source as Origin
 from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, loaded_prior, rendering
 from mvtokenflow.baselines.rival_settings import DistillSettings
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.distill.source import Source
+from mvtokenflow.distill.source import Shown, Source
+from mvtokenflow.media.video import Clip
 from mvtokenflow.method.artefacts import COSTS_FILE
 from mvtokenflow.method.config import MethodConfig
 from mvtokenflow.method.placement import cameras_in_field, faces_front, squared
-from mvtokenflow.method.prepare import Input, prepare
+from mvtokenflow.method.prepare import Input, front_video, prepare
 from mvtokenflow.method.priors import prior_digest, prior_name
 from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.splat.timed import TimedField
@@ -127,7 +128,7 @@ class Rival:
         with working_in(workdir):
             claim(workdir, identity)
             job = Job(
-                source=source_of(given, front).to(device),
+                source=source_of(clip, given, front).to(device),
                 prior=loaded_prior(settings.distill.prior, self.setup.device),
                 workdir=workdir,
                 seed=seed,
@@ -151,14 +152,18 @@ def framed(settings: DistillSettings, view: View) -> MethodConfig:
     return MethodConfig(prior=settings.prior, square=square, stride=settings.stride)
 
 
-def source_of(given: Input, front: Cameras) -> Source:
-    """The prepared clip with the camera that sees its square pictures in the field's world."""
+def source_of(clip: Clip, given: Input, front: Cameras) -> Source:
+    """The prepared clip in the field's world: square pictures, and the same frames at the clip's own size."""
     size = given.front.shape[1]
     if front.kind == "ortho":
         camera = six_cameras(size)[:1]
     else:
         camera = squared(cameras_in_field(front, front, given.crop), given.crop)
-    return Source(front=given.front, alpha=given.alpha, camera=camera, times=given.times)
+    video = front_video(clip, given, front)
+    kept = [clip.times.tolist().index(time) for time in given.times.tolist()]
+    alpha = video.alpha[kept]
+    own = Shown(rgb=video.rgb[kept] * alpha + 1 - alpha, alpha=alpha, camera=video.camera)
+    return Source(front=given.front, alpha=given.alpha, camera=camera, times=given.times, own=own)
 
 
 def rival_artefacts(

@@ -40,6 +40,10 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *(*LIBRARY, "multiview", "small", "guidance", "splat", "distill"),
         *("method", "datasets", "datasets.toy4d"),
     ),
+    "baselines.consistent4d": (
+        *("base", "views", "multiview", "flow", "guidance", "radiance", "splat", "distill"),
+        "baselines",
+    ),
     "baselines.sc4d": ("base", "multiview", "guidance", "splat", "distill", "baselines"),
     "baselines.stag4d": (
         *("base", "views", "multiview", "tokenflow", "small", "guidance", "radiance", "splat", "distill"),

@@ -132,20 +132,20 @@ def mini() -> Sc4dSettings:
     return Sc4dSettings(
         distill=DistillSettings(level_floor=LEVEL_FLOOR, sds_weight=SDS_WEIGHT),
         first=FirstStage(
-            steps=120,
+            steps=180,
             start_points=96,
-            densify=(20, 80, 20),
+            densify=(30, 120, 30),
             max_points=400,
-            reduce_at=80,
+            reduce_at=120,
             means=0.01,
             means_final=2e-3,
-            means_steps=120,
+            means_steps=180,
             network=1e-3,
         ),
         second=SecondStage(
-            steps=240,
-            each=40,
-            rigid_until=96,
+            steps=360,
+            each=30,
+            rigid_until=144,
             prune_every=120,
             means=2e-3,
             means_final=2e-4,
@@ -157,7 +157,7 @@ def mini() -> Sc4dSettings:
         width=64,
         rigid_radius=0.35,  # 96 points lie farther apart than 512
         sides=(32, 64),
-        before=(12,),
+        before=(18,),
     )
 
 

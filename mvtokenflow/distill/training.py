@@ -6,14 +6,14 @@ and what happens after a step. `splat.training_loop.train` runs it, with checkpo
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mvtokenflow.distill.source import Source, sized_cameras
-from mvtokenflow.distill.teacher import Teacher
+from mvtokenflow.distill.source import Shown, Source, sized_cameras
+from mvtokenflow.distill.teacher import Look, Teacher
 from mvtokenflow.guidance.steps import ReferenceWeights, reference_losses
 from mvtokenflow.splat.field import Render, render_gaussians
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
@@ -62,7 +62,10 @@ class SdsTraining(ABC):
 
     Attributes:
         parts: modules whose state is kept, by name; a `GaussianModel` may change its size.
+        betas: of Adam.
     """
+
+    betas = (0.9, 0.999)
 
     def __init__(
         self,
@@ -77,6 +80,7 @@ class SdsTraining(ABC):
         self.sds_weight, self.weights = sds_weight, weights
         self.generator = generator
         self.device = source.front.device
+        self.pixel = float(source.camera.pixel_size().max())
         self.parts: dict[str, nn.Module] = {}
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(()))])
 
@@ -117,7 +121,7 @@ class SdsTraining(ABC):
     def start(self) -> None:
         """Build the optimizer; call it once the parts are there."""
         groups = [{"name": name, "params": list(params), "lr": rate} for name, params, rate in self.groups()]
-        self.optimizer = torch.optim.Adam(groups, eps=ADAM_EPS)
+        self.optimizer = torch.optim.Adam(groups, betas=self.betas, eps=ADAM_EPS)
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Run optimizer step `number`; the terms are weighted, `loss` is their sum."""
@@ -136,13 +140,17 @@ class SdsTraining(ABC):
 
     def terms(self, plan: Plan) -> tuple[dict[str, Tensor], Rendered]:
         """Render a plan and compute the reference and distillation losses, weighted."""
-        source, rendered = self.source.sized(plan.side), Rendered()
+        shown, rendered = self.source.compared(plan.side), Rendered()
         frames = list(dict.fromkeys([*plan.reference, *plan.distilled]))
         moments = dict(zip(frames, self.gaussians(frames), strict=True))
         terms: dict[str, Tensor] = {}
         if plan.reference:
-            rendered.reference = [render_gaussians(moments[frame], source.camera) for frame in plan.reference]
-            terms["reference"] = plan.share * self._against_input(source, plan.reference, rendered.reference)
+            # At the clip's own size, under the low-pass of the views' pixels, as the field is drawn later.
+            pixel = self.pixel if shown is self.source.own else None
+            rendered.reference = [
+                render_gaussians(replace(moments[frame], pixel=pixel), shown.camera) for frame in plan.reference
+            ]
+            terms["reference"] = plan.share * self._against_input(shown, plan.reference, rendered.reference)
         for frame in plan.distilled:
             look = self.teacher.look(frame, self.generator)
             seen = render_gaussians(moments[frame], sized_cameras(look.cameras, plan.side))
@@ -153,11 +161,11 @@ class SdsTraining(ABC):
             terms["sds"] = terms["sds"] + part if "sds" in terms else part
         return terms, rendered
 
-    def _against_input(self, source: Source, frames: Sequence[int], seen: Sequence[Render]) -> Tensor:
+    def _against_input(self, shown: Shown, frames: Sequence[int], seen: Sequence[Render]) -> Tensor:
         chosen = list(frames)
         rgb = torch.cat([one.rgb for one in seen]).clamp(0, 1)
         alpha = torch.cat([one.alpha for one in seen])
-        found = reference_losses(rgb, source.front[chosen], alpha, source.alpha[chosen], self.weights)
+        found = reference_losses(rgb, shown.rgb[chosen], alpha, shown.alpha[chosen], self.weights)
         return found.mean()
 
     # ---- records and state ----
@@ -172,10 +180,14 @@ class SdsTraining(ABC):
         frame = (len(self.source) - 1) // 2
         look = self.teacher.look(frame, draws)
         seen = render_gaussians(self.gaussians([frame])[0], look.cameras)
+        return self.pulled_to(look, seen, draws), seen.rgb.clamp(0, 1)
+
+    def pulled_to(self, look: Look, seen: Render, draws: torch.Generator) -> Tensor:
+        """Return what the teacher makes of renderings, (V, S, S, 3) in [0, 1]; the front is the input."""
         wanted = self.teacher.clean(look, seen, self.teacher.levels.of(PREVIEW_LEVEL), draws)
         if look.reference == 0:
-            wanted = torch.cat([self.source.front[frame : frame + 1], wanted[1:]])
-        return wanted, seen.rgb.clamp(0, 1)
+            wanted = torch.cat([self.source.front[look.frame : look.frame + 1], wanted[1:]])
+        return wanted
 
     def size(self) -> int:
         """Return the number of Gaussians."""

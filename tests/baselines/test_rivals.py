@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 from oracle import Truth, oracle_prior, toy_truth
-from rivals import job_of, small_dg4d, small_sc4d, small_stag4d
+from rivals import job_of, small_consistent4d, small_dg4d, small_sc4d, small_stag4d
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines import rival as rival_module
 from mvtokenflow.baselines.catalogue import method_named
+from mvtokenflow.baselines.consistent4d import pipeline as consistent4d
 from mvtokenflow.baselines.dg4d import pipeline as dg4d
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.method import Configurable, Costed, Documented, Setup, Weighted
@@ -22,7 +23,7 @@ from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
 from mvtokenflow.baselines.stag4d.settings import Densify
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.distill.fields import GaussianField, PlaneField, frame_at, load_rival_field
+from mvtokenflow.distill.fields import PlaneField, frame_at, load_rival_field
 from mvtokenflow.views.cameras import orbit
 
 
@@ -42,14 +43,20 @@ def few_dg4d() -> Any:
     return replace(small_dg4d(), points=200, steps=5, static_steps=6)
 
 
-FITS: dict[str, tuple[Callable[[Job, Any], GaussianField], Callable[[], Any], str]] = {
+def few_consistent4d() -> Any:
+    levels = ((6, 6, 6, 3), (10, 10, 10, 4))
+    return replace(small_consistent4d(), steps=10, samples=12, resolutions=levels, channels=4, regularised=64)
+
+
+FITS: dict[str, tuple[Callable[[Job, Any], Any], Callable[[], Any], str]] = {
+    "consistent4d": (consistent4d.fit, few_consistent4d, "fit"),
     "sc4d": (sc4d.fit, few_sc4d, "control"),
     "stag4d": (stag4d.fit, few_stag4d, "fit"),
     "dg4d": (dg4d.fit, few_dg4d, "dynamic"),
 }
 NAMES = tuple(FITS)
 # Reports of progress until a run is killed, one run after another: in every stage.
-KILLS = {"sc4d": (3, 9, 5), "stag4d": (3, 9, 5), "dg4d": (3, 9, 5, 7)}
+KILLS = {"consistent4d": (4, 5), "sc4d": (3, 9, 5), "stag4d": (3, 9, 5), "dg4d": (3, 9, 5, 7)}
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +104,13 @@ def test_other_seeds_are_other_fields_and_a_finished_one_is_read(
     fit, settings, last = FITS[name]
     one = fit(job_of(truth, tmp_path / "0"), settings())
     two = fit(job_of(truth, tmp_path / "1", seed=1), settings())
-    assert not torch.equal(one.state_dict()["gaussians.means"][:20], two.state_dict()["gaussians.means"][:20])
+    key = "cascade.grids.0.0" if name == "consistent4d" else "gaussians.means"
+    assert not torch.equal(one.state_dict()[key][:20], two.state_dict()[key][:20])
     path = tmp_path / "0" / last / "field.safetensors"
     before = path.stat().st_mtime_ns
     again = fit(job_of(truth, tmp_path / "0"), settings())
     assert path.stat().st_mtime_ns == before
-    assert torch.equal(again.state_dict()["gaussians.means"], one.state_dict()["gaussians.means"])
+    assert torch.equal(again.state_dict()[key], one.state_dict()[key])
 
 
 def test_a_damaged_field_is_named(truth: Truth, tmp_path: Path) -> None:
@@ -116,6 +124,33 @@ def test_a_damaged_field_is_named(truth: Truth, tmp_path: Path) -> None:
 
 
 # ---- signature parts that need few steps ----
+
+
+def test_consistent4d_alternates_and_renders_every_level(truth: Truth, tmp_path: Path) -> None:
+    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), few_consistent4d())
+    plans = [training.plan(number) for number in range(4)]
+    assert [(len(plan.reference), len(plan.distilled)) for plan in plans] == [(1, 0), (0, 1)] * 2
+    for number, wanted in ((0, {"reference", "mask"}), (1, {"sds"}), (2, {"reference", "mask"})):
+        assert set(training.step(number)) >= wanted
+    training.field.zero_grad()
+    terms, _ = training.terms(training.plan(4))
+    torch.autograd.backward(terms["reference"])
+    for level in range(2):
+        grad = training.field.feature_network[level].layers[0].weight.grad  # type: ignore[union-attr, index]
+        assert grad is not None
+        assert bool(grad.any())
+
+
+def test_a_cascade_whose_second_level_adds_nothing_renders_two_equal_levels(
+    truth: Truth, tmp_path: Path
+) -> None:
+    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), few_consistent4d())
+    with torch.no_grad():
+        for network in (training.field.density_network[1], training.field.feature_network[1]):
+            network.layers[-1].weight.zero_()  # type: ignore[union-attr, index]
+        seen = training._seen(training.source.camera, [1])
+    assert torch.equal(seen.rgb[0], seen.rgb[1])
+    assert float((seen.opacity[0] > 0.5).float().mean()) > 0.01
 
 
 def test_the_first_stage_of_sc4d_has_one_radius(truth: Truth, tmp_path: Path) -> None:
@@ -285,11 +320,14 @@ def test_a_row_renders_every_view_and_lists_what_it_leaves(
     for rendering in made.values():
         assert rendering.rgb.shape == (3, 32, 32, 3)
         assert rendering.normal is not None
-        assert rendering.flow is not None
-        assert rendering.flow.shape == (2, 32, 32, 2)
+        if name == "consistent4d":
+            assert rendering.flow is None  # a radiance field has no flow
+        else:
+            assert rendering.flow is not None
+            assert rendering.flow.shape == (2, 32, 32, 2)
     kinds = {artefact.kind for artefact in row.artefacts(tmp_path / "work")}
     assert {"losses", "previews", "field", "costs"} <= kinds
-    assert ("views" in kinds) == (name != "sc4d")
+    assert ("views" in kinds) == (name in ("stag4d", "dg4d"))
     assert {cost.stage for cost in row.costs(tmp_path / "work")} >= {"render", FITS[name][2]}
     with pytest.raises(ConfigError, match="belongs to another run"):
         row.render(scene_of(truth, tmp_path), 1, tmp_path / "work", silent)

@@ -27,7 +27,7 @@ CONDITIONS_DEG = tuple(float(angle) for angle in range(0, 360, 45))  # of the si
 AZIMUTHS_DEG = (*CONDITIONS_DEG, 15.0, 105.0, 195.0, 285.0)  # and of the evaluated views
 BACKGROUND = 0.5
 CAST = 0.35  # of a frame's own colour cast
-NEAR_DEG = 60.0  # of its condition, a prior with the fault "far views are means" is right
+NEAR_DEG = 90.0  # of its condition, a prior with the fault "far views are means" is right
 
 
 @dataclass(frozen=True)

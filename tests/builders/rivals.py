@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from oracle import Fault, Truth, oracle_prior
 
+from mvtokenflow.baselines.consistent4d import settings as consistent4d
 from mvtokenflow.baselines.dg4d import settings as dg4d
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.sc4d import settings as sc4d
@@ -39,6 +40,21 @@ def job_of(truth: Truth, workdir: Path, fault: Fault = "none", seed: int = 0, ev
     )
 
 
+def small_consistent4d() -> consistent4d.Consistent4dSettings:
+    """Consistent4D for the oracle's scene."""
+    mini = consistent4d.mini()
+    return replace(
+        mini,
+        sides=(32,),
+        before=(),
+        steps=900,
+        resolutions=((16, 16, 16, 4), (48, 48, 48, 4)),
+        channels=16,
+        width=32,
+        distill=replace(mini.distill, sds_weight=STRONG),
+    )
+
+
 def small_sc4d() -> sc4d.Sc4dSettings:
     """SC4D for the oracle's scene."""
     mini = sc4d.mini()
@@ -62,8 +78,6 @@ def small_stag4d() -> stag4d.Stag4dSettings:
         points=1000,
         steps=480,
         rate_steps=480,
-        means=4e-3,
-        means_final=4e-4,
         distill=replace(mini.distill, sds_weight=STRONG),
         densify=stag4d.Densify(start=72, stop=360, every=40, prune_scales=(0.0, 1.0)),
     )

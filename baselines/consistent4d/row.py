@@ -1,0 +1,17 @@
+"""The method as a row of a table."""
+
+from mvtokenflow.baselines.consistent4d.pipeline import fit
+from mvtokenflow.baselines.consistent4d.settings import PRESETS
+from mvtokenflow.baselines.rival import EXCHANGED, Rival
+
+CONSISTENT4D = Rival(
+    name="consistent4d",
+    presets=PRESETS,
+    fit=fit,
+    stages={"fit": "Field"},
+    exchanged={
+        **EXCHANGED,
+        "interpolator": "along DIS flow, in the place of RIFE",
+        "sequences": "steps for interpolation are not distilled as well: the prior has no such cameras",
+    },
+)
