@@ -1,1 +1,1 @@
-"""Every row of a table: methods run here, renderings imported, numbers quoted."""
+"""The rows of tables: methods run here, imported renderings, and published numbers."""

@@ -1,4 +1,4 @@
-"""The methods by name; resolved on use, so that listing them imports nothing heavy."""
+"""Resolves methods by name on use, so that listing them imports nothing heavy."""
 
 from typing import get_args
 
@@ -15,12 +15,12 @@ from mvtokenflow.baselines.names import is_ablation_of_several, parts_of
 
 
 def method_named(name: str, setup: Setup | None = None) -> Method:
-    """The method `name`, or the object at "package.module:attribute" for a method of your own.
+    """Return the method `name`, or the object at "package.module:attribute" for a method of your own.
 
-    Names of several parts that are left out, "no-enlarged-attention+normal", need not be in the catalogue.
+    Ablations of several parts, "no-enlarged-attention+normal", need not be in the catalogue.
 
     Args:
-        setup: for methods that mind it.
+        setup: for methods that follow one (`Configurable`).
 
     Raises:
         ConfigError: unknown name, part or preset, or nothing to import there.
@@ -40,7 +40,7 @@ def _several_left_out(name: str) -> Method | None:
 
 
 def is_catalogued(name: str) -> bool:
-    """Whether a name means a method of this package, so that data may name it."""
+    """Return whether a name is a method of this package, which data files may therefore name."""
     return ":" not in name and (name in METHODS or is_ablation_of_several(name))
 
 
@@ -59,7 +59,7 @@ def _imported(name: str) -> Method:
     for needed in ("config", "weights", "render"):
         if not callable(getattr(method, needed)):
             raise ConfigError(
-                f"method {name}: '{needed}' of {place} is no function; see the Method protocol in baselines/"
+                f"method {name}: '{needed}' of {place} is not a function; see the Method protocol in baselines/"
             )
     if fault := name_fault(method.name):
         raise ConfigError(f"method {name}: its name becomes a folder, but it {fault}; give {place} another one")

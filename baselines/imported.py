@@ -1,4 +1,4 @@
-"""Somebody's renderings in the Consistent4D layout as a row: `<root>/<scene>/<view>/<n>.png`.
+"""Renderings made elsewhere, in the Consistent4D layout `<root>/<scene>/<view>/<n>.png`, as a row.
 
 A scene that `importers` wrote has an `import.json` beside its views, which says what it was made from and what
 was assumed.
@@ -39,7 +39,7 @@ class ImportedRenderings:
     uses_truth: bool = False
 
     def config(self) -> Mapping[str, Any]:
-        """The digest of every file: other renderings are another run."""
+        """Return a digest over every file, so that different renderings are different runs."""
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; expected <scene>/eval_<i>/<n>.png in it")
         return {"imported": _digest_of(self.root)}

@@ -1,4 +1,4 @@
-"""Rows whose place in a table is known beforehand. They calibrate the reader and catch broken metrics."""
+"""Rows whose place in a table is known beforehand; they calibrate the reader and expose broken metrics."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class KnownAnswer:
 
     Attributes:
         name: row label.
-        distort: (T, H, W, 3) uint8 and a generator -> the same shape.
-        geometry: also hand out the exact normals and flow, where the scene has them.
+        distort: maps (T, H, W, 3) uint8 and a generator to the same shape.
+        geometry: also return the exact normals and flow, where the scene has them.
     """
 
     name: str
@@ -58,7 +58,7 @@ class KnownAnswer:
 
 @dataclass(frozen=True)
 class CopyInput:
-    """The input clip shown at every view: what any method must beat. Uses no ground truth."""
+    """The input clip shown at every view, which any method must beat. Uses no ground truth."""
 
     name: str = "copy-input"
     source: Source = "oracle"  # known to be wrong on the other views, so no pre-flight may refuse it

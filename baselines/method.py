@@ -1,4 +1,4 @@
-"""What a row of a table must offer."""
+"""Defines the interface of a row of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ Source = Literal["native", "upstream-run", "released-renderings", "oracle", "quo
 
 @dataclass(frozen=True, kw_only=True)
 class Rendering:
-    """One view of a result.
+    """One rendered view of a result.
 
     Attributes:
         rgb: (T, H, W, 3) uint8 on a white background.
@@ -31,13 +31,13 @@ class Rendering:
 
 
 class Progress(Protocol):
-    """Where a method reports how far it is."""
+    """A callback that receives how far a method is."""
 
     def __call__(self, stage: str, done: int, total: int, /) -> None: ...
 
 
 class Method(Protocol):
-    """A way to turn a scene's clip into renderings of all its views.
+    """A method turns a scene's clip into renderings of all its views.
 
     Attributes:
         name: row label, unique within a table, safe as a folder name.
@@ -55,11 +55,11 @@ class Method(Protocol):
     def uses_truth(self) -> bool: ...
 
     def config(self) -> Mapping[str, Any]:
-        """JSON-able settings; their hash names the run folder, so everything that changes pixels is in it."""
+        """Return the settings as JSON values; every setting that changes pixels changes the run folder."""
         ...
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
-        """Renderings by view name ("input" and every `scene.views` name).
+        """Return renderings by view name: "input", and the name of every view in `scene.views`.
 
         `workdir` is the method's own folder inside the run folder; it survives interruptions, so a
         method may resume from what it finds there.
@@ -67,16 +67,16 @@ class Method(Protocol):
         ...
 
     def weights(self) -> Sequence[str]:
-        """Names in the weights ledger, of metrics or of methods, that must be on the machine before it renders.
+        """Return the names of ledger entries that must be on this machine before rendering.
 
-        `--fetch-weights` of the tables gets them; their sha256 goes into the manifest.
+        `--fetch-weights` of the table commands fetches them; their sha256 goes into the manifest.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a command line says about how rows compute.
+    """Preset, device and stage cache that all rows of a command share.
 
     Attributes:
         preset: of the method's settings; part of a row's `config`.
@@ -91,10 +91,10 @@ class Setup:
 
 @runtime_checkable
 class Configurable(Method, Protocol):
-    """A method that minds the command line's setup."""
+    """A method that follows the preset, device and stage cache of a command."""
 
     def configured(self, setup: Setup) -> Method:
-        """The same row under `setup`.
+        """Return the same row under `setup`.
 
         Raises:
             ConfigError: no such preset.
@@ -113,34 +113,34 @@ class PerScene(Method, Protocol):
 
 @runtime_checkable
 class Costed(Method, Protocol):
-    """A method that knows what its stages cost; of others the time of `render` is taken."""
+    """A method that measures the cost of its stages; for other methods the time of `render` is taken."""
 
     def costs(self, workdir: Path) -> Sequence[Cost]:
-        """Of everything that led to the result in `workdir`, whenever it was computed, rendering included."""
+        """Return the costs of all stages behind the result in `workdir`, from this and earlier processes."""
         ...
 
 
 @runtime_checkable
 class Weighted(Method, Protocol):
-    """A method that uses weights which are not in the ledger, a prior's."""
+    """A method that uses weights outside the ledger, such as a prior's."""
 
     def weights_sha(self, workdir: Path) -> Mapping[str, str]:
-        """Hex sha256, by name, of what made the result in `workdir`."""
+        """Return sha256s, in hex and by name, of the weights that made the result in `workdir`."""
         ...
 
 
 @runtime_checkable
 class Documented(Method, Protocol):
-    """A method that lists what it leaves behind to be looked at; reports draw what is listed."""
+    """A method that lists intermediate results; reports draw what is listed."""
 
     def artefacts(self, workdir: Path) -> Sequence[Artefact]:
-        """Views of a pass, losses of a stage and so on in `workdir`; paths are relative to it."""
+        """List the intermediate results in `workdir`; paths are relative to it."""
         ...
 
 
 @runtime_checkable
 class Variant(Method, Protocol):
-    """A method that may be another one with something left out, an ablation."""
+    """A method that can be another method with parts left out, an ablation."""
 
     @property
     def variant_of(self) -> str | None:

@@ -1,4 +1,4 @@
-"""The method itself and its ablations as rows of a table."""
+"""MVTokenFlow and its ablations as rows of a table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,11 +39,11 @@ _LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before
 
 @dataclass(frozen=True, kw_only=True)
 class Native:
-    """The method of this repository.
+    """MVTokenFlow as implemented in this repository.
 
     Attributes:
         name: row label.
-        left_out: parts of the method that are, by their names in `config.SWITCHES`.
+        left_out: parts of the method that are left out, by their names in `config.SWITCHES`.
         true_views: reconstruct the ground truth's views of toy4d instead of generated ones: what the method
             would give with a perfect prior.
         base: settings of the whole method; None takes the setup's preset.
@@ -66,7 +66,7 @@ class Native:
 
     @property
     def settings(self) -> MethodConfig:
-        """Of this row, before its clips are framed.
+        """Return the settings of this row, before its clips are framed.
 
         Raises:
             ConfigError: no such preset or part.
@@ -75,7 +75,7 @@ class Native:
         return without(whole, *self.left_out)
 
     def configured(self, setup: Setup) -> "Native":
-        preset(setup.preset)  # a wrong name is told before the work
+        preset(setup.preset)  # refuses a wrong name before the work
         return replace(self, setup=setup)
 
     def config(self) -> Mapping[str, Any]:
@@ -85,7 +85,7 @@ class Native:
         else:
             try:
                 views = prior_name(settings)
-            except WeightsMissingError:  # `render` says so; the other rows of a table stand
+            except WeightsMissingError:  # `render` reports it; the other rows of a table remain
                 views = "missing"
         return {
             "mvtokenflow": settings.to_dict(),
@@ -105,11 +105,11 @@ class Native:
 
     @property
     def variant_of(self) -> str | None:
-        """The whole method's row, for ablations; a reconstruction of true views is none."""
+        """Return the name of the whole method's row for ablations; None for a reconstruction of true views."""
         return FULL.name if self.left_out and not self.true_views else None
 
     def artefacts(self, workdir: Path) -> Sequence[Artefact]:
-        """Views of both passes, losses, previews and fields of the stages."""
+        """List views of both passes, losses, previews and fields of the stages."""
         return artefacts(workdir, self.settings)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
@@ -126,7 +126,7 @@ class Native:
         return renderings
 
     def reconstruct(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Result:
-        """The field of the scene's clip, and where its world lies in the clip's frames."""
+        """Reconstruct the field of the scene's clip; return it with its place in the clip's frames."""
         clip = scene.clip()
         if not faces_front(camera_of(scene.input, clip.rgb.shape[1:3])):
             raise DataError(
@@ -150,7 +150,7 @@ class Native:
 
 
 def ablation(*parts: str) -> Native:
-    """The row without some parts of the method; "no-a+b", or "coarse" without the refinement alone.
+    """Return the row without some parts of the method: "no-a+b", or "coarse" without the refinement alone.
 
     Raises:
         ConfigError: no such part.
@@ -163,11 +163,12 @@ def ablation(*parts: str) -> Native:
 
 
 def framed(settings: MethodConfig, view: View) -> MethodConfig:
-    """The settings for clips of an input view.
+    """Return the settings for clips of an input view.
 
     A video taken by the prior's own front camera is in the prior's frame already and is taken as it is; any
-    other is cropped as the settings say. To one with perspective the field is fitted itself, through its own
-    camera: in a front view that the prior draws, which is orthographic, the perspective would pass for shape.
+    other is cropped according to the settings. The field is fitted directly to a video with perspective,
+    through the video's own camera: in the prior's front view, which is orthographic, perspective would be
+    taken for shape.
     """
     if view.cameras is not None and view.cameras.kind == "pinhole":
         settings = replace(settings, front="input")
@@ -177,7 +178,7 @@ def framed(settings: MethodConfig, view: View) -> MethodConfig:
 
 
 def is_front_camera(cameras: Cameras) -> bool:
-    """Whether one camera is the priors' front one: orthographic, half-width 1, level, at azimuth 0."""
+    """Return whether one camera is the priors' front camera: orthographic, half-width 1, level, azimuth 0."""
     if cameras.kind != "ortho" or cameras.width != cameras.height:
         return False
     prior = orbit((0.0,), size=cameras.width, kind="ortho", radius=_RADIUS)
@@ -191,7 +192,7 @@ def is_front_camera(cameras: Cameras) -> bool:
 
 @torch.no_grad()
 def rendering(result: TimedField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
-    """One camera's pictures and normals, and the flow from each to the next where the field has one.
+    """Render pictures and normals of one camera, and the flow from each frame to the next, if the field has one.
 
     Args:
         frames: how many, evenly spaced, or their times in [0, 1].
@@ -218,10 +219,10 @@ def _numpy(picture: torch.Tensor) -> NDArray[np.float32]:
 
 
 def field_cameras(view: View, front: View, result: Result, size: Sequence[int]) -> Cameras:
-    """The view's camera in the field's world.
+    """Return a view's camera in the field's world.
 
-    Where the dataset states none it has the lens that the prior's network estimates of the input, if it does,
-    and else no perspective.
+    Where the dataset states none, it has the lens that the prior's network estimates for the input, or no
+    perspective if the network estimates none.
 
     Args:
         front: the input view.
@@ -235,7 +236,7 @@ def field_cameras(view: View, front: View, result: Result, size: Sequence[int]) 
 
 
 def camera_of(view: View, size: Sequence[int]) -> Cameras:
-    """The view's camera; where the dataset has none, an orthographic one that sees as much as the input.
+    """Return a view's camera; where the dataset has none, an orthographic one with the input's field of view.
 
     Args:
         size: height and width of the input's frames.
@@ -257,10 +258,10 @@ def _true_views_name() -> str:
 
 
 def _true_views(scene: Scene) -> GivenViews:
-    """A scene of toy4d or toy4d-pinhole, rendered from the prior's six cameras around the field's world.
+    """Render a scene of toy4d or toy4d-pinhole from the prior's six cameras around the field's world.
 
     Raises:
-        DataError: a scene of another dataset, which cannot be seen from there.
+        DataError: a scene of another dataset, which cannot be rendered from there.
     """
     if scene.name not in SCENES or scene.input.truth is None:
         raise DataError(

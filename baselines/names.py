@@ -1,4 +1,4 @@
-"""The names of methods, and where each is; imports nothing heavy."""
+"""The names of methods and their modules; imports nothing heavy."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -64,10 +64,10 @@ def check_method_name(name: str) -> None:
 
 
 def is_ablation_of_several(name: str) -> bool:
-    """Whether a name is that of the method without several parts, "no-normal+flow"."""
+    """Return whether a name is that of the method without several parts, "no-normal+flow"."""
     return ":" not in name and "+" in name and name.startswith(WITHOUT)
 
 
 def parts_of(name: str) -> list[str]:
-    """The parts that an ablation leaves out, by its name."""
+    """Return the parts that an ablation leaves out, by its name."""
     return name.removeprefix(WITHOUT).split("+")

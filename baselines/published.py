@@ -1,20 +1,20 @@
-"""Numbers as papers print them. Each cites its paper and table; none is ever ranked with a measured one."""
+"""Numbers printed in papers, with paper and table; they are never ranked with measured ones."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One printed number.
+    """One published number.
 
     Attributes:
         method: row label.
-        table: table of ours whose column it belongs to, e.g. "table2".
+        table: our table with its column, e.g. "table2".
         metric: metric key of that column.
         printed: the number as the paper prints it, with its own digits.
         arxiv: identifier of the paper that prints it.
         where: table (and page or version) in that paper.
-        protocol: what is known of how it was measured, and what is not.
+        protocol: what is known and what is unknown about how it was measured.
     """
 
     method: str

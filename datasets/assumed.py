@@ -1,4 +1,4 @@
-"""Cameras that a dataset does not state, as they are read."""
+"""Cameras assumed for datasets that do not state them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ class AssumedCamera:
             )
 
     def at(self, azimuth_deg: float, width: int, height: int) -> Cameras:
-        """(1,) the camera at an azimuth, for pictures of `width` x `height` pixels."""
+        """Return the camera (1,) at an azimuth, for pictures of `width` x `height` pixels."""
         made = orbit(
             (azimuth_deg,),
             size=height,

@@ -1,4 +1,4 @@
-"""The datasets by name; resolved on use, so that listing them imports nothing heavy."""
+"""Resolves datasets by name on use, so that listing them imports nothing heavy."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mvtokenflow.datasets.scene import Dataset
 
 
 def open_dataset(name: str, root: Path | None = None) -> Dataset:
-    """A dataset of the catalogue, of a third party, or made of your own clips.
+    """Open a dataset of the catalogue, of a third party, or of your own clips.
 
     Args:
         name: a name in `DATASETS`; a path to a clip or a folder of clips (anything that exists or holds a
@@ -30,13 +30,13 @@ def open_dataset(name: str, root: Path | None = None) -> Dataset:
         return _load(name, DATASETS[name], root)
     if is_path(name):
         if root is not None:
-            raise ConfigError(f"dataset {name}: a path says where its files are; leave out the root {root}")
+            raise ConfigError(f"dataset {name}: a path needs no root; leave out the root {root}")
         return FolderDataset(Path(name))
     return _load(name, name if ":" in name else choose("dataset", name, DATASETS), root)
 
 
 def is_catalogued(name: str) -> bool:
-    """Whether a name means a dataset of this package, so that data may name it."""
+    """Return whether a name is a dataset of this package, which data files may therefore name."""
     return name in DATASETS
 
 

@@ -59,7 +59,7 @@ _CLEARLY = 0.05  # of IoU: an object that looks alike from all sides gives no ev
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something wrong with a copy of the data: where, what, and what to do."""
+    """A fault in a copy of the data: where, what, and what to do."""
 
     path: Path
     problem: str
@@ -88,16 +88,16 @@ class Consistent4D:
         self._videos = videos
 
     def scene_names(self) -> Sequence[str]:
-        """The seven objects, whether or not they are on this machine."""
+        """Return the names of the seven objects, whether or not they are on this machine."""
         return OBJECTS
 
     def scene(self, name: str) -> Scene:
-        """The object, after checking that its frames are all there (not their pixels: see `verify`).
+        """Return an object after checking that all its frames exist (not their pixels: see `verify`).
 
         Without an input video the scene can still be scored; its clip raises DataError.
 
         Raises:
-            DataError: files are missing; says what to download and where to put it.
+            DataError: files are missing; the message names what to download and where to put it.
             ConfigError: no such object.
         """
         choose("object", name, dict.fromkeys(OBJECTS))
@@ -125,33 +125,33 @@ class Consistent4D:
 
 
 class Orthographic(Consistent4D):
-    """The dataset `consistent4d-ortho`: cameras without perspective, as priors have them."""
+    """The dataset `consistent4d-ortho`: cameras without perspective, like those of priors."""
 
     name = "consistent4d-ortho"
     camera = replace(CAMERA, kind="ortho")
 
 
 class Nearer(Consistent4D):
-    """The dataset `consistent4d-r1.5`: the distance that DreamGaussian4D renders at."""
+    """The dataset `consistent4d-r1.5`: cameras at the distance that DreamGaussian4D renders from."""
 
     name = "consistent4d-r1.5"
     camera = replace(CAMERA, distance=1.5)
 
 
 class Farther(Consistent4D):
-    """The dataset `consistent4d-r2.5`: as far on the other side of the assumed distance."""
+    """The dataset `consistent4d-r2.5`: cameras as far behind the assumed distance as `Nearer` is in front."""
 
     name = "consistent4d-r2.5"
     camera = replace(CAMERA, distance=2.5)
 
 
 def assumptions(camera: AssumedCamera) -> tuple[str, ...]:
-    """`Scene.assumed` of a reading of the cameras."""
+    """Return `Scene.assumed` for a choice of cameras."""
     return (f"cameras of the views: {camera}; Consistent4D does not state them",)
 
 
 def seen(name: str, azimuth_deg: float, folder: Path | None, camera: AssumedCamera) -> View:
-    """The level view of the frames in `folder`, through the assumed camera; without frames there is none.
+    """Return the level view of the frames in `folder` through the assumed camera; None without frames.
 
     Raises:
         DataError: the first frame is not a readable PNG.
@@ -162,7 +162,7 @@ def seen(name: str, azimuth_deg: float, folder: Path | None, camera: AssumedCame
 
 
 def find_references(root: Path) -> Path:
-    """The folder that holds `<object>/eval_<i>`: `test_dataset/eval_gt`, `eval_gt` or `root` itself.
+    """Find the folder of `<object>/eval_<i>`: `test_dataset/eval_gt`, `eval_gt` or `root` itself.
 
     Raises:
         DataError: none of them does.
@@ -176,7 +176,7 @@ def find_references(root: Path) -> Path:
 
 
 def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None:
-    """The folder with the input frames of an object, up to two levels below `videos` or `root`; None if none.
+    """Find an object's folder of input frames, up to two levels below `videos` or `root`; None without one.
 
     Raises:
         DataError: there is more than one.
@@ -197,7 +197,7 @@ def find_input(name: str, root: Path, videos: Path | None = None) -> Path | None
 
 
 def videos_folder(root: Path, videos: Path | None = None) -> Path:
-    """The folder below which the input videos are: given, `$MVTF_CONSISTENT4D_VIDEOS`, or beside the test set.
+    """Return the folder of input videos: given, `$MVTF_CONSISTENT4D_VIDEOS`, or beside the test set.
 
     Raises:
         DataError: it is not there.
@@ -213,7 +213,7 @@ def videos_folder(root: Path, videos: Path | None = None) -> Path:
 
 
 def verify(root: Path, videos: Path | None = None) -> list[Finding]:
-    """Everything wrong with a copy of the test set and its input videos; empty if it is whole.
+    """List every fault in a copy of the test set and its input videos; empty if it is complete.
 
     Checks layout, counts, names, decodability, kind (8-bit RGBA), sizes, alpha, pictures that are the same
     where they cannot be, and whether the silhouettes fit the order of the views. Decodes every picture.
@@ -252,7 +252,7 @@ def _verify_object(folder: Path, root: Path, videos: Path | None) -> list[Findin
 
 
 def given_folder(path: Path | None, variable: str) -> Path | None:
-    """`path`, or what the environment variable names, or None."""
+    """Return `path`, or the folder in the environment variable, or None."""
     named = os.environ.get(variable)
     if path is not None:
         return expanded(path, "--root")
@@ -292,14 +292,14 @@ def _frames_layout(folder: Path) -> Iterator[Finding]:
 
 
 def _strangers(folder: Path, expected: Sequence[str]) -> Iterator[Finding]:
-    """Consistent4D's scripts count every entry of a folder, hidden ones too."""
+    """List other entries of a folder, hidden ones included, since Consistent4D's scripts count every entry."""
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if entry.name not in expected:
             yield Finding(path=entry, problem="does not belong here", fix="move it out of the folder")
 
 
 def _pictures(folders: Sequence[Path], masks: dict[Path, Masks]) -> Iterator[Finding]:
-    """What is wrong with single pictures of folders whose layout is right; they share one size.
+    """Check single pictures of folders whose layout is right; all must have one size.
 
     Adds the silhouettes of folders without a fault to `masks`.
     """
@@ -327,13 +327,13 @@ def _pictures(folders: Sequence[Path], masks: dict[Path, Masks]) -> Iterator[Fin
 
 
 def _thumbnail(alpha: NDArray[np.uint8]) -> Masks:
-    """(64, 64) silhouette, so that pictures of any size compare."""
+    """Return a silhouette of (64, 64), so that pictures of any size compare."""
     rows, columns = (((np.arange(64) + 0.5) * side / 64).astype(int) for side in alpha.shape)
     return np.asarray(alpha[rows][:, columns] > 127)
 
 
 def _order(folder: Path, views: Sequence[Masks], seen: Masks | None) -> Iterator[Finding]:
-    """Silhouettes that contradict the order of the views.
+    """List views whose silhouettes contradict the order of the views.
 
     Views 180 degrees apart show mirrored silhouettes (nearly so, with perspective), which pairs eval_0 with
     eval_2 and eval_1 with eval_3. Of the first three, eval_1 is the one close to the input view.
@@ -362,12 +362,12 @@ def _order(folder: Path, views: Sequence[Masks], seen: Masks | None) -> Iterator
 
 
 def _overlap(one: Masks, other: Masks) -> float:
-    """Mean over frames of the intersection over union."""
+    """Return the intersection over union, averaged over frames."""
     return float(((one & other).sum((1, 2)) / np.maximum((one | other).sum((1, 2)), 1)).mean())
 
 
 def _copies(folders: Sequence[Path]) -> Iterator[Finding]:
-    """Views that share pictures with another view, and views that stand still."""
+    """List views that share pictures with another view, and views that do not move."""
     owner: dict[str, Path] = {}
     for folder in folders:
         shared: dict[Path, int] = defaultdict(int)
@@ -385,7 +385,7 @@ def _copies(folders: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _finding(error: DataError) -> Finding:
-    """Messages of the readers are `path: problem; fix`."""
+    """Split a reader's message, `path: problem; fix`, into a finding."""
     path, _, rest = str(error).partition(": ")
     problem, _, fix = rest.rpartition("; ")
     return Finding(path=Path(path), problem=problem, fix=fix)

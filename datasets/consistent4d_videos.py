@@ -2,7 +2,7 @@
 
 The download holds folders of frames, `synthetic/<name>/<n>.png` and `in-the-wild/<name>/<n>.png`. The paper
 counts 12 of each and names none; no public list is known, so nothing here counts on a number or on a name.
-`NAMED` are those that public code and papers name, to tell what a copy lacks.
+`NAMED` are those that public code and papers name, so that missing ones can be listed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class Consistent4DVideos:
         self._root = root
 
     def scene_names(self) -> Sequence[str]:
-        """Names of the videos found, sorted.
+        """Return the names of the videos found, sorted.
 
         Raises:
             DataError: no folder given, no video in it, or two of one name.
@@ -65,7 +65,7 @@ class Consistent4DVideos:
         return sorted(self._found())
 
     def scene(self, name: str) -> Scene:
-        """The video; its evaluation views are rendered but have no reference.
+        """Return a video as a scene; its evaluation views are rendered but have no reference.
 
         Raises:
             DataError: as `scene_names`; also a stray file among the frames, or a first frame that is no PNG.
@@ -91,7 +91,7 @@ class Consistent4DVideos:
         )
 
     def coverage(self) -> str:
-        """What is here and what is known to be missing, for people."""
+        """Return what is here and what is known to be missing, for people."""
         found = self._found()
         groups: dict[str, list[str]] = {}
         for name, folder in sorted(found.items()):
@@ -102,7 +102,7 @@ class Consistent4DVideos:
         return f"{len(found)} videos, of {STATED} that the paper states and does not name. {here}.{lacks}"
 
     def _found(self) -> dict[str, Path]:
-        """Folders of frames by name."""
+        """Find folders of frames, by name."""
         base = self._base()
         found: dict[str, Path] = {}
         for pattern in ("*", "*/*"):
@@ -127,7 +127,7 @@ class Consistent4DVideos:
 
 
 def _is_video(folder: Path, base: Path) -> bool:
-    """Whether it holds frames and is neither a reference view, a mask nor hidden."""
+    """Return whether a folder holds frames and is neither a reference view, a mask nor hidden."""
     parts = folder.relative_to(base).parts
     if any(part.startswith((".", "eval_")) or part in _REFERENCES for part in parts) or "_mask" in folder.name:
         return False

@@ -4,7 +4,7 @@ What a scene looks like on disk:
 
 * `cat/<n>.png` or `cat.mp4`: a clip alone. It is scored on its input view only.
 * `cat/input/<n>.png` or `cat/input.mp4`, `cat/<view>/<n>.png` and `cat/views.json`: a clip with reference
-  pictures of other views, any number of them. `views.json` names them and says where they stand, relative to
+  pictures of other views, any number of them. `views.json` gives their names and positions, relative to
   the input: `{"eval_0": {"azimuth_deg": -75, "elevation_deg": 0}, ...}`; a view (and `"input"`) may add
   `"cameras"`, one camera as `Cameras.to_dict` writes it.
 
@@ -56,7 +56,7 @@ _FORM = 2  # of what is cached; what another form accepted is read again
 
 
 class FolderDataset:
-    """Scenes from a path of yours; nothing is read before a scene is asked for.
+    """Scenes from a path of the user; nothing is read before a scene is requested.
 
     Args:
         path: one scene or a folder of scenes, see the module.
@@ -70,7 +70,7 @@ class FolderDataset:
         self.name = f"folder-{title(utf8_name(self.path.resolve()))}"
 
     def scene_names(self) -> Sequence[str]:
-        """Names of folders and videos, sorted.
+        """Return the names of folders and videos, sorted.
 
         Raises:
             DataError: no such path, or no scene in it.
@@ -78,7 +78,7 @@ class FolderDataset:
         return sorted(find_sources(self.path))
 
     def scene(self, name: str) -> Scene:
-        """The scene, after reading all its pictures once per content.
+        """Return the scene, after reading all its pictures once per content.
 
         Raises:
             DataError: whatever is wrong with a file, see `read_clip`; `views.json` missing or wrong.
@@ -103,7 +103,7 @@ class FolderDataset:
         )
 
     def reference_folders(self) -> Mapping[str, Path]:
-        """The folders of objects that renderings can be compared with; these need no input clip.
+        """Return the folders of objects that renderings can be compared with; these need no input clip.
 
         Raises:
             DataError: no such folder, no views in it, or a name that records cannot hold.
@@ -111,7 +111,7 @@ class FolderDataset:
         return objects_of(self.path)
 
     def reference(self, name: str) -> Scene:
-        """An object of `reference_folders` as a scene: its pictures are the files themselves, RGB or RGBA.
+        """Return an object of `reference_folders` as a scene with the files themselves, RGB or RGBA.
 
         Without `views.json` its views are those of the Consistent4D test set. A view whose folder is not there
         has no frames; a clip may be missing as well.
@@ -141,7 +141,7 @@ def _stated_cameras(views: Sequence[View]) -> dict[str, Any]:
 
 
 def _standard_views() -> list[View]:
-    """The benchmark's novel views, to be rendered; there are no reference pictures to compare them with."""
+    """Return the benchmark's novel views, which are rendered without a reference to compare with."""
     return [
         View(name=name, azimuth_deg=azimuth, elevation_deg=0.0, cameras=None, frames=())
         for name, azimuth in AZIMUTHS_DEG.items()
@@ -149,7 +149,7 @@ def _standard_views() -> list[View]:
 
 
 def _materialise(name: str, source: Source, cache: Path) -> tuple[Path, str]:
-    """The folder with the scene's pictures on white, `input/<n>.png` and `eval_<i>/<n>.png`, made if needed.
+    """Return the folder of the scene's pictures on white, `input/<n>.png`, `eval_<i>/<n>.png`; make it first.
 
     With it the digest of all source files.
     """
@@ -196,7 +196,7 @@ def _check_notes(stated: dict[str, Any]) -> None:
 
 
 def _frames(role: str, folder: Path) -> list[Path]:
-    """Of a clip, a mask or a view; views are compared with renderings and are PNG only."""
+    """Read the frames of a clip, a mask or a view; views are compared with renderings and are PNG only."""
     return frame_files(folder, PICTURES if role in ("clip", "mask") else ("png",))
 
 
@@ -214,7 +214,7 @@ def _refuse_other_numbers(source: Source, numbers: Sequence[int]) -> None:
 
 
 def _is_whole(folder: Path, numbers: Sequence[int] | None = None) -> bool:
-    """The folder appears at once, but somebody may have removed files from it since.
+    """Return whether no file is missing; the folder appears at once, but files may be deleted later.
 
     Args:
         numbers: of the clip's frames; None for those of a video.
@@ -232,7 +232,7 @@ def _is_whole(folder: Path, numbers: Sequence[int] | None = None) -> bool:
 
 @contextmanager
 def _new_folder(target: Path, numbers: Sequence[int]) -> Iterator[Path]:
-    """A temporary folder that replaces `target` if the block succeeds and nobody else was faster."""
+    """Yield a temporary folder that replaces `target` if the block succeeds and `target` is still missing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent, deep=False)
     with partial_folder(target) as temporary:

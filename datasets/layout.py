@@ -1,4 +1,4 @@
-"""Which files of a folder are what: clips, masks, views, and `views.json`, which says where views stand."""
+"""Sorts the files of a folder into clips, masks and views, and reads `views.json` with their angles."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +34,7 @@ class Source:
 
 
 def objects_of(root: Path, views: Collection[str] = ()) -> Mapping[str, Path]:
-    """The objects of a folder: `<object>/<view>/<n>.png`.
+    """Return the objects of a folder with the layout `<object>/<view>/<n>.png`.
 
     A folder that holds views itself counts as one object.
 
@@ -70,10 +70,10 @@ def _has_views(entries: Sequence[Path], views: Collection[str]) -> bool:
 
 
 def views_in(folder: Path, entries: Sequence[Path]) -> dict[str, Path]:
-    """The folders of evaluation views: `eval_<i>` in the order of i, then others that `views.json` names."""
+    """List folders of evaluation views: `eval_<i>` in the order of i, then others that `views.json` names."""
     stated: Sequence[str] = ()
     if (folder / "views.json").is_file():
-        with suppress(DataError):  # told where the angles are read
+        with suppress(DataError):  # reported where the angles are read
             stated = list(read_json(folder / "views.json", dict, ""))
     views = {e.name: e for e in sorted(entries, key=_view_number) if _EVAL.match(e.name)}
     named = {e.name: e for e in entries if e.is_dir() and e.name not in {"input", *views}}
@@ -123,7 +123,7 @@ def entries_of(folder: Path) -> list[Path]:
 
 
 def _source(path: Path) -> Source | None:
-    """What makes `path` a scene by itself; None if nothing does."""
+    """Return the scene that `path` is by itself; None if it is none."""
     if path.is_file():
         is_video = path.suffix.lower() in VIDEO_SUFFIXES
         return Source(clip=path, mask=_mask_of(path), views={}, angles=path) if is_video else None
@@ -152,7 +152,7 @@ def _view_number(entry: Path) -> int:
 
 
 def _mask_of(clip: Path) -> Path | None:
-    """`<clip>_mask`, a folder or a video, beside the clip."""
+    """Find `<clip>_mask`, a folder or a video, beside the clip."""
     clip = clip if clip.is_file() else clip.resolve()
     for entry in entries_of(clip.parent):
         if title(entry) == f"{title(clip)}_mask" and (entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES):
@@ -166,7 +166,7 @@ def _is_mask(entry: Path, entries: Sequence[Path]) -> bool:
 
 
 def read_angles(source: Source) -> dict[str, dict[str, Any]]:
-    """Fields of `View` by view name."""
+    """Read fields of `View` by view name from `views.json`."""
     angles: dict[str, Any] = {"input": {"azimuth_deg": 0, "elevation_deg": 0}}
     path = source.angles
     if path.is_file() and path.suffix == ".json":

@@ -1,4 +1,4 @@
-"""The names of datasets, and where each is; imports nothing heavy."""
+"""The names of datasets and their modules; imports nothing heavy."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ def check_dataset_name(name: str) -> None:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name outside the catalogue means a file or folder: it exists, or holds a path separator."""
+    """Return whether a name outside the catalogue is a path: it exists, or holds a path separator."""
     return name not in DATASETS and ("/" in name or _exists(name))
 
 

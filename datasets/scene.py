@@ -1,4 +1,4 @@
-"""A scene: the clip a method sees, and the views it is judged on. Nothing else describes a scene."""
+"""A scene: the clip that a method receives, and the views on which it is scored. Nothing else describes it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ class TruthFile:
     forms: Mapping[str, Form] = field(default_factory=lambda: TRUTH_FORMS)
 
     def __call__(self) -> GroundTruth:
-        """The arrays.
+        """Load the arrays.
 
         Raises:
             DataError: the file cannot be read or holds other arrays.
@@ -67,7 +67,7 @@ class TruthFile:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One viewpoint on which renderings are scored.
+    """One viewpoint from which renderings are scored.
 
     Attributes:
         name: one plain name, such as "eval_0"; "input" is the input view and no other. Renderings lie in a
@@ -88,7 +88,7 @@ class View:
     truth: TruthFile | None = None
 
     def frame_numbers(self) -> list[int]:
-        """The number of each frame.
+        """Return the number of each frame.
 
         Raises:
             DataError: `numbers` is None and the pictures' names have no plain numbers.
@@ -108,7 +108,7 @@ class Scene:
         root: the folder that messages and manifests name as the scene's reference.
         tags: facts a table may group by, e.g. "held-out-plan".
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
-            is None, the bytes of the views' frames tell one content from another.
+            is None, the bytes of the views' frames identify the content.
         assumed: what the dataset leaves open and how it was read, one clause each; printed with every table.
     """
 
@@ -122,24 +122,24 @@ class Scene:
     assumed: tuple[str, ...] = ()
 
     def all_views(self) -> list[View]:
-        """The input view, then the held-out ones."""
+        """Return the input view, then the held-out ones."""
         return [self.input, *self.views]
 
 
 class Dataset(Protocol):
-    """What a dataset offers to the harness."""
+    """The interface of a dataset."""
 
     name: str
 
     def scene_names(self) -> Sequence[str]:
-        """Names in the order tables list them; cheap, reads no pictures."""
+        """Return names in the order in which tables list them; reads no pictures."""
         ...
 
     def scene(self, name: str) -> Scene:
-        """The scene; generates or checks its files where needed.
+        """Return the scene; its files are generated or checked where needed.
 
         Raises:
-            DataError: the files are missing or broken; says what to download and where to put it.
+            DataError: the files are missing or broken; the message names what to download and where to put it.
             ConfigError: no such scene.
         """
         ...

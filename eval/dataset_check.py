@@ -1,4 +1,4 @@
-"""Checking a dataset's files, whichever dataset it is."""
+"""Checks the files of any dataset."""
 
 import os
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from mvtokenflow.datasets.toy4d.dataset import Toy4D
 def check_dataset(
     name: str, root: Path | None, videos: Path | None, report: Callable[[str, int, int], None]
 ) -> list[str]:
-    """One sentence per fault; empty if the dataset is whole.
+    """Return one sentence per fault; empty if the dataset is complete.
 
     Args:
-        report: told (stage, done, total).
+        report: called with (stage, done, total).
     """
     data = open_dataset(name, root)
     if isinstance(data, Consistent4D):
@@ -39,6 +39,6 @@ def check_dataset(
 
 
 def coverage(name: str, root: Path | None) -> str | None:
-    """What of a dataset without a fixed list of scenes is here, in words; None for all others."""
+    """Describe how much of a dataset without a fixed list of scenes is here; None for other datasets."""
     data = open_dataset(name, root)
     return data.coverage() if isinstance(data, Consistent4DVideos) else None

@@ -1,4 +1,4 @@
-"""What this machine offers the harness."""
+"""Examines what this machine offers for scoring."""
 
 import os
 

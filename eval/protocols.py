@@ -1,4 +1,4 @@
-"""Protocols: what exactly a number means, as frozen, versioned data.
+"""Protocols define what a number means, as frozen, versioned data.
 
 A protocol is never edited once published; a change is a new version. Everything that can move a value
 is a field, and every field is in the signature printed with each number.
@@ -32,7 +32,7 @@ ALL_VIEWS = "*"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value was measured: on the input view, on novel views, or between views.
+    """The place where a value was measured: the input view, novel views, or between views.
 
     It holds the names of views that stand so in records: `"eval_2" in NOVEL`.
     """
@@ -50,7 +50,7 @@ INPUT, NOVEL, BETWEEN = Place("input"), Place("novel"), Place("between")
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How predictions are read, paired, measured and averaged.
+    """A protocol defines how predictions are read, paired, measured and averaged.
 
     Attributes:
         name: with version, part of every number.
@@ -79,22 +79,22 @@ class Protocol:
     assumed: tuple[str, ...] = field(default=())
 
     def signature(self, spec: MetricSpec) -> str:
-        """The signature of one metric under this protocol, without the data (views, frames, weights)."""
+        """Return the signature of a metric under this protocol, without the data (views, frames, weights)."""
         resize = "native" if self.size is None or not spec.resized else f"{self.size}.pil-bicubic"
         subset = f"|first:{self.first_frames}" if self.first_frames else ""
         return f"{spec.signature()}|p:{self.name}|res:{resize}{subset}|agg:frame>view>object>set"
 
     def views_of(self, spec: MetricSpec, views: Sequence[str]) -> tuple[str, ...]:
-        """Those of a scene's `views` on which `spec` is measured, the input view first."""
+        """Return those of a scene's `views` on which `spec` is measured, the input view first."""
         inputs = [view for view in views if view in INPUT and ("input" in spec.views or self.front_view)]
         return (*inputs, *(view for view in views if view in NOVEL and "novel" in spec.views))
 
     def names_of(self, spec: MetricSpec, views: Sequence[str]) -> tuple[str, ...]:
-        """What records of `spec` name as their view, in a scene with `views`."""
+        """Return the view names in records of `spec`, for a scene with `views`."""
         return (ALL_VIEWS,) if spec.needs == "views" else self.views_of(spec, views)
 
     def places_of(self, spec: MetricSpec) -> tuple[Place, ...]:
-        """Where `spec` is measured."""
+        """Return the places where `spec` is measured."""
         if spec.needs == "views":
             return (BETWEEN,)
         roles = {"input": INPUT, "novel": NOVEL}
@@ -224,7 +224,7 @@ METRICS: Mapping[str, MetricSpec] = MappingProxyType(
 
 
 def protocol_named(name: str) -> Protocol:
-    """The protocol `name`, or the object at "package.module:attribute" for a protocol of your own.
+    """Return the protocol `name`, or the object at "package.module:attribute" for a protocol of your own.
 
     Raises:
         ConfigError: unknown name (suggests the nearest), nothing to import there, or not a protocol.
@@ -239,7 +239,7 @@ def protocol_named(name: str) -> Protocol:
 
 
 def _fault(protocol: Any) -> str | None:
-    """Why an object from outside cannot be used as a protocol; None if it can."""
+    """Return why an object from outside cannot be used as a protocol; None if it can."""
     if not isinstance(protocol, Protocol):
         return f"it is a {type(protocol).__name__}; name a Protocol of mvtokenflow.eval.protocols"
     if fault := name_fault(protocol.name):
@@ -258,12 +258,12 @@ def _fault(protocol: Any) -> str | None:
 
 
 def is_catalogued(name: str) -> bool:
-    """Whether a name means a protocol of this package, so that data may name it."""
+    """Return whether a name is a protocol of this package, which data files may therefore name."""
     return name in PROTOCOLS
 
 
 def readings(base: Protocol) -> Sequence[tuple[str, Protocol]]:
-    """The plausible readings of one protocol, each labelled with its single departure from `base`."""
+    """Return the plausible readings of one protocol, each labelled with its one difference from `base`."""
 
     def swapped(key: str, **changes: object) -> Protocol:
         metrics = tuple(replace(s, **changes) if s.key == key else s for s in base.metrics)  # type: ignore[arg-type]

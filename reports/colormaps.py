@@ -1,4 +1,4 @@
-"""Numbers as pictures: differences, normals, and flow in the colours of the Middlebury wheel.
+"""Colour maps: differences, normals, and flow in the colours of the Middlebury wheel.
 
 Everything here is for looking at; nothing is measured. Pictures are (H, W, 3) uint8.
 """
@@ -24,19 +24,19 @@ _UNIT_FLOOR = 0.5  # shorter normals are "no surface"
 
 
 def heat(values: Floats, full: float = FULL_HEAT) -> Pixels:
-    """(H, W) values as colours from black (0) over red to pale yellow (`full` and above)."""
+    """Map values (H, W) to colours from black (0) over red to pale yellow (`full` and above)."""
     levels = np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1])
 
 
 def heat_ramp() -> Pixels:
-    """The legend of `heat`, 0 on the left."""
+    """Draw the legend of `heat`, 0 on the left."""
     width, height = _RAMP
     return heat(np.broadcast_to(np.linspace(0, FULL_HEAT, width), (height, width)))
 
 
 def difference(picture: Pixels, truth: Pixels) -> NDArray[np.float32]:
-    """(H, W) mean over the colours of |picture − truth| in [0, 1], on the grid of `truth`."""
+    """Return |picture − truth| (H, W) in [0, 1], the mean over the colours, on the grid of `truth`."""
     height, width = truth.shape[:2]
     if picture.shape != truth.shape:
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
@@ -45,22 +45,23 @@ def difference(picture: Pixels, truth: Pixels) -> NDArray[np.float32]:
 
 
 def normal_picture(normal: Floats) -> Pixels:
-    """(H, W, 3) unit normals as (n + 1) / 2, white where there is no surface."""
+    """Map unit normals (H, W, 3) to colours (n + 1) / 2, white where there is no surface."""
     solid = np.linalg.norm(normal, axis=-1, keepdims=True) > _UNIT_FLOOR
     levels = np.rint(np.clip((normal + 1) / 2, 0, 1) * 255).astype(np.uint8)
     return np.where(solid, levels, np.uint8(255))
 
 
 def flow_rim(flows: Sequence[Floats]) -> float:
-    """The length in pixels to which the wheel's rim is set for `flows`, each (..., 2): nearly the longest."""
+    """Return the flow length in pixels for the wheel's rim: near the maximum of `flows`, each (..., 2)."""
     lengths = np.concatenate([np.linalg.norm(flow, axis=-1).ravel() for flow in flows] or [np.zeros(1)])
     moving = lengths[lengths > 0]
     return max(_LEAST_FLOW_PX, float(np.quantile(moving, _RIM_QUANTILE)) if len(moving) else 0.0)
 
 
 def flow_picture(flow: Floats, rim: float) -> Pixels:
-    """(H, W, 2) pixels (dx, dy) in the colours of the Middlebury wheel (Baker et al., IJCV 2011): white is no
-    motion, full colour is `rim` pixels or more."""
+    """Map flow (H, W, 2) in pixels (dx, dy) to the colours of the Middlebury wheel (Baker et al., IJCV 2011):
+    white is no motion, full colour is `rim` pixels or more.
+    """
     import torch  # after everything else: only pages with flow pay for it
     from torchvision.utils import flow_to_image
 
@@ -74,7 +75,7 @@ def flow_picture(flow: Floats, rim: float) -> Pixels:
 
 
 def flow_wheel() -> Pixels:
-    """The legend of `flow_picture`: a disc, the colour of every direction as seen from its centre."""
+    """Draw the legend of `flow_picture`: a disc with the colour of each direction."""
     axis = np.linspace(-1, 1, _WHEEL)
     x, y = np.meshgrid(axis, axis)
     disc = flow_picture(np.stack([x, y], axis=-1), 1.0)

@@ -1,4 +1,4 @@
-"""Curves of training losses as the numbers of an inline SVG: no script, no library, crisp on paper."""
+"""Curves of training losses as coordinates for an inline SVG, without scripts or libraries."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One term over all stages, in the coordinates of a WIDTH x HEIGHT picture.
+    """One loss term over all stages, in the coordinates of a WIDTH x HEIGHT picture.
 
     Attributes:
         name: of the term. lines: SVG path data, one per stage.
@@ -29,7 +29,7 @@ class Chart:
 
 
 def charts(stages: Sequence[tuple[str, Sequence[Row]]]) -> list[Chart]:
-    """A chart for every term that the rows of any stage hold, in order of appearance.
+    """Build a chart for every term in the rows of any stage, in order of appearance.
 
     The horizontal axis is the step, stages following one another; the vertical one is logarithmic. Values
     that are not positive (a term that is switched off) are left out, and so is a term without others.
@@ -78,14 +78,14 @@ def _drawable(value: float | None) -> bool:
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
-    """Exponents of 10 around the values, at least a third of a decade apart."""
+    """Return exponents of 10 around the values, at least a third of a decade apart."""
     bottom, top = math.log10(low), math.log10(high)
     spare = max(0.34 - (top - bottom), 0.04) / 2
     return bottom - spare, top + spare
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Powers of 10 within the range; where fewer than two are, also multiples of these."""
+    """Return powers of 10 within the range, and multiples of them where the range holds fewer than two."""
     decades = range(math.floor(low), math.ceil(high) + 1)
     for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         found = [step * 10.0**decade for decade in decades for step in steps]

@@ -1,7 +1,7 @@
 """Figures of scene pages as plain data, and the pictures they are made of.
 
-A figure is rows of tiles below column heads; where it has several sheets (views, say) one is open at a time.
-It works without scripts. `templates/figure.html` draws it.
+A figure is rows of tiles below column heads; where it has several sheets (for example views), one is open at a
+time. It works without scripts. `templates/figure.html` draws it.
 """
 
 import math
@@ -30,7 +30,7 @@ _PREFERRED = ("lpips", "psnr", "ssim")  # in the order in which tiles show them
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One picture of a figure, or why there is none.
+    """One picture of a figure, or the reason why there is none.
 
     Attributes:
         file: path below the site's folder; None if there is no picture.
@@ -49,7 +49,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A row: its label and a tile per column. `note` stands below the label."""
+    """A row of tiles, one per column, with its label. `note` is printed below the label."""
 
     label: str
     tiles: Sequence[Tile]
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Rows below column heads. `kind` is "strip", or "slices" for pictures over time, stretched to be seen."""
+    """Rows below column heads. `kind` is "strip", or "slices" for pictures over time, drawn enlarged."""
 
     lines: Sequence[Line]
     heads: Sequence[str] = ()
@@ -72,7 +72,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Sheet:
-    """What is shown at a time."""
+    """The part of a figure that is visible at one time."""
 
     title: str
     blocks: Sequence[Block]
@@ -90,7 +90,7 @@ class Legend:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A section of a page. `missing` says, a sentence each, what the runs do not hold and how to get it."""
+    """A section of a page. `missing` lists, one sentence each, what the runs lack and how to get it."""
 
     id: str
     title: str
@@ -115,7 +115,7 @@ class Album:
 
     @property
     def frames(self) -> int:
-        """Of the runs; a reference may be longer."""
+        """Return the number of frames of the runs; a reference may be longer."""
         return max(run.manifest.frames for run in self.page.runs)
 
     @property
@@ -123,11 +123,11 @@ class Album:
         return [view["name"] for view in self.page.views if view["name"] != INPUT]
 
     def series(self, method: str) -> Series | None:
-        """The first run of a method."""
+        """Return the first run of a method."""
         return next((one for one in self.page.series if one.run and one.run.manifest.method == method), None)
 
     def tile(self, series: Series, view: str, frame: int, **extra: Any) -> Tile:
-        """A frame as the viewer shows it."""
+        """Return a frame as the viewer shows it."""
         found = self.data["pictures"][view][series.id]
         alt = f"{series.label}, {view}, frame {frame}"
         name = found["files"][frame] if frame < len(found["files"]) else None
@@ -137,18 +137,18 @@ class Album:
         return Tile(file=f"pictures/{name}", size=tuple(found["size"]), alt=alt, **extra)
 
     def made(self, pixels: Pixels, alt: str, **extra: Any) -> Tile:
-        """A picture that was made for a figure."""
+        """Store a picture that was computed for a figure."""
         return self._stored(self.store.add_pixels(pixels), alt, extra)
 
     def copied(self, source: Path, alt: str, **extra: Any) -> Tile:
-        """A picture of a run's folder; a tile without one where it is missing or broken."""
+        """Store a picture of a run's folder; return a tile without picture if it is missing or broken."""
         try:
             return self._stored(self.store.add(source), alt, extra)
         except DataError as error:
             return Tile(file=None, alt=alt, why=self.named(error))
 
     def frame(self, series: Series, view: str, frame: int) -> Pixels | None:
-        """(H, W, 3) of one frame at its own size, on white; None if there is none that can be read."""
+        """Read one frame (H, W, 3) at its own size, on white; None if there is none that can be read."""
         try:
             files = picture_files(self.page, series, view)
             return self.store.pixels(files[frame]) if frame < len(files) else None
@@ -156,7 +156,7 @@ class Album:
             return None
 
     def array(self, series: Series, view: str, kind: str) -> NDArray[np.float32] | None:
-        """Normals or flow of a view over time, of a run or of the reference; None where not offered.
+        """Read normals or flow of a view over time, of a run or of the reference; None if not offered.
 
         Raises:
             DataError: the file is damaged.
@@ -171,9 +171,9 @@ class Album:
         return None
 
     def values(self, key: str, series: Series, view: str) -> tuple[Mapping[str, Any] | None, Sequence[Any]]:
-        """A metric and its values frame by frame as recorded; (None, []) where it was not measured on the view.
+        """Return a metric and its recorded values per frame; (None, []) if not measured on the view.
 
-        Views may be measured under signatures of their own (the input is composited, say).
+        Views may be measured under signatures of their own (for example the input, which is composited).
         """
         for metric in self.data["metrics"]:
             line = self.data["values"].get(metric["id"], {}).get(series.id, {}).get(view)
@@ -182,20 +182,20 @@ class Album:
         return None, []
 
     def value(self, key: str, series: Series, view: str, frame: int) -> str:
-        """ "LPIPS 0.1234" of a frame as recorded, or ""."""
+        """Return "LPIPS 0.1234" for a recorded frame, or ""."""
         metric, line = self.values(key, series, view)
         value = line[frame] if frame < len(line) else None
         return "" if metric is None or value is None else f"{metric['name']} {printed(metric, value)}"
 
     def mean(self, key: str, series: Series, views: Sequence[str]) -> str:
-        """ "4.20": a metric as recorded, mean over views of the mean over frames, or ""."""
+        """Return a recorded metric as text, "4.20": the mean over views of the mean over frames, or ""."""
         found = [self.values(key, series, view) for view in views]
         metric = next((metric for metric, _ in found if metric is not None), None)
         means = [np.mean(kept) for _, line in found if (kept := finite(line))]
         return "" if metric is None or not means else printed(metric, float(np.mean(means)))
 
     def command(self, *methods: str) -> str:
-        """What makes runs of `methods` on this scene, and the page with them."""
+        """Return the command that makes runs of `methods` on this scene, and the page."""
         names, data = quote(",".join(methods)), self.page.dataset
         root = "" if data == "toy4d" else f" --dataset {quote(data)}"
         return (
@@ -204,7 +204,7 @@ class Album:
         )
 
     def named(self, error: DataError) -> str:
-        """A message without this machine's folders."""
+        """Return a message without this machine's folders."""
         return self._namer(str(error))
 
     def _stored(self, picture: Picture, alt: str, extra: Mapping[str, Any]) -> Tile:
@@ -212,15 +212,16 @@ class Album:
 
 
 def heat_legend(album: Album, full: float = colormaps.FULL_HEAT) -> Legend:
-    """Of pictures made with `colormaps.heat` up to `full`."""
+    """Return the legend for pictures of `colormaps.heat` up to `full`."""
     ramp = album.made(colormaps.heat_ramp(), "colours of differences")
     top = f"{full:g} of the range or more"
     return Legend(tile=ramp, kind="ramp", low="|difference| 0", high=top)
 
 
 def rows_of(page: ScenePage) -> list[Series]:
-    """The series that figures compare: one run per method; no ablations and no known answers where there is
-    anything else. The viewer shows all."""
+    """Return the series that figures compare: one run per method, without ablations and known answers unless
+    there is nothing else. The viewer shows all.
+    """
     first: dict[str, Series] = {}
     for one in page.series:
         if one.run is not None:
@@ -232,7 +233,7 @@ def rows_of(page: ScenePage) -> list[Series]:
 
 
 def ablations_of(page: ScenePage) -> list[Series]:
-    """A method and its ablations as far as there are runs, one each; those of the paper's figure first.
+    """Return one run of a method and of each of its ablations, those of the paper's figure first.
 
     Where several methods have ablations it is the one of this repository, else the first of the page.
     """
@@ -253,7 +254,7 @@ def ablations_of(page: ScenePage) -> list[Series]:
 
 
 def is_ablation(series: Series) -> bool:
-    """Whether a run is of another method with something left out."""
+    """Return whether a run is of another method with parts left out."""
     return series.run is not None and series.run.manifest.variant_of is not None
 
 
@@ -262,7 +263,7 @@ def truth_of(page: ScenePage) -> Series:
 
 
 def tile_metric(data: Mapping[str, Any]) -> str:
-    """Key of the metric that tiles show: LPIPS if it was measured, else another per frame that has a direction.
+    """Return the key of the metric on tiles: LPIPS if measured, else another per-frame metric with a direction.
 
     "" if there is none.
     """
@@ -272,7 +273,7 @@ def tile_metric(data: Mapping[str, Any]) -> str:
 
 
 def printed(metric: Mapping[str, Any], value: float | str) -> str:
-    """A recorded value with the metric's digits."""
+    """Format a recorded value with the metric's digits."""
     number = float(value)
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
@@ -280,7 +281,7 @@ def printed(metric: Mapping[str, Any], value: float | str) -> str:
 
 
 def finite(values: Sequence[Any]) -> list[float]:
-    """The numbers of a line of recorded values."""
+    """Return the finite numbers of a line of recorded values."""
     return [float(value) for value in values if value is not None and math.isfinite(float(value))]
 
 
@@ -293,7 +294,7 @@ _FORMS = {
 
 
 def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
-    """An array of an .npz file as float32, None without the file or the array.
+    """Read an array of an .npz file as float32; None without the file or the array.
 
     Raises:
         DataError: the file is damaged.

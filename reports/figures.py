@@ -1,4 +1,4 @@
-"""The figures of a scene page that compare renderings: over time, between views, ablations, flow, more views.
+"""The figures of a scene page that compare renderings: over time, between views, ablations, and flow.
 
 They follow figures 3 to 5 and 8 to 11 of the paper (figures 6 and 7 are in `reports.generated` and
 `reports.gallery`) for any scene and any methods, from nothing but what the runs hold.
@@ -47,7 +47,7 @@ _FLOW = "Flow"
 
 
 def temporal_strip(album: Album) -> Figure:
-    """Figure 3: every method over time at one view, and one column of pixels over all of time."""
+    """Build figure 3: every method over time at one view, and one pixel column over all times."""
     everyone = [truth_of(album.page), *rows_of(album.page)]
     sheets = []
     for view in album.page.views:
@@ -82,7 +82,7 @@ def temporal_strip(album: Album) -> Figure:
 
 
 def viewpoints(album: Album) -> Figure:
-    """Figures 4 and 8: every method from all views at one time, and its normals."""
+    """Build figures 4 and 8: every method from all views at one time, and its normals."""
     frame = album.frames // 2
     views = by_azimuth(album.page.views)
     heads = [view_title(view) for view in views]
@@ -116,7 +116,7 @@ def viewpoints(album: Album) -> Figure:
 
 
 def ablation(album: Album) -> Figure:
-    """Figure 5: the input, the method and the method without its parts at the same view and time."""
+    """Build figure 5: the input, the method and its ablations at the same view and time."""
     rows = ablations_of(album.page)
     held = [one.run.manifest.method for one in rows if one.run]
     absent = [name for name in (FULL, COARSE, _NO_FLOW_LOSS) if name not in held]
@@ -142,7 +142,7 @@ def ablation(album: Album) -> Figure:
 
 
 def flow_maps(album: Album) -> Figure:
-    """Figures 9 and 10: optical flow of the fields, beside the truth's."""
+    """Build figures 9 and 10: optical flow of the fields, beside the exact flow."""
     everyone = [truth_of(album.page), *rows_of(album.page)]
     flows = {
         (one.id, view["name"]): found
@@ -195,7 +195,7 @@ def flow_maps(album: Album) -> Figure:
 
 
 def more_viewpoints(album: Album) -> Figure:
-    """Figure 11: one method from all around, from its turntable or from the views there are."""
+    """Build figure 11: one method from all sides, from its turntable or from the views that exist."""
     rows = rows_of(album.page)
     native = album.series(FULL) or rows[0]
     run = native.run
@@ -240,7 +240,7 @@ def more_viewpoints(album: Album) -> Figure:
 
 
 def view_title(view: Mapping[str, Any]) -> str:
-    """ "eval_0, −75°"."""
+    """Return the title of a view, "eval_0, −75°"."""
     angles = [] if view["azimuth"] is None else [f"{view['azimuth']:g}°"]
     if view["elevation"]:
         angles.append(f"elevation {view['elevation']:g}°")
@@ -248,7 +248,7 @@ def view_title(view: Mapping[str, Any]) -> str:
 
 
 def by_azimuth(views: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Views in the order in which a camera that goes round meets them; unknown azimuths last."""
+    """Sort views by azimuth, unknown azimuths last."""
     return sorted(views, key=lambda view: (view["azimuth"] is None, view["azimuth"] or 0.0))
 
 
@@ -267,7 +267,7 @@ def _absent(why: str) -> Tile:
 
 
 def _wanting_rivals(album: Album) -> list[str]:
-    """A comparison of one method with nobody says how others come in."""
+    """Return a sentence on how to add other methods to a comparison with a single method."""
     if len(rows_of(album.page)) > 1:
         return []
     return [
@@ -299,7 +299,7 @@ def _flow(
 
 
 def _estimated(album: Album, frames: Sequence[int]) -> Line | None:
-    """The optical flow of the input that the method's flow loss follows, at the steps nearest to `frames`."""
+    """Return the input's optical flow that the flow loss uses, at the steps nearest to `frames`."""
     for one in album.page.series:
         found = estimated_flow(one)
         if found is None:
@@ -318,7 +318,7 @@ def _estimated(album: Album, frames: Sequence[int]) -> Line | None:
 
 
 def _ablation_sheet(album: Album, rows: Sequence[Series], view: Mapping[str, Any], frame: int) -> Sheet:
-    """Columns: input, truth, methods; rows: rendering, crop, difference, flow."""
+    """Build a sheet: input, truth and methods as columns; rendering, crop, difference, flow as rows."""
     name, truth = view["name"], truth_of(album.page)
     columns = [(truth, INPUT), *([(truth, name)] if name != INPUT else []), *[(one, name) for one in rows]]
     heads = ["Input", *(["Ground truth"] if name != INPUT else []), *[one.label for one in rows]]
@@ -363,7 +363,7 @@ def _ablation_sheet(album: Album, rows: Sequence[Series], view: Mapping[str, Any
 
 
 def _worst_box(pictures: Sequence[Pixels], truth: Pixels | None) -> tuple[float, float, float, float] | None:
-    """The square, in percent of the picture, in which the pictures together differ most from the truth."""
+    """Return the square, in percent of the picture, in which the pictures differ most from the truth."""
     if truth is None or not pictures:
         return None
     error = np.sum([colormaps.difference(picture, truth) for picture in pictures], axis=0)

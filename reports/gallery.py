@@ -39,7 +39,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A case as shown: prediction, truth, difference; `link` is relative to the index page."""
+    """A case with its pictures: prediction, truth, difference; `link` is relative to the index page."""
 
     scene: str
     view: str
@@ -51,7 +51,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Wall:
-    """The worst cases of one method on one dataset; `on` says which views were looked at."""
+    """The worst cases of one method on one dataset; `on` names the views considered."""
 
     method: str
     dataset: str
@@ -62,7 +62,7 @@ class Wall:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """All walls, and in sentences what could not be shown."""
+    """All walls, and sentences on what could not be drawn."""
 
     walls: Sequence[Wall]
     legend: Legend | None
@@ -70,7 +70,7 @@ class Gallery:
 
 
 def gallery(albums: Sequence[Album], count: int = COUNT) -> Gallery:
-    """The worst `count` cases of every method that figures compare (`figure.rows_of`), by dataset.
+    """Collect the worst `count` cases of every method that figures compare (`figure.rows_of`), by dataset.
 
     Args:
         albums: of all scene pages, in the order of the site.
@@ -119,7 +119,7 @@ def _wall(albums: Sequence[Album], dataset: str, method: str, count: int) -> Wal
 
 
 def worst_cases(album: Album, series: Series, key: str, views: Sequence[str]) -> list[Case]:
-    """The worst frame, the earliest of equals, of each view on which the metric was measured; worst first."""
+    """Find the worst frame, the earliest of equals, of each view with the metric; worst first."""
     cases: list[tuple[float, Case]] = []
     for view in views:
         metric, line = album.values(key, series, view)
@@ -134,7 +134,7 @@ def worst_cases(album: Album, series: Series, key: str, views: Sequence[str]) ->
 
 
 def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[Case]:
-    """The worst of every scene, then, while there is room, the next worst of every scene; worst first.
+    """Choose the worst case of every scene, then, while there is room, the next of every scene; worst first.
 
     Args:
         by_scene: cases of each scene, worst first. better: "higher" or "lower".
@@ -149,7 +149,7 @@ def choose(by_scene: Sequence[Sequence[Case]], better: str, count: int) -> list[
 
 
 def _badness(better: str) -> Callable[[float], float]:
-    """A key that sorts the worst value first."""
+    """Return a sort key that puts the worst value first."""
     return (lambda value: value) if better == "higher" else (lambda value: -value)
 
 

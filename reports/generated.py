@@ -1,4 +1,4 @@
-"""The views that runs generated, as their artefacts list them, and how much they change where nothing moves."""
+"""Pages on the generated views of runs, and on how much they change where nothing moves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Pass:
 
 
 def passes_of(folder: Path, artefacts: Sequence[Artefact]) -> list[Pass]:
-    """The passes that are listed and there, in their order.
+    """Return the passes that are listed and exist, in order.
 
     Args:
         folder: that the artefacts' paths are relative to.
@@ -85,14 +85,14 @@ def _read_pass(artefact: Artefact, place: Path, normals: Path | None) -> Pass:
 
 
 def azimuths_of(cameras: Mapping[str, Any]) -> list[int]:
-    """Azimuths of cameras as written in `cameras.json`, in whole degrees from 0 to 359."""
+    """Return azimuths of the cameras in `cameras.json`, in whole degrees from 0 to 359."""
     # The viewing direction is the third row of the rotation; (0, 1, 0) looks from the front.
     ahead = [pose[2] for pose in cameras["world_to_camera"]]
     return [round(degrees(atan2(-d[0], d[1]))) % 360 for d in ahead]
 
 
 def last_pass(series: Series | None) -> Pass | None:
-    """The latest finished pass of a run."""
+    """Return the latest finished pass of a run."""
     if series is None or series.run is None:
         return None
     found = passes_of(series.run.folder, series.run.manifest.artefacts)
@@ -100,7 +100,7 @@ def last_pass(series: Series | None) -> Pass | None:
 
 
 def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
-    """Flow of the input (T − 1, S, S, 2) as a run estimated it, and how many frames of the clip a step spans.
+    """Read the input flow (T − 1, S, S, 2) that a run estimated, and the frames that a step spans.
 
     Lengths are in pixels of the prior's pictures, 0 outside the object. None where the views are gone.
 
@@ -126,7 +126,7 @@ def estimated_flow(series: Series) -> tuple[NDArray[np.float32], int] | None:
 
 
 def propagation(album: Album) -> Figure:
-    """Figure 6: neighbouring frames of generated views with and without token propagation."""
+    """Build figure 6: neighbouring frames of generated views with and without token propagation."""
     figure = Figure(
         id="propagation",
         title="Token propagation",
@@ -204,7 +204,7 @@ def _sheet(album: Album, rows: Sequence[tuple[Series, Pass]], view: int, true: P
 
 
 def _slices(album: Album, rows: Sequence[tuple[str, Pass]], view: int) -> list[Block]:
-    """The column that shows most of the object, of all rows over all generated frames."""
+    """Build slices: the pixel column that shows most of the object, of all rows over all generated frames."""
     videos = [(label, _pictures(made, view, range(made.frames))) for label, made in rows]
     shown = (videos[0][1][..., 3] > _SOLID).sum(axis=(0, 1))
     column = (int(shown.argmax()) + 0.5) / len(shown)
@@ -226,7 +226,7 @@ def _pictures(made: Pass, view: int, frames: Sequence[int]) -> NDArray[Any]:
 
 
 def _motion(made: Pass, view: int, frames: Sequence[int]) -> _Motion | None:
-    """Flow to the next frame (P, H, W, 2) and where it may be trusted (P, H, W), estimated by DIS."""
+    """Estimate flow to the next frame (P, H, W, 2) by DIS, and where it is reliable (P, H, W)."""
     import torch  # here and below: only pages with this figure wait for it
 
     from mvtokenflow.flow.estimate import DisEstimator, estimate_flow
@@ -269,7 +269,7 @@ def _lines(
 def warped_difference(
     frame: Pixels, following: Pixels, flow: NDArray[Any], visible: NDArray[Any]
 ) -> NDArray[Any]:
-    """(H, W) in [0, 1]: |following(x + flow(x)) − frame(x)|, mean over the colours; 0 where not visible."""
+    """Return |following(x + flow(x)) − frame(x)| (H, W) in [0, 1], mean over colours; 0 if hidden."""
     import torch
 
     from mvtokenflow.flow.ops import warp

@@ -1,4 +1,4 @@
-"""Tables as HTML: every number opens the tree of where it came from.
+"""Tables as HTML; every number opens its provenance tree.
 
 `table_html` is a fragment for a page that also loads `templates/base.css` and `templates/table.js`;
 `tables_page` is one self-contained file. Nothing in either asks the network for anything.
@@ -25,7 +25,7 @@ _FOLDERS = re.compile(r"""(?<![\w.~…/])/(?:[^\s/:;,'"`()]+/)+(?=[^\s/:;,'"`()]
 
 
 def environment() -> Environment:
-    """Jinja with autoescape for everything and no silently empty variables."""
+    """Build the Jinja environment: everything is escaped, undefined variables are errors."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -43,7 +43,7 @@ def environment() -> Environment:
 
 
 def policy(*scripts: str) -> Markup:
-    """The <meta> that forbids a page to load anything from elsewhere or to run any script but ours.
+    """Return the <meta> that forbids a page to load anything from elsewhere or to run foreign scripts.
 
     Args:
         scripts: those inside the page, as they stand there; without them the page loads files beside it.
@@ -64,7 +64,7 @@ def policy(*scripts: str) -> Markup:
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that may stand inside a <script> element: no `<`, `>`, `&`, and none of JS's extra line ends."""
+    """Serialise JSON for a <script> element: without `<`, `>`, `&` and the extra line ends of JavaScript."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     for sign in "<>&\u2028\u2029":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
@@ -72,7 +72,7 @@ def script_json(value: Any) -> Markup:
 
 
 def public(value: Any) -> Any:
-    """A provenance tree without the folders of whoever made it: "/home/me/runs" becomes "…/runs".
+    """Return a provenance tree without private folders: "/home/me/runs" becomes "…/runs".
 
     Absolute paths are cut in values, after "NAME=", and within sentences; mappings and lists are copied.
     """
@@ -89,7 +89,7 @@ def public(value: Any) -> Any:
 
 
 def code_spans(text: str) -> Markup:
-    """Text whose parts between backticks are code; everything is escaped."""
+    """Format text as HTML, with code between backticks; everything is escaped."""
     parts = str(text).split("`")
     made = [
         Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
@@ -99,7 +99,7 @@ def code_spans(text: str) -> Markup:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people: "8.4 s", "3 min 05 s", "2 h 10 min"."""
+    """Format seconds for people: "8.4 s", "3 min 05 s", "2 h 10 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -108,14 +108,14 @@ def duration(seconds: float) -> str:
 
 
 def is_tree(value: Any) -> bool:
-    """Whether a provenance value folds open; lists of leaves are printed on one line."""
+    """Return whether a provenance value can be unfolded; lists of leaves are printed on one line."""
     if isinstance(value, Mapping):
         return bool(value)
     return isinstance(value, list | tuple) and any(isinstance(item, Mapping | list | tuple) for item in value)
 
 
 def plain(value: Any) -> str:
-    """A leaf of a provenance tree for people; nothing and empty containers get a word."""
+    """Format a leaf of a provenance tree for people; None and empty containers become a word."""
     if value is None:
         return "not recorded"
     if isinstance(value, bool):
@@ -126,13 +126,13 @@ def plain(value: Any) -> str:
 
 
 def branches(value: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]:
-    """Named children of a provenance tree; those of a list are named by their place."""
+    """Return named children of a provenance tree; those of a list are named by their position."""
     pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
     return [(str(name), item) for name, item in pairs]
 
 
 def table_html(table: Table, *, intervals: bool = True) -> Markup:
-    """The `<section class="result">` of one table, with its notes and its cells' provenance as JSON.
+    """Build the `<section class="result">` of one table, with notes and the provenance of its cells as JSON.
 
     Raises:
         DataError: the table is malformed (see `layout.lay_out`).
@@ -174,7 +174,7 @@ def _public_table(table: Table) -> Table:
 
 
 def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True) -> str:
-    """One self-contained HTML file with `tables`."""
+    """Build one self-contained HTML file with `tables`."""
     return (
         environment()
         .get_template("page.html")
@@ -188,12 +188,12 @@ def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True) 
 
 
 def asset(name: str) -> Markup:
-    """A style sheet or script of ours, to be put into a page as it is."""
+    """Return a style sheet or script of this package, to be embedded into a page."""
     return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _tip(row: TableRow, column: Column, cell: Cell) -> str:
-    """What hovering shows: the unrounded number and, in one line each, what it rests on."""
+    """Return the tooltip of a cell: the unrounded number, and one line for each thing it depends on."""
     lines = []
     if cell.value is None:
         lines.append(f"No value: {cell.reason}")

@@ -1,4 +1,4 @@
-"""The print form of a table: marks, footnote numbers and groups decided once for every renderer.
+"""Decides the printed form of a table once for all renderers: marks, footnote numbers and groups.
 
 Renderers (`text`, `html`) only translate this structure into their syntax, so that markdown, LaTeX, the
 terminal and the page can never disagree on what is bold or why a cell is empty.
@@ -33,7 +33,7 @@ class PrintCell:
         coverage: "6/7" where fewer runs contributed than were asked for, else "".
         best, second: marks; only measured rows carry them.
         tied: not distinguishable from the best row.
-        note: number of the footnote that says why the value is missing.
+        note: number of the footnote with the reason for a missing value.
     """
 
     text: str
@@ -86,7 +86,7 @@ class PrintTable:
 
 
 def number(value: float, digits: int) -> str:
-    """`value` rounded to `digits` decimals with an ASCII minus, `∞` or `-∞`; never a negative zero."""
+    """Round `value` to `digits` decimals with an ASCII minus, `∞` or `-∞`; never a negative zero."""
     if math.isinf(value):
         return INFINITY if value > 0 else "-" + INFINITY
     text = f"{value:.{digits}f}"
@@ -132,7 +132,7 @@ class _Notes:
         return self.texts.index(text) + 1
 
     def signature(self, column: Column, signature: str) -> int:
-        """The footnote that already holds the signature, or a new one."""
+        """Return the footnote with this signature, a new one if there is none yet."""
         for place, text in enumerate(self.texts, 1):
             if signature in text:
                 return place

@@ -1,4 +1,4 @@
-"""Pictures of a site: lossless WebP, reduced where large, one file per distinct picture."""
+"""Pictures of a site: lossless WebP, reduced if large, one file per distinct picture."""
 
 import hashlib
 import shutil
@@ -56,7 +56,7 @@ class PictureStore:
         return self._keep(picture, picture.size)
 
     def pixels(self, source: Path) -> Bytes:
-        """(H, W, 3) of a picture at its own size, on white. Raises as `add`."""
+        """Read a picture (H, W, 3) at its own size, on white. Raises as `add`."""
         return _on_white(self._opened(source))
 
     def _keep(self, pixels: Image.Image, source_size: tuple[int, int]) -> Picture:
@@ -82,7 +82,7 @@ class PictureStore:
         return pixels, size
 
     def _opened(self, source: Path) -> Bytes:
-        """(H, W, 4), straight alpha."""
+        """Read a picture (H, W, 4) with straight alpha."""
         if not source.is_file():  # a pipe has no end
             raise DataError(f"{source}: no such file")
         try:
@@ -106,7 +106,7 @@ class PictureStore:
 
 
 def _on_white(rgba: Bytes) -> Bytes:
-    """(H, W, 4) straight alpha to (H, W, 3) over white, rounded to the nearest; Pillow's own is one off."""
+    """Composite straight alpha (H, W, 4) over white, (H, W, 3), rounded to nearest; Pillow's is one off."""
     if (rgba[..., 3] == 255).all():
         return np.ascontiguousarray(rgba[..., :3])
     color, alpha = rgba[..., :3].astype(np.uint32), rgba[..., 3:].astype(np.uint32)

@@ -1,4 +1,4 @@
-"""The page of one run of `mvtf run`: what went in, what came out, and what happened in between.
+"""The page of one run of `mvtf run`: input, results, and all stages between them.
 
 A function of the files in the run's folder: the same files give the same bytes. It opens from the file system
 and refers to pictures and videos by relative paths; what is not there (yet) is left out.
@@ -60,7 +60,7 @@ def write_page(folder: Path) -> Path:
 
 
 def run_page(folder: Path) -> str:
-    """The page of the run in `folder`. Raises as `write_page`."""
+    """Build the page of the run in `folder`. Raises as `write_page`."""
     settings = public(_json(folder / "run.json", dict))
     if settings is None:
         raise DataError(f"{folder}: holds no run.json; give the folder of an `mvtf run`")
@@ -103,14 +103,14 @@ def _json(path: Path, form: type[Any], check: Callable[[Any], object] | None = N
 
 
 def _link(folder: Path, name: str) -> str | None:
-    """`name` as a relative URL if the file is there."""
+    """Return `name` as a relative URL if the file exists."""
     return quote(name) if (folder / name).is_file() else None
 
 
 def _facts(
     settings: Mapping[str, Any], rows: Mapping[str, Sequence[Mapping[str, float]]], costs: Sequence[Any]
 ) -> list[tuple[str, str]]:
-    """The line below the heading."""
+    """Return the line below the heading."""
     video, config = settings.get("video", {}), settings.get("config", {})
     facts = [("Frames", video.get("frames")), ("Object cut out by", video.get("cut_out_by"))]
     if "square" in config:
@@ -125,7 +125,7 @@ def _facts(
 
 
 def _pose(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str]]:
-    """How the input was taken, by the prior's estimate; none where it has none."""
+    """Return the camera pose of the input that the prior estimates; empty if it estimates none."""
     poses = (read_pose(path) for _, path in there(folder, made, "pose"))
     pose = next((one for one in poses if one is not None), None)
     if pose is None:
@@ -136,13 +136,13 @@ def _pose(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str]]:
 
 
 def _short(prior: str | None) -> str | None:
-    """A digest is cut for the eye; a name is kept. The whole is among the settings."""
+    """Shorten a digest and keep a name; the whole is among the settings."""
     is_digest = prior is not None and len(prior) == 64 and "/" not in prior
     return f"sha256 {prior[:12]}" if prior is not None and is_digest else prior
 
 
 def _fixed(folder: Path) -> list[tuple[str, str]]:
-    """(azimuth, relative URL) of the fixed views but the front one, which the comparison shows."""
+    """List (azimuth, relative URL) of the fixed views except the front one, which the comparison shows."""
     found = {}
     for path in folder.glob("azimuth_*/azimuth_*.mp4"):
         azimuth = float(path.stem.removeprefix("azimuth_"))
@@ -152,7 +152,7 @@ def _fixed(folder: Path) -> list[tuple[str, str]]:
 
 
 def _files(folder: Path) -> list[tuple[str, str, str]]:
-    """(name, relative URL, what it is) of the results to take along."""
+    """List (name, relative URL, description) of the results for download."""
     found = []
     field = folder / "field.safetensors"
     if field.is_file():
@@ -164,7 +164,7 @@ def _files(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def _pass(folder: Path, made: generated.Pass, frames: int) -> Pass:
-    """Pictures of the first, middle and last frame of a finished pass."""
+    """Return pictures of the first, middle and last frame of a finished pass."""
     last = made.frames - 1
     rows = []
     for frame in sorted({0, last // 2, last}):
@@ -180,13 +180,13 @@ def _pass(folder: Path, made: generated.Pass, frames: int) -> Pass:
 
 
 def _notes(folder: Path, made: Sequence[Artefact]) -> str:
-    """What is said of the passes, and of those that are not there on purpose."""
+    """Return the notes on passes, and the reasons for passes that are left out on purpose."""
     notes = [one.note for one, _ in there(folder, made, "views") if one.note]
     return " ".join([*notes, *(f"This run {reason}" for reason in reasons(made, "views"))])
 
 
 def _previews(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str, int]]:
-    """(stage, relative URL, step) of the last preview of every stage."""
+    """List (stage, relative URL, step) of the last preview of every stage."""
     found = []
     for one, place in there(folder, made, "previews"):
         preview = last_preview(place)

@@ -1,4 +1,4 @@
-"""What the page of one scene shows, collected from the records of its runs."""
+"""Data of the page of one scene, collected from the records of its runs."""
 
 import math
 import os
@@ -27,7 +27,7 @@ class Series:
 
     Attributes:
         id: short name used in links; "gt" for the ground truth.
-        label: the method's name, with seed and configuration only where they tell runs apart.
+        label: the method's name, with seed and configuration only where they distinguish runs.
         kind: "truth", "measured" or "oracle".
         color: index into the palette, the same for a method on all pages; -1 for the ground truth.
     """
@@ -64,11 +64,11 @@ class ScenePage:
 def scene_pages(
     runs: Sequence[Run], order: Sequence[str], scenes: Mapping[tuple[str, str], Scene] | None = None
 ) -> list[ScenePage]:
-    """One page per (dataset, scene), sorted; methods in the order of `order`, then by name, oracles last.
+    """Build one page per (dataset, scene), sorted; methods follow `order`, then their names, oracles last.
 
     Args:
         scenes: by names of dataset and scene; the only ground truth that pages show, whatever the manifests
-            say. None shows what the manifests name.
+            name. None shows what the manifests name.
 
     Raises:
         DataError: a run's folder holds a link that leads out of it.
@@ -116,11 +116,11 @@ def scene_data(
     store: PictureStore,
     step: Callable[[], None],
 ) -> dict[str, Any]:
-    """The data of a scene page, plain JSON: views, series, pictures, per-frame values, clip values.
+    """Return the data of a scene page as JSON: views, series, pictures, per-frame values, clip values.
 
     Pictures are copied through `store`; one that is missing or broken leaves a reason in its place.
     `step` is called after every sequence of pictures. `columns` and `specs` are by metric key; where no table
-    has a column, a metric's own specification says which values are better.
+    has a column, a metric's own specification defines which values are better.
     """
     pictures: dict[str, dict[str, Any]] = {}
     frames = max(run.manifest.frames for run in page.runs)
@@ -154,7 +154,7 @@ def scene_data(
 
 
 def _check_numbers(runs: Sequence[Run]) -> None:
-    """Curves have a place for every number up to the largest: raise a DataError where that is no clip's."""
+    """Raise a DataError for frame numbers that no clip has, since curves have one place per number."""
     for run in runs:
         largest = max((row.frame for row in run.rows if row.frame is not None), default=0)
         if largest > MAX_FRAMES:
@@ -165,7 +165,7 @@ def _check_numbers(runs: Sequence[Run]) -> None:
 
 
 def picture_files(page: ScenePage, series: Series, view: str) -> list[Path]:
-    """The frames of a view in temporal order: of a run, or the ground truth.
+    """List the frames of a view in temporal order, of a run or of the ground truth.
 
     Raises:
         DataError: there are none, or their folder cannot be read.
@@ -187,7 +187,7 @@ def picture_files(page: ScenePage, series: Series, view: str) -> list[Path]:
 
 
 def truth_files(page: ScenePage, view: str) -> list[Path]:
-    """Where exact geometry of a view may lie."""
+    """List possible files with the exact geometry of a view."""
     if page.scene is None:
         return [root / "truth" / f"{view}.npz" for root in page.references]
     return [one.truth.path for one in page.scene.all_views() if one.name == view and one.truth is not None]
@@ -198,7 +198,7 @@ def _is_oracle(run: Run) -> bool:
 
 
 def _series(runs: Sequence[Run], methods: Sequence[str]) -> list[Series]:
-    """Labels name the seed and the configuration only where two runs of a method would look alike."""
+    """Build the series; labels name seed and configuration only where two runs of a method would look alike."""
     made = []
     for place, run in enumerate(runs):
         manifest = run.manifest
@@ -225,7 +225,7 @@ def _series(runs: Sequence[Run], methods: Sequence[str]) -> list[Series]:
 
 
 def _views(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Evaluation views in the order of the manifests, then the input view, which every run renders."""
+    """List evaluation views in the order of the manifests, then the input view, which every run renders."""
     known: dict[str, dict[str, Any]] = {}
     for run in runs:
         for view in run.manifest.views:
@@ -238,7 +238,7 @@ def _views(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _references(runs: Sequence[Run]) -> list[Path]:
-    """Distinct reference folders; runs recorded on another machine may name one that is not here."""
+    """List distinct reference folders; runs recorded on another machine may name one that is not here."""
     return list(dict.fromkeys(Path(run.manifest.reference_root) for run in runs))
 
 
@@ -263,7 +263,7 @@ def _within(path: Path, home: Path) -> bool:
 
 
 class Namer:
-    """Takes this machine's folders out of messages, so that sites are equal wherever they are built."""
+    """Removes this machine's folders from messages, so that sites are equal wherever they are built."""
 
     def __init__(self, page: ScenePage) -> None:
         self.names: dict[str, str] = {}
@@ -284,8 +284,9 @@ class Namer:
 def _sequence(
     page: ScenePage, series: Series, view: str, store: PictureStore
 ) -> tuple[dict[str, Any], set[tuple[int, int]]]:
-    """`{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of a view, and the
-    sizes that its pictures had before they were reduced."""
+    """Return `{"files": [name or null], "size": [w, h], "why": reason, "broken": {frame: reason}}` of a view,
+    and the sizes of its pictures before they were reduced.
+    """
     named = Namer(page)
     try:
         files = picture_files(page, series, view)
@@ -312,7 +313,7 @@ def _sequence(
 def _values(
     page: ScenePage, columns: Mapping[str, Column], specs: Mapping[str, MetricSpec]
 ) -> tuple[list[dict[str, Any]], dict[str, Any], list[dict[str, Any]]]:
-    """Metrics by (key, signature), their per-frame values and the values over whole clips.
+    """Collect metrics by (key, signature), their per-frame values and their values over whole clips.
 
     A value measured twice under one signature (a rendering made again) counts with its last row, as in tables.
     """
@@ -333,7 +334,7 @@ def _values(
             {
                 "id": identity,
                 "key": key,
-                "name": title,  # without what tells its signatures apart
+                "name": title,  # without the parts that distinguish its signatures
                 "title": title + _difference(signature, [other for metric, other in pairs if metric == key]),
                 "better": known.better if known else "none",
                 "digits": known.digits if known else 3,
@@ -352,7 +353,7 @@ def _values(
 
 
 def _difference(signature: str, signatures: Sequence[str]) -> str:
-    """ " (p:toy4d-v1)": the parts of a signature that not all signatures of its metric share."""
+    """Return " (p:toy4d-v1)", the parts of a signature that not all signatures of its metric share."""
     if len(signatures) == 1:
         return ""
     shared = set.intersection(*(set(other.split("|")) for other in signatures))
@@ -361,7 +362,7 @@ def _difference(signature: str, signatures: Sequence[str]) -> str:
 
 
 def _title(key: str, column: Column | None) -> str:
-    """The column's title; with the key where it only makes sense beside its neighbours ("its floor")."""
+    """Return the column's title, with the metric's key if the title is relative ("its floor")."""
     if column is None:
         return key
     bare, words = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (key, column.title))
@@ -373,7 +374,7 @@ def _column_order(key: str, columns: Mapping[str, Column]) -> tuple[int, str]:
 
 
 def _lines(rows: Sequence[Row], key: str, signature: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """`{view: [value or null per frame]}` and `{view: value}` over clips; infinities are strings."""
+    """Return `{view: [value or null per frame]}` and `{view: value}` over clips; infinities are strings."""
     points: dict[str, dict[int, Any]] = {}
     whole: dict[str, Any] = {}
     for row in rows:

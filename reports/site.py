@@ -1,4 +1,4 @@
-"""The static site of a set of runs: tables, failures, scenes frame by frame and as figures, provenance.
+"""Builds the static site of a set of runs: tables, failures, scene pages, figures and provenance.
 
 It opens from the file system: pages load their style sheet, scripts, data (`scenes/*.js`) and pictures by
 relative paths, and nothing else. The same records give the same bytes; nothing reads the clock.
@@ -72,9 +72,9 @@ def build_site(
         progress: called as `progress("pictures", done, total)` after each sequence of pictures.
         title: heading of the index page.
         max_size: pictures with a longer side (pixels) are reduced for display; stored metrics are untouched.
-        scenes: of the runs, by names of dataset and scene: the only ground truth that pages show. None, for who
-            made the runs, shows what the manifests name.
-        metrics: by their keys in records; say which values are better where no table does.
+        scenes: of the runs, by names of dataset and scene: the only ground truth that pages show. None shows
+            the ground truth in the folders that the manifests name.
+        metrics: by their keys in records; define which values are better where no table does.
         waiting: as of `lock.working_in`, where another process is building this site.
 
     Raises:
@@ -212,7 +212,7 @@ def _write(
 
 
 def _figure(build: Callable[[Album], Figure], album: Album) -> Figure:
-    """A figure whose files are damaged says so in its place."""
+    """Build a figure; damaged files become a sentence in its place."""
     try:
         return build(album)
     except DataError as error:
@@ -221,7 +221,7 @@ def _figure(build: Callable[[Album], Figure], album: Album) -> Figure:
 
 
 def records_digest(runs: Sequence[Run]) -> str:
-    """Hex sha256 over the manifests and rows of `runs`, whatever their order and folder."""
+    """Compute the sha256, in hex, over manifests and rows of `runs`, whatever their order and folder."""
     parts = []
     for run in runs:
         name = "/".join(run.folder.parts[-4:])
@@ -232,7 +232,7 @@ def records_digest(runs: Sequence[Run]) -> str:
 
 
 def _columns(tables: Sequence[Table]) -> dict[str, Column]:
-    """Columns by metric key; the first table that shows a metric names it."""
+    """Collect columns by metric key; the first table with a metric names it."""
     columns: dict[str, Column] = {}
     for table in tables:
         for column in table.columns:
@@ -241,7 +241,7 @@ def _columns(tables: Sequence[Table]) -> dict[str, Column]:
 
 
 def _thumbnail(page: ScenePage, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A middle frame of the input view's reference, or the first whole picture there is."""
+    """Store a middle frame of the input view's reference, or the first readable picture."""
     names = [view["name"] for view in reversed(page.views)]  # the input view is last
     for series in page.series:
         for view in names:
@@ -255,7 +255,7 @@ def _thumbnail(page: ScenePage, data: Mapping[str, Any]) -> dict[str, Any]:
 def _facts(
     tables: Sequence[Table], pages: Sequence[ScenePage], runs: Sequence[Run], records: str
 ) -> list[tuple[str, str]]:
-    """What the index says about itself, from the records alone."""
+    """Return facts on the records for the index page."""
     if not runs:
         return [("Tables", str(len(tables))), ("Runs", "none")]
     manifests = [run.manifest for run in runs]
@@ -285,7 +285,7 @@ def _commit(run: Run) -> str:
 
 
 def _run_facts(label: str, run: Run) -> dict[str, Any]:
-    """Everything a manifest says, for people; this machine's folders are left out."""
+    """Return everything in a manifest, for people, without this machine's folders."""
     manifest = run.manifest
     return {
         "label": label,
@@ -309,7 +309,7 @@ def _run_facts(label: str, run: Run) -> dict[str, Any]:
 
 
 def _method_facts(pages: Sequence[ScenePage]) -> list[dict[str, Any]]:
-    """One line a method: how many runs, from what code, on what device, how long."""
+    """Return one line per method: number of runs, code version, device, time."""
     series = [(page.dataset, one.color, one.run) for page in pages for one in page.series if one.run]
     by_method: dict[tuple[str, str], list[Run]] = {}
     for dataset, _, run in sorted(series, key=lambda item: item[:2]):  # colours follow the order of the tables

@@ -14,7 +14,7 @@ _GAP = 128  # grey of a frame that is not there
 
 
 def busiest_column(clip: Sequence[Pixels | None]) -> float | None:
-    """Where, as a share of the width, the pictures (H, W, 3) change most over time.
+    """Find where the pictures (H, W, 3) change most over time, as a share of the width.
 
     None with fewer than two pictures, or pictures of several sizes.
     """
@@ -27,7 +27,7 @@ def busiest_column(clip: Sequence[Pixels | None]) -> float | None:
 
 
 def time_slice(clip: Sequence[Pixels | None], column: float) -> Pixels | None:
-    """(H, T, 3): time to the right, the pixels at `column` (a share of the width) downwards.
+    """Return (H, T, 3): time to the right, the pixels at `column` (a share of the width) downwards.
 
     A missing frame, or one of another height than the first, is grey. None if no frame is there.
     """

@@ -24,7 +24,7 @@ from mvtokenflow.reports.layout import DAGGER, TIED, PrintCell, PrintHead, Print
 
 
 def render(table: Table, form: str, *, intervals: bool = False) -> str:
-    """`table` as text; `form` is "md", "csv", "latex" or "json".
+    """Render `table` as text; `form` is "md", "csv", "latex" or "json".
 
     `intervals` prints confidence intervals beside the numbers of md and latex; csv and json always hold them.
 
@@ -36,7 +36,7 @@ def render(table: Table, form: str, *, intervals: bool = False) -> str:
 
 
 def markdown(table: Table, *, intervals: bool = False) -> str:
-    """GitHub-flavoured markdown: aligned pipes, `**best**`, `<u>second</u>`, numbered footnotes."""
+    """Render GitHub-flavoured markdown: aligned pipes, `**best**`, `<u>second</u>`, numbered footnotes."""
     laid = lay_out(table, intervals=intervals)
     header = ["Method", *(_md_head(head) for head in laid.heads)]
     lines: list[list[str]] = []
@@ -54,7 +54,7 @@ def markdown(table: Table, *, intervals: bool = False) -> str:
 
 
 def csv_text(table: Table) -> str:
-    """RFC 4180 with a header; one line a row, full-precision numbers, `inf` for infinity.
+    """Render RFC 4180 with a header; one line per row, full-precision numbers, `inf` for infinity.
 
     Each column `k` gives `k`, `k_low`, `k_high`, `k_have`, `k_want`, `k_rank`, `k_tied`, `k_reason`; where
     columns share a key (a metric on two sets of views), `k` is key and title: "lpips (LPIPS novel)".
@@ -77,7 +77,7 @@ def csv_text(table: Table) -> str:
 
 
 def json_text(table: Table) -> str:
-    """`Table.to_json()` indented and key-sorted; strict JSON."""
+    """Render `Table.to_json()` indented and key-sorted; strict JSON."""
     try:
         text = json.dumps(table.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
@@ -86,7 +86,7 @@ def json_text(table: Table) -> str:
 
 
 def latex(table: Table, *, intervals: bool = False) -> str:
-    r"""A `table` environment with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
+    r"""Render a `table` environment with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
     laid = lay_out(table, intervals=intervals)
     width = len(laid.heads) + 1
     lines = [
@@ -112,7 +112,7 @@ def latex(table: Table, *, intervals: bool = False) -> str:
 
 
 def terminal(table: Table, *, intervals: bool = False) -> RenderableType:
-    """For `rich.console.Console.print`; no name is read as console markup."""
+    """Render for `rich.console.Console.print`; no name is read as console markup."""
     laid = lay_out(table, intervals=intervals)
     grid = RichTable(
         title=_text(table.title),
@@ -154,7 +154,7 @@ _FORMS: dict[str, Callable[[Table, bool], str]] = {
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Text that is neither console markup nor able to steer a terminal."""
+    """Return text without console markup and without characters that control a terminal."""
     return Text(printable(text), style=style)
 
 
@@ -244,7 +244,7 @@ _TEX = str.maketrans(
 
 
 def tex(text: str) -> str:
-    """`text` with every character special to LaTeX escaped; other unicode is left to the engine (utf8)."""
+    """Escape every character special to LaTeX; other unicode is left to the engine (utf8)."""
     return printable(" ".join(text.split())).translate(_TEX)
 
 

@@ -1,4 +1,4 @@
-"""How results came about: losses, generated views, fields by stages, and what each stage cost."""
+"""Figures of training: losses, generated views, fields by stages, and the cost of each stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mvtokenflow.workdir.folder import read_losses
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What one run shows of its making.
+    """The losses and previews of one run.
 
     Attributes:
         charts: of the loss terms. previews: generated views and fields, a column per view, or None.
@@ -33,7 +33,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Seconds and memory: a column a run, a row a stage. Cells are (time, MiB) or None."""
+    """Seconds and memory: one column per run, one row per stage. Cells are (time, MiB) or None."""
 
     runs: Sequence[str]
     stages: Sequence[tuple[str, Sequence[tuple[str, str] | None]]]
@@ -41,20 +41,20 @@ class Costs:
 
 
 def trainings(album: Album) -> list[Training]:
-    """One for every run on the page that lists artefacts; whole methods before their ablations."""
+    """Return one entry per run that lists artefacts; whole methods before their ablations."""
     return [_training(album, one) for one in _documented(album)]
 
 
 def costs(album: Album) -> Costs | None:
-    """What the stages of the runs on the page took; None where no run tells its stages."""
-    told = [one for one in _documented(album) if one.run and one.run.manifest.stages]
-    if not told:
+    """Return the costs of the stages of the runs on the page; None if no run records them."""
+    timed = [one for one in _documented(album) if one.run and one.run.manifest.stages]
+    if not timed:
         return None
-    runs = [one.run for one in told if one.run]
+    runs = [one.run for one in timed if one.run]
     by_run = [{stage.name: stage for stage in run.manifest.stages} for run in runs]
     names = dict.fromkeys(stage.name for run in runs for stage in run.manifest.stages)
     return Costs(
-        runs=[one.label for one in told],
+        runs=[one.label for one in timed],
         stages=[
             (
                 name,
@@ -70,13 +70,13 @@ def costs(album: Album) -> Costs | None:
 
 
 def last_preview(folder: Path) -> tuple[Path, int] | None:
-    """The latest `preview_<step>.png` of a stage and its step."""
+    """Find the latest `preview_<step>.png` of a stage, and its step."""
     pictures = sorted(folder.glob("preview_*.png"))
     return (pictures[-1], int(pictures[-1].stem.removeprefix("preview_"))) if pictures else None
 
 
 def _documented(album: Album) -> list[Series]:
-    """The runs that list artefacts; whole methods first."""
+    """Return the runs that list artefacts; whole methods first."""
     found = [one for one in album.page.series if is_documented(one.run)]
     return sorted(found, key=lambda one: one.run is None or one.run.manifest.variant_of is not None)
 
@@ -111,7 +111,7 @@ def _training(album: Album, series: Series) -> Training:
 
 
 def _previews(album: Album, series: Series, run: Run) -> Block | None:
-    """Rows of generated views and of the fields fitted to them; None without views."""
+    """Build rows of generated views and of the fields fitted to them; None without views."""
     passes = passes_of(run.folder, run.manifest.artefacts)
     if not passes:
         return None
@@ -136,7 +136,7 @@ def _previews(album: Album, series: Series, run: Run) -> Block | None:
 
 
 def _generated(album: Album, series: Series, made: Pass, kind: str) -> list[Line]:
-    """Colour or normals of the middle frame, the one that previews show; nothing where a picture is missing."""
+    """Return colour or normals of the middle frame, the one in previews; no tile for a missing picture."""
     middle, title = (made.frames - 1) // 2, made.title
     paths = [view[middle] for view in made.files]
     if kind == "normals":
@@ -156,7 +156,7 @@ def _generated(album: Album, series: Series, made: Pass, kind: str) -> list[Line
 
 
 def _field(album: Album, series: Series, label: str, folder: Path, views: int) -> Line | None:
-    """The renderings of a stage's last preview: the lower half of a strip with a column per view."""
+    """Return the renderings of a stage's last preview, the lower half of a strip with one column per view."""
     found = last_preview(folder)
     if found is None:
         return None

@@ -112,7 +112,7 @@ def plain(color: Color) -> Skin:
 
 
 def split(first: Color, second: Color, direction: Vector, threshold: float) -> Skin:
-    """Skin with `second` beyond the plane direction·u = threshold, u in half extents of the part."""
+    """Return a skin with `second` beyond the plane direction·u = threshold, u in half extents of the part."""
     return Skin(first, second, pattern=kernels.SPLIT, args=(*direction, threshold))
 
 
@@ -121,7 +121,7 @@ def band(first: Color, second: Color, axis: int, centre: float, half_width: floa
 
 
 def eye(direction: Vector, iris: Color = INK, pupil: float = 0.72) -> Skin:
-    """White skin with a pupil in `direction` and a glint; `pupil` is the cosine of its half angle."""
+    """Return a white skin with a pupil in `direction` and a glint; `pupil` is the cosine of its half angle."""
     length = sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
     x, y, z = direction[0] / length, direction[1] / length, direction[2] / length
     return Skin(WHITE, iris, WHITE, pattern=kernels.EYE, args=(x, y, z, pupil))

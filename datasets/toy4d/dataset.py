@@ -84,7 +84,7 @@ Pixels = dict[str, NDArray[np.uint8]]
 
 
 def frame_times() -> NDArray[np.float64]:
-    """Times n / (FRAMES − 1) of the benchmark's frames, (FRAMES,)."""
+    """Return the times n / (FRAMES − 1) of the benchmark's frames, (FRAMES,)."""
     return np.arange(FRAMES) / (FRAMES - 1)
 
 
@@ -145,7 +145,7 @@ def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dic
 
 
 def pixel_digest(pixels: Pixels) -> str:
-    """Hex sha256 of all frames of all views, with view names."""
+    """Compute the sha256, in hex, of all frames of all views, with view names."""
     return digest(
         (f"{view}/{n}", np.ascontiguousarray(frame).tobytes())
         for view in VIEWS
@@ -154,7 +154,7 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def truth_digest(truth: Mapping[str, GroundTruth]) -> str:
-    """Hex sha256 of the arrays as stored (little-endian, normals as float16)."""
+    """Compute the sha256, in hex, of the arrays as stored (little-endian, normals as float16)."""
     return digest(
         (f"{view}/{key}", np.ascontiguousarray(array).tobytes())
         for view in VIEWS
@@ -202,7 +202,7 @@ class Toy4D:
         self.root = (cache_root() if root is None else root) / f"{self.name}-{generation_hash(self.kind)}"
 
     def scene_names(self) -> Sequence[str]:
-        """Names of the 18 scenes of trained plans, then of the 6 of the held-out plan."""
+        """Return the names of the 18 scenes of trained plans, then of the 6 of the held-out plan."""
         return tuple(SCENES)
 
     def scene(self, name: str) -> Scene:

@@ -159,7 +159,7 @@ def _half_extents(kind: int, a: float, b: float, c: float) -> Triple:
 
 @_jit
 def _support(kind: int, a: float, b: float, c: float, x: float, y: float, z: float) -> float:
-    """Maximum of (x, y, z)·p over the primitive's points p, local frame."""
+    """Return the maximum of (x, y, z)·p over the primitive's points p, local frame."""
     if kind == ELLIPSOID:
         return sqrt(a * a * x * x + b * b * y * y + c * c * z * z)
     if kind == BOX:
@@ -447,7 +447,7 @@ def world_normals(kinds: Ints, sizes: Array, pose: Array, rays: Array, depth: Ar
 def _occluded(
     kinds: Ints, sizes: Array, pose: Array, rays: Array, boxes: Array, x: float, y: float, depth: float
 ) -> bool:
-    """Whether any primitive is hit nearer than `depth` on the ray of image position (x, y)."""
+    """Return whether a primitive is hit nearer than `depth` on the ray of image position (x, y)."""
     for i in range(kinds.size):
         if boxes[i, 0] <= x <= boxes[i, 2] and boxes[i, 1] <= y <= boxes[i, 3]:
             ray = _local_ray(pose[i], rays, x, y)

@@ -86,7 +86,7 @@ class Toy:
 
 
 def _ring(count: int) -> Array:
-    """Directions (count + 2, 3): horizontal ones spaced evenly, then down and up."""
+    """Return directions (count + 2, 3): horizontal ones at even angles, then down and up."""
     ring = [(*reversed(motion.sincos(k / count)), 0.0) for k in range(count)]
     return np.array([*ring, (0.0, 0.0, -1.0), (0.0, 0.0, 1.0)])
 

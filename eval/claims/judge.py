@@ -78,17 +78,17 @@ class Finding:
 
     @property
     def hopeless(self) -> bool:
-        """Whether p cannot reach 0.05 for any numbers."""
+        """Return whether p cannot reach 0.05 for any numbers."""
         return self.least_p > ALPHA
 
     @property
     def difference(self) -> Interval | None:
-        """Interval of first - second."""
+        """Return the interval of first - second."""
         return None if self.comparison is None else self.comparison.difference
 
     @property
     def gain(self) -> Interval | None:
-        """Interval of the difference, signed so that more is better for the first row."""
+        """Return the interval of the difference, signed so that more is better for the first row."""
         raw = self.difference
         if raw is None or self.measure.column.better == "higher":
             return raw
@@ -97,7 +97,7 @@ class Finding:
 
     @property
     def relative(self) -> float | None:
-        """Difference as a share of the first row's value; None where that has no meaning."""
+        """Return the difference as a share of the first row's value; None where that has no meaning."""
         raw = self.difference
         if raw is None or self.first is None or abs(self.first) in (0.0, float("inf")):
             return None
@@ -105,7 +105,7 @@ class Finding:
 
     @property
     def outcome(self) -> Outcome:
-        """Outcome: a difference only if the interval excludes 0 and p after Holm <= 0.05."""
+        """Return the outcome: a difference only if the interval excludes 0 and p after Holm <= 0.05."""
         if self.first is None:
             return "missing"
         if self.comparison is None or self.p is None:
@@ -143,12 +143,12 @@ class Verdict:
 
     @property
     def scenes(self) -> int:
-        """Number of scenes behind the primary measures: the minimum over those that exist."""
+        """Return the number of scenes behind the primary measures: the minimum over those that exist."""
         return min((f.scenes for f in self.primary if f.comparison is not None), default=0)
 
     @property
     def only_proxies(self) -> bool:
-        """Whether the primary measures that were tested are all proxies."""
+        """Return whether the primary measures that were tested are all proxies."""
         tested = [finding for finding in self.primary if finding.comparison is not None]
         return bool(tested) and all(finding.measure.proxy for finding in tested)
 
@@ -222,7 +222,7 @@ def _adjusted(family: Sequence[Finding]) -> list[Finding]:
 
 
 def _least_p(comparison: Comparison) -> float:
-    """Smallest possible p of the test; a scene on which the rows are equal cannot lower it."""
+    """Return the smallest possible p of the test; a scene on which the rows are equal cannot lower it."""
     return max(comparison.test.minimum_p, minimum_p(comparison.wins + comparison.losses))
 
 

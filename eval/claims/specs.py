@@ -26,7 +26,7 @@ class Measure:
 
     @property
     def unit(self) -> str:
-        """Unit printed after a number, with its space."""
+        """Return the unit printed after a number, with its space."""
         return self.column.shows.unit
 
     @property
@@ -96,7 +96,7 @@ class Claim:
     Attributes:
         key: short name.
         title: the part and what it is claimed to improve.
-        says: the claim in our words.
+        says: the claim in plain words.
         where: sections, tables and figures of arXiv 2502.11697 that make it.
         part: what the first row has and the second lacks, as "With <part>, ..." reads.
         against: the row without it.

@@ -119,7 +119,7 @@ def p_text(p: float | None) -> str:
 
 
 def _digits(finding: Finding) -> int:
-    """Number of decimals that leaves two digits of the interval's width, or of a difference without one.
+    """Return the number of decimals for two digits of the interval's width, or of a lone difference.
 
     No fewer than the metric's own.
     """

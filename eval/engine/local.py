@@ -1,4 +1,4 @@
-"""Worker processes on this machine: fresh, with a fixed number of threads, ended with their parent."""
+"""Worker processes on this machine, with a fixed number of threads, that end with their parent."""
 
 import multiprocessing
 import os
@@ -95,7 +95,7 @@ def start_worker(threads: int = 1) -> None:
 
 
 def default_jobs(device: str) -> int:
-    """Default number of processes: one per core on CPU, one in total on an accelerator."""
+    """Return the default number of processes: one per core on CPU, one in total on an accelerator."""
     if device != "cpu":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,1 +1,1 @@
-"""The regression gate: a recipe of runs, its cells, and whether any moved by more than its noise."""
+"""The regression gate: a recipe of runs, its cells, and whether any changed by more than its noise."""

@@ -1,4 +1,4 @@
-"""The regression gate: has any number moved by more than its measured noise?
+"""The regression gate's comparison: has any number changed by more than its measured noise?
 
 It compares a "measured" document with a "baseline" (`mvtokenflow.eval.gate.documents`); two values with
 different signatures are never compared. The tolerance of a cell is
@@ -6,7 +6,7 @@ different signatures are never compared. The tolerance of a cell is
     max(absolute floor of its metric, 1.05 x worst difference between any two repeats)
 
 Each cell has one outcome and the gate exits with the worst, in this order: a number that got worse (1);
-then what was promised but not measured (4) or cannot be compared (3), since neither says that all is well;
+then what was promised but not measured (4) or cannot be compared (3), since neither means that all is well;
 then one that got better, so the baseline is stale and would let later losses pass (2); else 0.
 """
 
@@ -32,7 +32,7 @@ SEVERITY: Sequence[Outcome] = tuple(EXIT_CODES)
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """One cell of the baseline and what became of it.
+    """One cell of the baseline and its outcome.
 
     Attributes:
         baseline, current: values; current is None where missing, and may be NaN.
@@ -56,7 +56,7 @@ class GateReport:
 
     Attributes:
         cells: sorted by severity, then name.
-        ungated: measured cells that the baseline does not know; they do not influence the exit code.
+        ungated: measured cells that the baseline lacks; they do not influence the exit code.
     """
 
     cells: Sequence[CellResult]
@@ -64,20 +64,20 @@ class GateReport:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst outcome of any cell."""
+        """Return the worst outcome of any cell."""
         return self.cells[0].outcome
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 regressed, 2 improved, 3 incomparable, 4 missing: that of the worst cell."""
+        """Return the exit code of the worst cell: 0 ok, 1 regressed, 2 improved, 3 incomparable, 4 missing."""
         return EXIT_CODES[self.outcome]
 
     def counts(self) -> dict[Outcome, int]:
-        """How many cells had each outcome, worst first."""
+        """Return how many cells had each outcome, worst first."""
         return {outcome: sum(cell.outcome == outcome for cell in self.cells) for outcome in SEVERITY}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for strict JSON; infinities and NaN become the strings "inf", "-inf", "nan"."""
+        """Return plain data for strict JSON; infinities and NaN become the strings "inf", "-inf", "nan"."""
         return {
             "schema": SCHEMA_VERSION,
             "kind": "gate-report",
@@ -126,7 +126,7 @@ def make_baseline(
     """Build a baseline from repeated measurements of the same thing.
 
     The value of a cell is the median of the repeats. Vary between repeats what will vary in use (machine,
-    thread count, order): the tolerance knows only the noise it was shown.
+    thread count, order): the tolerance covers only the noise it was measured on.
 
     Args:
         repeats: two or more "measured" documents with the same cells and signatures.
@@ -233,7 +233,7 @@ def _baseline_cell(
 
 
 def to_markdown(report: GateReport) -> str:
-    """A summary for a pull request: the verdict, then every cell that is not ok, worst first."""
+    """Write a summary for a pull request: the verdict, then every cell that is not ok, worst first."""
     counted = ", ".join(f"{count} {outcome}" for outcome, count in report.counts().items() if count)
     lines = [f"**Regression gate: {report.outcome}** (exit {report.exit_code}): {counted}.", ""]
     moved = [cell for cell in report.cells if cell.outcome != "ok"]
@@ -253,7 +253,7 @@ def to_markdown(report: GateReport) -> str:
 
 
 def to_junit_xml(report: GateReport) -> str:
-    """JUnit XML as CI services read it: one test case per cell.
+    """Write JUnit XML as CI services read it: one test case per cell.
 
     Regressed and improved cells are failures, missing and incomparable ones errors, so that the page is
     green exactly when the exit code is 0.

@@ -1,4 +1,4 @@
-"""The two documents of the regression gate, both plain mappings that live as JSON files.
+"""The two documents of the regression gate, plain mappings stored as JSON files.
 
 measured   {"schema": 1, "kind": "measured", "cells": [{"method", "metric", "object", "value", "signature",
            "better"}]}
@@ -27,7 +27,7 @@ Kind = Literal["baseline", "measured"]
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class CellName:
-    """Which number: a method's metric on one object, or over all objects ("*")."""
+    """The name of a number: a method's metric on one object, or over all objects ("*")."""
 
     method: str
     metric: str
@@ -70,7 +70,7 @@ def save_document(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def measured_document(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A "measured" document; checks the cells.
+    """Build a "measured" document, and check its cells.
 
     Args:
         cells: mappings with method, metric, value (float, or None with a "reason"), signature, better,
@@ -93,7 +93,7 @@ def measured_document(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def checked_cells(document: Mapping[str, Any], kind: Kind) -> dict[CellName, Mapping[str, Any]]:
-    """The cells of a document by name, `value` and `tolerance` as floats (value None if missing).
+    """Return a document's cells by name, `value` and `tolerance` as floats (value None if missing).
 
     Raises:
         DataError: the document is malformed; names the cell and the fault.
@@ -117,7 +117,7 @@ def checked_cells(document: Mapping[str, Any], kind: Kind) -> dict[CellName, Map
 
 
 def plain_number(value: float | str | None) -> float | str | None:
-    """A number as strict JSON can hold it: infinities and NaN as "inf", "-inf", "nan"."""
+    """Return a number for strict JSON: infinities and NaN become "inf", "-inf", "nan"."""
     if isinstance(value, float | int) and not math.isfinite(value):
         return str(float(value))
     return value

@@ -1,4 +1,4 @@
-"""The regression gate's runs: a recipe of what to measure, and the cells it gives."""
+"""The recipe of the regression gate: which runs to measure, and the cells they give."""
 
 import platform
 import tempfile
@@ -34,12 +34,12 @@ Report = Callable[[str, int, int], None]
 # trained here are this many times as high.
 TRAINED = 50.0
 _PLACE_DIGITS = 16
-_REASONS = 3  # of failures that are told
+_REASONS = 3  # of failures in a message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a baseline was measured on; everything in words of the command line."""
+    """The runs that a baseline was measured on, in words of the command line."""
 
     dataset: str
     methods: str
@@ -51,7 +51,7 @@ class Recipe:
 
     @classmethod
     def of(cls, baseline: Mapping[str, Any], path: Path, trusted: bool = False) -> "Recipe":
-        """The recipe stored in a baseline file.
+        """Read the recipe stored in a baseline file.
 
         Args:
             trusted: the recipe may name code to import and files to read, which is what a command line may.
@@ -71,7 +71,7 @@ class Recipe:
         for key, value in recipe.items():
             if key not in known:
                 raise DataError(
-                    f"{path}: the recipe holds '{brief(key)}', which this version does not know; {anew}"
+                    f"{path}: the recipe holds '{brief(key)}', which this version does not support; {anew}"
                 )
             if not isinstance(value, str):
                 raise DataError(f"{path}: '{key}' of the recipe must be text, got {brief(repr(value))}; {anew}")
@@ -93,7 +93,7 @@ class Recipe:
 
 
 def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
-    """The folder below `runs` in which this code measures a recipe.
+    """Return the folder below `runs` in which this code measures a recipe.
 
     Runs are kept, and what is finished is not done twice: right for the same code, which goes on where it
     stopped, and wrong for any other, whose pictures nobody would see. So the folder is named by the digest of
@@ -117,7 +117,7 @@ def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a recipe gave.
+    """The measured cells of a recipe.
 
     Attributes:
         document: of kind "measured".
@@ -199,7 +199,9 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
             how = Options(device=options.device, jobs=jobs, weights=options.weights, threads=threads)
             measured = measure_recipe(recipe, Path(scratch), how, report)
         if measured.failures:
-            raise DataError(f"{path}: not written, since runs failed: {'; '.join(told(measured.failures))}")
+            raise DataError(
+                f"{path}: not written, since runs failed: {'; '.join(first_failures(measured.failures))}"
+            )
         repeats.append(measured.document)
     for document in repeats:
         document["cells"] = [cell for cell in document["cells"] if cell["value"] is not None]
@@ -211,15 +213,15 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     gate_documents.save_document(path, {**baseline, "recipe": asdict(recipe)})
 
 
-def told(failures: Sequence[Failure]) -> list[str]:
-    """The first failures in words, and how many more there are."""
+def first_failures(failures: Sequence[Failure]) -> list[str]:
+    """Return the first failures as sentences, and how many more there are."""
     words = [f"{f.method} on {f.scene} (seed {f.seed}): {f.reason}" for f in failures[:_REASONS]]
     more = len(failures) - _REASONS
     return [*words, f"and {more} more"] if more > 0 else words
 
 
 def is_trained(method: Method) -> bool:
-    """Whether a row is computed here by training; "true-views" is, though what it is given is the truth."""
+    """Return whether a row is computed here by training; "true-views" is, although its input is the truth."""
     return method.source == "native" or isinstance(method, Costed)
 
 

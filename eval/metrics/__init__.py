@@ -1,1 +1,1 @@
-"""One file per metric: its specification and how it is measured. `compute/` holds what metrics share."""
+"""The metrics, one per file: specification and measurement. `compute/` holds what several metrics use."""

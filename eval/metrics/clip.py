@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipCosine(MetricSpec):
-    """What the cosines share.
+    """Base of the cosines of CLIP embeddings.
 
-    `model` is OpenAI's ViT-B/32, or the small network trained on toy4d alone; cosines of one say nothing of
+    `model` is OpenAI's ViT-B/32, or the small network trained on toy4d alone; cosines of one do not predict
     the other's, so metrics of the small one have keys of their own (`clip_toy`, never `clip`).
     """
 
@@ -40,7 +40,7 @@ class ClipCosine(MetricSpec):
     pair: Literal["gt", "views", "time"] = "gt"
 
     def encoder(self, networks: Networks) -> "ImageEncoder | ToyEncoder":
-        """The network, loaded once in a process."""
+        """Return the network, which is loaded once per process."""
         return networks.get(("clip", self.weights), lambda: self._load(networks))
 
     def _load(self, networks: Networks) -> "ImageEncoder | ToyEncoder":
@@ -105,7 +105,7 @@ class ClipTime(ClipCosine):
 
 
 def cosine(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    """Cosine similarity (N,) of the rows of two (N, D) sets of embeddings, in float64; higher is more alike.
+    """Compute cosine similarity (N,) of the rows of two (N, D) sets of embeddings, in float64; in [-1, 1].
 
     Raises:
         DataError: shapes differ, values are not finite, or an embedding is zero.
@@ -121,7 +121,7 @@ def cosine(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
 
 
 def clip_t(embeddings: NDArray[np.floating]) -> Floats:
-    """Cosine between the embeddings of neighbouring frames ("CLIP-T" of 4D papers; higher is steadier).
+    """Compute the cosine between embeddings of neighbouring frames ("CLIP-T"; higher is steadier).
 
     4DGen's score of the same name is a spherical distance (lower is better): not comparable.
 

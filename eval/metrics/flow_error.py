@@ -44,7 +44,7 @@ class FlowError(MetricSpec):
 
 
 def end_point_error(flow: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Length of the difference of two flows, unreduced.
+    """Compute the length of the difference of two flows, unreduced.
 
     Args:
         flow, truth: (P, H, W, 2) pixels (dx, dy) on the grid of the source frame, at equal size.

@@ -69,7 +69,7 @@ class Statistics:
 
 
 def statistics(features: ArrayLike, unbiased: bool = True) -> Statistics:
-    """The Gaussian of a set of clips.
+    """Fit a Gaussian to a set of clips.
 
     Args:
         features: (N, D), one row per clip, N at least 2.
@@ -105,7 +105,7 @@ class FrechetTerms:
 
 
 def frechet_terms(first: Statistics, second: Statistics) -> FrechetTerms:
-    """|μ₁ − μ₂|² and Tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½).
+    """Compute |μ₁ − μ₂|² and Tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½).
 
     With Σ₁ = AᵀA and Σ₂ = BᵀB the trace of the root is the nuclear norm of ABᵀ, an N₁ x N₂ matrix: exact for
     any number of clips, without the matrix square root that returns garbage for rank-deficient products in
@@ -123,7 +123,7 @@ def frechet_terms(first: Statistics, second: Statistics) -> FrechetTerms:
 
 
 def frechet_distance(first: ArrayLike, second: ArrayLike, unbiased: bool = True) -> float:
-    """Squared Fréchet distance between Gaussians fitted to two sets of features; lower is better.
+    """Compute the squared Fréchet distance of Gaussians fitted to two feature sets; lower is better.
 
     FVD where the features are I3D logits. Only sets of equal size and clip length compare with each other.
 

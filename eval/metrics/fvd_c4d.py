@@ -1,4 +1,4 @@
-"""The number that Consistent4D's script prints under the name of FVD: one clip against one clip."""
+"""The number that Consistent4D's script prints as FVD: one clip against one clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDistance(MetricSpec):
-    """What metrics of I3D's logits share."""
+    """Base of metrics on I3D's logits."""
 
     resized: ClassVar[bool] = False  # the network's own resizing starts from the pictures as they are
     better: ClassVar[Better] = "lower"
@@ -25,7 +25,7 @@ class VideoDistance(MetricSpec):
     weights: str | None = "i3d-kinetics400"
 
     def network(self, networks: Networks) -> "VideoLogits":
-        """I3D, loaded once in a process."""
+        """Return I3D, which is loaded once per process."""
         return networks.get("i3d", lambda: self._load(networks))
 
     def _load(self, networks: Networks) -> "VideoLogits":
@@ -52,12 +52,12 @@ class FvdC4d(VideoDistance):
         return [fvd_c4d(self.logits(clip.rendered, networks), theirs)]
 
     def logits(self, pictures: Sequence[Pixels], networks: Networks) -> Floats:
-        """I3D's logits (400,) of one clip."""
+        """Compute I3D's logits (400,) of one clip."""
         return self.network(networks).of(pictures, self.pool, self.resize)
 
 
 def fvd_c4d(prediction: ArrayLike, reference: ArrayLike) -> float:
-    """What Consistent4D's `compute_fvd.py` gives for one clip against one clip; lower is better.
+    """Compute the number of Consistent4D's `compute_fvd.py` for one clip and one clip; lower is better.
 
     One clip has one logit vector, whose "covariance" NumPy before 2.2 returned as the variance over the
     classes, so the Fréchet formula collapses to |p − r|² + (σ_p − σ_r)² with σ the standard deviation over

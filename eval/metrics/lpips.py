@@ -27,7 +27,7 @@ class Lpips(MetricSpec):
         return network.distance(ours, theirs)
 
     def network(self, networks: Networks) -> "LpipsNetwork":
-        """The network, loaded once in a process."""
+        """Return the network, which is loaded once per process."""
         return networks.get(("lpips", self.net, self.scale), lambda: self._load(networks))
 
     def _load(self, networks: Networks) -> "LpipsNetwork":

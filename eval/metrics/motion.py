@@ -1,4 +1,4 @@
-"""How far an object moves from frame to frame: what a warp error must be read beside."""
+"""Motion of an object from frame to frame, beside which a warp error must be read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mvtokenflow.eval.metrics.spec import ClipPair, Floats, MetricSpec, Needs, N
 
 @dataclass(frozen=True, kw_only=True)
 class MotionMagnitude(MetricSpec):
-    """Mean length in pixels of the flow on the object; reads a static result for what it is.
+    """Mean length in pixels of the flow on the object; near 0 for a result without motion.
 
     The flow is estimated (DIS) on the rendering, so that methods without flow are measured too.
     """
@@ -43,7 +43,7 @@ class MotionMagnitude(MetricSpec):
 
 
 def motion_magnitude(flow: NDArray[np.floating], mask: Mask) -> Floats:
-    """Mean length of the flow on the object, pixels per pair.
+    """Compute the mean length of the flow on the object, in pixels per pair.
 
     Args:
         flow: (P, H, W, 2) pixels; mask: (P, H, W) bool, the object's visible pixels.
@@ -60,7 +60,7 @@ def motion_magnitude(flow: NDArray[np.floating], mask: Mask) -> Floats:
 
 
 def motion_normalised(error: Floats, motion: Floats, minimum_px: float = 0.05) -> Floats:
-    """Error per pixel of motion, so that slow clips do not look consistent only for being slow.
+    """Compute the error per pixel of motion, so that slow clips do not pass as consistent.
 
     Args:
         error, motion: (P,) from `warp_error` and `motion_magnitude`.
@@ -79,7 +79,7 @@ def motion_normalised(error: Floats, motion: Floats, minimum_px: float = 0.05) -
 
 
 def temporal_flickering(frames: NDArray[np.floating]) -> Floats:
-    """1 - mean absolute difference of neighbouring frames (VBench, "temporal flickering"; higher is better).
+    """Compute 1 - mean absolute difference of neighbouring frames (VBench's; higher is better).
 
     Knows nothing of motion: a frozen clip scores a perfect 1. Print it beside the motion magnitude.
 

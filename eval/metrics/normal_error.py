@@ -46,7 +46,7 @@ class NormalError(MetricSpec):
 
 
 def normal_angle(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> Floats:
-    """Angle between two normal maps, unreduced.
+    """Compute the angle between two normal maps, unreduced.
 
     Computed as atan2(|a x b|, a . b), which keeps its precision at 0 and 180 degrees where the arc
     cosine of a float32 dot product is off by up to 0.03 degrees.
@@ -71,7 +71,7 @@ def normal_angle(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> F
 
 @dataclass(frozen=True, kw_only=True)
 class NormalAngles:
-    """Normal error of every frame. All arrays are (T,).
+    """The normal error of every frame. All arrays are (T,).
 
     Attributes:
         mean_deg, median_deg: angle over the pixels where both maps have a surface; NaN where none do.
@@ -89,7 +89,7 @@ class NormalAngles:
 
 
 def normal_angles(normal: NDArray[np.floating], truth: NDArray[np.floating]) -> NormalAngles:
-    """Angular error on the intersection of the two surfaces, and how well the surfaces overlap.
+    """Compute the angular error on the intersection of two surfaces, and the overlap of the surfaces.
 
     Args:
         normal, truth: (T, H, W, 3) unit world normals, 0 outside the object.

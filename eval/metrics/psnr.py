@@ -36,7 +36,7 @@ class Psnr(MetricSpec):
 
 
 def mse(pred: Image, gt: Image) -> float:
-    """Mean squared difference over all pixels and channels of two uint8 (H, W, 3) pictures, in grey levels².
+    """Compute the mean squared difference of two uint8 (H, W, 3) pictures, in grey levels².
 
     The sum is taken in integers, so the value is the float64 nearest to the exact one.
 
@@ -51,7 +51,7 @@ def mse(pred: Image, gt: Image) -> float:
 
 
 def psnr(pred: Image, gt: Image, data_range: PsnrRange = 255.0) -> float:
-    """PSNR in dB, 10 log10(R² / MSE), of two uint8 (H, W, 3) pictures.
+    """Compute the PSNR in dB, 10 log10(R² / MSE), of two uint8 (H, W, 3) pictures.
 
     Args:
         data_range: R in grey levels, or "gt-minmax": the largest minus the smallest value of this ground

@@ -1,6 +1,6 @@
-"""The base of all metrics, and what a metric is given to measure.
+"""The base class of all metrics, and the data that a metric receives.
 
-A metric is one file in this folder, or anywhere: a subclass of `MetricSpec` that says what it `needs` and has
+A metric is one file in this folder, or anywhere: a subclass of `MetricSpec` that states what it `needs` and has
 the method of that name: `measure_frame`, `measure_clip`, `measure_views` or `measure_set`. Whatever is slow to
 import (torch, numba, scipy, OpenCV) is imported inside these methods, so that protocols can be listed at once.
 """
@@ -38,7 +38,7 @@ class Networks:
         self._loaded: dict[Hashable, Any] = {}
 
     def get(self, name: Hashable, load: Callable[[], T]) -> T:
-        """What `load` gives, called once for each `name`."""
+        """Return the result of `load`, which is called once for each `name`."""
         if name not in self._loaded:
             self._loaded[name] = load()
         return cast(T, self._loaded[name])
@@ -58,7 +58,7 @@ class Picture:
     _kept: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     def kept(self, key: Hashable, compute: Callable[[Pixels], T]) -> T:
-        """What `compute` derives from the pixels alone, called once for each `key`.
+        """Return what `compute` derives from the pixels alone; it is called once for each `key`.
 
         A reference is compared with the renderings of several methods: its features are computed once.
         """
@@ -68,37 +68,37 @@ class Picture:
 
 
 class ClipPair(Protocol):
-    """What a metric may look at of one view over time: the rendering, its reference, exact geometry.
+    """The data of one view over time for a metric: the rendering, its reference, exact geometry.
 
     Frames are in temporal order. Frame i of the rendering belongs to frame i of the reference.
     """
 
     @property
     def names(self) -> Sequence[int]:
-        """Numbers of the frames that both sides have."""
+        """Return the numbers of the frames that both sides have."""
         ...
 
     @property
     def rendered(self) -> Sequence[Pixels]:
-        """The rendered pictures as they are, (H, W, 3) uint8; as many as `names`."""
+        """Return the rendered pictures in their own size, (H, W, 3) uint8; as many as `names`."""
         ...
 
     @property
     def reference(self) -> Sequence[Pixels]:
-        """All pictures of the reference as they are, on white; the first `len(names)` are paired."""
+        """Return all reference pictures in their own size, on white; the first `len(names)` are paired."""
         ...
 
     def sized(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Pictures at the protocol's size."""
+        """Return the pictures at the protocol's size."""
         ...
 
     @property
     def has_truth(self) -> bool:
-        """Whether the dataset has exact geometry that fits the paired frames."""
+        """Return whether the dataset has exact geometry that fits the paired frames."""
         ...
 
     def truth(self, count: int, *names: str) -> list[NDArray[Any]]:
-        """The first `count` entries of arrays of the exact geometry, as named in `datasets.scene.GroundTruth`.
+        """Return the first `count` entries of exact geometry, as named in `datasets.scene.GroundTruth`.
 
         Raises:
             DataError: they cannot be read, or are fewer.
@@ -106,11 +106,11 @@ class ClipPair(Protocol):
         ...
 
     def offers(self, kind: str) -> bool:
-        """Whether the method gave its own "flow" or "normal" of this view."""
+        """Return whether the method has its own "flow" or "normal" of this view."""
         ...
 
     def offered(self, count: int, kind: str) -> NDArray[Any]:
-        """The first `count` entries of the method's own flow (T−1, H, W, 2) or normals (T, H, W, 3).
+        """Return the first `count` entries of the method's flow (T−1, H, W, 2) or normals (T, H, W, 3).
 
         Raises:
             DataError: they cannot be read, or are fewer.
@@ -118,7 +118,7 @@ class ClipPair(Protocol):
         ...
 
     def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What `compute` derives from the reference alone, called once for all methods of the view."""
+        """Return what `compute` derives from the reference; called once for all methods of the view."""
         ...
 
 
@@ -156,7 +156,7 @@ class MetricSpec:
     weights: str | None = None
 
     def signature(self) -> str:
-        """All fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
+        """Return all fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
         hidden = {"key", "version", "views", "weights"}
         parts = [
             f"{f.name.replace('_', '-')}:{getattr(self, f.name)}" for f in fields(self) if f.name not in hidden
@@ -164,19 +164,19 @@ class MetricSpec:
         return "|".join([self.key, f"v:{self.version}", *parts])
 
     def why_missing(self) -> str:
-        """Why there can be no value although everything to measure it was there."""
+        """Return why a metric has no value although everything to measure it was there."""
         return "nothing to measure it on: the view was not rendered, has no reference, or is too short"
 
     def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
-        """For which frames a view of `frames` has a value; [None] for one value per clip."""
+        """Return the frames with a value in a view of `frames`; [None] for one value per clip."""
         return [None] if self.needs == "set" else frames
 
     def can_measure(self, clip: ClipPair) -> bool:
-        """Whether scene and method offer what `measure_clip` or `measure_set` looks at."""
+        """Return whether scene and method offer the inputs of `measure_clip` or `measure_set`."""
         return True
 
     def measure_frame(self, rendering: Picture, reference: Picture, networks: Networks) -> float:
-        """The value of one rendered picture against its reference; for a metric that needs a "frame".
+        """Measure one rendered picture against its reference; for a metric that needs a "frame".
 
         Raises:
             DataError: the metric is not defined for these pictures.
@@ -184,23 +184,23 @@ class MetricSpec:
         raise self._lacks("measure_frame")
 
     def measure_clip(self, clip: ClipPair, networks: Networks) -> Sequence[float | None]:
-        """A value for each of `moments(clip.names)`; None where nothing is visible to be measured on."""
+        """Measure a value for each of `moments(clip.names)`; None where nothing visible can be measured."""
         raise self._lacks("measure_clip")
 
     def measure_views(self, clips: Sequence[ClipPair], networks: Networks) -> Sequence[float]:
-        """A value per time, from the views of one object, the input view first; all have the same frames."""
+        """Measure a value per time, from all views of an object, the input first; all have the same frames."""
         raise self._lacks("measure_views")
 
     def measure_set(self, clip: ClipPair, networks: Networks) -> Sequence[tuple[Feature, Feature]]:
-        """Features (rendering, reference) of each short clip of a view; `total` makes a number of them."""
+        """Compute features (rendering, reference) of each short clip of a view, for `total`."""
         raise self._lacks("measure_set")
 
     def clips_of(self, frames: int) -> int:
-        """How many short clips `measure_set` makes of a view of so many frames."""
+        """Return the number of short clips that `measure_set` makes of a view with so many frames."""
         raise self._lacks("clips_of")
 
     def total(self, rendered: Floats, reference: Floats) -> float:
-        """The number of a set: features (clips, D) of both sides, in one order."""
+        """Compute the number of a set from the features (clips, D) of both sides, in one order."""
         raise self._lacks("total")
 
     def _lacks(self, method: str) -> NotImplementedError:
@@ -208,10 +208,10 @@ class MetricSpec:
 
 
 def present(where: NDArray[Any], values: Floats) -> list[float | None]:
-    """The values, None where `where` is zero or False."""
+    """Return the values, None where `where` is zero or False."""
     return [float(value) if there else None for there, value in zip(where, values, strict=True)]
 
 
 def unit_range(pictures: Sequence[Pixels]) -> NDArray[np.float32]:
-    """Pictures of one size as float32 (T, H, W, 3) in [0, 1]."""
+    """Convert pictures of one size to float32 (T, H, W, 3) in [0, 1]."""
     return np.divide(np.stack(pictures), 255, dtype=np.float32)

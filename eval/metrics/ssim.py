@@ -68,7 +68,7 @@ def _constants(pred: Image, gt: Image, data_range: SsimRange) -> tuple[float, fl
 
 
 def ssim_map(pred: Image, gt: Image, data_range: SsimRange = 255.0) -> Map:
-    """Per-pixel, per-channel SSIM (H, W, 3), float64, of two uint8 (H, W, 3) pictures.
+    """Compute SSIM (H, W, 3) per pixel and channel, float64, of two uint8 (H, W, 3) pictures.
 
     Gaussian window of sigma 1.5 on 11x11 pixels, reflected borders, K1 = .01, K2 = .03.
 
@@ -85,7 +85,7 @@ def ssim_map(pred: Image, gt: Image, data_range: SsimRange = 255.0) -> Map:
 
 
 def ssim(pred: Image, gt: Image, data_range: SsimRange = 255.0, border: SsimBorder = "full") -> float:
-    """Mean SSIM of two uint8 (H, W, 3) pictures: `ssim_map` averaged over pixels and channels.
+    """Compute the mean SSIM of two uint8 (H, W, 3) pictures: the mean of `ssim_map`.
 
     Where both pictures show their flat background within the window's reach, both variances vanish and the
     map is (2ab + C1) / (a² + b² + C1) for colours a, b; only the rest is filtered. The value is that of the

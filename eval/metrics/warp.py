@@ -1,4 +1,4 @@
-"""Temporal consistency: warp error with its floor and its trap.
+"""Warp error, a measure of temporal consistency, with the floor and the trap it must be read beside.
 
 "Warp error" has no agreed definition in the literature (pixel scale, flow, resizing and normalisation all
 differ), so this is ours, in full:
@@ -101,7 +101,7 @@ class WarpError(Warp):
 
 @dataclass(frozen=True, kw_only=True)
 class WarpFloor(Warp):
-    """The warp error of the reference itself: what a perfect result scores."""
+    """The warp error of the reference itself, which a perfect result has too."""
 
     key: str = "warp_floor"
     of: Literal["prediction", "reference"] = "reference"
@@ -138,7 +138,7 @@ class WarpContext:
 
 
 def warp_error(frames: NDArray[np.floating], flow: NDArray[np.floating], visible: Mask) -> WarpErrors:
-    """Difference between each frame and the later frame warped back to it.
+    """Compute the difference between each frame and the later frame warped back to it.
 
     Args:
         frames: (T, H, W, C) in [0, 1].
@@ -178,7 +178,7 @@ def warp_error_in_context(
     flow: NDArray[np.floating],
     visible: Mask,
 ) -> WarpContext:
-    """Warp error of a prediction, of its reference (floor) and of a frozen clip (trap).
+    """Compute the warp error of a prediction, of its reference (floor) and of a frozen clip (trap).
 
     Args:
         frames, reference: (T, H, W, C) in [0, 1], at equal size.

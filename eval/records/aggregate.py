@@ -1,4 +1,4 @@
-"""Means over frames, then views, then objects, by name and with exact sums."""
+"""Means over frames, then views, then objects, matched by name, with exact sums."""
 
 import math
 from collections import defaultdict
@@ -16,7 +16,7 @@ FORCED = "forced"  # part of a signature where a strict pre-flight check failed 
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean with an exact sum, so that order and shards give the same bits; may be infinite.
+    """Compute the arithmetic mean with an exact sum, independent of order and shards; may be infinite.
 
     Raises:
         DataError: values are infinite in both directions.
@@ -34,7 +34,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def has_mean(values: Iterable[float]) -> bool:
-    """Whether a mean exists: values are not infinite in both directions."""
+    """Return whether a mean exists, which it does unless values are infinite in both directions."""
     return not {math.inf, -math.inf} <= set(values)
 
 

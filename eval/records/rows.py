@@ -195,7 +195,7 @@ def _mend(stream: IO[bytes], size: int) -> None:
 
 
 def _whole(data: bytes) -> int:
-    """Number of bytes up to the end of the last complete line."""
+    """Return the number of bytes up to the end of the last complete line."""
     return data.rfind(b"\n") + 1
 
 

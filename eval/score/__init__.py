@@ -1,1 +1,1 @@
-"""Scoring: predictions are paired with references, cut into units, and measured."""
+"""Scoring: pairs predictions with references, divides the work into units, and measures them."""

@@ -1,10 +1,10 @@
-"""Find out whether a prediction's views are turned or mirrored against the reference. Applies nothing.
+"""Detects whether a prediction's views are turned or mirrored against the reference. Changes nothing.
 
 Methods differ in where azimuth 0 lies and which way it runs, and a result in another convention scores
-like a bad one. Silhouettes tell the difference without any network. The finding is reported with its
+like a bad one. Silhouettes show the difference without any network. The finding is reported with its
 evidence; whoever scores an aligned prediction must add `Alignment.signature` to the number's name.
 
-A hypothesis (yaw, mirror, reverse) says: the predicted view named azimuth a shows what the reference
+A hypothesis (yaw, mirror, reverse) states: the predicted view named azimuth a shows what the reference
 shows at `yaw + a` (`yaw - a` if reverse), with the picture flipped left-right if mirror. So
 
 * yaw alone: the orbit starts elsewhere;
@@ -12,7 +12,7 @@ shows at `yaw + a` (`yaw - a` if reverse), with the picture flipped left-right i
 * mirror and reverse: the object itself is mirrored;
 * mirror alone: the pictures were flipped.
 
-What silhouettes cannot tell: seen without perspective at elevation 0, opposite views have mirrored
+What silhouettes cannot distinguish: seen without perspective at elevation 0, opposite views have mirrored
 silhouettes, so (yaw, mirror) and (yaw + 180, not mirror) look alike, and symmetric objects look alike from
 many sides. Whatever comes within a margin of the best is listed; the answer is the one of them that needs
 the fewest causes, "nothing is turned" before all others.
@@ -40,7 +40,7 @@ _CAUSES = {(False, False): 0.0, (True, True): 1.0, (False, True): 1.0, (True, Fa
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One way the views may be turned.
+    """One rotation or reflection that the views may have.
 
     Attributes:
         yaw_deg: in (-180, 180].
@@ -56,12 +56,12 @@ class Hypothesis:
 
     @property
     def is_identity(self) -> bool:
-        """Whether it says that nothing is turned."""
+        """Return whether the hypothesis is that nothing is turned."""
         return self.yaw_deg == 0 and not self.mirror and not self.reverse
 
     @property
     def signature(self) -> str:
-        """What a number scored under this alignment must carry, e.g. "align:yaw+90,mirror"; "" for none."""
+        """Return the suffix of values scored under this alignment, "align:yaw+90,mirror"; "" for none."""
         if self.is_identity:
             return ""
         parts = [f"yaw{self.yaw_deg:+g}", *(["mirror"] * self.mirror), *(["reverse"] * self.reverse)]
@@ -70,7 +70,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """The best hypothesis and the evidence.
+    """The best hypothesis and the evidence for it.
 
     Attributes:
         best: the hypothesis of fewest causes that no other beats by more than the margin.
@@ -87,12 +87,12 @@ class Alignment:
 
     @property
     def aligned(self) -> bool:
-        """Whether the views are what their names say."""
+        """Return whether the views are those that their names state."""
         return self.best.is_identity
 
 
 def dense_orbit(silhouettes: Callable[[float], Mask], step_deg: float = 1.0) -> tuple[Floats, Mask]:
-    """Reference silhouettes all around, for datasets that can render any view.
+    """Render reference silhouettes all around, for datasets that can render any view.
 
     Args:
         silhouettes: azimuth in degrees -> (T, H, W) bool.
@@ -127,7 +127,7 @@ def align(
         azimuth_deg: V azimuths as the prediction names them.
         reference: A masks (T, H, W), e.g. from `dense_orbit` or the ground-truth views.
         reference_azimuth_deg: A azimuths, among them those of `azimuth_deg`.
-        margin: hypotheses whose mean IoU is within this of the best are not told apart.
+        margin: hypotheses whose mean IoU is within this of the best are not distinguished.
         size: masks are area-averaged to squares of this side, or of the shortest side met.
 
     Raises:
@@ -160,7 +160,7 @@ def align(
 
 
 def _hypotheses(overlap: Floats, nominal: Floats, angles: Floats) -> list[Hypothesis]:
-    """Every turn that the reference can show, scored."""
+    """Score every rotation and reflection that the reference can confirm."""
     views = np.arange(len(nominal))
     found = []
     for mirror, reverse in _CAUSES:
@@ -174,7 +174,7 @@ def _hypotheses(overlap: Floats, nominal: Floats, angles: Floats) -> list[Hypoth
 
 
 def _peaks(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """One hypothesis per peak, that of fewest causes first, then by IoU."""
+    """Return one hypothesis per peak, that of fewest causes first, then by IoU."""
 
     def causes(item: Hypothesis) -> tuple[float, float, int, float]:
         kind = (item.mirror, item.reverse)
@@ -198,19 +198,19 @@ def _shown(hypothesis: Hypothesis, nominal: Floats, angles: Floats) -> NDArray[n
 
 
 def _positions(wanted: Floats, angles: Floats) -> NDArray[np.intp]:
-    """Index into `angles` of each wanted azimuth, -1 where there is none."""
+    """Return the index into `angles` of each wanted azimuth, -1 where there is none."""
     distance = np.abs(_wrap(wanted[:, None] - angles[None]))
     nearest = distance.argmin(axis=1)
     return np.where(distance[np.arange(len(wanted)), nearest] <= _SAME_AZIMUTH_DEG, nearest, -1)
 
 
 def _wrap(degrees: Floats) -> Floats:
-    """To (-180, 180]."""
+    """Wrap degrees to (-180, 180]."""
     return 180.0 - np.mod(180.0 - degrees, 360.0)
 
 
 def _overlaps(predicted: Sequence[Mask], reference: Sequence[Mask] | Mask, size: int) -> Floats:
-    """(2, V, A) IoU of each predicted view, as it is and flipped, with each reference view; frame mean."""
+    """Compute the IoU (2, V, A) of each predicted view, as it is and flipped, with each reference view."""
     frames = len(predicted[0])
     for index, clip in enumerate([*predicted, *reference]):
         if len(clip) != frames:

@@ -21,7 +21,7 @@ from mvtokenflow.media.pictures import read_all_on_white
 from mvtokenflow.views.cameras import orbit
 
 Mask = NDArray[np.bool_]
-FRAMES = 4  # spread over the clip; silhouettes of a moving object tell more than more of them
+FRAMES = 4  # spread over the clip; few frames of a moving object suffice
 
 
 def align_folder(prediction: Path, reference: Path, only: Sequence[str] | None) -> dict[str, Alignment]:
@@ -92,7 +92,7 @@ def _wanted(prediction: Path, only: Sequence[str] | None) -> Mapping[str, Path]:
 
 
 def _numbered(folder: Path) -> Mapping[int, Path]:
-    """The frames of a view by number."""
+    """Return the frames of a view by number."""
     paths = frame_files(folder)
     return dict(zip(frame_numbers(paths), paths, strict=True))
 
@@ -104,7 +104,7 @@ def _reference(folder: Path, view: View) -> Mapping[int, Path]:
 
 
 def _spread(folder: Path, views: Iterable[Mapping[int, Path]]) -> list[int]:
-    """Numbers of up to FRAMES frames, spread over those that all `views` have.
+    """Return up to FRAMES frame numbers, spread over those that all `views` have.
 
     Raises:
         DataError: there is none; `folder` is named.
@@ -120,7 +120,7 @@ def _masks(frames: Mapping[int, Path], numbers: Sequence[int]) -> Mask:
 
 
 def sentence(found: Alignment) -> str:
-    """What was found, for people."""
+    """Return the finding as a sentence, for people."""
     before, after = float(found.iou_before.mean()), float(found.iou_after.mean())
     if found.aligned:
         text = f"aligned (silhouette IoU {before:.3f})"
@@ -134,7 +134,7 @@ def sentence(found: Alignment) -> str:
 
 
 def to_json(found: Alignment) -> dict[str, Any]:
-    """The finding as plain data."""
+    """Return the finding as plain data."""
     return {
         "aligned": found.aligned,
         "signature": found.best.signature,

@@ -1,4 +1,4 @@
-"""A second opinion: values on record, measured again by the libraries that the field uses.
+"""Measures recorded values again with the libraries that the field uses.
 
 The metrics of this package are its own code, made exact and fast. Here random frames are measured again by
 `libraries`, those of others, and the largest difference of each metric is held against a tolerance.
@@ -42,10 +42,10 @@ _NO_LIBRARY = "no library of the field measures it"
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One frame of one result, and the values on record that count.
+    """One frame of one result, with its recorded values that count.
 
     Attributes:
-        place: says to people where the record lies, e.g. "runs/toy4d/white/fish-01/seed0-1a2b/rows.jsonl".
+        place: where the record is, for people, e.g. "runs/toy4d/white/fish-01/seed0-1a2b/rows.jsonl".
         rows: its records that `TOLERANCES` names; all of one object, view and frame.
         locate: finds the two pictures; raises a DataError where they are gone.
     """
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How far the values of one metric on record are from those of one library, at most.
+    """The largest difference between the recorded values of a metric and one library's.
 
     Attributes:
         library: with its version.
@@ -77,7 +77,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What the libraries say of a sample of frames.
+    """Results of the libraries on a sample of frames.
 
     Attributes:
         frames: size of the sample.
@@ -93,11 +93,11 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether every value is within its tolerance."""
+        """Return whether every value is within its tolerance."""
         return not any(difference.beyond for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object; an infinite difference is the text "inf"."""
+        """Return one JSON object; an infinite difference is the text "inf"."""
         found = [asdict(difference) for difference in self.differences]
         for entry in found:
             entry["largest"] = "inf" if entry["largest"] == float("inf") else entry["largest"]
@@ -115,7 +115,7 @@ class Audit:
 
 
 def cells_of_runs(root: Path, dataset: Dataset, protocol: str | None = None) -> tuple[list[Cell], set[str]]:
-    """The frames with values that count of all finished runs of `dataset` below `root`, and all their metrics.
+    """Collect frames with values of all finished runs of `dataset` below `root`, and all their metrics.
 
     Args:
         protocol: only values under the protocol of this name; None for all.
@@ -143,7 +143,7 @@ def cells_of_runs(root: Path, dataset: Dataset, protocol: str | None = None) -> 
 
 
 def cells_of_pairs(rows: Sequence[Row], pairs: Sequence[ViewPair], folder: Path) -> tuple[list[Cell], set[str]]:
-    """The frames with values of one scored folder, whose pictures are paired already, and all metrics."""
+    """Collect frames with values of a scored folder, whose pictures are already paired, and all metrics."""
     pictures: dict[tuple[str, str, int], Pictures] = {}
     for pair in pairs:
         for number, ours, theirs in zip(pair.names, pair.prediction, pair.reference, strict=False):
@@ -168,7 +168,7 @@ def _cells(rows: Sequence[Row], place: str, locate: Callable[[Row], Pictures]) -
 
 
 def _of_run(run: Run, dataset: Dataset, scenes: dict[str, Scene], row: Row) -> Pictures:
-    """The pictures of a row: frames are paired by position, those of a forced prediction by number."""
+    """Return the pictures of a row: paired by position, for a forced prediction by number."""
     name = run.manifest.scene
     if name not in scenes:
         scenes[name] = dataset.scene(name)
@@ -252,7 +252,7 @@ def _sentence(cell: Cell, row: Row, library: str, value: float) -> str:
 
 
 def lines_of(result: Audit) -> Iterator[str]:
-    """What an audit found, in sentences for people."""
+    """Return the result of an audit as sentences."""
     yield f"{result.frames} of {result.known} frames measured again"
     for d in result.differences:
         verdict = "ok" if not d.beyond else f"{len(d.beyond)} BEYOND"

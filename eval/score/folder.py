@@ -1,4 +1,4 @@
-"""Scoring one folder of renderings against one folder of reference pictures, as `mvtf-eval score` does."""
+"""Scores one folder of renderings against one folder of reference pictures, for `mvtf-eval score`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ RECORDS = Path("runs") / "score"  # below it records lie by default
 
 @dataclass(frozen=True, kw_only=True)
 class FolderScore:
-    """What a folder of renderings scored.
+    """The scores of a folder of renderings.
 
     Attributes:
         protocol: it was scored under.
@@ -39,19 +39,19 @@ class FolderScore:
 
     @property
     def average(self) -> Mapping[str, float | None]:
-        """By metric the mean over the objects that have a value; None where there is none."""
+        """Return the mean over the objects that have a value, by metric; None where there is none."""
         values: Mapping[str, float | None] = self.document["average"]
         return values
 
     @property
     def objects(self) -> Mapping[str, Mapping[str, float | None]]:
-        """By object and metric the value; None where it is missing or infinite."""
+        """Return the value by object and metric; None where it is missing or infinite."""
         values: Mapping[str, Mapping[str, float | None]] = self.document["objects"]
         return values
 
     @property
     def missing(self) -> Mapping[str, str]:
-        """By metric the reason why it has no value, or none for some object."""
+        """Return the reason why a metric has no value, or none for some object, by metric."""
         return {entry["metric"]: entry["reason"] for entry in self.document["missing"]}
 
 
@@ -110,7 +110,7 @@ def score_folder(
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """In place of a reporter, where none is given."""
+    """Report nothing; the default reporter."""
 
 
 def _records_of(prediction: Path, reference: Path) -> Path:

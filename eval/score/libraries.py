@@ -1,4 +1,4 @@
-"""Single frames measured by the libraries that the field uses, as the signature of a record says.
+"""Measures single frames with the libraries that the field uses, under the settings of a signature.
 
 Pictures are read anew with Pillow. PSNR and SSIM are scikit-image's and torchmetrics', LPIPS is the network of
 the package `lpips`, CLIP is open_clip's; both networks have the weights of the ledger.
@@ -37,11 +37,11 @@ _CLIP_MODEL = "ViT-B-32-quickgelu"
 
 
 class UncheckedError(Exception):
-    """No library measures a value; the message is the reason."""
+    """A value that no library can measure; the message is the reason."""
 
 
 class Libraries:
-    """The libraries, and the networks they have loaded.
+    """The libraries and their loaded networks.
 
     Args:
         weights: local files or folders by name in the ledger.
@@ -52,7 +52,7 @@ class Libraries:
         self._lpips: dict[str, Any] = {}
 
     def measure(self, row: Row, prediction: Path, reference: Path) -> dict[str, float]:
-        """The value that a row should have, by library with version; empty where it is 0/0 for all of them.
+        """Measure the value of a row, by library with version; empty where it is 0/0 for all of them.
 
         Raises:
             UncheckedError: no library can, for a reason that the row's signature or this machine has.
@@ -101,7 +101,7 @@ class Libraries:
 
     @cached_property
     def _clip(self) -> tuple[Any, Any]:
-        """open_clip's model and preparation of pictures."""
+        """Return open_clip's model and preparation of pictures."""
         import open_clip
 
         name = "clip-vit-b32-openai"
@@ -117,7 +117,7 @@ class Libraries:
 
 
 def _settings(row: Row) -> dict[str, str]:
-    """The settings in a row's signature.
+    """Parse the settings in a row's signature.
 
     Raises:
         UncheckedError: one of them is not known here.
@@ -128,14 +128,14 @@ def _settings(row: Row) -> dict[str, str]:
     for name, value in settings.items():
         allowed = known.get(name, set())
         if name not in _PLACE and allowed is not None and value not in allowed:
-            raise UncheckedError(f"the audit does not know the setting {name}:{value} of its signature")
+            raise UncheckedError(f"the audit does not support the setting {name}:{value} of its signature")
     if head != row.metric or not {*known, "res"} - {"w"} <= settings.keys():
-        raise UncheckedError("its signature does not say how it was measured")
+        raise UncheckedError("its signature does not state how it was measured")
     return settings
 
 
 def _read(path: Path, size: int | None) -> Pixels:
-    """A picture as (H, W, 3) uint8: on white by its alpha, squashed to `size` by Pillow's bicubic filter."""
+    """Read a picture as (H, W, 3) uint8: on white by its alpha, resized to `size` by bicubic filter."""
     with damage(path, "not a readable picture", "render or restore it"), Image.open(path) as file:
         pixels = np.asarray(file)
     if pixels.shape[-1] == 4:
@@ -147,7 +147,7 @@ def _read(path: Path, size: int | None) -> Pixels:
 
 
 def _planes(pixels: Pixels) -> torch.Tensor:
-    """(1, 3, H, W) float64 in 0..255."""
+    """Convert a picture to (1, 3, H, W) float64 in 0..255."""
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].double()
 
 
@@ -200,7 +200,7 @@ def _labelled(skimage: float, torchmetrics: float) -> dict[str, float]:
 
 
 def package_lpips(net: str, state: Mapping[str, torch.Tensor]) -> Any:
-    """The network of the `lpips` package with the tensors of the ledger's file; nothing is downloaded.
+    """Build the network of the `lpips` package from the ledger's file; nothing is downloaded.
 
     Args:
         net: "vgg" or "alex".
@@ -221,7 +221,7 @@ def package_lpips(net: str, state: Mapping[str, torch.Tensor]) -> Any:
 
 
 def _ledger_name(key: str) -> str:
-    """The name in the ledger's file of a tensor of the package, such as `net.slice1.0.weight`."""
+    """Return the ledger file's name of a tensor of the package, such as `net.slice1.0.weight`."""
     if key.startswith("net.slice"):
         return "features." + key.split(".", 2)[2]
     number = key.split(".")[1] if key.startswith("lins.") else key[3]

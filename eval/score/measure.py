@@ -1,4 +1,4 @@
-"""Units measured, in this process or in several; the parent alone writes records."""
+"""Measures units in this process or in several; only the parent writes records."""
 
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ def _measure(unit: Unit, done: Mapping[str, frozenset[str]]) -> dict[str, set[st
 
 
 def finished_keys(folder: Path) -> frozenset[str]:
-    """Keys of the records a folder already holds."""
+    """Return the keys of the records that a folder already holds."""
     rows = [row.key for row in row_log(folder).read()]
     return frozenset(rows + [row.key for row in feature_log(folder).read()])
 
@@ -66,7 +66,7 @@ def measure(
         units: what to measure.
         settings: how.
         jobs: worker processes; 1 measures in this process.
-        step: told the number of frames just dealt with.
+        step: called with the number of frames just measured.
 
     Returns:
         By label, the keys of all records the units consist of, old and new.
@@ -106,7 +106,7 @@ def measure(
 
 
 class _RecordWriter(Thread):
-    """Writes what the workers send; keeps reading to the end so that no worker blocks on a full pipe."""
+    """A thread that writes the workers' records; it reads to the end so that no worker blocks on a pipe."""
 
     def __init__(self, messages: "Queue[Message]", step: Callable[[int], None]) -> None:
         super().__init__(daemon=True)
@@ -125,7 +125,7 @@ class _RecordWriter(Thread):
                     write_records(Path(label), payload)
                 else:
                     self._step(payload)
-            except Exception as failure:  # disk full, say: handed to the caller by finish()
+            except Exception as failure:  # for example a full disk; finish() raises it
                 self._failure = failure
 
     def give_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Which rendered picture is compared with which reference picture of a scene."""
+"""Pairs the rendered pictures of a scene with its reference pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ from mvtokenflow.eval.score.preflight import (
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be scored.
+    """The pairs to score and the findings on them.
 
     Attributes:
         pairs: the paired views by object.
@@ -118,7 +118,7 @@ def _other_numbers(
 def _pair_alone(
     name: str, view: str, prediction: Path, front: ViewPair | None, protocol: Protocol
 ) -> tuple[ViewPair, list[Finding]]:
-    """A view without reference, numbered as the rendered input view (`front`), whose frames it must have.
+    """Pair a view without reference; its frames must be those of the rendered input view (`front`).
 
     Raises:
         DataError: the folder cannot be read.
@@ -127,7 +127,7 @@ def _pair_alone(
     names = tuple(frame_numbers(frame_files(prediction))[: len(frames)])
     findings = []
     if front is not None:
-        shift = front.names[0] - names[0]  # nothing but its reference could have told it where to begin
+        shift = front.names[0] - names[0]  # only its reference determines the first number
         if tuple(name + shift for name in names) == front.names[: len(frames)]:
             names = front.names[: len(frames)]
         if len(frames) != len(front.names) or names != front.names:

@@ -1,4 +1,4 @@
-"""Pictures and clips as metrics see them: read once, digested, resized by the protocol."""
+"""Pictures and clips for metrics: read once, hashed, resized by the protocol."""
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def read_picture(path: Path, size: int | None, composite: bool = False) -> Picture:
-    """A picture at the protocol's size.
+    """Read a picture at the protocol's size.
 
     Raises:
         DataError: the file is not an 8-bit RGB picture (or RGBA with `composite`).
@@ -30,7 +30,7 @@ def read_picture(path: Path, size: int | None, composite: bool = False) -> Pictu
 
 
 class ClipFiles(ClipPair):
-    """A view's rendered and reference clips, read when first needed.
+    """The rendered and reference clips of a view, read when first needed.
 
     Attributes:
         pair: the files.
@@ -53,7 +53,7 @@ class ClipFiles(ClipPair):
 
     @property
     def folder(self) -> Path:
-        """Folder of the rendered pictures; `normal.npz` and `flow.npz` lie beside it as `<view>.<kind>.npz`."""
+        """Return the folder of rendered pictures; `<view>.normal.npz` and `<view>.flow.npz` are beside it."""
         return self.pair.prediction[0].parent
 
     def offers(self, kind: str) -> bool:
@@ -65,7 +65,7 @@ class ClipFiles(ClipPair):
         return first_entries(path, count, kind)[0]
 
     def _offered(self, kind: str) -> Path | None:
-        """The method's own normals or flow of this view, where it offers them."""
+        """Read the method's own normals or flow of this view, where it offers them."""
         path = self.folder.parent / f"{self.pair.view}.{kind}.npz"
         return path if path.is_file() else None
 
@@ -80,36 +80,36 @@ class ClipFiles(ClipPair):
 
     @property
     def truth_file(self) -> Path | None:
-        """The file with exact geometry of the paired frames, or None."""
+        """Return the file with exact geometry of the paired frames, or None."""
         return self.pair.truth if self.pair.gapless else None
 
     @cached_property
     def prediction_sha(self) -> str:
-        """Digest of the rendering: every picture's name and bytes, and what the method offers beside them."""
+        """Compute a digest of the rendering: names and bytes of its pictures, normals and flow."""
         offered = [path for kind in ("normal", "flow") if (path := self._offered(kind)) is not None]
         return _digest_files([*self.pair.prediction, *offered])
 
     @cached_property
     def sha(self) -> str:
-        """Digest of everything a clip metric can look at."""
+        """Compute a digest of everything that a clip metric can read."""
         truth = [] if self.truth_file is None else [self.truth_file]
         reference = self.shared("sha", lambda: _digest_files([*self.pair.reference, *truth]))
         return f"{self.prediction_sha}-{reference}"
 
     @cached_property
     def rendered(self) -> list[Pixels]:
-        """The rendered pictures as they are."""
+        """Return the rendered pictures in their own size."""
         return [read_reference(path, composite=False) for path in self.pair.prediction]
 
     @property
     def reference(self) -> list[Pixels]:
-        """The reference pictures as they are, on white."""
+        """Return the reference pictures in their own size, on white."""
         return self.shared(
             "pictures", lambda: [read_reference(path, self.pair.composite) for path in self.pair.reference]
         )
 
     def sized(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Pictures at the protocol's size."""
+        """Return the pictures at the protocol's size."""
         return (
             list(pictures)
             if self.size is None
@@ -118,7 +118,7 @@ class ClipFiles(ClipPair):
 
 
 def first_entries(path: Path, count: int, *names: str) -> list[NDArray[Any]]:
-    """The first `count` entries of arrays of a file: a result that was forced may have fewer frames.
+    """Return the first `count` entries of arrays of a file: a forced result may have fewer frames.
 
     Raises:
         DataError: they cannot be read, or are fewer.

@@ -1,4 +1,4 @@
-"""What is checked before anything is measured: a wrong pairing must not become a number."""
+"""Checks before scoring, so that a wrong pairing does not become a number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SILHOUETTE_MARGIN = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Something noticed before scoring. "refuse" stops a strict protocol, "note" is only recorded."""
+    """A fault noticed before scoring. "refuse" stops a strict protocol, "note" is only recorded."""
 
     severity: Literal["refuse", "note"]
     where: str
@@ -44,7 +44,7 @@ class ViewPair:
         prediction: rendered pictures, in order.
         composite: the reference is RGBA and is put on white.
         gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
-            others: it knows no frame numbers.
+            others: it has no frame numbers.
         truth: the file with exact geometry of the view, from the reference's first frame on, or None.
     """
 
@@ -59,7 +59,7 @@ class ViewPair:
 
 
 def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A reference picture as (H, W, 3) uint8, put on white by straight alpha where it is RGBA."""
+    """Read a reference picture as (H, W, 3) uint8, composited on white by straight alpha if it is RGBA."""
     return composite_white(read_rgba(path)) if composite else read_rgb(path)
 
 
@@ -119,11 +119,11 @@ def _sizes(sizes: set[tuple[int, int]]) -> str:
 
 
 def check_silhouettes(pairs: Sequence[ViewPair], rendered_here: bool = False) -> list[Finding]:
-    """Whether each predicted view looks most like its own reference view, and what its background is.
+    """Check whether each predicted view looks most like its own reference, and check its background.
 
     Args:
         pairs: the novel views of one object; one alone has nothing to be confused with.
-        rendered_here: by a method that was told the cameras. Then two views that look like one and the same
+        rendered_here: by a method that received the cameras. Then two views that look like one and the same
             reference are no reason to refuse: wrong azimuths and mirrors exchange views, while a poor result
             has sides that look like its front.
     """

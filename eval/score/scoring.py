@@ -1,4 +1,4 @@
-"""Scoring a folder of renderings, and scoring runs: from files to records and summaries."""
+"""Scores a folder of renderings, and runs: from files to records and summaries."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to measure, whatever is measured.
+    """Settings of measuring that do not depend on what is measured.
 
     Attributes:
         device: torch device.
@@ -45,7 +45,7 @@ class Options:
 def settings_for(
     protocol: Protocol, options: Options, specs: Sequence[MetricSpec] | None = None
 ) -> tuple[Settings, list[Missing]]:
-    """The metrics of `protocol` that this machine has the weights for, and the others with their reasons.
+    """Return the metrics of `protocol` whose weights are here, and the others with reasons.
 
     Args:
         specs: only these of its metrics; None for all.
@@ -83,8 +83,8 @@ def score_plan(
 
 
 def _counted(units: Sequence[Unit], report: Report) -> Callable[[int], None]:
-    """What is told of every frame, as a reporter of how many of all frames are done."""
-    total = sum(unit.steps() for unit in units if unit.between is None)  # these tell no frames
+    """Turn per-frame callbacks into one count over all frames."""
+    total = sum(unit.steps() for unit in units if unit.between is None)  # these do not count frames
     done = 0
 
     def step(frames: int) -> None:
@@ -150,7 +150,7 @@ def _places_text(places: set[tuple[str, str]]) -> set[str]:
 
 
 def _measured(settings: Settings, views: Sequence[str]) -> set[str]:
-    """What these settings measure of a scene with `views`, as `metric@view signature`."""
+    """List what these settings measure of a scene with `views`, as `metric@view signature`."""
     return {
         f"{spec.key}@{view} {settings.signature(spec, composite=False)}"
         for spec in settings.specs
@@ -160,7 +160,7 @@ def _measured(settings: Settings, views: Sequence[str]) -> set[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """A run that could not be scored, and why."""
+    """A run that could not be scored, and the reason."""
 
     run: Run
     reason: str
@@ -176,8 +176,8 @@ def score_runs(
 ) -> list[Refused]:
     """Score runs under one protocol, all methods of a scene together so that they share its reference.
 
-    Known-answer rows are scored whatever the pre-flight says: they are wrong on purpose. What `options.force`
-    scores says so in every signature.
+    Known-answer rows are scored despite pre-flight findings: they are wrong on purpose. Every signature of
+    what `options.force` scores records it.
 
     Args:
         runs: their records are not looked at.
@@ -217,7 +217,7 @@ def score_runs(
 
 
 def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
-    """The run's pictures paired with the scene's.
+    """Pair the run's pictures with the scene's.
 
     Raises:
         DataError: pictures of either are missing or cannot be used.
@@ -229,17 +229,17 @@ def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
 
 
 def _overruled(severities: Iterable[str], run: Run, protocol: Protocol) -> bool:
-    """Whether a strict pre-flight with such findings refuses the run, unless forced."""
+    """Return whether a strict pre-flight with such findings refuses the run, unless forced."""
     return protocol.strict and run.manifest.source != "oracle" and "refuse" in severities
 
 
 def was_forced(run: Run, summary: Summary, protocol: Protocol) -> bool:
-    """Whether the summary of a run is of what a strict pre-flight refused."""
+    """Return whether a run's summary is of a prediction that a strict pre-flight refused."""
     return _overruled((str(finding["severity"]) for finding in summary.findings), run, protocol)
 
 
 def is_scored(run: Run, settings: Settings, force: bool) -> bool:
-    """Whether a run already has everything these settings would measure.
+    """Return whether a run already has everything that these settings would measure.
 
     What was scored by force counts under `force` only.
     """

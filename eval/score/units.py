@@ -1,4 +1,4 @@
-"""Scoring: units of work and their measurement.
+"""Units of scoring work and their measurement.
 
 A unit is one view of one object for all methods that share its reference and have the same frames of it,
 so that whatever depends on the reference alone is computed once. A value depends on nothing but files,
@@ -28,7 +28,7 @@ Step = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything a worker needs to measure.
+    """All settings that a worker needs to measure.
 
     Attributes:
         protocol: how.
@@ -36,7 +36,7 @@ class Settings:
         weights: local files or folders by name in the ledger.
         weights_sha: their sha256.
         device: torch device.
-        forced: a strict pre-flight refused the prediction and was overruled; every signature says so.
+        forced: a strict pre-flight refused the prediction and was overruled; every signature records it.
     """
 
     protocol: Protocol
@@ -47,18 +47,18 @@ class Settings:
     forced: bool = False
 
     def signature(self, spec: MetricSpec, composite: bool) -> str:
-        """Signature of a row: the protocol's, plus weights and how the reference was put on white."""
+        """Return a row's signature: the protocol's, the weights, and how the reference was put on white."""
         weights = f"|w:{self.weights_sha[spec.weights][:8]}" if spec.weights else ""
         marks = ("|gt:rgba-on-white" if composite else "") + (f"|{FORCED}" if self.forced else "")
         return self.protocol.signature(spec) + weights + marks
 
     def key(self, spec: MetricSpec, *parts: Any) -> str:
-        """Key of a record: of what it is of, its signature, the digests of its files, and the device."""
+        """Return the key of a record: its object, signature, digests of its files, and the device."""
         kind = self.device.partition(":")[0]
         return digest_json([*parts, *([kind] if spec.weights and kind != "cpu" else [])])
 
     def specs_for(self, view: str, *needs: Needs) -> list[MetricSpec]:
-        """The metrics measured on `view` that need one of `needs`, in the order of the protocol."""
+        """Return the metrics measured on `view` that need one of `needs`, in the order of the protocol."""
         return [s for s in self.specs if s.needs in needs and self.protocol.views_of(s, [view])]
 
 
@@ -78,12 +78,12 @@ class Unit:
     between: tuple[str, ...] | None = None
 
     def steps(self) -> int:
-        """Amount of work, in frames."""
+        """Return the amount of work, in frames."""
         return sum(len(pair.names) for pairs in self.views.values() for pair in pairs)
 
 
 def units_of(name: str, plans: Mapping[str, Plan], settings: Settings) -> list[Unit]:
-    """The units of one object; `plans` by label are of one scene."""
+    """Divide one object into units; `plans` by label are of one scene."""
     paired = {label: plan.pairs[name] for label, plan in plans.items()}
     names = dict.fromkeys(pair.view for pairs in paired.values() for pair in pairs)
     units: list[Unit] = []
@@ -99,7 +99,7 @@ def units_of(name: str, plans: Mapping[str, Plan], settings: Settings) -> list[U
 
 
 def _alike(views: Mapping[str, Sequence[ViewPair]]) -> list[Mapping[str, Sequence[ViewPair]]]:
-    """The methods of one view, by their reference: what is found of one reference holds for no other."""
+    """Group the methods of one view by their reference, since values of one reference hold for no other."""
     groups: dict[Any, dict[str, Sequence[ViewPair]]] = {}
     for label, pairs in views.items():
         (pair,) = pairs
@@ -107,8 +107,8 @@ def _alike(views: Mapping[str, Sequence[ViewPair]]) -> list[Mapping[str, Sequenc
     return list(groups.values())
 
 
-class _Desk:
-    """What one unit wants, what is on record already, and where new records go."""
+class _Records:
+    """The records that one unit wants, those that exist already, and where new ones go."""
 
     def __init__(self, done: Mapping[str, frozenset[str]], emit: Emit) -> None:
         self.done = done
@@ -116,7 +116,7 @@ class _Desk:
         self.wanted: dict[str, set[str]] = {}
 
     def missing(self, label: str, keys: Sequence[str]) -> set[str]:
-        """Note the keys as wanted; those not on record."""
+        """Return those of the keys that have no record yet, and mark all as wanted."""
         self.wanted.setdefault(label, set()).update(keys)
         return set(keys) - self.done.get(label, frozenset())
 
@@ -137,33 +137,33 @@ class UnitScorer:
     def score(
         self, unit: Unit, done: Mapping[str, frozenset[str]], emit: Emit, step: Step
     ) -> dict[str, set[str]]:
-        """Measure what is not on record yet.
+        """Measure what has no record yet.
 
         Args:
             unit: what to measure.
             done: keys of finished records by label.
             emit: takes (label, records) as soon as they are known.
-            step: takes the number of frames just dealt with.
+            step: called with the number of frames just measured.
 
         Returns:
             By label, the keys of all records the unit consists of, old and new.
         """
-        desk = _Desk(done, emit)
+        records = _Records(done, emit)
         if unit.between is not None:
             for spec in (spec for spec in self.settings.specs if spec.needs == "views"):
-                self._between(spec, unit, desk)
-            return desk.wanted
-        self._frames(unit, desk, step)
+                self._between(spec, unit, records)
+            return records.wanted
+        self._frames(unit, records, step)
         shared: dict[Hashable, Any] = {}  # what the clip metrics know of the reference alone
         for label, (pair,) in unit.views.items():
             clip = ClipFiles(pair, self.settings.protocol.size, shared)
             for spec in self.settings.specs_for(pair.view, "clip", "set"):
                 if spec.can_measure(clip):
                     measure = self._features if spec.needs == "set" else self._clip
-                    measure(spec, label, clip, desk)
-        return desk.wanted
+                    measure(spec, label, clip, records)
+        return records.wanted
 
-    def _frames(self, unit: Unit, desk: _Desk, step: Step) -> None:
+    def _frames(self, unit: Unit, records: _Records, step: Step) -> None:
         pairs = {label: views[0] for label, views in unit.views.items()}
         first = next(iter(pairs.values()))  # of a unit all have the same reference and frames
         specs = self.settings.specs_for(first.view, "frame")
@@ -175,7 +175,7 @@ class UnitScorer:
                     spec: self.settings.key(spec, unit.object, first.view, name, signature, *files)
                     for spec, signature in signatures.items()
                 }
-                missing = desk.missing(label, list(keys.values()))
+                missing = records.missing(label, list(keys.values()))
                 rows = [
                     Row(
                         key=key,
@@ -189,24 +189,24 @@ class UnitScorer:
                     for spec, key in keys.items()
                     if key in missing
                 ]
-                desk.file(label, rows, missing)
+                records.file(label, rows, missing)
                 step(1)
 
     def _value(self, spec: MetricSpec, picture: Picture, reference: Picture, path: Path) -> float:
-        """The value of one picture, or a DataError that names it."""
+        """Measure one picture; raise a DataError that names it."""
         try:
             return float(spec.measure_frame(picture, reference, self.networks))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
-    def _clip(self, spec: MetricSpec, label: str, clip: ClipFiles, desk: _Desk) -> None:
+    def _clip(self, spec: MetricSpec, label: str, clip: ClipFiles, records: _Records) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         moments = spec.moments(pair.names)
         if list(moments) == [None]:
             signature += f"|{CLIP_LENGTH}{_length(pair)}"
         about = pair.object, pair.view
         keys = [self.settings.key(spec, *about, moment, signature, clip.sha) for moment in moments]
-        missing = desk.missing(label, keys)
+        missing = records.missing(label, keys)
         if not missing:
             return
         values = spec.measure_clip(clip, self.networks)
@@ -223,14 +223,14 @@ class UnitScorer:
             for key, moment, value in zip(keys, moments, values, strict=True)
             if value is not None
         ]
-        desk.file(label, rows, missing)
+        records.file(label, rows, missing)
 
-    def _features(self, spec: MetricSpec, label: str, clip: ClipFiles, desk: _Desk) -> None:
+    def _features(self, spec: MetricSpec, label: str, clip: ClipFiles, records: _Records) -> None:
         pair, signature = clip.pair, self.settings.signature(spec, clip.pair.composite)
         count = spec.clips_of(len(pair.names))
         about = pair.object, pair.view
         keys = [self.settings.key(spec, *about, index, signature, clip.sha) for index in range(count)]
-        missing = desk.missing(label, keys)
+        missing = records.missing(label, keys)
         if not missing:
             return
         rows = [
@@ -246,9 +246,9 @@ class UnitScorer:
             )
             for index, (pred, reference) in enumerate(spec.measure_set(clip, self.networks))
         ]
-        desk.file(label, rows, missing)
+        records.file(label, rows, missing)
 
-    def _between(self, spec: MetricSpec, unit: Unit, desk: _Desk) -> None:
+    def _between(self, spec: MetricSpec, unit: Unit, records: _Records) -> None:
         signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
         wanted = self.settings.protocol.views_of(spec, unit.between or ())
         for label, pairs in unit.views.items():
@@ -260,7 +260,7 @@ class UnitScorer:
             shas = [clip.prediction_sha for clip in clips]
             about = unit.object, ALL_VIEWS
             keys = [self.settings.key(spec, *about, name, signature, shas) for name in names]
-            missing = desk.missing(label, keys)
+            missing = records.missing(label, keys)
             if not missing:
                 continue
             rows = [
@@ -275,17 +275,17 @@ class UnitScorer:
                 )
                 for name, key, value in zip(names, keys, spec.measure_views(clips, self.networks), strict=True)
             ]
-            desk.file(label, rows, missing)
+            records.file(label, rows, missing)
 
 
 def _length(pair: ViewPair) -> str:
-    """Frames of the rendered clip and, after a slash, of the reference where that is longer."""
+    """Return the frames of the rendered clip and, after a slash, of the reference where that is longer."""
     ours, theirs = len(pair.names), len(pair.reference)
     return f"{ours}" if ours == theirs else f"{ours}/{theirs}"
 
 
 def _shared_frames(pairs: Sequence[ViewPair]) -> list[ViewPair]:
-    """The views of one result with the frames that all of them have; what was forced may lack some."""
+    """Restrict the views of one result to the frames that all of them have; forced ones may lack some."""
     names = {pair.names for pair in pairs}
     if len(names) < 2:
         return list(pairs)
@@ -303,7 +303,7 @@ def _shared_frames(pairs: Sequence[ViewPair]) -> list[ViewPair]:
 def _read_ahead(
     pairs: Mapping[str, ViewPair], size: int | None
 ) -> Iterator[tuple[int, Picture, dict[str, Picture]]]:
-    """The frames of a view, decoded one ahead of their use."""
+    """Yield the frames of a view, decoded one ahead of their use."""
     first = next(iter(pairs.values()))
 
     def read(position: int) -> tuple[Picture, dict[str, Picture]]:

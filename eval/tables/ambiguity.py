@@ -1,4 +1,4 @@
-"""How far the plausible readings of a protocol lie apart for one prediction."""
+"""Measures how far the plausible readings of a protocol lie apart for one prediction."""
 
 import tempfile
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tables 1-4 as pure functions of records."""
+"""Builds tables 1 to 4 from records; pure functions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ Extent = frozenset[tuple[str, int | str]]
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:
-    """One cell before ranks.
+    """One cell before ranking.
 
     Attributes:
         values: by scene, averaged over seeds; empty for a number that only a set of scenes has.
@@ -59,11 +59,11 @@ class _Measured:
     runs: Sequence[Run]
 
     def pairs(self) -> frozenset[tuple[str, int]]:
-        """The scenes and seeds behind it."""
+        """Return the scenes and seeds behind the cell."""
         return frozenset((run.manifest.scene, run.manifest.seed) for run in self.runs)
 
     def forced(self) -> bool:
-        """Whether a row behind it was scored although a strict pre-flight refused it."""
+        """Return whether a row behind the cell was scored although a strict pre-flight refused it."""
         return f"|{FORCED}" in self.signature
 
 
@@ -80,13 +80,13 @@ def build_table(
     allow_mixed: bool = False,
     quoted: bool = True,
 ) -> Table:
-    """The table over the given runs.
+    """Build the table over the given runs.
 
     Args:
         runs: with rows of `protocol` only; others of the list are ignored.
         methods: measured rows, in order; a method without runs has empty cells with the reason.
-        scenes, seeds: what was asked for, so that `6/7` can be told from `7/7`; None for the seeds of the runs.
-        missing: reasons by metric key why nobody could measure it (no weights, say).
+        scenes, seeds: what was asked for, so that `6/7` differs from `7/7`; None for the seeds of the runs.
+        missing: reasons by metric key why it could not be measured (for example no weights).
         unrun: reasons by method why it has no run.
         allow_mixed: put numbers of different signatures into one column; they are listed below the table.
         quoted: append published numbers, marked and never ranked.
@@ -139,7 +139,7 @@ def build_table(
 
 
 def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
-    """Whether the protocol measures the column's metric on the column's views."""
+    """Return whether the protocol measures the column's metric on the column's views."""
     if isinstance(column.shows, Cost):
         return True
     places = {p for spec in protocol.metrics if spec.key == column.metric for p in protocol.places_of(spec)}
@@ -147,7 +147,7 @@ def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
 
 
 def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -> _Measured | None:
-    """The cell of some runs; `spec` is the metric as the protocol measures it, None of a cost."""
+    """Compute the cell of some runs; `spec` is the metric as the protocol measures it, None of a cost."""
     if isinstance(column.shows, Cost):
         timed = [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
         return _measure_cost(column.shows, timed)
@@ -180,7 +180,7 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
 
 
 def _kind(signature: str) -> str:
-    """A row's signature without the length of its clip and without the mark of force."""
+    """Return a row's signature without the length of its clip and without the mark of force."""
     return kind_of(signature).removesuffix(f"|{FORCED}")
 
 
@@ -215,7 +215,7 @@ def _measure_cost(cost: Cost, runs: Sequence[Run]) -> _Measured | None:
 
 
 def _measure_set(column: ColumnSpec, spec: MetricSpec, runs: Sequence[Run]) -> _Measured | None:
-    """A metric of sets, such as FVD: one number for a method, over all clips of all scenes and views."""
+    """Compute a metric of sets, such as FVD: one number per method over all clips of all scenes and views."""
     found = {
         run.folder: [
             f
@@ -265,7 +265,7 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
 
 
 def _mixed(cells: Sequence[_Measured]) -> bool:
-    """Whether rows were measured differently, or on other views or frames of a scene they share.
+    """Return whether rows were measured differently, or on other views or frames of a shared scene.
 
     That a row lacks scenes is no mixture: it is marked and not ranked.
     """
@@ -285,7 +285,7 @@ def _group(runs: Sequence[Run]) -> Group:
 
 
 def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
-    """Rank and tie by method, from unrounded values, among the rows with every scene and seed that any row has.
+    """Rank methods by unrounded values among rows with every scene and seed of any row; ties share a rank.
 
     What was scored by force is not ranked.
     """
@@ -364,7 +364,7 @@ def _provenance(found: _Measured) -> dict[str, object]:
 
 
 def run_weights(runs: Sequence[Run]) -> dict[str, str]:
-    """Hashes of all weights behind some runs and their measurement."""
+    """Return the hashes of all weights behind some runs and their measurement."""
     pedigrees = [p for run in runs for p in (run.manifest.pedigree, run.measured_by)]
     return {name: sha for pedigree in pedigrees for name, sha in pedigree.get("weights", {}).items()}
 

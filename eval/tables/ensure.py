@@ -1,4 +1,4 @@
-"""From names to a table: render what is missing, score what is missing, then read the records."""
+"""Turns names into a table: renders and scores what is missing, then reads the records."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
@@ -29,7 +29,7 @@ from mvtokenflow.workdir.lock import working_in
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which rows on which scenes.
+    """The rows and scenes of a table, and how to compute them.
 
     Attributes:
         dataset, methods, scenes, seeds: the grid of runs.
@@ -48,7 +48,7 @@ class Request:
     options: Options = field(default_factory=Options)
 
     def jobs(self) -> list[Job]:
-        """Every run of the grid that belongs to this shard."""
+        """Return every run of the grid that belongs to this shard."""
         index, count = self.shard
         return [
             Job(
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A run that gave no numbers, and the sentence that says why."""
+    """A run without numbers, and the reason in one sentence."""
 
     method: str
     scene: str
@@ -76,7 +76,7 @@ class Failure:
 
 
 def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec]:
-    """The metrics of a protocol that the columns of some tables show, on no more views than they show."""
+    """Return the metrics of a protocol that the columns of some tables show, on the views they show."""
     specs = []
     for spec in protocol.metrics:
         columns = [
@@ -96,7 +96,7 @@ def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> lis
     """Render everything the request names and score what the tables show, unless it is finished.
 
     Args:
-        report: told (stage, done, total).
+        report: called with (stage, done, total).
 
     Returns:
         What failed; the rest is on disk.
@@ -125,7 +125,7 @@ def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> lis
 
 
 class _Scenes:
-    """The scenes of a dataset, each opened once, with their digests; or why one cannot be opened."""
+    """The scenes of a dataset, each opened once, with digests; or the reason why one cannot be opened."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -134,7 +134,7 @@ class _Scenes:
         self.closed: dict[str, str] = {}
 
     def open(self, name: str) -> Scene | None:
-        """The scene, or None with the reason in `closed`."""
+        """Open a scene; None if it cannot be opened, with the reason in `closed`."""
         if name not in self.opened and name not in self.closed:
             try:
                 with _in_one_sentence():
@@ -147,12 +147,12 @@ class _Scenes:
 
 
 def is_rendered(job: Job) -> bool:
-    """Whether the run of a job is finished."""
+    """Return whether the run of a job is finished."""
     return (job.folder() / "manifest.json").is_file()
 
 
 def _manifest(job: Job) -> Manifest:
-    """The manifest in the folder of a job, which must be that job's.
+    """Read the manifest in the folder of a job, and check that it is that job's.
 
     Raises:
         DataError: damaged, or of another run: numbers of a folder that was moved would stand in a wrong row.
@@ -171,7 +171,7 @@ def _manifest(job: Job) -> Manifest:
 
 
 def _failure(job: Job, reason: str) -> Failure:
-    """A failure of a run; its reason is printed on pages, so it does not say on whose machine it was."""
+    """Build the failure of a run; its reason goes on pages, so private folders are redacted."""
     method = job.method
     roots = [job.root, method.root] if isinstance(method, ImportedRenderings | ImportedRun) else [job.root]
     return Failure(method=method.name, scene=job.scene, seed=job.seed, reason=redact_paths(reason, *roots))
@@ -179,7 +179,7 @@ def _failure(job: Job, reason: str) -> Failure:
 
 @contextmanager
 def _in_one_sentence() -> Iterator[None]:
-    """What a machine lacks or does not allow ends one run with a sentence; a fault of the code ends all.
+    """Turn a user's error into the sentence that ends one run; a bug ends the command.
 
     Raises:
         UserError: the block ran out of memory or met a file that it could not read or write.
@@ -212,7 +212,7 @@ def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[F
 
 
 def _in_turn(jobs: Sequence[Job]) -> list[Job]:
-    """Method by method: rows of one scene share stages, so they should not be computed at the same time."""
+    """Order jobs method by method: rows of a scene share stages, and would compute them twice in parallel."""
     methods = list(dict.fromkeys(job.method.name for job in jobs))
     return sorted(jobs, key=lambda job: methods.index(job.method.name))
 
@@ -230,7 +230,7 @@ def _render_each(jobs: Sequence[Job], options: Options, report: Report) -> Itera
 
 
 def _render_one(job: Job, report: Report | None = None) -> str | None:
-    """None, or the sentence of the user error that stopped it; `report` is told of each stage of the run."""
+    """Render one run; return None, or the sentence of the user error that stopped it."""
 
     def progress(stage: str, done: int, total: int) -> None:
         if report is not None and job.method.source == "native":  # all others take no time
@@ -254,7 +254,7 @@ def tabulate(
     allow_mixed: bool = False,
     quoted: bool = True,
 ) -> Table:
-    """The table over whatever of the request is finished, in all shards."""
+    """Build the table over all finished runs of the request, in all shards."""
     found = _scored(request)
     hidden = [] if request.options.force else [run for run, forced in found if forced]
     runs = [run for run, forced in found if request.options.force or not forced]
@@ -279,8 +279,8 @@ def tabulate(
 
 
 def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
-    """Why forced runs are not shown, of those whose refusal is not `known`."""
-    told = {(f.method, f.scene, f.seed) for f in known}
+    """Return why forced runs are not shown, of those whose refusal is not `known`."""
+    reported = {(f.method, f.scene, f.seed) for f in known}
     return [
         Failure(
             method=run.manifest.method,
@@ -290,12 +290,12 @@ def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
             ", as `mvtf-eval table1 --force` does",
         )
         for run in runs
-        if (run.manifest.method, run.manifest.scene, run.manifest.seed) not in told
+        if (run.manifest.method, run.manifest.scene, run.manifest.seed) not in reported
     ]
 
 
 def scored_runs(request: Request) -> list[Run]:
-    """The finished and scored runs of the whole grid, all shards, in grid order.
+    """Return the finished and scored runs of the whole grid, all shards, in grid order.
 
     What was scored by force is among them only if the request forces as well.
     """
@@ -303,7 +303,7 @@ def scored_runs(request: Request) -> list[Run]:
 
 
 def _scored(request: Request) -> list[tuple[Run, bool]]:
-    """Every finished and scored run of the whole grid, and whether it was scored by force."""
+    """Yield every finished and scored run of the whole grid, and whether it was scored by force."""
     found = []
     for job in replace(request, shard=(0, 1)).jobs():
         summary = None
@@ -317,10 +317,10 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
 
 
 def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, str], Scene]:
-    """The scenes of some runs by names of dataset and scene, with the ground truth that pages show.
+    """Open the scenes of some runs by dataset and scene, with the ground truth that pages show.
 
     Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has. It
-    only tells whether the reference was ever on this machine: no scene is generated for a page.
+    only shows whether the reference was ever on this machine: no scene is generated for a page.
     """
     scenes = _Scenes(request.dataset)
     found: dict[tuple[str, str], Scene] = {}
@@ -338,7 +338,7 @@ def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, s
 
 
 def finished_only(request: Request) -> Request:
-    """The request without scenes and methods that have no finished run at all."""
+    """Restrict the request to scenes and methods with a finished run."""
     done = [job for job in replace(request, shard=(0, 1)).jobs() if is_rendered(job)]
     scenes = {job.scene for job in done}
     methods = {job.method.name for job in done}

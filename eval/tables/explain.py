@@ -1,4 +1,4 @@
-"""A cell taken apart, down to files, hashes, weights, versions and the command."""
+"""Traces a cell to its files, hashes, weights, versions and command."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]:
-    """Everything behind the cell of the request's only method in the column that `column_named` finds.
+    """Collect everything behind the cell of the request's only method in the column of `column_named`.
 
     Raises:
         ConfigError: the table has no such column, or several.
@@ -40,7 +40,7 @@ def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]
 
 
 def column_named(spec: TableSpec, name: str) -> ColumnSpec:
-    """A column by its title, in any case, or by the key of its metric where only one column shows that.
+    """Find a column by its title, in any case, or by its metric's key if only one column has it.
 
     Raises:
         ConfigError: there is none, or several.
@@ -90,7 +90,7 @@ def _run(run: Run, column: ColumnSpec, request: Request) -> dict[str, Any]:
 
 
 def tree(title: str, document: dict[str, Any]) -> "Tree":
-    """The document as a tree for the terminal."""
+    """Return the document as a tree for the terminal."""
     from rich.tree import Tree
 
     root = Tree(_text(title))
@@ -115,7 +115,7 @@ def _leaf_or_branch(branch: "Tree", key: str, item: Any) -> None:
 
 
 def _text(text: str) -> "Text":
-    """Text that is neither console markup nor able to steer a terminal."""
+    """Return text without console markup and without characters that control a terminal."""
     from rich.text import Text
 
     return Text(printable(text))

@@ -1,4 +1,4 @@
-"""What is printed below a table about all of its rows."""
+"""Notes below a table about all of its rows."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from mvtokenflow.eval.tables.stats import minimum_p
 
 
 def protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
-    """What was measured how, and what an exact test on so many scenes can tell at best."""
+    """Return how the rows were measured, and the smallest p of an exact test on so many scenes."""
     notes = [
         f"Protocol {protocol.name}: {protocol.summary}. Scenes: {len(scenes)}; "
         "95 % intervals by bootstrap over scenes; an exact paired test on them cannot go below "
@@ -18,7 +18,7 @@ def protocol_notes(protocol: Protocol, scenes: Sequence[str]) -> list[str]:
 
 
 def data_notes(runs: Sequence[Run]) -> list[str]:
-    """What the datasets of some runs leave open and how it was read."""
+    """Return what the datasets of some runs do not state, and the assumption made."""
     found = {(run.manifest.dataset, clause): None for run in runs for clause in run.manifest.assumed}
     return [f"Assumed of {dataset}: {clause}." for dataset, clause in found]
 
@@ -41,14 +41,14 @@ def import_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def force_notes(methods: Sequence[str]) -> list[str]:
-    """Which rows hold numbers that were scored by force; none if `methods` is empty."""
+    """Return which rows hold numbers that were scored by force; none if `methods` is empty."""
     if not methods:
         return []
     return [f"Scored although a strict pre-flight refused it, and not ranked: {', '.join(methods)}."]
 
 
 def code_notes(runs: Sequence[Run]) -> list[str]:
-    """Which rows were rendered by which code, unless one code rendered them all."""
+    """Return which rows were rendered by which code, unless one code rendered them all."""
     by_code: dict[str, dict[str, None]] = {}  # methods in order
     for run in runs:
         by_code.setdefault(_code(run), {})[run.manifest.method] = None
@@ -68,7 +68,7 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 def views_in_words(runs: Sequence[Run]) -> str:
-    """The held-out views of some runs: "four held-out views (azimuth −75, 15, 105, 195 degrees)"."""
+    """Describe the held-out views of some runs: "four held-out views (azimuth −75, 15, 105, 195 degrees)"."""
     found = {
         tuple((v.get("azimuth_deg"), v.get("elevation_deg")) for v in run.manifest.views if v["name"] in NOVEL)
         for run in runs

@@ -1,4 +1,4 @@
-"""Rendering: every method on every scene, each into its own run folder, never twice."""
+"""Renders every method on every scene, each into its own run folder, never twice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from mvtokenflow.workdir.provenance import pedigree
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run to make sure of: a method on a scene with a seed."""
+    """One run: a method on a scene with a seed."""
 
     dataset: Dataset
     method: Method
@@ -54,7 +54,7 @@ class Job:
 
 
 def stages_folder(root: Path) -> Path:
-    """Where the rows below a folder of runs share finished stages; may be deleted."""
+    """Return where rows below a folder of runs share finished stages; it may be deleted."""
     return root / ".stages"
 
 
@@ -64,13 +64,13 @@ def imports_folder(root: Path) -> Path:
 
 
 def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path:
-    """The run folder of `job`, rendered now unless it is finished.
+    """Render `job` unless it is finished, and return its run folder.
 
     The manifest is written last: a folder without one is unfinished and is resumed.
 
     Raises:
         DataError: the finished run was rendered from other pictures.
-        UserError: whatever the method or the scene has to say.
+        UserError: any that the method or the scene raises.
     """
     folder = job.folder()
     scene = job.dataset.scene(job.scene)
@@ -109,7 +109,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
 
 
 def _artefacts(method: Method, work: Path) -> Sequence[Artefact]:
-    """What the method lists, with paths below the run's folder.
+    """Return the artefacts that the method lists, with paths below the run's folder.
 
     Raises:
         ConfigError: an artefact that a manifest could not hold.
@@ -127,7 +127,7 @@ def _artefacts(method: Method, work: Path) -> Sequence[Artefact]:
 
 
 def scene_digest(scene: Scene) -> str:
-    """Hex sha256 over where the views of a scene stand, what is assumed of them, and its pictures.
+    """Compute the sha256, in hex, of a scene's view poses, assumptions and pictures.
 
     Of another clip, or of one that is read in another way, it is another.
 
@@ -164,7 +164,7 @@ def refuse_other_pictures(folder: Path, manifest: Manifest, found: str) -> None:
 
 
 def _rendered(job: Job, scene: Scene, progress: Progress) -> tuple[Mapping[str, Rendering], Sequence[Cost]]:
-    """What the method made, and what it cost by stages, the calls that were interrupted included."""
+    """Return the method's renderings, and their costs by stage, interrupted calls included."""
     work, clock = job.folder() / "work", job.folder() / "stages.json"
     if isinstance(job.method, Costed):
         renderings = job.method.render(scene, job.seed, work, progress)
@@ -194,7 +194,7 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
 
 
 def _numbers(scene: Scene, view: str, count: int) -> list[int]:
-    """File numbers of a view's frames: those of its reference, so that strict protocols pair them by name."""
+    """Return file numbers of a view's frames, those of its reference, so that strict protocols pair them."""
     known = next((v.frame_numbers() for v in scene.all_views() if v.name == view), [])[:count]
     start = known[-1] + 1 if known else 0
     return known + list(range(start, start + count - len(known)))
@@ -215,7 +215,7 @@ def _view(view: View) -> dict[str, Any]:
 
 
 def prediction_digest(pred: Path) -> str:
-    """Digest over the names and bytes of everything a method rendered.
+    """Compute a digest over names and bytes of everything a method rendered.
 
     Hidden files do not count: a killed process may have left an unfinished one.
     """

@@ -1,4 +1,4 @@
-"""Which columns the tables have; no numbers here."""
+"""The columns of the tables; no numbers here."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from mvtokenflow.eval.tables.titles import TITLES
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a run cost; shown like a metric and measured while rendering."""
+    """A cost of a run, shown like a metric and measured while rendering."""
 
     better: ClassVar[Better] = "lower"
     unit: ClassVar[str] = ""
@@ -29,7 +29,7 @@ COSTS: Mapping[str, Cost] = {cost.key: cost for cost in (MINUTES, PEAK)}
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnSpec:
-    """A column: what it shows, and where it was measured. Direction and digits are the metric's."""
+    """A column: its metric or cost, and the views. Direction and digits are the metric's."""
 
     shows: MetricSpec | Cost
     title: str
@@ -37,7 +37,7 @@ class ColumnSpec:
 
     @property
     def metric(self) -> str:
-        """Key of the metric or the cost."""
+        """Return the key of the metric or the cost."""
         return self.shows.key
 
     @property
@@ -51,7 +51,7 @@ class ColumnSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TableSpec:
-    """What a table shows. Columns the protocol does not measure are left out.
+    """The columns of a table. Those that the protocol does not measure are left out.
 
     Attributes:
         caption: for people; "{views}" stands for the held-out views of the runs.
@@ -65,7 +65,7 @@ class TableSpec:
     role: ViewRole | None = None
 
     def under(self, protocol: Protocol) -> "TableSpec":
-        """The table with the columns that metrics of `protocol` bring (`MetricSpec.column`)."""
+        """Return the table with the columns that metrics of `protocol` add (`MetricSpec.column`)."""
         shown = {column.metric for column in self.columns}
         brought = [
             column
@@ -164,5 +164,5 @@ TABLES: Mapping[str, TableSpec] = {
 
 
 def table_named(name: str) -> TableSpec:
-    """The table, or a ConfigError with the nearest name."""
+    """Return a table; raise a ConfigError with the nearest name if there is none."""
     return choose("table", name, TABLES)

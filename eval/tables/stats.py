@@ -1,4 +1,4 @@
-"""Statistics for a handful of objects: intervals, paired tests, and what they cannot show.
+"""Statistics for few objects: intervals, paired tests, and what they cannot show.
 
 The unit is the object. Frames and views of one object are not independent, so they are averaged before
 anything here sees them, and resampling draws whole objects. With equal weights per object the cluster
@@ -50,12 +50,12 @@ class Interval:
     level: float
 
     def excludes(self, value: float) -> bool:
-        """Whether `value` lies outside the closed interval; False without one."""
+        """Return whether `value` lies outside the closed interval; False without one."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
 
 def bootstrap_mean(values: ArrayLike, rng: Rng, *, resamples: int = 10_000, level: float = 0.95) -> Interval:
-    """Percentile bootstrap interval of the mean over objects.
+    """Compute the percentile bootstrap interval of the mean over objects.
 
     Args:
         values: (n,) one value per object, already averaged over its frames and views.
@@ -101,7 +101,7 @@ class SignFlipTest:
 
 
 def minimum_p(n: int) -> float:
-    """Smallest two-sided p of an exact sign-flip test on n pairs: 2/2^n (0.015625 at n = 7)."""
+    """Compute the smallest two-sided p of an exact sign-flip test on n pairs: 2/2^n (0.015625 at n = 7)."""
     if n < 0:
         raise ValueError(f"n counts pairs, got {n}")
     return min(1.0, 2.0 ** (1 - n))
@@ -110,7 +110,7 @@ def minimum_p(n: int) -> float:
 def sign_flip_test(
     differences: ArrayLike, rng: Rng, *, exact_up_to: int = EXACT_UP_TO, draws: int = 99_999
 ) -> SignFlipTest:
-    """Paired sign-flip test over objects.
+    """Test paired differences over objects by flipping signs.
 
     Under the hypothesis that swapping the two methods on any object changes nothing, each difference is
     as likely with the other sign. Up to `exact_up_to` pairs all patterns are enumerated and `rng` is not
@@ -145,7 +145,7 @@ def sign_flip_test(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of a family of p values (e.g. one comparison over several metrics).
+    """Adjust a family of p values by Holm's step-down method (e.g. one comparison over several metrics).
 
     Returns:
         Adjusted p values in the order given; rejecting those <= a keeps the chance of any false
@@ -165,7 +165,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_differences(first: Mapping[str, float], second: Mapping[str, float]) -> Floats:
-    """first - second per object, in sorted order of the objects' names.
+    """Compute first - second per object, in sorted order of the objects' names.
 
     Equal infinities differ by 0.
 
@@ -188,7 +188,7 @@ def paired_differences(first: Mapping[str, float], second: Mapping[str, float]) 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two methods on the same objects.
+    """Two methods compared on the same objects.
 
     Attributes:
         wins, ties, losses: of the first method, object by object, in the metric's direction.
@@ -206,7 +206,7 @@ class Comparison:
 
     @property
     def tied(self) -> bool:
-        """Not distinguishable from no difference.
+        """Return whether the difference cannot be distinguished from none.
 
         Both witnesses must agree to call it a difference: the interval excludes 0 *and* p <= alpha. The
         interval alone is too generous for few objects (13 % false alarms at n = 7 instead of 5 %), so

@@ -1,4 +1,4 @@
-"""The one structure behind every printed table; renderers in `reports` only format it."""
+"""The data structure of every printed table; renderers in `reports` only format it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -85,7 +85,7 @@ class Table:
     footnotes: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; infinite values become the strings "inf" and "-inf"."""
+        """Return plain data; infinite values become the strings "inf" and "-inf"."""
         plain: dict[str, Any] = _finite(asdict(self))
         return plain
 

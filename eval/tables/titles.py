@@ -1,4 +1,4 @@
-"""What each table shows, in a line; the help of its command."""
+"""The title of each table, which is also the help of its command."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,4 +1,4 @@
-"""What the words of a command line or a recipe name: scenes of a dataset, seeds, a shard."""
+"""Parses words of a command line or a recipe: scenes of a dataset, seeds, a shard."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _MAX_DIGITS = len(str(MAX_SEED))
 
 
 def scene_names(dataset: Dataset) -> Sequence[str]:
-    """The names of a dataset's scenes, each fit to be a folder's.
+    """Return the names of a dataset's scenes, each checked to be usable as a folder's name.
 
     Raises:
         DataError: one is not.
@@ -28,7 +28,7 @@ def scene_names(dataset: Dataset) -> Sequence[str]:
 
 
 def scenes_named(dataset: Dataset, text: str) -> list[str]:
-    """The scenes that `text` names: names separated by commas, or "all".
+    """Return the scenes in `text`: names separated by commas, or "all".
 
     Raises:
         ConfigError: the dataset has no such scene.
@@ -42,25 +42,25 @@ def scenes_named(dataset: Dataset, text: str) -> list[str]:
 
 
 def seeds_named(text: str) -> list[int]:
-    """Seeds separated by commas.
+    """Parse seeds separated by commas.
 
     Raises:
         ConfigError: one is not a whole number from 0 to `MAX_SEED`.
     """
     parts = text.split(",")
-    told = f"--seeds {brief(text)}"
+    given = f"--seeds {brief(text)}"
     if not all(map(_is_whole, parts)):
-        raise ConfigError(f"{told}: write whole numbers from 0 on, for example 0,1,2")
+        raise ConfigError(f"{given}: write whole numbers from 0 on, for example 0,1,2")
     if not all(len(part) <= _MAX_DIGITS and int(part) <= MAX_SEED for part in parts):
-        raise ConfigError(f"{told}: seeds end at {MAX_SEED} (2**62); write smaller ones")
+        raise ConfigError(f"{given}: seeds end at {MAX_SEED} (2**62); write smaller ones")
     seeds = list(dict.fromkeys(map(int, parts)))
     if len(seeds) > MAX_SEEDS:
-        raise ConfigError(f"{told}: {len(seeds)} seeds; a grid has at most {MAX_SEEDS}, write fewer")
+        raise ConfigError(f"{given}: {len(seeds)} seeds; a grid has at most {MAX_SEEDS}, write fewer")
     return seeds
 
 
 def shard_named(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n" with 0 <= i < n.
+    """Parse "i/n" as (i, n) with 0 <= i < n.
 
     Raises:
         ConfigError: it is not that.
@@ -74,5 +74,5 @@ def shard_named(text: str) -> tuple[int, int]:
 
 
 def _is_whole(text: str) -> bool:
-    """Digits of ASCII and nothing else; `isdigit` alone lets those pass that `int` refuses."""
+    """Return whether the text is ASCII digits only; `isdigit` accepts characters that `int` refuses."""
     return text.isascii() and text.isdigit()

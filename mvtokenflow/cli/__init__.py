@@ -1,1 +1,1 @@
-"""The command lines `mvtf` and `mvtf-eval`: options in, one call of the library, one line out."""
+"""The command lines `mvtf` and `mvtf-eval`: each command reads its options and calls the library once."""

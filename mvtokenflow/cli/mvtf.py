@@ -1,4 +1,4 @@
-"""`mvtf`: the method's command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
+"""The command line `mvtf`: the method. A user's error is one sentence and exit code 2; imports are lazy."""
 
 from typing import Annotated
 
@@ -47,5 +47,5 @@ app.command("train-prior")(train_prior)
 
 
 def main() -> None:
-    """Entry point of `mvtf`."""
+    """Run `mvtf`."""
     terminal.run(app)

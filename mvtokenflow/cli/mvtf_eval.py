@@ -1,4 +1,4 @@
-"""`mvtf-eval`: the command line. Says what is wrong in one sentence and exits with 2; imports lazily."""
+"""The command line `mvtf-eval`. A user's error is one sentence and exit code 2; imports are lazy."""
 
 import sys
 from typing import Annotated
@@ -45,6 +45,6 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 
 def main() -> None:
-    """Entry point of `mvtf-eval`."""
+    """Run `mvtf-eval`."""
     is_gate = sys.argv[1:2] == ["regress"]  # whose 2 is a verdict
     terminal.run(app, refused=records.GATE_FAILED if is_gate else 2)

@@ -1,1 +1,1 @@
-"""MVTokenFlow from a clip to a dynamic Gaussian field."""
+"""The method MVTokenFlow: a clip becomes a dynamic Gaussian field."""

@@ -1,4 +1,4 @@
-"""What the folder of a run holds to be looked at: views of both passes, flow, training stages, the field."""
+"""Lists the intermediate results in a run's folder: views of both passes, flow, training stages, the field."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _REPEATED = "has no second pass: without token propagation it would draw the fir
 
 
 def artefacts(workdir: Path, config: MethodConfig) -> list[Artefact]:
-    """The artefacts in the folder of `pipeline.run`, as far as they are there; paths are relative to it."""
+    """List the artefacts in the folder of `pipeline.run` that exist; paths are relative to it."""
     found = [one for name in _PASSES for one in _of_pass(workdir, name, config.stride)]
     repeats = config.refinement and config.regeneration and not config.token_propagation
     if repeats and not any(one.name == "regenerated" for one in found):

@@ -1,15 +1,15 @@
-"""A video to a 4D asset: the method, and its field as videos and .ply files in one folder.
+"""Turns a video into a 4D asset: runs the method, and writes its field as videos and .ply files.
 
-    run.json            what the asset is of: settings, prior, seed, digest of the video
+    run.json            inputs of the asset: settings, prior, seed, digest of the video
     environment.json    versions, platform and device
-    artefacts.json      what the stages left to be looked at, for pages
+    artefacts.json      intermediate results of the stages, for pages
     masks/              of the object, where the video had none
     method/             the folder of the stages (`method.pipeline`)
     field.safetensors   the result
     turntable/, azimuth_<a>/, ply/   `splat.export` of it
     comparison.mp4      the input beside the field's front view
 
-A run that was interrupted goes on where it stopped; a folder of other settings is refused.
+An interrupted run resumes where it stopped; a folder of other settings is refused.
 """
 
 from collections.abc import Callable
@@ -61,18 +61,18 @@ PageWriter = Callable[[Path], Path]
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """The files of a finished run, and its result.
+    """The files of a finished run, and the method's result.
 
     Attributes:
-        folder: that holds all files.
+        folder: the folder of all files.
         field: the field's file, for `splat.io.load_field`.
         turntable: a video around the object. views: videos from `FIXED_VIEWS`.
         ply: folder of one .ply file per frame; None if not asked for.
         comparison: a video of the input beside the front view.
         page: what `page` of `make_asset` wrote; None without it.
-        frames: of the clip.
-        notes: sentences on what was taken for granted of the input.
-        result: of the method: the field itself, costs, pose of the input.
+        frames: their number in the clip.
+        notes: sentences on assumptions about the input.
+        result: the method's: the field itself, costs, pose of the input.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ class Asset:
     result: Result
 
     def warnings(self) -> list[str]:
-        """Sentences on why the result may be worse than usual; none as a rule."""
+        """Return sentences on why the result may be worse than usual; an empty list as a rule."""
         found = []
         if self.result.front_iou < FRONT_IOU:
             found.append(
@@ -124,7 +124,7 @@ def make_asset(
 ) -> Asset:
     """Turn a video of one object into a dynamic Gaussian field, videos of it and .ply files.
 
-    What is finished in `out` is not computed again.
+    Stages that are finished in `out` are not computed again.
 
     Args:
         source: a video, or a folder of frames `<n>.png`; with alpha, or with `masks` or `segmenter`.
@@ -149,9 +149,9 @@ def make_asset(
         ConfigError: a setting out of range, or a folder of another run.
         DataError: a video that cannot be read or has no object, damaged files, another process at work in the
             folder.
-        WeightsMissingError: weights that are not here; says how to get them.
+        WeightsMissingError: weights that are not here; the message names the command that fetches them.
     """
-    out, speak = Path(out), say or (lambda sentence: None)
+    out, message = Path(out), say or (lambda sentence: None)
     device, asked = resolve_device(device), device
     view = ExportView(size=256) if view is None else view
     check_seed(seed)
@@ -173,13 +173,13 @@ def make_asset(
         note_environment(out, device)
         report = _reporting(out, config, progress, page)
         if asked == AUTO:
-            speak(f"device: {described_device(device)}")
+            message(f"device: {described_device(device)}")
         clip = given.cut_out(out / "masks", network, report)
         for note in clip.notes:
-            speak(f"note: {note}")
-        speak(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
+            message(f"note: {note}")
+        message(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
         result = run(clip, config, out / STAGES, seed, device=device, progress=report)
-        keep_field(out / FIELD_FILE, result.field, speak)
+        keep_field(out / FIELD_FILE, result.field, message)
         videos, points = _export(result.field, clip, view, out, fps, ply, report)
         comparison = _compare(clip, config, view, out, fps)
         _list_artefacts(out, config)
@@ -198,7 +198,7 @@ def make_asset(
 
 
 def _unusual(view: ExportView) -> dict[str, Any]:
-    """What `run.json` says of a view beyond its size: nothing of one that is level and orthographic."""
+    """Return the fields of a view that `run.json` records: none for a level orthographic view."""
     usual = (view.elevation_deg, view.kind) == (0.0, "ortho")
     return {} if usual else {"elevation_deg": view.elevation_deg, "camera": view.kind}
 
@@ -213,7 +213,7 @@ def _list_artefacts(out: Path, config: MethodConfig) -> None:
 
 
 def _reporting(out: Path, config: MethodConfig, progress: Progress | None, page: PageWriter | None) -> Progress:
-    """A reporter that also writes the page, as far as the run is, whenever another stage begins."""
+    """Wrap `progress` so that the page is also written whenever another stage begins."""
     begun = ""
 
     def report(stage: str, done: int, total: int) -> None:
@@ -256,7 +256,7 @@ def _are_equal(one: DynamicField, other: DynamicField) -> bool:
 def _export(
     field: DynamicField, clip: Clip, view: ExportView, out: Path, fps: float, ply: bool, report: Progress
 ) -> tuple[dict[str, Path], Path | None]:
-    """Videos by the names of their folders, and the folder of .ply files."""
+    """Write the videos and .ply files; return the videos by folder name, and the .ply folder."""
     source: dict[str, Any] = {"sha256": sha256_file(out / FIELD_FILE)}
     frames = len(clip) if clip.clock is None else clip.clock.tolist()
     shots = {azimuth_name(azimuth): fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
@@ -272,7 +272,7 @@ def _export(
 
 
 def _compare(clip: Clip, config: MethodConfig, view: ExportView, out: Path, fps: float) -> Path:
-    """A video of the input, framed as the prior sees it, beside the field's front view."""
+    """Write a video of the input, framed as the prior sees it, beside the field's front view."""
     path = out / "comparison.mp4"
     if path.exists():
         return path

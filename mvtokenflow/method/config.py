@@ -1,4 +1,4 @@
-"""Every number of the method in one frozen object, its presets, and the paper's ablations as settings of it."""
+"""Settings of the method in one frozen object, its presets, and the paper's ablations as settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,7 +20,7 @@ MAX_FRAMES = 64  # of a clip: all frames attend to one another, memory and time 
 
 @dataclass(frozen=True, kw_only=True)
 class MethodConfig:
-    """The method: what is generated, how frames are made to agree, how they become a field.
+    """Settings of the whole method: generation of views, their consistency, and reconstruction.
 
     Attributes:
         prior: "small", the one in the package; a `.safetensors` file of another small prior; or a folder or
@@ -32,13 +32,13 @@ class MethodConfig:
         sampling: of the multiview diffusion, in both passes.
         token_flow: keyframes and steps of the propagation. Which views are propagated follows from the pass:
             in the first the front alone (section 3.1), in the second all (section 3.3).
-        flow: optical flow estimator of the input: dis, raft_large or raft_small.
+        flow: estimator of the input's optical flow: dis, raft_large or raft_small.
         flow_weights: file of RAFT weights; None takes torchvision's.
         front: what colours and mask of the field's front view are fitted to: "input", the clip itself, at its
             own resolution, in all its frames and through its own camera; or "generated", the prior's front
             view. Normals are the prior's in both.
         reconstruction: stages and losses of the Gaussian field.
-        enlarged_attention: frames attend to others of their view, `token_flow.enlarged` says to which.
+        enlarged_attention: frames attend to others of their view, those that `token_flow.enlarged` selects.
         token_propagation: tokens of keyframes are carried along flow.
         flow_loss: the field's flow in the front view follows the optical flow.
         normal_loss: the field's normals follow the generated ones.
@@ -72,8 +72,9 @@ class MethodConfig:
             )
         if self.token_flow.propagation != "front":
             raise ConfigError(
-                f"token_flow.propagation is '{self.token_flow.propagation}', but the pass says which views are "
-                "propagated; leave it out, or switch token_propagation off"
+                f"token_flow.propagation is '{self.token_flow.propagation}', but the pass determines it: "
+                "the front view in the first, all views in the second; leave it out, or switch "
+                "token_propagation off"
             )
         if self.front not in ("input", "generated"):
             raise ConfigError(f"front is '{self.front}'; expected input or generated")
@@ -81,11 +82,11 @@ class MethodConfig:
             raise ConfigError("square.per_frame is on, but a field needs one crop box for the whole clip")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings: everything that changes a result, and nothing else."""
+        """Return all settings that change a result, and no others, as JSON values."""
         return asdict(self)
 
     def fitted(self) -> ReconstructionConfig:
-        """The reconstruction with the losses that are switched on."""
+        """Return the reconstruction settings with the losses of switched-off parts set to 0."""
         weights = self.reconstruction.weights
         if not self.flow_loss:
             weights = replace(weights, flow=0.0)
@@ -94,7 +95,7 @@ class MethodConfig:
         return replace(self.reconstruction, weights=weights)
 
     def tokens(self, second_pass: bool) -> TokenFlowConfig:
-        """Token flow of a pass, with what is switched on."""
+        """Return the token flow settings of a pass, without the parts that are switched off."""
         propagation: Propagation = "none"
         if self.token_propagation:
             propagation = "all" if second_pass else "front"
@@ -106,7 +107,7 @@ class MethodConfig:
 
 
 def paper() -> MethodConfig:
-    """The paper's numbers (4.1, A.1) with Era3D's public weights, for a GPU."""
+    """Return the paper's settings (4.1, A.1) with Era3D's public weights, for a GPU."""
     return MethodConfig(
         prior="pengHTYX/MacLab-Era3D-512-6view",
         square=SquareConfig(size=512, crop_size=420),
@@ -123,7 +124,7 @@ def paper() -> MethodConfig:
 
 
 def mini() -> MethodConfig:
-    """The same with the small prior, scaled to two CPU cores.
+    """Return the paper's settings scaled to the small prior and two CPU cores.
 
     What is not the paper's was chosen on toys that no table evaluates (`benchmarks/tuning.py`; docs/method.md,
     "How mini was tuned").
@@ -134,7 +135,7 @@ def mini() -> MethodConfig:
         stride=2,
         sampling=replace(small_sampling(4), chunk=4),  # more steps change its pictures by less than 0.1 dB
         # The first step alone: attention outputs of the later ones differ between poses by up to a half, and
-        # a keyframe's tokens would say its pose (docs/prior.md).
+        # a keyframe's tokens would impose its pose (docs/prior.md).
         # All frames, as the paper writes: with 512 tokens a frame 9.5 CPU seconds per step instead of 7.0.
         token_flow=TokenFlowConfig(interval=4, tau=1 / 4, enlarged="all"),
         flow="dis",
@@ -157,7 +158,7 @@ def mini() -> MethodConfig:
 
 
 def _one_colour(config: ReconstructionConfig) -> ReconstructionConfig:
-    """Gaussians that look alike from every side."""
+    """Replace view-dependent colours by one colour per Gaussian."""
     return replace(config, field=replace(config.field, sh_degree=0))
 
 
@@ -182,7 +183,7 @@ SWITCHES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def preset(name: str) -> MethodConfig:
-    """A preset by name.
+    """Return a preset by name.
 
     Raises:
         ConfigError: there is none of this name.
@@ -191,7 +192,7 @@ def preset(name: str) -> MethodConfig:
 
 
 def overridden(config: MethodConfig, assignments: Sequence[str]) -> MethodConfig:
-    """`config` with settings replaced by assignments `dotted.name=value`, as command lines give them.
+    """Return `config` with assignments `dotted.name=value` applied, as command lines give them.
 
     Raises:
         ConfigError: as `base.settings.overridden`.
@@ -204,7 +205,7 @@ def overridden(config: MethodConfig, assignments: Sequence[str]) -> MethodConfig
 
 
 def without(config: MethodConfig, *parts: str) -> MethodConfig:
-    """`config` with parts of the method left out, by their names in `SWITCHES`.
+    """Return `config` with parts of the method switched off, by their names in `SWITCHES`.
 
     Raises:
         ConfigError: no such part.

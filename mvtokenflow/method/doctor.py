@@ -1,4 +1,4 @@
-"""What this machine has and lacks for the method, by preset."""
+"""Examines what this machine has and lacks for the method, by preset."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -21,7 +21,7 @@ _DISK_GIB: Mapping[str, float] = MappingProxyType({"mini": 1.0, "paper": 20.0})
 
 
 def examine(preset: str) -> list[Check]:
-    """Look at what `mvtf run --preset PRESET` needs; change nothing.
+    """List what `mvtf run --preset PRESET` needs and whether it is here; change nothing.
 
     Raises:
         ConfigError: no such preset, or a variable names a folder in the home folder of nobody.

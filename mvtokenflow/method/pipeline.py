@@ -1,20 +1,20 @@
-"""MVTokenFlow from a clip to a dynamic Gaussian field (paper section 3 and figure 2).
+"""Runs MVTokenFlow from a clip to a dynamic Gaussian field (paper section 3 and figure 2).
 
 1. Views: multiview diffusion of every frame, tokens of the front view carried along the input's optical flow.
 2. Coarse: Gaussians of a keyframe, then their motion, fitted to these views.
 3. Refinement: the views are generated again, tokens of all views now carried along the flow of the coarse
    field, and the field is trained on with them.
 
-A run has a folder, and each stage a folder in it; a stage whose folder is complete is read, never redone:
+A run has a folder, and each stage a folder in it; a complete stage is read and not computed again:
 
-    run.json        what the run is of: settings, clip, prior, seed
+    run.json        inputs of the run: settings, clip, prior, seed
     views/          the generated views of stage 1, a multiview folder (`splat.multiview_video`)
     views.json      beside them: what made them, what token flow did, and the pose of the input that the prior's
                     network estimated (`multiview.pose`; null for the small prior, which has no such head)
     coarse/         stage 2, a folder of `splat.trainer`
     regenerated/    the views of stage 3, with regenerated.json
     refined/        the field of stage 3
-    <stage>.key     in runs with a `store`: what the stage was computed from when it was begun
+    <stage>.key     in runs with a `store`: cache key of the stage's inputs, written when the stage starts
     stages.json     seconds and peak memory of each stage
 """
 
@@ -61,12 +61,12 @@ from mvtokenflow.workdir.store import StageStore
 
 @dataclass(frozen=True, kw_only=True)
 class GivenViews:
-    """Views that are not generated: filmed, or rendered from a scene that is known.
+    """Views that are not generated: filmed, or rendered from a known scene.
 
     Attributes:
         name: identifies them in records; other views have another name.
         make: the views of the prepared clip at its times, seen by the cameras a prior would have. Optical flow
-            of the front view is estimated from the clip as ever.
+            of the front view is still estimated from the clip.
     """
 
     name: str
@@ -75,7 +75,7 @@ class GivenViews:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run made.
+    """The result of a run.
 
     Attributes:
         field: times in [0, 1] of the clip; the prior's front camera sees its square pictures.
@@ -108,10 +108,10 @@ def run(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
 ) -> Result:
-    """All stages, or what is missing of them.
+    """Compute all stages that are not finished in `workdir`, and return the result.
 
     Args:
-        workdir: new, empty, or of the same run; held against other processes meanwhile (`lock.working_in`).
+        workdir: new, empty, or of the same run; locked against other processes (`lock.working_in`).
         seed: 0 to `seeds.MAX_SEED`.
         prior: of `config.prior`, if it is loaded already.
         given: views to take in place of generated ones; then no prior is used.
@@ -125,14 +125,14 @@ def run(
         ConfigError: the folder belongs to another run; settings that do not fit together.
         DataError: no object in the clip, a camera of another size or direction, damaged files, another process
             at work in the folder.
-        WeightsMissingError: the prior or the flow network is not here; says how to get it.
+        WeightsMissingError: the prior or the flow network is not here; the message names how to get it.
     """
     check_seed(seed)
     if given is not None and config.regeneration:
         raise ConfigError(f"the views '{given.name}' are given and cannot be generated again; leave that out")
     origin = prior_name(config) if given is None else given.name
     prepared = prepare(clip, config)
-    config.reconstruction.keyframe_of(len(prepared.front))  # a wrong one is told before the folder is claimed
+    config.reconstruction.keyframe_of(len(prepared.front))  # refuses a wrong one before the folder is claimed
     if given is None:
         config.reconstruction.weights_of(len(ERA3D_AZIMUTHS_DEG))
     front = front_video(clip, prepared, camera) if config.front == "input" else None
@@ -178,14 +178,14 @@ def run(
 
 
 def made_by(workdir: Path) -> str:
-    """What made the views in the folder of a run: the hash of a prior's weights, or the name of given views."""
+    """Return the origin of the views in a run's folder: a prior's sha256, or the name of given views."""
     path = workdir / "views.json"
     cure = f"delete {workdir} to compute the run anew"
     return str(read_json(path, dict, cure, check=lambda held: held["made_by"])["made_by"])
 
 
 def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> KeyframeFlow:
-    """Flow of all views from every frame to its keyframes, rendered from a field (paper section 3.3)."""
+    """Render the flow of all views from every frame to its keyframes from a field (paper section 3.3)."""
     times = video.times.tolist()
 
     def between(frame: int, key: int) -> tuple[Tensor, Tensor]:
@@ -198,7 +198,7 @@ def field_flow(field: DynamicField, video: MultiviewVideo, interval: int) -> Key
 
 @dataclass(kw_only=True)
 class _Stages:
-    """The stages of one run; each is computed, read, or taken from the store, and its cost kept.
+    """The stages of one run; each is computed, read or copied from the store, and its cost recorded.
 
     Attributes:
         front: the clip, where the field is fitted to it.
@@ -218,7 +218,7 @@ class _Stages:
     estimator: FlowEstimator | None = None
 
     def views(self) -> MultiviewVideo:
-        """Stage 1."""
+        """Return the views of stage 1."""
 
         def flows() -> KeyframeFlow:
             keys = keyframes(len(self.given.front), self.config.token_flow.interval)
@@ -228,7 +228,7 @@ class _Stages:
         return self._generated("views", self.config.tokens(second_pass=False), flows, None)
 
     def coarse(self, video: MultiviewVideo) -> DynamicField:
-        """Stage 2, from the views of stage 1."""
+        """Return the field of stage 2, fitted to the views of stage 1."""
         video = self._supervised(video)
         with self._stage("coarse", lambda: self._fitted_from(video, None)):
             return reconstruct(
@@ -236,7 +236,7 @@ class _Stages:
             )
 
     def refined(self, video: MultiviewVideo, coarse: DynamicField) -> DynamicField:
-        """Stage 3: from new views, or without regeneration from those of stage 1, `video`."""
+        """Return the field of stage 3, fitted to new views, or without regeneration to `video` again."""
         tokens = self.config.tokens(second_pass=True)
         steps = self.config.sampling.steps
         # Without propagation the second pass, from the same noise, would draw the first one's views again.
@@ -255,18 +255,18 @@ class _Stages:
             )
 
     def _supervised(self, video: MultiviewVideo) -> MultiviewVideo:
-        """Generated views as the fit takes them: with the clip itself in front, if the settings say so."""
+        """Return the views for the fit: generated ones, with the clip itself in front if configured."""
         if self.front is None:
             return video
         room = self.config.reconstruction.extent
         return replace(video, front=self.front.to(self.device)).with_room(room)
 
     def costs(self) -> tuple[Cost, ...]:
-        """Of all stages done so far."""
+        """Return the costs of all finished stages."""
         return read_costs(self.workdir / COSTS_FILE)
 
     def front_iou(self, video: MultiviewVideo) -> float:
-        """See `Result`."""
+        """Compute the smallest IoU of the generated front view's mask with the input's; see `Result`."""
         made = video.alpha[:, FRONT].cpu() > OBJECT_ALPHA
         given = self.given.alpha > OBJECT_ALPHA
         both, either = ((made & given).sum((1, 2, 3)), (made | given).sum((1, 2, 3)))
@@ -279,7 +279,7 @@ class _Stages:
         flows: Callable[[], KeyframeFlow],
         coarse: DynamicField | None,
     ) -> MultiviewVideo:
-        """Views of a pass, read from their folder; what is used is always what the folder holds."""
+        """Return the views of a pass as read from their folder, generating them first if they are missing."""
         folder = self.workdir / name
         with self._stage(name, lambda: self._generated_from(tokens, coarse), report=f"{name}.json"):
             if not (folder / CAMERAS_FILE).is_file():
@@ -306,7 +306,7 @@ class _Stages:
     def _sample(
         self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
     ) -> tuple[MultiviewVideo, dict[str, Any]]:
-        """Views of the prior, the report of the token flow, and the pose of the input."""
+        """Sample the prior; return its views, the report of the token flow, and the pose of the input."""
         prior, front = self._loaded(), self.given.front.to(self.device)
         # Both passes start from the same noise: what flow cannot change stays as it was.
         draws = torch.Generator().manual_seed(self.seed)
@@ -324,7 +324,7 @@ class _Stages:
 
     @contextmanager
     def _stage(self, name: str, depends: Callable[[], Mapping[str, Any]], report: str = "") -> Iterator[None]:
-        """Around the computation of a stage, which must read what is there before it computes.
+        """Wrap the computation of a stage, which must read an existing result before it computes.
 
         Args:
             name: of the stage and its folder.
@@ -346,13 +346,13 @@ class _Stages:
             write_text(note, key)
         with measured(name, costs, self.device):
             yield
-        # A stage that was begun by other code, and finished now, is nobody else's.
+        # Started by one version of the code and finished by another: it is not put into the store.
         if note.is_file() and note.read_bytes() == key.encode():
             cost = next(cost for cost in read_costs(costs) if cost.stage == name)
             self.store.keep(name, inputs, self.workdir, [*filter(None, [report]), name], cost)
 
     def _generated_from(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
-        """Everything that the views of a pass depend on."""
+        """Return everything that the views of a pass depend on."""
         weights, fit = self.config.flow_weights, self.config.reconstruction
         inputs: dict[str, Any] = {
             "origin": self._origin(),
@@ -373,7 +373,7 @@ class _Stages:
         }
 
     def _fitted_from(self, video: MultiviewVideo, start: DynamicField | None) -> dict[str, Any]:
-        """Everything that a reconstruction depends on."""
+        """Return everything that a reconstruction depends on."""
         return {
             "config": self.config.fitted().to_dict(),
             "video": video.digest(),
@@ -382,7 +382,7 @@ class _Stages:
         }
 
     def _origin(self) -> str:
-        """What the views come from: the hash of a prior's weights, or the name of given ones."""
+        """Return the origin of the views: a prior's sha256, or the name of given views."""
         return prior_digest(self.config) if self.views_given is None else self.views_given.name
 
     def _draws(self, stage: str) -> torch.Generator:
@@ -403,7 +403,7 @@ class _Stages:
 
 
 def _state_digest(field: DynamicField) -> str:
-    """Hex sha256 of a field's parameters and settings."""
+    """Return the sha256, in hex, of a field's parameters and settings."""
     state = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
     described = canonical_json({"config": field.config.to_dict(), "pixel": field.pixel})
     return digest([("config", described.encode()), *state.items()])

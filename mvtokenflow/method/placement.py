@@ -1,4 +1,4 @@
-"""The field in the place the object has in the video.
+"""Maps cameras between the video's world and the field's world, which is the world of the prior's crop.
 
 The prior sees a crop of the video, so a field lives in the crop's world: its front camera is orthographic and
 spans [-1, 1] over the square picture. `cameras_in_field` lets the cameras of the video's own world see it, such
@@ -19,14 +19,14 @@ _RADIUS = 3.0  # of assumed cameras; orthographic, so that it does not matter
 
 
 def faces_front(camera: Cameras) -> bool:
-    """Whether one camera looks along the prior's front camera: level, from azimuth 0."""
+    """Return whether one camera looks along the prior's front camera: level, from azimuth 0."""
     pose = camera.world_to_camera[:, :3, :3]
     front = orbit((0.0,), size=1, kind="ortho", radius=1.0).world_to_camera[:, :3, :3]
     return len(camera) == 1 and torch.allclose(pose, front.to(pose), atol=1e-5)
 
 
 def assumed_camera(height: int, width: int, azimuth_deg: float = 0.0, elevation_deg: float = 0.0) -> Cameras:
-    """The camera taken where none is known: orthographic, the longer side of its pictures spans 2 units."""
+    """Return the camera assumed where none is known: orthographic, 2 units along the longer side."""
     cameras = orbit((azimuth_deg,), (elevation_deg,), size=max(height, width), kind="ortho", radius=_RADIUS)
     lenses = cameras.intrinsics.clone()
     lenses[:, 0, 2], lenses[:, 1, 2] = width / 2, height / 2
@@ -34,9 +34,9 @@ def assumed_camera(height: int, width: int, azimuth_deg: float = 0.0, elevation_
 
 
 def square_window(crop: Crop, height: int, width: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the frame's pixels that the square picture shows, edges included.
+    """Return (left, top, right, bottom) of the frame's pixels that the square picture shows, edges included.
 
-    What the square shows beyond the frame is left out: nothing is known of it.
+    The part of the square beyond the frame is left out, since nothing is known there.
     """
     corners = crop.to_frame(torch.tensor([[0.0, 0.0], [crop.size, crop.size]], dtype=torch.float64))
     (left, top), (right, bottom) = corners.tolist()
@@ -45,7 +45,7 @@ def square_window(crop: Crop, height: int, width: int) -> tuple[int, int, int, i
 
 
 def cut(cameras: Cameras, window: tuple[int, int, int, int]) -> Cameras:
-    """Cameras of a window (left, top, right, bottom) of their pictures."""
+    """Return the cameras of a window (left, top, right, bottom) of the cameras' pictures."""
     left, top, right, bottom = window
     lenses = cameras.intrinsics.clone()
     lenses[:, 0, 2] -= left
@@ -54,7 +54,7 @@ def cut(cameras: Cameras, window: tuple[int, int, int, int]) -> Cameras:
 
 
 def squared(cameras: Cameras, crop: Crop) -> Cameras:
-    """Cameras of the square picture that `crop` takes from theirs."""
+    """Return the cameras of the square pictures that `crop` cuts from the cameras' pictures."""
     lenses = cameras.intrinsics.clone()
     scale = lenses.new_tensor((crop.scaled_width / crop.width, crop.scaled_height / crop.height))
     lenses[:, :2, 2] = crop.to_square(lenses[:, :2, 2])
@@ -63,11 +63,11 @@ def squared(cameras: Cameras, crop: Crop) -> Cameras:
 
 
 def cameras_in_field(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
-    """`cameras` of the video's world, moved into the field's world.
+    """Map cameras from the video's world into the field's world.
 
     A point X of the video's world lies at s X + t in the field's, so that a point seen at a pixel of the front
     camera is seen at the matching pixel of the square picture. t has no component along the viewing direction
-    of the front camera, which a picture does not tell; s is the mean of the crop's two scales, which differ by
+    of the front camera, which a picture does not show; s is the mean of the crop's two scales, which differ by
     rounding only.
 
     Args:
@@ -83,16 +83,16 @@ def cameras_in_field(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
 
 
 def cameras_in_video(cameras: Cameras, front: Cameras, crop: Crop) -> Cameras:
-    """`cameras` of the field's world, moved into the video's world: the inverse of `cameras_in_field`.
+    """Map cameras from the field's world into the video's world; the inverse of `cameras_in_field`.
 
-    Args and errors as there. They see in the video's world what the field has to show them.
+    Args and errors as there. In the video's world they see what `cameras` see of the field.
     """
     scale, offset = _similarity(front, crop)
     return _moved(cameras, 1 / scale, -offset / scale)
 
 
 def _similarity(front: Cameras, crop: Crop) -> tuple[float, Tensor]:
-    """s and t of `cameras_in_field`."""
+    """Return s and t of `cameras_in_field`."""
     if not faces_front(front):
         raise ValueError("front must be one camera, level and at azimuth 0")
     pose, lens = front.world_to_camera[0], front.intrinsics[0]
@@ -109,7 +109,7 @@ def _similarity(front: Cameras, crop: Crop) -> tuple[float, Tensor]:
 
 
 def _moved(cameras: Cameras, scale: float, offset: Tensor) -> Cameras:
-    """Cameras that see scale X + offset where `cameras` see X."""
+    """Return cameras that see scale X + offset where `cameras` see X."""
     turned = cameras.world_to_camera[:, :3, :3]
     moved = cameras.world_to_camera.clone()
     moved[:, :3, 3] = scale * cameras.world_to_camera[:, :3, 3] - turned @ offset

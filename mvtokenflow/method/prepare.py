@@ -1,4 +1,4 @@
-"""The clip as the prior sees it, square pictures of some frames and their flow, and as the fit may see it."""
+"""Prepares a clip: square pictures and flow for the prior, and the full frames for the fit."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ class Input:
 
 
 def prepare(clip: Clip, config: MethodConfig) -> Input:
-    """Square pictures of every `stride`-th frame and the last, by one crop box of the whole clip."""
+    """Crop every `stride`-th frame and the last to squares, with one crop box for the whole clip."""
     squares = square_clip(clip, config.square)
     kept = list(keyframes(len(clip), config.stride))
     return Input(
@@ -56,7 +56,7 @@ def prepare(clip: Clip, config: MethodConfig) -> Input:
 
 
 def near_pairs(frames: int, gap: int, *, backward: bool) -> tuple[tuple[int, int], ...]:
-    """Pairs (source, target) of frames at most `gap` apart; first of all those of each frame and the next."""
+    """List pairs (source, target) of frames at most `gap` apart, those of neighbouring frames first."""
     pairs: list[tuple[int, int]] = []
     for step in range(1, min(gap, frames - 1) + 1):
         ahead = [(n, n + step) for n in range(frames - step)]
@@ -67,9 +67,9 @@ def near_pairs(frames: int, gap: int, *, backward: bool) -> tuple[tuple[int, int
 def input_flow(
     front: Tensor, alpha: Tensor, pairs: tuple[tuple[int, int], ...], estimator: FlowEstimator
 ) -> ViewFlow:
-    """Optical flow of the input between pairs of its frames, for the flow loss on the front view.
+    """Estimate optical flow between pairs of input frames, for the flow loss on the front view.
 
-    Every pair takes two estimates, since the way back tells what is visible; with both ways the pairs are twice
+    Every pair takes two estimates, since the way back shows what is visible; with both ways the pairs are twice
     as many and the estimates the same: of 32 frames 62 for neighbours, 236 for a gap of 4, 440 for one of 8.
 
     Args:
@@ -84,7 +84,7 @@ def input_flow(
 
 
 def front_video(clip: Clip, given: Input, camera: Cameras | None) -> FrontVideo:
-    """The clip itself as what the front view of a field is fitted to: all its frames, at their own resolution.
+    """Return the clip at its own resolution, all frames, as the target of the field's front view.
 
     It is cut to what the square pictures show, so that the object takes as large a share of it as of the other
     views. What they show beyond the frame is left out: nothing is known there of an object partly outside.

@@ -1,4 +1,4 @@
-"""The multiview prior that a configuration names: where its weights are, what identifies them, loading."""
+"""Finds, identifies and loads the multiview prior that a configuration names."""
 
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from mvtokenflow.weights.snapshot import fingerprint
 
 
 def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPrior:
-    """The prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
+    """Load the prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
 
     Raises:
         WeightsMissingError: it is not here; says how to get it.
@@ -28,7 +28,7 @@ def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPri
 
 
 def prior_name(config: MethodConfig) -> str:
-    """What a configuration calls its prior: the sha256 of a small prior's file, or the name of the others.
+    """Return the name of a configuration's prior: the sha256 of a small prior's file, or the setting itself.
 
     Raises:
         WeightsMissingError: no such file.
@@ -42,7 +42,7 @@ def prior_name(config: MethodConfig) -> str:
 
 
 def prior_digest(config: MethodConfig) -> str:
-    """Hex sha256 of the prior's weights; of Era3D's layout, over all settings and weights of the folder.
+    """Return the sha256, in hex, of the prior's weights; for Era3D of all settings and weights of the folder.
 
     Raises:
         WeightsMissingError: it is not here; says how to get it.
@@ -53,7 +53,7 @@ def prior_digest(config: MethodConfig) -> str:
 
 
 def small_prior_file(prior: str) -> Path | None:
-    """The weights file that `MethodConfig.prior` names, None if it names a checkpoint of Era3D's layout."""
+    """Return the weights file of a small prior; None if `prior` names a checkpoint of Era3D's layout."""
     if prior == SMALL_PRIOR:
         return WEIGHTS
     return Path(prior) if prior.endswith(".safetensors") else None
@@ -61,5 +61,5 @@ def small_prior_file(prior: str) -> Path | None:
 
 @cache
 def _sha256(file: Path, changed: int) -> str:
-    """Asked for once per cell of a table."""
+    """Hash a file; cached, since every cell of a table asks for it."""
     return sha256_file(file)

@@ -1,4 +1,4 @@
-"""The video of a run: read within the limits of the method, its object cut out."""
+"""Reads the video of a run within the limits of the method, and cuts its object out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ CUT_OUT = "give frames with alpha (RGBA), a mask (--mask), or add --segment"
 
 @dataclass(frozen=True, kw_only=True)
 class SourceVideo:
-    """The frames of a video that a run uses, and where their alpha comes from.
+    """The frames of a video that a run uses, and the origin of their alpha.
 
     Attributes:
         digest: sha256 of the pictures, of their times, and of their alpha if it was given.
@@ -27,7 +27,7 @@ class SourceVideo:
         clip: the frames with alpha; None until the object is segmented.
         opaque: (T, H, W, 3) uint8 frames that are to be segmented, else None.
         clock: (T,) times of the frames; None if evenly spaced.
-        notes: sentences on what was taken for granted.
+        notes: sentences on assumptions.
     """
 
     digest: str
@@ -44,7 +44,7 @@ class SourceVideo:
         return len(pictures)
 
     def cut_out(self, masks: Path, segmenter: Segmenter | None, progress: Progress | None = None) -> Clip:
-        """The clip, with the masks in the folder `masks`; those that are missing are made and kept there.
+        """Return the clip with its masks; masks missing in the folder `masks` are computed and kept there.
 
         Args:
             segmenter: None if `lacks_masks` is False.
@@ -59,7 +59,7 @@ class SourceVideo:
         return replace(clip, clock=self.clock, notes=(*self.notes, *clip.notes))
 
     def lacks_masks(self, masks: Path) -> bool:
-        """Whether a mask is missing in the folder `masks`, so that a segmentation network is needed."""
+        """Return whether a mask is missing in the folder `masks`, so that a segmentation network is needed."""
         return self.opaque is not None and not all(path.exists() for path in mask_paths(masks, len(self)))
 
 
@@ -84,7 +84,7 @@ def read_source(
         DataError: a file that cannot be read, or frames without an object.
     """
     if mask is not None and segmentation is not None:
-        raise ConfigError("--mask and --segment both say where the object is; give one of them")
+        raise ConfigError("--mask and --segment both give the object's mask; give one of them")
     stop = _stop(video, frames, stride)
     if segmentation is None:
         return _read_cut_out(video, mask, stop, stride)
@@ -92,7 +92,7 @@ def read_source(
 
 
 def _stop(video: Path, frames: int | None, stride: int) -> int:
-    """The position behind the last frame to read."""
+    """Return the position behind the last frame to read."""
     if stride < 1:
         raise ConfigError(f"--stride is {stride}; choose 1 (every frame) or more")
     if frames is not None:

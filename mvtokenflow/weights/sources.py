@@ -1,4 +1,4 @@
-"""Where network weights come from: package index, torchvision, plain address, Hugging Face Hub.
+"""Sources of network weights: package index, torchvision, plain address, Hugging Face Hub.
 
 Each source writes one file; whether it is the right one is decided by its sha256 in the ledger.
 """
@@ -29,11 +29,11 @@ from mvtokenflow.weights.pickles import Arrays, read_arrays
 
 
 class Source(Protocol):
-    """One place a weights file can be had from."""
+    """One source of a weights file."""
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
+        """Return the place of the file, for people."""
 
     def fetch(self, target: Path, progress: Progress | None) -> None:
         """Write the file to `target`.
@@ -89,7 +89,7 @@ class FromAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class FromTorchvision:
-    """LPIPS put together from torchvision's backbone and the linear layers inside the `lpips` package."""
+    """LPIPS assembled from torchvision's backbone and the linear layers inside the `lpips` package."""
 
     backbone: FromAddress
     linear: str  # file below the lpips package

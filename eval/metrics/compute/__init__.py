@@ -1,1 +1,1 @@
-"""What metrics compute with: networks, compiled loops, flow, silhouettes, backgrounds."""
+"""Computations that metrics use: networks, compiled loops, flow, silhouettes, backgrounds."""

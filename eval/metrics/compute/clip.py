@@ -36,14 +36,14 @@ Activation = Literal["quick_gelu", "gelu"]
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How a picture becomes the network's input: shorter side to `size`, central `size` square, normalised."""
+    """The preparation of a picture: shorter side to `size`, central square, normalised."""
 
     size: int = 224
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """(3, size, size) float32 of a uint8 (H, W, 3) picture: Pillow bicubic, rounded to uint8, as CLIP does.
+        """Prepare a uint8 (H, W, 3) picture as float32 (3, size, size) as CLIP does: Pillow bicubic, uint8.
 
         Raises:
             DataError: not a uint8 RGB picture.
@@ -61,7 +61,7 @@ class Preparation:
 
 
 def image_tower(tensors: Mapping[str, Tensor], heads: int, activation: Activation) -> nn.Module:
-    """open_clip's vision transformer with these parameters, named as in OpenAI's release below `visual.`.
+    """Build open_clip's vision transformer with parameters named as in OpenAI's `visual.`.
 
     It takes prepared pictures (B, 3, size, size) to projected, un-normalised embeddings (B, D).
 
@@ -94,7 +94,7 @@ _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.")
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Attention step by step: torch's fused kernel for inference moves cosines by 4e-8."""
+    """Compute attention step by step, since torch's fused kernel moves cosines by 4e-8."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -113,7 +113,7 @@ _TRANSFORMERS_LAYER = {
 
 
 def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' `vision_model.*` and `visual_projection` under OpenAI's names."""
+    """Rename transformers' `vision_model.*` and `visual_projection` to OpenAI's names."""
     prefix = "vision_model."
     named = {
         "class_embedding": tensors[f"{prefix}embeddings.class_embedding"],
@@ -136,7 +136,7 @@ def _from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def image_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The image tower of a CLIP checkpoint in either naming, float32, under OpenAI's names.
+    """Return a CLIP checkpoint's image tower in float32 under OpenAI's names, from either naming.
 
     Raises:
         WeightsCorruptError: neither naming fits.
@@ -157,7 +157,7 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 
 
 def _folder_settings(folder: Path) -> tuple[int, Activation, Preparation]:
-    """Heads, activation and preparation of a local model folder in transformers' layout."""
+    """Read heads, activation and preparation of a local model folder in transformers' layout."""
     cure = "get the folder again"
     with damage(folder, "not a CLIP model folder", cure, WeightsCorruptError):
         vision = read_json(folder / "config.json", dict, cure, kind=WeightsCorruptError)["vision_config"]
@@ -200,7 +200,7 @@ class ImageEncoder:
     """
 
     def __init__(self, tower: nn.Module, preparation: Preparation) -> None:
-        """`tower` as `image_tower` makes it, on the device to use."""
+        """Take `tower` from `image_tower`, on the device to use."""
         self._tower = tower.eval().requires_grad_(False)
         self._prepare = preparation
         self._device = next(tower.parameters()).device
@@ -208,7 +208,7 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
-        """Projected, un-normalised embeddings (N, D), float32 on the CPU.
+        """Compute projected, un-normalised embeddings (N, D), float32 on the CPU.
 
         Args:
             images: uint8 (H, W, 3), any sizes. Consistent4D's protocol squashes them to 512x512 before.
@@ -239,7 +239,7 @@ class ToyEncoder:
 
     @torch.inference_mode()
     def embed(self, images: Sequence[NDArray[np.uint8]], batch: int = 1) -> Tensor:
-        """Unit embeddings (N, D), float32 on the CPU, of square uint8 (H, H, 3) pictures on white.
+        """Compute unit embeddings (N, D), float32 on the CPU, of square uint8 (H, H, 3) pictures on white.
 
         Pictures are resized to the network's 64 px in float32, bicubic with antialiasing. `batch` as in
         `ImageEncoder.embed`.
@@ -262,7 +262,7 @@ class ToyEncoder:
 
 
 def load_toy(explicit: Path | None = None, device: torch.device | str = "cpu") -> ToyEncoder:
-    """The small CLIP of the ledger.
+    """Load the small CLIP of the ledger.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `weights.verify`, or not a small CLIP.
@@ -273,7 +273,7 @@ def load_toy(explicit: Path | None = None, device: torch.device | str = "cpu") -
 
 
 def load(explicit: Path | None = None, device: torch.device | str = "cpu") -> ImageEncoder:
-    """CLIP ViT-B/32 of the ledger, or the local file or model folder given.
+    """Load CLIP ViT-B/32 of the ledger, or the local file or model folder given.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `weights.load`, or not a CLIP network.

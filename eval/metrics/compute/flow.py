@@ -1,4 +1,4 @@
-"""Flow that metrics are measured along: estimated on a clip, chained over frames, sampled between pixels."""
+"""Optical flow for metrics: estimated on a clip, chained over frames, sampled between pixels."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ _EDGE_SLACK_PX = 1e-3
 
 
 def chain_flow(flow: NDArray[np.floating], visible: Mask, span: int) -> tuple[Floats, Mask]:
-    """Flow over `span` frames by following each pixel through the neighbouring flows.
+    """Chain flow over `span` frames by following each pixel through the neighbouring flows.
 
     F_{t,t+k+1}(x) = F_{t,t+k}(x) + f_{t+k}(x + F_{t,t+k}(x)), each flow sampled bilinearly. A point is
     visible at the end only if it stayed so at every step, which needs all pixels that the bilinear
@@ -51,7 +51,7 @@ def chain_flow(flow: NDArray[np.floating], visible: Mask, span: int) -> tuple[Fl
 
 
 def estimate_flow_dis(gray0: NDArray[np.floating], gray1: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Dense inverse search flow (Kroeger et al., ECCV 2016) from OpenCV.
+    """Estimate dense inverse search flow (Kroeger et al., ECCV 2016) by OpenCV.
 
     Preset "medium" (patch 8, stride 3, 25 descent and 5 variational iterations) with the finest level
     lowered from half to full resolution, because toy pictures are small. Grey values are quantised to
@@ -78,7 +78,7 @@ def estimate_flow_dis(gray0: NDArray[np.floating], gray1: NDArray[np.floating]) 
 def forward_backward_visible(
     forward: NDArray[np.floating], backward: NDArray[np.floating], alpha: float = 0.01, beta: float = 0.5
 ) -> Mask:
-    """Pixels whose flow is undone by the flow back: |f + b'|^2 < alpha (|f|^2 + |b'|^2) + beta.
+    """Return pixels whose flow is undone by the flow back: |f + b'|² < alpha (|f|² + |b'|²) + beta.
 
     b' is the backward flow at x + f(x). The bound and its constants are those of Sundaram, Brox and
     Keutzer, "Dense Point Trajectories by GPU-Accelerated Large Displacement Optical Flow" (ECCV 2010).
@@ -103,7 +103,7 @@ def forward_backward_visible(
 
 
 def estimate_clip_flow(frames: NDArray[np.floating], foreground: Mask) -> tuple[NDArray[np.float32], Mask]:
-    """Flow and visibility of a reference clip that has no exact ones.
+    """Estimate flow and visibility of a reference clip without exact ones.
 
     Args:
         frames: (T, H, W, 3) RGB in [0, 1].
@@ -159,19 +159,19 @@ def check_flow(flow: NDArray[np.floating], visible: Mask) -> None:
 def targets(
     flow: NDArray[np.floating], rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> tuple[Floats, Floats]:
-    """Where the flow (H, W, 2) takes the pixels at `rows`, `columns`: x and y."""
+    """Return where the flow (H, W, 2) takes the pixels at `rows`, `columns`: x and y."""
     moved = flow[rows, columns].astype(np.float64)
     return columns + moved[:, 0], rows + moved[:, 1]
 
 
 def within(x: Floats, y: Floats, height: int, width: int) -> Mask:
-    """Whether positions lie between the outer pixel centres, where bilinear sampling is defined."""
+    """Return whether positions lie between the outer pixel centres, where bilinear sampling is defined."""
     slack = _EDGE_SLACK_PX
     return (x >= -slack) & (x <= width - 1 + slack) & (y >= -slack) & (y <= height - 1 + slack)
 
 
 def sample(image: NDArray[np.floating], x: Floats, y: Floats) -> Floats:
-    """Bilinear samples (N, C) of `image` (H, W, C) at pixel indices x, y (a pixel's centre is its index)."""
+    """Sample `image` (H, W, C) bilinearly, (N, C), at pixel indices x, y (pixel centres are integers)."""
     height, width = image.shape[:2]
     x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
     left = np.clip(np.floor(x), 0, max(width - 2, 0)).astype(np.intp)

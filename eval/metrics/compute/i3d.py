@@ -51,13 +51,13 @@ _POOL_AFTER: Mapping[str, tuple[Triple, Triple]] = {
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's "SAME" (front, back): output ceil(size/stride); an odd one goes to the back."""
+    """Return TensorFlow's "SAME" padding (front, back): output ceil(size/stride); an odd one is at the back."""
     total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 def _max_along(x: Tensor, axis: int, kernel: int, stride: int) -> Tensor:
-    """Max pool of one axis with "SAME" padding, as elementwise maxima of shifted slices.
+    """Max-pool one axis with "SAME" padding, as elementwise maxima of shifted slices.
 
     Pooling axis by axis gives the same values as a 3-D window, and slices are 10 to 30 times faster than
     `max_pool3d` on the CPU, where that is a third of the whole network's time.
@@ -142,7 +142,7 @@ class InceptionBlock(nn.Module):
 
 
 class _Logits(nn.Module):
-    """1x1x1 convolution with bias; only its name is special."""
+    """A 1x1x1 convolution with bias, in a module of its own for the sake of its name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class InceptionI3d(nn.Module):
         self.logits = _Logits()
 
     def forward(self, clip: Tensor, pool: HeadPool) -> Tensor:
-        """Logits (B, 400), not softmaxed, of clips (B, 3, T, 224, 224) in [-1, 1].
+        """Compute logits (B, 400), not softmaxed, of clips (B, 3, T, 224, 224) in [-1, 1].
 
         Args:
             pool: time steps per average of the head: 2 is DeepMind's, 1 Consistent4D's. They agree up to 16
@@ -189,7 +189,7 @@ class InceptionI3d(nn.Module):
 
 
 def build(tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> InceptionI3d:
-    """The network with these weights (`weights.load("i3d-kinetics400")`), folded, for inference.
+    """Build the folded network from weights (`weights.load("i3d-kinetics400")`), for inference.
 
     Raises:
         WeightsCorruptError: names or shapes are not I3D's.
@@ -206,7 +206,7 @@ def build(tensors: Mapping[str, Tensor], device: torch.device | str = "cpu") -> 
 
 @torch.inference_mode()
 def logits(network: InceptionI3d, clips: Tensor, pool: HeadPool) -> Tensor:
-    """Logits (B, 400) float32 on the CPU of clips (B, 3, T, 224, 224) in [-1, 1] on any device.
+    """Compute logits (B, 400), float32 on the CPU, of clips (B, 3, T, 224, 224) in [-1, 1] on any device.
 
     Clips go through one at a time, so that a clip's numbers don't depend on what is scored beside it, and in
     full precision (`full_precision`).
@@ -243,7 +243,7 @@ def _frames(frames: Sequence[NDArray[np.uint8]]) -> Sequence[NDArray[np.uint8]]:
 
 
 def prepare_c4d(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """A clip (3, T, 224, 224) in about [-1, 1] as the scripts of DisCo and Consistent4D make it.
+    """Prepare a clip (3, T, 224, 224) in about [-1, 1] as the scripts of DisCo and Consistent4D do.
 
     Each channel becomes a float picture, is squashed to 224x224 by Pillow's antialiased bicubic filter,
     neither rounded nor clipped (overshoot stays), then x / 127.5 - 1.
@@ -260,7 +260,7 @@ def prepare_c4d(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def prepare_bilinear(frames: Sequence[NDArray[np.uint8]], fit: Literal["crop", "squash"] = "crop") -> Tensor:
-    """A clip (3, T, 224, 224) in [-1, 1] by bilinear interpolation without antialiasing.
+    """Prepare a clip (3, T, 224, 224) in [-1, 1] by bilinear interpolation without antialiasing.
 
     Args:
         frames: uint8 (H, W, 3), one size.
@@ -280,7 +280,7 @@ def prepare_bilinear(frames: Sequence[NDArray[np.uint8]], fit: Literal["crop", "
 
 
 class VideoLogits:
-    """From pictures to the logits of I3D: a network with its weights, ready to be asked."""
+    """Maps pictures to I3D's logits: the network with its weights."""
 
     def __init__(self, network: InceptionI3d) -> None:
         self._network = network
@@ -288,7 +288,7 @@ class VideoLogits:
     def of(
         self, pictures: Sequence[NDArray[np.uint8]], pool: HeadPool, resize: Literal["pil-bicubic", "bilinear"]
     ) -> NDArray[np.float64]:
-        """Logits (400,) of one clip of uint8 (H, W, 3) pictures.
+        """Compute logits (400,) of one clip of uint8 (H, W, 3) pictures.
 
         Args:
             resize: "pil-bicubic" as `prepare_c4d`, "bilinear" as `prepare_bilinear`.
@@ -301,7 +301,7 @@ class VideoLogits:
 
 
 def load(explicit: Path | None, device: torch.device | str = "cpu") -> VideoLogits:
-    """The I3D of the weights ledger, or of the local file given.
+    """Load the I3D of the weights ledger, or of the local file given.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `ledger.load`.

@@ -43,7 +43,7 @@ _VGG_TAPS = tuple(stage[-1] for stage in vgg.STAGES)
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What `LpipsNetwork` knows of one picture; only the object that made it can compare it.
+    """Features of one picture; only the `LpipsNetwork` that made them can compare them.
 
     Attributes:
         height, width: of the picture in pixels.
@@ -60,7 +60,7 @@ class Features:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, in bytes (backgrounds are shared and not counted)."""
+        """Return the memory held, in bytes (backgrounds are shared and not counted)."""
         stored = sum(layer.data.nbytes + layer.index.nbytes + layer.places.nbytes for layer in self.tiles)
         return stored + sum(layer.nbytes for layer in self.dense)
 
@@ -128,7 +128,7 @@ class LpipsNetwork:
             }
 
     def features(self, image: Image) -> Features:
-        """The features of a uint8 (H, W, 3) picture, at its own size.
+        """Compute the features of a uint8 (H, W, 3) picture, at its own size.
 
         Raises:
             DataError: not RGB uint8, or smaller than the network takes (16 pixels VGG, 31 AlexNet).
@@ -148,7 +148,7 @@ class LpipsNetwork:
         return Features(height, width, tiles=self._tiled.taps(image, colour, differs), background=colour)
 
     def per_layer(self, pred: Features, gt: Features) -> PerLayer:
-        """The five layers' contributions (5,), float64; their sum is the LPIPS value. Symmetric.
+        """Compute the five layers' contributions (5,), float64; their sum is the LPIPS value. Symmetric.
 
         Raises:
             DataError: pictures of different sizes, or features of another kind of `LpipsNetwork`.
@@ -166,7 +166,7 @@ class LpipsNetwork:
         return np.array([self._tile_layer(k, pred, gt) for k in range(5)])
 
     def distance(self, pred: Features, gt: Features) -> float:
-        """LPIPS of two pictures: 0 for equal ones, larger is worse. Symmetric.
+        """Compute the LPIPS of two pictures: 0 for equal ones, larger is worse. Symmetric.
 
         Raises:
             DataError: as `per_layer`.
@@ -196,7 +196,7 @@ class LpipsNetwork:
         return float(per_pixel.double().mean())
 
     def _tile_layer(self, layer: int, pred: Features, gt: Features) -> float:
-        """Mean over the layer: the tiles stored in either picture; elsewhere both show their background."""
+        """Average over a layer: over tiles stored in either picture, and the background for all others."""
         a, b = pred.tiles[layer], gt.tiles[layer]
         weight = self._lin[layer].numpy()
         eps = tuple(np.float32(value) for value in self._eps)
@@ -233,7 +233,7 @@ def _between_backgrounds(
 
 
 def _input_table(input_range: InputRange) -> npt.NDArray[np.float32]:
-    """(256, 3): what the first convolution is fed for each grey level and channel, in float32 arithmetic."""
+    """Return (256, 3): the first convolution's input for each grey level and channel, float32 arithmetic."""
     level = torch.arange(256, dtype=torch.float32)[:, None]
     level = level / 127.5 - 1 if input_range == "[-1,1]" else level / 255
     return np.asarray(((level - torch.tensor(_SHIFT)) / torch.tensor(_SCALE)).numpy())

@@ -10,7 +10,7 @@ Mask = NDArray[np.bool_]
 
 
 def masked_mean(values: NDArray[np.floating], mask: Mask) -> Floats:
-    """Mean over the pixels of each frame that the mask keeps, in float64.
+    """Compute the mean over the masked pixels of each frame, in float64.
 
     Args:
         values: (N, H, W); what lies outside the mask is never read, NaN included.

@@ -1,4 +1,4 @@
-"""The arithmetic of the networks on CUDA: full float32, for they were trained and are quoted in it."""
+"""Full float32 precision on CUDA, in which the networks were trained and published values were measured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Neither TF32 nor run-to-run choices of algorithm on CUDA, whatever the caller has set; CPU is as ever.
+    """Disable TF32 and non-deterministic cuDNN algorithms inside the block. No effect on the CPU.
 
     TF32 moves I3D's logits in the third digit.
     """

@@ -1,4 +1,4 @@
-"""The flat background of a picture: what lets SSIM and LPIPS skip most of it without changing the numbers."""
+"""The flat background of a picture, which SSIM and LPIPS may skip without changing their values."""
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ def check_pair(pred: Image, gt: Image) -> None:
 
 
 def flat_background(image: Image) -> tuple[Colour, Mask] | None:
-    """The commonest colour of the frame's edge, and the mask (H, W) of the pixels that differ from it.
+    """Return the most frequent edge colour, and the mask (H, W) of the pixels that differ from it.
 
     None if that colour covers less than a quarter of the picture. The comparison is exact, so whatever
     is computed from "all other pixels have this colour" is exact as well.
@@ -60,7 +60,7 @@ def flat_background(image: Image) -> tuple[Colour, Mask] | None:
 
 
 def bounding_window(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Rows and columns of the true pixels, grown by `margin` and clipped; empty slices for an empty mask."""
+    """Return rows and columns of the true pixels, grown by `margin` and clipped; empty for an empty mask."""
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):

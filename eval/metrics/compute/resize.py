@@ -1,4 +1,4 @@
-"""Bringing pictures to the size at which a protocol scores them."""
+"""Resizes pictures to the size at which a protocol scores them."""
 
 from typing import Literal
 

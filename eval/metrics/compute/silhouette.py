@@ -1,4 +1,4 @@
-"""Silhouettes: is this the right view, and is the background what the protocol asks for?
+"""Silhouettes, for checks that a prediction shows the right view on the right background.
 
 Predictions arrive as pictures on a constant background without alpha. Their silhouettes, compared with
 those of every ground-truth view, show swapped or rotated views before any score is computed; the
@@ -24,7 +24,7 @@ WHITE = (255, 255, 255)
 
 
 def foreground(rgb: Bytes, background: tuple[int, int, int] = WHITE, tolerance: int = 8) -> Mask:
-    """Pixels that differ from a constant background.
+    """Return the pixels that differ from a constant background.
 
     Args:
         rgb: (..., H, W, 3) uint8.
@@ -41,7 +41,7 @@ def foreground(rgb: Bytes, background: tuple[int, int, int] = WHITE, tolerance: 
 
 
 def silhouettes(rgb: Bytes, tolerance: int = 8) -> Mask:
-    """Object masks of a clip on a constant background of whatever colour.
+    """Return object masks of a clip on a constant background of any colour.
 
     The background is the per-channel median of the pictures' one-pixel rim over all frames, so a grey or
     black background is recognised as one (`background` reports it), and an object that touches the rim
@@ -63,7 +63,7 @@ def silhouettes(rgb: Bytes, tolerance: int = 8) -> Mask:
 
 
 def iou(a: NDArray[np.generic], b: NDArray[np.generic]) -> Floats:
-    """Intersection over union of masks or of coverages in [0, 1] (sum of minima over sum of maxima).
+    """Compute intersection over union of masks or of coverages in [0, 1] (sum of minima / sum of maxima).
 
     Args:
         a, b: (..., H, W); leading sizes broadcast.
@@ -89,7 +89,7 @@ def view_confusion(
     size: int = 128,
     tolerance: int = 8,
 ) -> Floats:
-    """Silhouette IoU of each predicted view against all ground-truth views, averaged over frames.
+    """Compute the silhouette IoU of each predicted view with all true views, averaged over frames.
 
     Args:
         predicted: V clips, each (T, H, W, 3) uint8 on a constant background or (T, H, W) bool masks;
@@ -134,12 +134,12 @@ class Misplaced:
 
 
 def misplaced_views(confusion: Floats, margin: float = 0.02) -> list[Misplaced]:
-    """Predicted views whose own ground truth does not win; empty when the order is right.
+    """Return predicted views whose own ground truth does not fit best; empty if the order is right.
 
     Args:
         confusion: (V, V) from `view_confusion`.
         margin: another view must win by more than this. Opposite views of an object have mirrored, often
-            nearly equal silhouettes; a loss within the margin says nothing about the order.
+            nearly equal silhouettes; a loss within the margin does not contradict the order.
     """
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(f"confusion must be square, got {confusion.shape}")
@@ -153,7 +153,7 @@ def misplaced_views(confusion: Floats, margin: float = 0.02) -> list[Misplaced]:
 
 @dataclass(frozen=True, kw_only=True)
 class Background:
-    """What lies around the object in one clip.
+    """The background of one clip.
 
     Attributes:
         colour: per-channel median in 0..255 of the pixels outside the dilated mask, over all frames.
@@ -173,7 +173,7 @@ class Background:
 
 
 def background(rgb: Bytes, mask: Mask | None = None, dilation: int = 3, tolerance: int = 8) -> Background:
-    """Colour and purity of the background.
+    """Measure colour and purity of the background.
 
     Args:
         rgb: (T, H, W, 3) uint8.
@@ -208,7 +208,7 @@ def background(rgb: Bytes, mask: Mask | None = None, dilation: int = 3, toleranc
 
 
 def resize_coverage(masks: Mask, side: int) -> NDArray[np.float32]:
-    """Share of each cell of a side x side grid that the mask covers.
+    """Compute the share of each cell of a side x side grid that the mask covers.
 
     Args:
         masks: (T, H, W) bool with H, W >= side.
@@ -230,7 +230,7 @@ def _coverage(clip: Bytes | Mask, side: int, tolerance: int) -> NDArray[np.float
 
 
 def _median(pixels: Bytes) -> tuple[int, int, int]:
-    """Per-channel lower median of (N, 3): always a level that occurs, never the mean of two."""
+    """Compute the per-channel lower median of (N, 3), always a level that occurs."""
     half = (len(pixels) + 1) // 2
     red, green, blue = (
         int(np.searchsorted(np.cumsum(np.bincount(channel, minlength=256)), half)) for channel in pixels.T

@@ -23,14 +23,14 @@ def _window() -> Map:
 
 
 def _reflected_rows(height: int) -> npt.NDArray[np.int64]:
-    """The row read at each position from -radius to height + radius; the edge row itself is not repeated."""
+    """Return the row at each position from -radius to height + radius; the edge row is not repeated."""
     rows = np.abs(np.arange(-_RADIUS, height + _RADIUS))
     return np.asarray(np.minimum(rows, 2 * (height - 1) - rows))
 
 
 @_compile
 def _blur_columns(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, top: int, out: Map) -> None:
-    """One row of the vertically filtered x, y, x² + y², xy into the middle of `out (4, 3(W + 10))`."""
+    """Write a row of vertically filtered x, y, x² + y², xy to the middle of `out (4, 3(W + 10))`."""
     width = x.shape[1]
     first = 3 * _RADIUS
     out[:] = 0.0
@@ -47,7 +47,7 @@ def _blur_columns(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, top: i
 
 @_compile
 def _filter(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, c1: float, c2: float, result: Map) -> None:
-    """The SSIM map of x and y (H, 3W), row by row so that everything in flight fits the cache."""
+    """Compute the SSIM map of x and y (H, 3W), row by row, so that all intermediate values fit the cache."""
     height, width = x.shape
     lines = np.empty((4, width + 6 * _RADIUS))
     for top in range(height):
@@ -71,7 +71,7 @@ def _filter(x: Map, y: Map, rows: npt.NDArray[np.int64], taps: Map, c1: float, c
 
 
 def filtered(x: Map, y: Map, c1: float, c2: float) -> Map:
-    """The SSIM map (H, 3W) of two pictures (H, 3W) in grey levels, their channels side by side.
+    """Compute the SSIM map (H, 3W) of two pictures (H, 3W) in grey levels, channels side by side.
 
     Gaussian window of sigma 1.5 on 11x11 pixels, reflected borders.
     """

@@ -60,7 +60,7 @@ Background = tuple[Border, ...]  # per convolution and, between stages, per pool
 
 
 def tile_places(active: Mask) -> tuple[Int, Int]:
-    """Tiles with an active pixel: (n, 2) places and the (rows, columns) index with -1 elsewhere."""
+    """Return tiles with an active pixel: (n, 2) places, and the (rows, columns) index with -1 elsewhere."""
     height, width = active.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     padded = np.zeros((rows * TILE, columns * TILE), bool)
@@ -73,7 +73,7 @@ def tile_places(active: Mask) -> tuple[Int, Int]:
 
 
 def dilate(mask: Mask) -> Mask:
-    """True within the 3x3 surroundings of a true pixel."""
+    """Return True within the 3x3 surroundings of a true pixel."""
     tall = mask.copy()
     tall[1:] |= mask[:-1]
     tall[:-1] |= mask[1:]
@@ -84,13 +84,13 @@ def dilate(mask: Mask) -> Mask:
 
 
 def halve(mask: Mask) -> Mask:
-    """True where any of the 2x2 pixels is; an odd last row or column is dropped as pooling does."""
+    """Return True where any of 2x2 pixels is; pooling drops an odd last row or column."""
     height, width = mask.shape[0] // 2, mask.shape[1] // 2
     return np.asarray(mask[: 2 * height, : 2 * width].reshape(height, 2, width, 2).any(axis=(1, 3)))
 
 
 def steps() -> Iterator[tuple[int | None, bool]]:
-    """The layers in order: (index of the convolution or None for a pooling, whether LPIPS taps it)."""
+    """Return the layers in order: (index of the convolution or None for pooling, whether LPIPS uses it)."""
     for number, stage in enumerate(STAGES):
         if number:
             yield None, False
@@ -99,7 +99,7 @@ def steps() -> Iterator[tuple[int | None, bool]]:
 
 
 def _reaches() -> Iterator[int]:
-    """How many pixels from a border still feel it, per layer."""
+    """Return how many pixels from a border still depend on it, per layer."""
     reach = 0
     for convolution, _ in steps():
         reach = (reach + 1) // 2 if convolution is None else reach + 1
@@ -113,14 +113,14 @@ def _halved(size: int, layers: int) -> int:
 
 
 def _squeeze(length: int, reach: int) -> Int:
-    """Rows of a layer of `length` rows that stand for all: both borders and one of the middle."""
+    """Return representative rows of a layer of `length` rows: both borders and one of the middle."""
     if length <= 2 * reach + 1:
         return np.arange(length, dtype=np.int32)
     return np.asarray(np.r_[: reach + 1, length - reach : length], np.int32)
 
 
 def _stretch(length: int, kept: int, reach: int) -> Int:
-    """For each of `length` rows the kept row that stands for it (the inverse of `_squeeze`)."""
+    """Return for each of `length` rows its representative row (the inverse of `_squeeze`)."""
     if length <= 2 * reach + 1:
         return np.arange(length, dtype=np.int32)
     rows = np.full(length, reach, np.int32)
@@ -130,13 +130,13 @@ def _stretch(length: int, kept: int, reach: int) -> Int:
 
 
 class _Scratch(local):
-    """Memory for what no caller keeps, one set per thread: fresh pages cost an eighth of the time."""
+    """Reusable memory for temporary arrays, one set per thread: fresh pages cost an eighth of the time."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Float] = {}
 
     def array(self, name: str, *shape: int) -> Float:
-        """An uninitialised array, valid until the next of that name."""
+        """Return an uninitialised array, valid until the next call with that name."""
         size = int(np.prod(shape))
         if name not in self._buffers or self._buffers[name].size < size:
             self._buffers[name] = np.empty(size, np.float32)
@@ -144,13 +144,13 @@ class _Scratch(local):
 
 
 def _nothing(active: Mask, channels: int) -> Border:
-    """The border of a layer all of whose tiles are stored: never read."""
+    """Return a placeholder border for a layer whose tiles are all stored; it is never read."""
     rows, columns = (np.zeros(length, np.int32) for length in active.shape)
     return Border(np.zeros((1, 1, channels), np.float32), rows, columns)
 
 
 class TiledVgg:
-    """The five LPIPS taps of VGG16 as stored tiles and a border, on the CPU in float32."""
+    """The five VGG16 layers of LPIPS as stored tiles and a border, on the CPU in float32."""
 
     def __init__(self, state: Mapping[str, torch.Tensor], table: Float) -> None:
         """
@@ -169,7 +169,7 @@ class TiledVgg:
         self._scratch = _Scratch()
 
     def taps(self, image: Image, colour: Colour | None, differs: Mask | None) -> list[Tiles]:
-        """The five tapped layers of a uint8 (H, W, 3) picture.
+        """Compute the five LPIPS layers of a uint8 (H, W, 3) picture.
 
         Args:
             colour, differs: its flat background and the mask (H, W) of other pixels (`flat_background`), or
@@ -187,7 +187,7 @@ class TiledVgg:
 
     @torch.inference_mode()
     def _layers(self, image: Float, active: Mask, background: Background | None) -> Iterator[Tiles]:
-        """All convolutions and poolings in order. The data of one that is not tapped lasts until the next."""
+        """Yield all convolutions and poolings in order; data outside LPIPS layers last until the next layer."""
         tiles: Tiles | None = None
         channels = 0
         for number, (convolution, tapped) in enumerate(steps()):
@@ -228,7 +228,7 @@ class TiledVgg:
             transform_output(y, bias, out[start : start + len(part)])
 
     def _background(self, colour: Colour, height: int, width: int) -> Background:
-        """The layers of a picture of one colour; the latest few are kept (under 2 MB each)."""
+        """Return the layers of a picture of one colour; the latest few are kept (under 2 MB each)."""
         key = (colour, height, width)
         with self._lock:
             if key not in self._backgrounds:

@@ -5,9 +5,9 @@ products over all tiles at once (Lavin & Gray 2016). Interpolation points 0, ±1
 error near 5e-7 of the signal (half that of the usual 0, ±1, ±2, ∞).
 
 Pictures are lists of tiles: `data (n, 16, C)` holds the pixels of tile k row by row, `index (rows, columns)`
-says which tile of the picture is where, −1 for tiles that are not stored because they show the background.
-A background is a small `table (K, K, C)`; the pixel (y, x) reads `table[rows[y], columns[x]]`. The kernels
-run on the calling thread alone and release the GIL.
+gives the position of each tile of the picture, −1 for tiles that are not stored since they show the
+background. A background is a small `table (K, K, C)`; the pixel (y, x) reads `table[rows[y], columns[x]]`.
+The kernels run on the calling thread alone and release the GIL.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ _compile_sum: Any = compiled(nogil=True, fastmath={"reassoc", "nsz"}, error_mode
 
 
 def transform_weight(weight: torch.Tensor) -> torch.Tensor:
-    """G w Gᵀ of a (O, I, 3, 3) kernel: float32 (36, I, O), computed in float64."""
+    """Compute G w Gᵀ of a (O, I, 3, 3) kernel: float32 (36, I, O), computed in float64."""
     points = torch.tensor([0.0, _P, -_P, _Q, -_Q], dtype=torch.float64)
     # N_k = Π over the other points of (p_k - p): 1, -3/2 twice, 6 twice
     norm = torch.tensor([1.0, -1.5, -1.5, 6.0, 6.0], dtype=torch.float64)
@@ -80,7 +80,7 @@ def _read_patch(
 def transform_input(
     data: Float, index: Int, table: Float, rows: Int, columns: Int, tiles: Int, out: Float
 ) -> None:
-    """Bᵀ d B of the 6x6 surroundings of each tile (row, column) in `tiles`: `out (36, n, C)`."""
+    """Compute Bᵀ d B of the 6x6 surroundings of each tile (row, column) in `tiles`: `out (36, n, C)`."""
     channels = data.shape[2]
     patch = np.empty((_PATCH * _PATCH, channels), np.float32)
     half = np.empty((_PATCH * _PATCH, channels), np.float32)
@@ -115,7 +115,7 @@ def transform_input(
 
 @_compile
 def transform_output(products: Float, bias: Float, out: Float) -> None:
-    """relu(Aᵀ m A + bias) of `products (36, n, C)`: `out (n, 16, C)`."""
+    """Compute relu(Aᵀ m A + bias) of `products (36, n, C)`: `out (n, 16, C)`."""
     channels = bias.shape[0]
     half = np.empty((TILE * _PATCH, channels), np.float32)
     for t in range(products.shape[1]):
@@ -142,7 +142,7 @@ def transform_output(products: Float, bias: Float, out: Float) -> None:
 
 @_compile
 def max_pool(data: Float, index: Int, table: Float, rows: Int, columns: Int, tiles: Int, out: Float) -> None:
-    """2x2 max pooling with stride 2: `out (n, 16, C)` for the tiles (row, column) of the halved picture.
+    """Max-pool 2x2 with stride 2: `out (n, 16, C)` for the tiles (row, column) of the halved picture.
 
     `table`, `rows`, `columns` are the background of the halved picture: its pixels come from one source
     tile each, so one that is not stored is background after pooling as well.
@@ -170,7 +170,7 @@ def max_pool(data: Float, index: Int, table: Float, rows: Int, columns: Int, til
 
 @_compile
 def unfold_image(image: Float, tiles: Int, out: Float) -> None:
-    """The 3x3 surroundings of every pixel of each tile, zero-padded: `image (H, W, 3)` to `out (n, 16, 27)`."""
+    """Copy the zero-padded 3x3 surroundings of each pixel: `image (H, W, 3)` to `out (n, 16, 27)`."""
     height, width = image.shape[:2]
     for t in range(tiles.shape[0]):
         for k in range(TILE * TILE):
@@ -223,7 +223,7 @@ def tile_distance(
     eps_inside: np.float32,
     eps_outside: np.float32,
 ) -> float:
-    """Σ over the pixels of `tiles` of Σ_c w_c (a_c/|a| - b_c/|b|)².
+    """Compute Σ over the pixels of `tiles` of Σ_c w_c (a_c/|a| - b_c/|b|)².
 
     |v| is sqrt(Σ v² + eps_inside) + eps_outside. Both pictures have one size and thus one background
     layout `rows`, `columns`.

@@ -1,4 +1,4 @@
-"""`mvtf-eval weights|datasets|protocols|doctor`: what is on this machine, and how to get the rest."""
+"""`mvtf-eval weights|datasets|protocols|doctor`: list what this machine has, and fetch or prepare the rest."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ Names = Annotated[
 
 @weights_app.command("list")
 def weights_list(as_json: Json = False) -> None:
-    """What metrics and the method need, where it is, and what is missing.
+    """List the weights that metrics and the method need: where they are, and which are missing.
 
     Example: mvtf-eval weights list
     """
@@ -66,7 +66,7 @@ def weights_list(as_json: Json = False) -> None:
 
 
 def _all(names: list[str] | None, *, of_metrics: bool = False) -> list[str]:
-    """The names given, or all of the ledger, or all that metrics need."""
+    """Return the names given; without any, all names of the ledger or all that metrics need."""
     from mvtokenflow.weights.ledger import WEIGHTS, entry
 
     if names:
@@ -164,7 +164,7 @@ Root = Annotated[Path | None, typer.Option("--root", help="Folder of the dataset
 
 @datasets_app.command("list")
 def datasets_list(dataset: Dataset = "toy4d", root: Root = None, as_json: Json = False) -> None:
-    """The scenes of a dataset.
+    """List the scenes of a dataset.
 
     Example: mvtf-eval datasets list toy4d
     """
@@ -201,7 +201,7 @@ def datasets_verify(
     videos: Annotated[Path | None, typer.Option(help="Input videos, if not below the root.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check layout, counts, sizes, alpha and digests; say what to download from where. Exit 2 on findings.
+    """Check layout, counts, sizes, alpha and digests; print what to download from where. Exit 2 on findings.
 
     Example: mvtf-eval datasets verify consistent4d --root data/test_dataset
     """
@@ -223,7 +223,7 @@ def datasets_verify(
 
 
 def protocols(as_json: Json = False) -> None:
-    """The protocols: what each number means.
+    """List the protocols, which define what each number means.
 
     Example: mvtf-eval protocols
     """
@@ -252,7 +252,7 @@ def protocols(as_json: Json = False) -> None:
 
 
 def doctor(as_json: Json = False) -> None:
-    """What works on this machine and what does not, with the command that mends it.
+    """List what works on this machine and what does not, with the command that repairs it.
 
     Example: mvtf-eval doctor
     """

@@ -1,4 +1,4 @@
-"""`mvtf-eval audit`: values on record against the libraries that the field uses."""
+"""`mvtf-eval audit`: compare recorded values with those of the libraries that the field uses."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +53,7 @@ def audit(
 
 
 def conclude(result: "Audit", line: Callable[[str], None]) -> None:
-    """Say what an audit found, a line each; exit with 1 if a value is beyond its tolerance."""
+    """Print what an audit found, one line each; exit with 1 if a value is beyond its tolerance."""
     from mvtokenflow.eval.score.audit import lines_of
 
     for text in lines_of(result):

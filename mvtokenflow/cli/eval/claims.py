@@ -1,4 +1,4 @@
-"""`mvtf-eval claims`: the paper's claims as paired tests over finished runs."""
+"""`mvtf-eval claims`: test the paper's claims on finished runs, paired by scene."""
 
 import sys
 from pathlib import Path
@@ -43,7 +43,7 @@ def claims(
     ] = None,
     allow_mixed: Mixed = False,
 ) -> None:
-    """Say which claims of the paper replicate: the method with and without its parts, paired by scene.
+    """Test which claims of the paper replicate: the method with and without its parts, paired by scene.
 
     Reads the records of finished runs; nothing is rendered or measured, and what is missing is said with the
     command that makes it.

@@ -1,4 +1,4 @@
-"""What the verbs of `mvtf-eval` share: options and how they are read."""
+"""Options that the commands of `mvtf-eval` share, and functions that read them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def check_jobs(jobs: int | None) -> None:
 
 
 def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
-    """`NAME=PATH` options as a mapping.
+    """Parse `NAME=PATH` options into a mapping.
 
     Raises:
         ConfigError: no "=" in one of them, or no such weights.
@@ -57,7 +57,7 @@ def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
 
 
 def options(device: str, jobs: int | None, weights: Sequence[str] | None, force: bool = False) -> "Options":
-    """The measuring options of a command line.
+    """Build the measuring options of a command line.
 
     Raises:
         ConfigError: no such device here, too many processes, or malformed weights.
@@ -73,7 +73,7 @@ def options(device: str, jobs: int | None, weights: Sequence[str] | None, force:
 
 
 def fetch_weights(names: Sequence[str]) -> None:
-    """Fetch what can be had of the named weights; what cannot is said once and left missing."""
+    """Fetch the named weights where possible; those that cannot be fetched are reported and stay missing."""
     from mvtokenflow.base.errors import UserError, WeightsMissingError
     from mvtokenflow.weights import ledger as weights
 

@@ -1,4 +1,4 @@
-"""From the words of a command line to the grid of runs they name."""
+"""Options that name a grid of runs, and their translation into a request."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,7 +67,7 @@ def request_of(
     full: bool = False,
     shard: str = "0/1",
 ) -> "Request":
-    """The grid of runs behind a table.
+    """Build the request for a table: the grid of its runs.
 
     Raises:
         ConfigError: an unknown name or a malformed option.
@@ -158,7 +158,7 @@ def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> 
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:
-    """Evenly over the list from the first on, so that every kind of scene is met."""
+    """Pick `count` names at even distances, the first included, so that every kind of scene occurs."""
     return [names[index * len(names) // count] for index in range(count)]
 
 
@@ -172,7 +172,7 @@ def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
 
 
 def default_methods(table: str, dataset: str) -> Sequence[str]:
-    """The rows of a table: the method beside the known answers, its ablations, or their costs."""
+    """Return the rows of a table: the method beside the known answers, its ablations, or rows with costs."""
     from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
     from mvtokenflow.datasets.catalogue import TOYS
 

@@ -1,4 +1,4 @@
-"""`mvtf-eval report|explain|regress`: what can be done with records."""
+"""`mvtf-eval report|explain|regress`: pages, explanations and comparisons made from records."""
 
 import traceback
 from pathlib import Path
@@ -187,7 +187,9 @@ def regress(
         how = options(device, jobs, weights)
         if write:
             if not (methods and scenes):
-                raise ConfigError("--write needs --methods and --scenes: say what the baseline is to hold")
+                raise ConfigError(
+                    "--write needs --methods and --scenes: give the rows and scenes of the baseline"
+                )
             recipe = Recipe(
                 dataset=dataset,
                 methods=methods,
@@ -221,7 +223,7 @@ def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateRep
     """Measure again what a baseline names, and judge it."""
     from mvtokenflow.eval.gate import compare as gate
     from mvtokenflow.eval.gate import documents as gate_documents
-    from mvtokenflow.eval.gate.recipe import Recipe, measure_recipe, place_of, told
+    from mvtokenflow.eval.gate.recipe import Recipe, first_failures, measure_recipe, place_of
 
     baseline = gate_documents.load_document(against, "baseline")
     recipe = Recipe.of(baseline, against, trust)
@@ -230,7 +232,7 @@ def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateRep
     with progress() as bars:
         current = measure_recipe(recipe, place, how, bars)
     print_message(f"{current.reused} reused, {current.rendered} rendered")
-    for reason in told(current.failures):
+    for reason in first_failures(current.failures):
         print_message(f"failed: {reason}")
     return gate.compare(baseline, current.document)
 

@@ -1,4 +1,4 @@
-"""`mvtf-eval score`, `ambiguity` and `align`: one prediction folder against one reference folder."""
+"""`mvtf-eval score`, `ambiguity` and `align`: compare one prediction folder with one reference folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -161,7 +161,7 @@ def align(
     """Look for a yaw or mirror offset between prediction and reference by silhouettes; apply nothing.
 
     With four reference views only turns that permute them can be found; a dataset that can be rendered
-    from anywhere tells the angle.
+    from anywhere gives the angle.
 
     Example: mvtf-eval align renders/mine --gt data/test_dataset/eval_gt
     """

@@ -1,4 +1,4 @@
-"""`mvtf-eval table1` to `table4` and `ablate`: ensure the runs, then print the table from their records."""
+"""`mvtf-eval table1` to `table4` and `ablate`: complete the runs, then print the table from their records."""
 
 import sys
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ class TableOptions:
     as_json: Json = False
 
     def check(self, methods: str | None = None) -> None:
-        """Refuse what needs no heavy import to be refused.
+        """Refuse wrong values that can be recognised without a heavy import.
 
         Raises:
             ConfigError: no such table format, dataset, method or protocol, or too many processes.
@@ -89,7 +89,7 @@ class TableOptions:
         check_jobs(self.jobs)
 
     def request(self, table: str, methods: str | None, imports: Sequence[str] | None = None) -> "Request":
-        """The grid of runs behind a table. Raises as `request_of`."""
+        """Build the request for a table. Raises as `request_of`."""
         return request_of(
             table,
             options(self.device, self.jobs, self.weights, self.force),
@@ -108,7 +108,7 @@ class TableOptions:
 
 
 def help_of(name: str) -> str:
-    """The help text of a table's command."""
+    """Return the help text of a table's command."""
     text = f"{TITLES[name]}.\n\nRenders and scores what is missing, then prints the table."
     return f"{text}\n\nExample: mvtf-eval {name} --dataset toy4d --intervals --site site"
 
@@ -120,7 +120,7 @@ def table(
     methods: Methods = None,
     imports: Import = None,
 ) -> None:
-    """Ensure the runs of the table named by the command, then print it from their records."""
+    """Render and score the missing runs of the table that the command names, then print it from the records."""
     options.check(methods)
     check_imports(imports)
     name = str(context.info_name)
@@ -141,7 +141,7 @@ def ablate(
         ),
     ] = None,
 ) -> None:
-    """Table 3 of the whole method and of it without the parts you name; what rows share is computed once.
+    """Print Table 3 for the whole method and for it without the parts you name; shared stages run once.
 
     Example: mvtf-eval ablate --drop enlarged-attention,flow,normal --drop flow+normal
     """
@@ -151,7 +151,7 @@ def ablate(
 
 
 def ablated_rows(drops: Sequence[str]) -> list[str]:
-    """Names of rows: the whole method, and one without the parts of each `--drop`, in the order given.
+    """Return row names: the whole method, and one without the parts of each `--drop`, in the order given.
 
     Raises:
         ConfigError: no such part.
@@ -168,7 +168,7 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
 
 
 def _run(name: str, request: "Request", shown: TableOptions) -> None:
-    """Ensure the runs, print the table, and exit with 2 if one failed."""
+    """Render and score the missing runs, print the table, and exit with 2 if one failed."""
     from mvtokenflow.eval.tables.ensure import ensure, reference_scenes, scored_runs, specs_of, tabulate
     from mvtokenflow.eval.tables.specs import table_named
 

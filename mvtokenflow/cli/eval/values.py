@@ -1,4 +1,4 @@
-"""`mvtf-eval values`: the measured values of runs, for spreadsheets and pandas."""
+"""`mvtf-eval values`: export the measured values of runs, for spreadsheets and pandas."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the commands of `mvtf` share: checks of options."""
+"""Checks of options that the commands of `mvtf` share."""
 
 
 def check_minutes(minutes: float | None) -> None:

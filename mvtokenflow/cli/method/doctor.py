@@ -1,4 +1,4 @@
-"""`mvtf doctor`: what this machine has and lacks for the method."""
+"""`mvtf doctor`: list what this machine has and lacks for the method."""
 
 from typing import Annotated
 

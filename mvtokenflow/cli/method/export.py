@@ -1,4 +1,4 @@
-"""`mvtf export`: a trained field as videos, pictures and .ply files."""
+"""`mvtf export`: write a trained field as videos, pictures and .ply files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -33,7 +33,7 @@ Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white ins
 
 
 def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[DynamicField, dict[str, Any]]":
-    """The field, and what identifies it in the record of an output folder.
+    """Load a field, and return it with what identifies it in the record of an output folder.
 
     Args:
         fit_size: of an old file, the side of the pictures it was fitted to, which spanned the world's -1 to 1.

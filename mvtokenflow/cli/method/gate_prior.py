@@ -1,4 +1,4 @@
-"""`mvtf gate-prior`: may a small prior ship? Scores it on unseen toys, writes weights with their verdict."""
+"""`mvtf gate-prior`: score a small prior on unseen toys, and write its weights with the result."""
 
 from pathlib import Path
 from typing import Annotated

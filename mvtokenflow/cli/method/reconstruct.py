@@ -1,4 +1,4 @@
-"""`mvtf reconstruct`: a dynamic Gaussian field of multiview pictures."""
+"""`mvtf reconstruct`: fit a dynamic Gaussian field to multiview pictures."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Change one setting, e.g. coarse.iterations=500."),
 ]
-SAY_EVERY = 200  # steps between lines of losses
+PRINT_EVERY = 200  # steps between lines of losses
 
 
 def reconstruct(
@@ -84,7 +84,7 @@ def reconstruct(
     device = chosen_device(device)
     video = video if frames is None else video.head(frames)
     video = (video if fit_size is None else video.resized(fit_size)).with_room(config.extent).to(device)
-    config.keyframe_of(len(video))  # a wrong one is told before the folder is claimed
+    config.keyframe_of(len(video))  # refuses a wrong one before the folder is claimed
     identity = {
         "what": "reconstruction of pictures",
         "config": config.to_dict(),
@@ -96,9 +96,9 @@ def reconstruct(
         claim(out, identity)
         generator = torch.Generator().manual_seed(seed)
         with progress() as report:
-            field = train(video, config, out / "coarse", generator, report, watch=_say_terms)
+            field = train(video, config, out / "coarse", generator, report, watch=_print_terms)
             if refine:
-                field = train_on(field, video, config, out / "refined", generator, report, watch=_say_terms)
+                field = train_on(field, video, config, out / "refined", generator, report, watch=_print_terms)
         last = out / ("refined/refine" if refine else "coarse/coarse") / FIELD_FILE
         write_bytes(out / FIELD_FILE, last.read_bytes())
         agreement = write_comparison(out / "comparison.png", field, video)
@@ -120,10 +120,10 @@ def reconstruct(
         )
 
 
-def _say_terms(stage: str, row: Mapping[str, float]) -> None:
-    """A line of loss terms now and then, above the progress bars."""
+def _print_terms(stage: str, row: Mapping[str, float]) -> None:
+    """Print the loss terms of every `PRINT_EVERY`-th step, above the progress bars."""
     step = int(row["step"])
-    if step % SAY_EVERY:
+    if step % PRINT_EVERY:
         return
     counts = ("step", "gaussians", "seconds", "loss")
     terms = " ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in counts)

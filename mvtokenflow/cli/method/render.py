@@ -1,4 +1,4 @@
-"""`mvtf render`: pictures of a trained field from any side at any time."""
+"""`mvtf render`: render pictures of a trained field from any side at any time."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -83,7 +83,7 @@ def render(
 
 
 def _keep_or_write(path: Path, picture: "Pixels") -> None:
-    """A picture that is there is kept if it is this one, and never replaced by another."""
+    """Write a picture; keep an equal file that exists, and raise a ConfigError for a different one."""
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.media.pictures import read_png, write_png
 

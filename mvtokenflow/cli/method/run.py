@@ -1,4 +1,4 @@
-"""`mvtf run`: a video to a dynamic Gaussian field, pictures of it, and a page that shows how it came about."""
+"""`mvtf run`: turn a video into a dynamic Gaussian field, with videos of it and a page of all stages."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace

@@ -1,4 +1,4 @@
-"""`mvtf train-prior`: train the small multiview prior on toy4d, in as many sittings as it takes."""
+"""`mvtf train-prior`: train the small multiview prior on toy4d, in one or several sessions."""
 
 from pathlib import Path
 from typing import Annotated
