@@ -6,8 +6,8 @@ assumed to be those that Consistent4D trains and renders with, distance 2 (issue
 configuration), and most others with it. `Orthographic`, `Nearer` and `Farther` are other readings of the same
 pictures, as datasets.
 
-The reference pictures are used as published: RGBA. `View.frames` are the files themselves, and whoever
-scores composites them on white (`read_on_white`), as Consistent4D's README asks before its own scripts run.
+The reference pictures are used as published: RGBA. `View.frames` are the files themselves, and scoring
+composites them on white (`read_on_white`), as Consistent4D's README asks before its own scripts run.
 """
 
 import os

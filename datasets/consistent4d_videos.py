@@ -1,7 +1,7 @@
 """All input videos of Consistent4D that are found, scored on the input view (the paper's tables 1 and 3).
 
 The download holds folders of frames, `synthetic/<name>/<n>.png` and `in-the-wild/<name>/<n>.png`. The paper
-counts 12 of each and names none; no public list is known, so nothing here counts on a number or on a name.
+counts 12 of each and names none; no public list is known, so no number and no name is assumed.
 `NAMED` are those that public code and papers name, so that missing ones can be listed.
 """
 

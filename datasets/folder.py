@@ -81,7 +81,7 @@ class FolderDataset:
         """Return the scene, after reading all its pictures once per content.
 
         Raises:
-            DataError: whatever is wrong with a file, see `read_clip`; `views.json` missing or wrong.
+            DataError: a damaged file, see `read_clip`; `views.json` missing or wrong.
             ConfigError: no such scene.
         """
         source = choose("scene", name, find_sources(self.path))

@@ -34,7 +34,7 @@ ALL_VIEWS = "*"
 class Place:
     """The place where a value was measured: the input view, novel views, or between views.
 
-    It holds the names of views that stand so in records: `"eval_2" in NOVEL`.
+    It contains the view names that records use: `"eval_2" in NOVEL`.
     """
 
     role: Literal["input", "novel", "between"]
@@ -64,7 +64,7 @@ class Protocol:
         strict: pre-flight findings that make numbers meaningless refuse the prediction; otherwise they
             are recorded.
         metrics: what is measured, in column order.
-        assumed: what the source leaves open and how it was read.
+        assumed: what the source does not state, and the assumption made.
     """
 
     name: str

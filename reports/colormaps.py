@@ -1,6 +1,6 @@
 """Colour maps: differences, normals, and flow in the colours of the Middlebury wheel.
 
-Everything here is for looking at; nothing is measured. Pictures are (H, W, 3) uint8.
+The pictures are for display; nothing is measured on them. Pictures are (H, W, 3) uint8.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The figures of a scene page that compare renderings: over time, between views, ablations, and flow.
 
 They follow figures 3 to 5 and 8 to 11 of the paper (figures 6 and 7 are in `reports.generated` and
-`reports.gallery`) for any scene and any methods, from nothing but what the runs hold.
+`reports.gallery`) for any scene and any methods, from the files of the runs alone.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """The failure gallery of the index page (after figure 7 of the paper): where each method is worst.
 
-Cases are found from the recorded values alone, nobody picks them: by a metric over novel views where it was
+Cases are chosen from the recorded values alone: by a metric over novel views where it was
 measured there, else over the input view. Every scene gives its worst frame first, so that one bad scene does
 not fill the gallery.
 """

@@ -1,7 +1,7 @@
 """Tables as HTML; every number opens its provenance tree.
 
 `table_html` is a fragment for a page that also loads `templates/base.css` and `templates/table.js`;
-`tables_page` is one self-contained file. Nothing in either asks the network for anything.
+`tables_page` is one self-contained file. Neither loads anything from the network.
 """
 
 import json

@@ -6,8 +6,8 @@ different signatures are never compared. The tolerance of a cell is
     max(absolute floor of its metric, 1.05 x worst difference between any two repeats)
 
 Each cell has one outcome and the gate exits with the worst, in this order: a number that got worse (1);
-then what was promised but not measured (4) or cannot be compared (3), since neither means that all is well;
-then one that got better, so the baseline is stale and would let later losses pass (2); else 0.
+then a cell of the baseline that was not measured (4) or cannot be compared (3), since neither is a success;
+then one that got better, so that the baseline is out of date and hides later losses (2); else 0.
 """
 
 import math

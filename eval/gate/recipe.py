@@ -60,7 +60,7 @@ class Recipe:
             DataError: it holds none, one that lacks something, or one that names code or files and is not
                 `trusted`: a baseline is data and names what this package holds.
         """
-        anew = "write it anew with `mvtf-eval regress --write`"
+        anew = "write it again with `mvtf-eval regress --write`"
         recipe = baseline.get("recipe")
         if not isinstance(recipe, dict):
             raise DataError(f"{path}: has no recipe to measure again; {anew}")
@@ -95,9 +95,9 @@ class Recipe:
 def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
     """Return the folder below `runs` in which this code measures a recipe.
 
-    Runs are kept, and what is finished is not done twice: right for the same code, which goes on where it
-    stopped, and wrong for any other, whose pictures nobody would see. So the folder is named by the digest of
-    the code that measures and of all that the methods, the dataset and the metrics import, of the packages it
+    Finished runs are kept and not repeated. This is right for the same code, which resumes where it stopped, and
+    wrong for other code, whose pictures would never be rendered. So the folder is named by the digest of the
+    code that measures and of all that the methods, the dataset and the metrics import, of the packages it
     computes with, and of the device.
     """
     named = [
@@ -187,7 +187,7 @@ def write_baseline(path: Path, recipe: Recipe, runs: Path, options: Options, rep
     """Measure a recipe twice from nothing, with other numbers of processes and threads, and write the baseline.
 
     Other threads round in another order, as another processor does. Cells that cannot be measured here are left
-    out: a baseline holds what it has seen.
+    out: a baseline holds only measured cells.
 
     Raises:
         DataError: a run failed; `path` is untouched.

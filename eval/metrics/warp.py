@@ -1,7 +1,7 @@
 """Warp error, a measure of temporal consistency, with the floor and the trap it must be read beside.
 
 "Warp error" has no agreed definition in the literature (pixel scale, flow, resizing and normalisation all
-differ), so this is ours, in full:
+differ), so this is our own definition:
 
 * frames in [0, 1] at the size given, nothing is resized;
 * the flow belongs to the *reference* clip: exact where the dataset has it, else DIS on the reference
@@ -12,9 +12,10 @@ differ), so this is ours, in full:
 * one value per frame pair; nothing is averaged over time here.
 
 Bilinear sampling blurs, and shading changes: the reference clip itself does not score 0 either. That
-floor, and the score of a clip that never moves, belong beside every warp error (`warp_error_in_context`).
+floor, and the value of a clip that never moves, must be read with every warp error
+(`warp_error_in_context`).
 A score *below* the floor is no better than one at the floor: smooth pictures warp well, so a blurred result
-gets under it. Read warp error together with a sharpness-aware metric such as LPIPS.
+has a lower value. Read warp error together with a sharpness-aware metric such as LPIPS.
 """
 
 from collections.abc import Sequence
@@ -128,8 +129,8 @@ class WarpContext:
 
     Attributes:
         prediction: the clip judged.
-        floor: the reference clip itself; a perfect result scores this, not 0.
-        static: the reference's first frame repeated; what doing nothing scores.
+        floor: the reference clip itself; the value of a perfect result, which is not 0.
+        static: the reference's first frame repeated; the value of a clip without motion.
     """
 
     prediction: WarpErrors

@@ -2,7 +2,7 @@
 
 Methods differ in where azimuth 0 lies and which way it runs, and a result in another convention scores
 like a bad one. Silhouettes show the difference without any network. The finding is reported with its
-evidence; whoever scores an aligned prediction must add `Alignment.signature` to the number's name.
+evidence; values of an aligned prediction must carry `Alignment.signature` in their names.
 
 A hypothesis (yaw, mirror, reverse) states: the predicted view named azimuth a shows what the reference
 shows at `yaw + a` (`yaw - a` if reverse), with the picture flipped left-right if mirror. So
@@ -14,8 +14,8 @@ shows at `yaw + a` (`yaw - a` if reverse), with the picture flipped left-right i
 
 What silhouettes cannot distinguish: seen without perspective at elevation 0, opposite views have mirrored
 silhouettes, so (yaw, mirror) and (yaw + 180, not mirror) look alike, and symmetric objects look alike from
-many sides. Whatever comes within a margin of the best is listed; the answer is the one of them that needs
-the fewest causes, "nothing is turned" before all others.
+many sides. All within a margin of the best are listed; the answer is the one of them that needs the fewest
+causes, with "nothing is turned" first of all.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 _SAME_AZIMUTH_DEG = 1e-3
 # Turns of one kind closer than this are one finding: neighbours on the flank of the same peak.
 _PEAK_WIDTH_DEG = 15.0
-# (mirror, reverse) -> how many things must have gone wrong; flipped pictures come last because half a turn,
+# (mirror, reverse) -> number of errors it takes; flipped pictures come last because half a turn,
 # which usually looks the same, is the more common mistake.
 _CAUSES = {(False, False): 0.0, (True, True): 1.0, (False, True): 1.0, (True, False): 1.5}
 

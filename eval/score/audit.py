@@ -1,7 +1,7 @@
 """Measures recorded values again with the libraries that the field uses.
 
 The metrics of this package are its own code, made exact and fast. Here random frames are measured again by
-`libraries`, those of others, and the largest difference of each metric is held against a tolerance.
+`libraries`, those of others, and the largest difference of each metric is compared with a tolerance.
 """
 
 import random
@@ -199,11 +199,11 @@ def audit(
     weights: Mapping[str, Path] | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Measure `sample` random frames again and compare with what is on record.
+    """Measure `sample` random frames again and compare the values with the recorded ones.
 
     Args:
         cells: in an order that does not depend on the logs; the draw depends on it, on `sample` and on `seed`.
-        metrics: all that are on record.
+        metrics: all with a record.
         sample: how many frames; all if there are fewer.
         weights: local files or folders by name in the ledger.
         progress: called with ("audit", done, total).

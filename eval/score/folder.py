@@ -69,7 +69,7 @@ def score_folder(
 ) -> FolderScore:
     """Score renderings in the Consistent4D layout, `<object>/eval_<i>/<n>.png`, against a reference.
 
-    A value that is on record already is not computed again.
+    A value that has a record is not computed again.
 
     Args:
         prediction, reference: folders of this layout; 8-bit RGB on white, the reference may be RGBA.

@@ -40,7 +40,7 @@ class ViewPair:
         object, view: names.
         names: frame numbers of the pairs, in order.
         reference: all reference pictures of the view, in order; the first `len(prediction)` are paired. Empty
-            where the view is only looked at together with others.
+            where the view is only measured together with others.
         prediction: rendered pictures, in order.
         composite: the reference is RGBA and is put on white.
         gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
@@ -73,7 +73,7 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
 def check_headers(
     ours: Sequence[Path], theirs: Sequence[Path], protocol: Protocol, findings: list[Finding]
 ) -> bool:
-    """Look at the headers of a view's pictures; whether the reference is RGBA. Adds to `findings`.
+    """Check the headers of a view's pictures; return whether the reference is RGBA. Adds to `findings`.
 
     Raises:
         DataError: a picture cannot be read, or is of a kind that no protocol accepts.

@@ -103,9 +103,9 @@ def _summarise(
     plan: Plan,
     earlier: Summary | None = None,
 ) -> Summary:
-    """Write the summary of a folder; what `earlier` measured and this time was not asked for stays.
+    """Write the summary of a folder; values of `earlier` that were not requested now stay.
 
-    What was forced and what was not are never of one summary.
+    Forced and unforced values are never in one summary.
     """
     views = list(dict.fromkeys(view for names in plan.views.values() for view in names))
     measured = _measured(settings, views)
@@ -180,7 +180,7 @@ def score_runs(
     what `options.force` scores records it.
 
     Args:
-        runs: their records are not looked at.
+        runs: their records are not read.
         scenes: the runs' scenes by name, whose views they are compared with.
 
     Returns:
@@ -241,7 +241,7 @@ def was_forced(run: Run, summary: Summary, protocol: Protocol) -> bool:
 def is_scored(run: Run, settings: Settings, force: bool) -> bool:
     """Return whether a run already has everything that these settings would measure.
 
-    What was scored by force counts under `force` only.
+    Values that were scored by force count under `force` only.
     """
     summary = Summary.load(run.folder, settings.protocol.name)
     if summary is None:

@@ -1,9 +1,9 @@
 """Units of scoring work and their measurement.
 
 A unit is one view of one object for all methods that share its reference and have the same frames of it,
-so that whatever depends on the reference alone is computed once. A value depends on nothing but files,
+so that everything that depends on the reference alone is computed once. A value depends on nothing but files,
 weights, protocol and, where a network computes it, the kind of device; its key is the digest of these, and
-a key that is on record is never computed again.
+a key that has a record is never computed again.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -154,7 +154,7 @@ class UnitScorer:
                 self._between(spec, unit, records)
             return records.wanted
         self._frames(unit, records, step)
-        shared: dict[Hashable, Any] = {}  # what the clip metrics know of the reference alone
+        shared: dict[Hashable, Any] = {}  # what the clip metrics derive from the reference alone
         for label, (pair,) in unit.views.items():
             clip = ClipFiles(pair, self.settings.protocol.size, shared)
             for spec in self.settings.specs_for(pair.view, "clip", "set"):
@@ -249,7 +249,7 @@ class UnitScorer:
         records.file(label, rows, missing)
 
     def _between(self, spec: MetricSpec, unit: Unit, records: _Records) -> None:
-        signature = self.settings.signature(spec, composite=False)  # it looks at renderings only
+        signature = self.settings.signature(spec, composite=False)  # it reads renderings only
         wanted = self.settings.protocol.views_of(spec, unit.between or ())
         for label, pairs in unit.views.items():
             shared = _shared_frames([pair for pair in pairs if pair.view in wanted])

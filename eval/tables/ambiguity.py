@@ -22,7 +22,7 @@ class Reading:
     """The value under one reading.
 
     Attributes:
-        label: the metric and its single departure from the protocol.
+        label: the metric and its one difference from the protocol.
         value: mean over objects; None if it cannot be measured here.
         difference: value minus the protocol's own; None where either is missing or infinite.
         reason: why the value is missing.
@@ -42,7 +42,7 @@ def spread(
 ) -> list[Reading]:
     """Score one paired prediction under every reading of `base`.
 
-    Nothing is recorded: these numbers are for comparing readings, not for tables.
+    Nothing is recorded: these numbers compare readings and are not for tables.
     """
     table = readings(base)
     found = []
@@ -79,7 +79,9 @@ def _value(label: str, plan: Plan, protocol: Protocol, options: Options) -> Read
         units = [unit for name in plan.pairs for unit in units_of(name, {scratch: plan}, settings)]
         try:
             measure(units, settings, jobs=options.jobs, step=lambda frames: None)
-        except UserError as error:  # a reading may not exist for this clip, one too short for its network say
+        except (
+            UserError
+        ) as error:  # a reading may not exist for this clip, if it is too short
             return Reading(label=label, value=None, reason=str(error))
         rows = row_log(Path(scratch)).read()
     if why := why_missing(protocol.metrics[0], rows, ()):

@@ -151,7 +151,7 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
     if isinstance(column.shows, Cost):
         timed = [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
         return _measure_cost(column.shows, timed)
-    assert spec is not None  # `_is_measured` has looked
+    assert spec is not None  # checked by `_is_measured`
     if spec.needs == "set":
         return _measure_set(column, spec, runs)
     counts_frames = spec.needs != "clip"
@@ -267,7 +267,7 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
 def _mixed(cells: Sequence[_Measured]) -> bool:
     """Return whether rows were measured differently, or on other views or frames of a shared scene.
 
-    That a row lacks scenes is no mixture: it is marked and not ranked.
+    A row that lacks scenes is no mixture: it is marked and not ranked.
     """
     if len({kind for cell in cells for kind in cell.kinds}) > 1:
         return True
@@ -287,7 +287,7 @@ def _group(runs: Sequence[Run]) -> Group:
 def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
     """Rank methods by unrounded values among rows with every scene and seed of any row; ties share a rank.
 
-    What was scored by force is not ranked.
+    Rows that were scored by force are not ranked.
     """
     present = {method: cell for method, cell in cells.items() if cell is not None and not cell.forced()}
     pairs = {pair for cell in present.values() for pair in cell.pairs()}
@@ -318,7 +318,7 @@ def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str],
     if column.metric in missing:
         return missing[column.metric]
     if isinstance(column.shows, Cost):
-        return "rendered elsewhere: what it cost is not known"
+        return "rendered elsewhere: its cost is not known"
     reasons = {run.missing[column.metric] for run in runs if column.metric in run.missing}
     return "; ".join(sorted(reasons)) or "not measured: run the table again"
 

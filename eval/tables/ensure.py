@@ -93,7 +93,7 @@ def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec
 
 
 def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> list[Failure]:
-    """Render everything the request names and score what the tables show, unless it is finished.
+    """Render and score everything that the request names and the tables show, unless it is finished.
 
     Args:
         report: called with (stage, done, total).
@@ -155,7 +155,7 @@ def _manifest(job: Job) -> Manifest:
     """Read the manifest in the folder of a job, and check that it is that job's.
 
     Raises:
-        DataError: damaged, or of another run: numbers of a folder that was moved would stand in a wrong row.
+        DataError: damaged, or of another run: numbers of a folder that was moved would be in a wrong row.
     """
     path = job.folder() / "manifest.json"
     manifest = Manifest.load(path)
@@ -297,7 +297,7 @@ def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:
 def scored_runs(request: Request) -> list[Run]:
     """Return the finished and scored runs of the whole grid, all shards, in grid order.
 
-    What was scored by force is among them only if the request forces as well.
+    Runs that were scored by force are among them only if the request forces as well.
     """
     return [run for run, forced in _scored(request) if request.options.force or not forced]
 
@@ -319,8 +319,8 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
 def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, str], Scene]:
     """Open the scenes of some runs by dataset and scene, with the ground truth that pages show.
 
-    Manifests name a folder too, but whoever wrote them may have had another one in mind than the user has. It
-    only shows whether the reference was ever on this machine: no scene is generated for a page.
+    Manifests name a folder too, but it may differ from the user's. It only shows whether the reference was
+    ever on this machine: no scene is generated for a page.
     """
     scenes = _Scenes(request.dataset)
     found: dict[tuple[str, str], Scene] = {}

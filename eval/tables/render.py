@@ -129,7 +129,7 @@ def _artefacts(method: Method, work: Path) -> Sequence[Artefact]:
 def scene_digest(scene: Scene) -> str:
     """Compute the sha256, in hex, of a scene's view poses, assumptions and pictures.
 
-    Of another clip, or of one that is read in another way, it is another.
+    Another clip, or another reading of the same clip, has another digest.
 
     Raises:
         DataError: a picture of the scene cannot be read.
@@ -154,7 +154,7 @@ def scene_digest(scene: Scene) -> str:
 def refuse_other_pictures(folder: Path, manifest: Manifest, found: str) -> None:
     """Raise a DataError where a finished run is known to be of another scene than the one with digest `found`.
 
-    A dataset's and a scene's names are those of files, so another clip may go by the same names.
+    The names of a dataset and a scene are those of files, so another clip may have the same names.
     """
     if manifest.scene_digest not in (None, found):
         raise DataError(

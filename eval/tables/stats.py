@@ -1,7 +1,7 @@
 """Statistics for few objects: intervals, paired tests, and what they cannot show.
 
-The unit is the object. Frames and views of one object are not independent, so they are averaged before
-anything here sees them, and resampling draws whole objects. With equal weights per object the cluster
+The unit is the object. Frames and views of one object are not independent, so they are averaged
+beforehand, and resampling draws whole objects. With equal weights per object the cluster
 bootstrap is then the bootstrap of the object means.
 
 Random numbers: every function that draws takes `rng`, an integer seed or a numpy Generator. With a seed
@@ -40,7 +40,7 @@ class Interval:
         low, high: bounds; None with fewer than two objects, where there is nothing to resample.
         n: objects.
         level: coverage asked for, e.g. 0.95. For few objects percentile intervals are too short (at
-            n = 7 a nominal 95 % covers 87 % of normal samples): read them as a lower bound of doubt.
+            n = 7 a nominal 95 % covers 87 % of normal samples), so the true uncertainty is larger.
     """
 
     mean: float
@@ -208,7 +208,7 @@ class Comparison:
     def tied(self) -> bool:
         """Return whether the difference cannot be distinguished from none.
 
-        Both witnesses must agree to call it a difference: the interval excludes 0 *and* p <= alpha. The
+        A difference needs both: the interval excludes 0 *and* p <= alpha. The
         interval alone is too generous for few objects (13 % false alarms at n = 7 instead of 5 %), so
         with fewer than 6 objects, where p cannot reach 0.05, everything is tied.
         """

@@ -129,7 +129,7 @@ def make_asset(
     Args:
         source: a video, or a folder of frames `<n>.png`; with alpha, or with `masks` or `segmenter`.
         out: folder of the results: new, empty, or of the same run.
-        config: of the method, for instance `method.config.mini()`.
+        config: settings of the method, for instance `method.config.mini()`.
         masks: of the object in `source`, a video or a folder of `<n>.png`.
         segmenter: cuts the object out, for instance `media.segment.REMBG`.
         frames: the first frames only, 2 to `method.config.MAX_FRAMES`; None takes all.
@@ -243,7 +243,7 @@ def keep_field(path: Path, field: DynamicField, say: Say) -> None:
         else:
             if _are_equal(kept, field):
                 return
-            say(f"{path}: not what the last stage has made; written again from it")
+            say(f"{path}: not the result of the last stage; written again from it")
     save_field(path, field)
 
 
