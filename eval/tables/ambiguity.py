@@ -79,9 +79,7 @@ def _value(label: str, plan: Plan, protocol: Protocol, options: Options) -> Read
         units = [unit for name in plan.pairs for unit in units_of(name, {scratch: plan}, settings)]
         try:
             measure(units, settings, jobs=options.jobs, step=lambda frames: None)
-        except (
-            UserError
-        ) as error:  # a reading may not exist for this clip, if it is too short
+        except UserError as error:  # a reading may not exist for this clip, if it is too short
             return Reading(label=label, value=None, reason=str(error))
         rows = row_log(Path(scratch)).read()
     if why := why_missing(protocol.metrics[0], rows, ()):
