@@ -96,8 +96,8 @@ def place_of(recipe: Recipe, runs: Path, device: str) -> Path:
     """Return the folder below `runs` in which this code measures a recipe.
 
     Finished runs are kept and not repeated. This is right for the same code, which resumes where it stopped,
-    and wrong for other code, whose pictures would never be rendered. So the folder is named by the digest of the
-    code that measures and of all that the methods, the dataset and the metrics import, of the packages it
+    and wrong for other code, whose pictures would never be rendered. So the folder is named by the digest of
+    the code that measures and of all that the methods, the dataset and the metrics import, of the packages it
     computes with, and of the device.
     """
     named = [
