@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,10 @@ class Bench:
         poor = ["--force", "--allow-mixed"]  # so few steps leave frames without a normal to compare
         return ["table3", *place, *rows, *poor, *(more or ("--jobs", 1))]
 
-    def printed(self, runs: Path, scenes: str) -> dict[str, str]:
-        """The table in every format; the first one does what is missing."""
+    def printed(self, runs: Path, scenes: str, forms: Sequence[str]) -> dict[str, str]:
+        """The table in these formats; the first one does what is missing."""
         shown = {}
-        for form in FORMATS:
+        for form in forms:
             ended = self.server.run(*self.table3(runs, scenes), "--format", form)
             assert ended.code == 0, ended.err + ended.out
             shown[form] = ended.out
@@ -103,20 +103,19 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def one_scene(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    return _undisturbed(bench, tmp_path_factory.mktemp("one") / "runs", "ant")
+    return _undisturbed(bench, tmp_path_factory.mktemp("one") / "runs", "ant", FORMATS[:1])
 
 
 @pytest.fixture(scope="module")
 def two_scenes(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    return _undisturbed(bench, tmp_path_factory.mktemp("two") / "runs", "ant,bee")
+    return _undisturbed(bench, tmp_path_factory.mktemp("two") / "runs", "ant,bee", FORMATS)
 
 
-def _undisturbed(bench: Bench, runs: Path, scenes: str) -> Whole:
+def _undisturbed(bench: Bench, runs: Path, scenes: str, forms: Sequence[str]) -> Whole:
     began = time.perf_counter()
-    ended = bench.server.run(*bench.table3(runs, scenes))
+    first = bench.printed(runs, scenes, forms[:1])
     seconds = time.perf_counter() - began
-    assert ended.code == 0, ended.err + ended.out
-    return Whole(runs, bench.printed(runs, scenes), seconds)
+    return Whole(runs, {**first, **bench.printed(runs, scenes, forms[1:])}, seconds)
 
 
 def values(runs: Path) -> dict[str, tuple[str, list[str]]]:
@@ -130,7 +129,7 @@ def values(runs: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def same(bench: Bench, runs: Path, scenes: str, whole: Whole) -> None:
-    assert bench.printed(runs, scenes) == whole.printed
+    assert bench.printed(runs, scenes, list(whole.printed)) == whole.printed
     assert values(runs) == values(whole.runs)
 
 

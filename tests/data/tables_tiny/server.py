@@ -1,18 +1,25 @@
 """Runs `mvtf-eval` command lines in fresh processes at the price of one import.
 
-`Server` starts this file as a process that imports everything once and forks a child per command line; the
-child can be killed like any other process. The child's stdout and stderr are files.
+`Server` starts this file as a process that scores once, which imports and loads nearly everything, and forks a
+child per command line; the child can be killed like any other process. The child's stdout and stderr are files.
 """
 
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from io import StringIO
+from itertools import product
 from pathlib import Path
 from subprocess import PIPE, Popen
+from tempfile import TemporaryDirectory
 from types import TracebackType
+
+FORKED = {"OMP_NUM_THREADS": "1", "NUMBA_THREADING_LAYER": "workqueue"}  # OpenMP does not survive a fork
+VIEWS = ("input", "eval_0", "eval_1", "eval_2", "eval_3")
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Server:
             stdout=PIPE,
             text=True,
             cwd=folder,
-            env={**os.environ, "OMP_NUM_THREADS": "1", **environment, "PYTHONPATH": paths},
+            env={**os.environ, **FORKED, **environment, "PYTHONPATH": paths},
         )
 
     def __enter__(self) -> "Server":
@@ -77,14 +84,10 @@ class Server:
 
 
 def _serve() -> None:
-    import numpy as np
-    import rich.progress  # noqa: F401  # all that a command imports later
-
-    from mvtokenflow.eval.metrics.ssim import ssim
-
-    ssim(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32, 3), np.uint8))  # loads what is compiled
     for name in sys.argv[1:]:
         import_module(name)
+    with TemporaryDirectory() as folder:
+        _score(Path(folder))
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
@@ -93,17 +96,28 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _become(arguments: list[str]) -> None:
-    from mvtokenflow.cli import mvtf_eval as cli
+def _score(folder: Path) -> None:
+    """Score noise: what a command imports and loads compiled is then there for the children."""
+    import numpy as np
+    from PIL import Image
 
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
+    for side, view, frame in product(("pred", "gt"), VIEWS, range(2)):
+        place = folder / side / "noise" / view / f"{frame}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise + np.uint8(frame)).save(place)
+    sides = [str(folder / "pred"), "--gt", str(folder / "gt"), "--protocol", "toy4d-v1", "--force"]
+    printed = StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        code = _run(["score", *sides, "--record", str(folder / "record"), "--jobs", "1", "--json"])
+    assert code == 0, printed.getvalue()
+
+
+def _become(arguments: list[str]) -> None:
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"last.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.argv = ["mvtf-eval", *arguments]
-    code: object = 0
     try:
-        cli.main()
-    except SystemExit as end:
-        code = end.code
+        code = _run(arguments)
     except BaseException:
         import traceback
 
@@ -111,7 +125,18 @@ def _become(arguments: list[str]) -> None:
         code = 70
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 0)
+    os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    from mvtokenflow.cli import mvtf_eval as cli
+
+    sys.argv = ["mvtf-eval", *arguments]
+    try:
+        cli.main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
 
 
 if __name__ == "__main__":
