@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs
 TABLE_FLAGS ?=
 
-.PHONY: help setup table1 test nightly lint bench docs clean
+.PHONY: help setup table1 test nightly lint kernels bench docs clean
 
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
@@ -28,7 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)
 
 # Without network the weights stay missing, and the tests that need them skip, saying so.
-test: lint
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 lint kernels
 	-$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -42,6 +43,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Compiled on the core that mypy leaves idle; two test processes would each compile the same.
+kernels: $(STAMP)
+	@$(BIN)/python tests/builders/kernels.py
 
 $(DOCS_STAMP): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

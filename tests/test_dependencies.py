@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def names(requirements: list[str]) -> set[str]:
     return {re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", line)[0]).lower() for line in requirements}
 
 
-def imported() -> set[str]:
+@cache
+def imported() -> frozenset[str]:
     """Top-level modules that the shipped code imports, at its head or inside functions."""
     found = set()
     for top in ("mvtokenflow", "eval", "baselines", "datasets", "reports"):
@@ -30,7 +32,7 @@ def imported() -> set[str]:
                     found |= {alias.name.split(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     found.add(STANDS_FOR.get(node.module, node.module.split(".")[0]))
-    return found - set(sys.stdlib_module_names) - {"mvtokenflow"}
+    return frozenset(found - set(sys.stdlib_module_names) - {"mvtokenflow"})
 
 
 def test_every_import_is_a_dependency_of_its_own() -> None:

@@ -59,6 +59,7 @@ def test_operations_of_attention_are_those_of_its_formula(bench: ModuleType) -> 
     assert together.dense == apart.dense == bench.count(case(bench, frames, chunk=frames), unet).dense
 
 
+@pytest.mark.slow  # a script's own count; the products are counted above
 def test_memory_grows_by_what_has_to_be_held(bench: ModuleType) -> None:
     """Per frame: latents, text and labels, features kept for the way up, features, tokens, keys and values."""
     unet, counts = network("meta"), (9, 13, 17)

@@ -23,6 +23,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("paper_preset")
 
 
+@pytest.mark.slow  # the stages are held by tests/method, this is a script that calls them
 def test_the_whole_preset_runs(bench: ModuleType, tmp_path: Path) -> None:
     options = bench.Options(tiny=True, size=64, iterations=2, flow="raft_small")
     found = bench.measure(options, tmp_path)

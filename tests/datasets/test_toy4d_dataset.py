@@ -229,6 +229,7 @@ def test_the_cache_folder_is_argument_environment_or_user_cache(
     assert Toy4D().root.parent == Path(platformdirs.user_cache_dir("mvtokenflow"))
 
 
+@pytest.mark.slow  # two processes import everything; the folder that replaces another at once is held below
 def test_two_processes_may_generate_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mvtokenflow.datasets.toy4d.dataset import Toy4D;"

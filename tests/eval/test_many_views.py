@@ -82,7 +82,7 @@ def test_a_matrix_of_21_views_and_21_frames(cli: Cli, tmp_path: Path) -> None:
 def test_eight_views_at_elevation_15_in_a_layout_of_their_own(cli: Cli, tmp_path: Path) -> None:
     eight = grid(tmp_path, "EightViews")
     asked = ["--methods", METHODS, "--protocol", "toy4d-v1"]
-    table = json.loads(run(cli, "table2", *eight, *asked, "--jobs", 2, "--no-quoted", "--json"))
+    table = json.loads(run(cli, "table2", *eight, *asked, "--jobs", 1, "--no-quoted", "--json"))
     assert table["caption"] == (
         "Mean over eight held-out views (azimuth 0, 45, 90, 135, 180, 225, 270, 315 degrees, elevation 15)."
     )

@@ -1,7 +1,7 @@
 """All frames of a clip through the network in parts: the result of one pass, without its memory."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -30,6 +30,11 @@ FRAMES = 6  # keyframes 0, 4 and 5
 PROPAGATED: dict[str, tuple[int, ...]] = {"none": (), "front": (0,), "all": tuple(range(VIEWS))}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def slow_but(fast: str, names: Iterable[str]) -> list[Any]:
+    """Cases that are nightly but for one: each is the same code with another set of propagated views."""
+    return [name if name == fast else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,7 @@ def test_parts_give_what_one_pass_gives(unet: MultiviewUNet, propagation: str, g
     assert (frames_matter - whole).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("propagation", ["front", "all"])
+@pytest.mark.parametrize("propagation", slow_but("all", ["front", "all"]))
 @pytest.mark.parametrize("enlarged", ["off", "keyframes+own", "all"])
 def test_parts_give_the_same_in_double_precision(unet: MultiviewUNet, enlarged: str, propagation: str) -> None:
     """Keyframes go in parts whatever is enlarged. What float32 blurs would show here."""
@@ -145,7 +150,7 @@ def test_parts_give_the_same_in_double_precision(unet: MultiviewUNet, enlarged: 
     torch.testing.assert_close(one, whole, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("propagation", list(PROPAGATED))
+@pytest.mark.parametrize("propagation", slow_but("all", PROPAGATED))  # tiny networks hold all of them
 def test_parts_with_the_small_prior(propagation: str) -> None:
     """The real weights; one step."""
     prior = load_small_prior()
@@ -191,7 +196,7 @@ def test_parts_of_a_pass() -> None:
     assert sliced.groups(2) == [[0, 1, 5, 6], [2, 3, 7, 8], [4, 9]]
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", [torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.slow)])
 def test_half_precision(unet: MultiviewUNet, kind: torch.dtype) -> None:
     front, flows = draws(FRAMES, PIXELS, PIXELS, 3).sigmoid(), moving((0,))
     sampling = SamplingConfig(steps=2)
