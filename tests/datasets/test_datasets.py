@@ -301,7 +301,7 @@ def test_paths_open_as_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(open_dataset("consistent4d"), Consistent4D)
     with pytest.raises(DataError, match=r"gone: no such file or folder"):
         open_dataset("./gone").scene_names()
-    with pytest.raises(ConfigError, match=r"dataset cat: a path says where its files are; leave out the root"):
+    with pytest.raises(ConfigError, match=r"dataset cat: a path needs no root; leave out the root"):
         open_dataset("cat", tmp_path)
 
 
