@@ -192,7 +192,7 @@ def is_front_camera(cameras: Cameras) -> bool:
 
 @torch.no_grad()
 def rendering(result: TimedField, cameras: Cameras, frames: int | Sequence[float]) -> Rendering:
-    """Render pictures and normals of one camera, and the flow from each frame to the next, if the field has one.
+    """Render pictures and normals of one camera, and the flow from each frame to the next, if it has one.
 
     Args:
         frames: how many, evenly spaced, or their times in [0, 1].
