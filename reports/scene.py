@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,7 @@ def _values(
     rows = {
         series.id: [r for r in series.run.rows if r.object == page.name] for series in page.series if series.run
     }
+    first = {one.id: _first_numbers(page, one, rows[one.id]) for one in page.series if one.run}
     pairs = sorted({(row.metric, row.signature) for some in rows.values() for row in some})
     shared = Counter(key for key, _ in pairs)
     metrics, frames, clips = [], {}, []
@@ -328,7 +330,9 @@ def _values(
         known = column or specs.get(key)
         identity = key if shared[key] == 1 else f"{key}~{signature}"
         title = _title(key, column)
-        by_series = {name: _lines(some, key, signature) for name, some in rows.items()}
+        by_series = {
+            one.id: _lines(rows[one.id], key, signature, first[one.id]) for one in page.series if one.run
+        }
         curves = {name: lines for name, (lines, _) in by_series.items() if lines}
         metrics.append(
             {
@@ -373,8 +377,26 @@ def _column_order(key: str, columns: Mapping[str, Column]) -> tuple[int, str]:
     return (list(columns).index(key) if key in columns else len(columns), key)
 
 
-def _lines(rows: Sequence[Row], key: str, signature: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
-    """Return `{view: [value or null per frame]}` and `{view: value}` over clips; infinities are strings."""
+def _first_numbers(page: ScenePage, series: Series, rows: Sequence[Row]) -> dict[str, int]:
+    """Return the number of the first frame by view, 0 or 1 as a rule: pictures are shown by position."""
+    found: dict[str, int] = {}
+    for row in rows:
+        if row.frame is not None:
+            found[row.view] = min(found.get(row.view, row.frame), row.frame)
+    for view in found:
+        with suppress(DataError):  # no pictures, or a view of all views
+            found[view] = min(found[view], int(picture_files(page, series, view)[0].stem))
+    return found
+
+
+def _lines(
+    rows: Sequence[Row], key: str, signature: str, first: Mapping[str, int]
+) -> tuple[dict[str, list[Any]], dict[str, Any]]:
+    """Return `{view: [value or null per frame]}` and `{view: value}` over clips; infinities are strings.
+
+    Args:
+        first: number of the first frame by view.
+    """
     points: dict[str, dict[int, Any]] = {}
     whole: dict[str, Any] = {}
     for row in rows:
@@ -384,6 +406,6 @@ def _lines(rows: Sequence[Row], key: str, signature: str) -> tuple[dict[str, lis
         if row.frame is None:
             whole[row.view] = value
         else:
-            points.setdefault(row.view, {})[row.frame] = value
+            points.setdefault(row.view, {})[row.frame - first[row.view]] = value
     lines = {view: [at.get(frame) for frame in range(max(at) + 1)] for view, at in points.items()}
     return lines, whole

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.base.files import choose
+from mvtokenflow.base.files import choose, sha256_file
 from mvtokenflow.base.tensor_files import load_torch
 from mvtokenflow.flow.ops import resize
 from mvtokenflow.weights import ledger
@@ -176,6 +176,16 @@ def load_estimator(name: str, weights: Path | None = None, device: torch.device 
     raft: dict[str, RaftName | None] = {"dis": None, "raft_large": "raft_large", "raft_small": "raft_small"}
     network = choose("flow estimator", name, raft)
     return DisEstimator() if network is None else load_raft(network, weights, device)
+
+
+def weights_digest(name: str, weights: Path | None = None) -> str | None:
+    """Return the sha256, in hex, of an estimator's weights: the file's, or the ledger's; None for dis without.
+
+    The ledger's weights need not be on this machine.
+    """
+    if weights is not None:
+        return sha256_file(weights)
+    return None if name == "dis" else ledger.entry(name.replace("_", "-")).files[0].sha256
 
 
 def _read_state(path: Path, fetch: str) -> dict[str, Tensor]:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.base.files import canonical_json, digest, sha256_file, write_json, write_text
+from mvtokenflow.base.files import write_json, write_text
 from mvtokenflow.base.partial import partial_folder
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
@@ -42,6 +42,7 @@ from mvtokenflow.method.config import MethodConfig
 from mvtokenflow.method.generated import as_video, refuse_empty
 from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
+from mvtokenflow.method.stage_inputs import inputs_of_fit, inputs_of_given_views, inputs_of_views
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
@@ -230,7 +231,7 @@ class _Stages:
     def coarse(self, video: MultiviewVideo) -> DynamicField:
         """Return the field of stage 2, fitted to the views of stage 1."""
         video = self._supervised(video)
-        with self._stage("coarse", lambda: self._fitted_from(video, None)):
+        with self._stage("coarse", lambda: inputs_of_fit(self.config, self.seed, video, None)):
             return reconstruct(
                 video, self.config.fitted(), self.workdir / "coarse", self._draws("coarse"), self.progress
             )
@@ -244,7 +245,7 @@ class _Stages:
             first, interval = video, self.config.token_flow.interval
             video = self._generated("regenerated", tokens, lambda: field_flow(coarse, first, interval), coarse)
         video = self._supervised(video)
-        with self._stage("refined", lambda: self._fitted_from(video, coarse)):
+        with self._stage("refined", lambda: inputs_of_fit(self.config, self.seed, video, coarse)):
             return refine(
                 coarse,
                 video,
@@ -281,7 +282,7 @@ class _Stages:
     ) -> MultiviewVideo:
         """Return the views of a pass as read from their folder, generating them first if they are missing."""
         folder = self.workdir / name
-        with self._stage(name, lambda: self._generated_from(tokens, coarse), report=f"{name}.json"):
+        with self._stage(name, lambda: self._inputs_of_views(tokens, coarse), report=f"{name}.json"):
             if not (folder / CAMERAS_FILE).is_file():
                 self._generate(folder, tokens, flows)
         # folders of earlier versions do not hold the times
@@ -351,35 +352,10 @@ class _Stages:
             cost = next(cost for cost in read_costs(costs) if cost.stage == name)
             self.store.keep(name, inputs, self.workdir, [*filter(None, [report]), name], cost)
 
-    def _generated_from(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
-        """Return everything that the views of a pass depend on."""
-        weights, fit = self.config.flow_weights, self.config.reconstruction
-        inputs: dict[str, Any] = {
-            "origin": self._origin(),
-            "front": digest(
-                (name, getattr(self.given, name).numpy().tobytes()) for name in ("front", "alpha", "times")
-            ),
-            "flow": [self.config.flow, None if weights is None else sha256_file(Path(weights))],
-            "flow pairs": [fit.flow_gap, fit.flow_backward],
-        }
+    def _inputs_of_views(self, tokens: TokenFlowConfig, coarse: DynamicField | None) -> dict[str, Any]:
         if self.views_given is not None:
-            return inputs
-        along = coarse is not None and tokens.propagation != "none"
-        return inputs | {
-            "sampling": asdict(self.config.sampling),
-            "tokens": asdict(tokens),
-            "field": _state_digest(coarse) if along and coarse is not None else None,
-            "seed": self.seed,
-        }
-
-    def _fitted_from(self, video: MultiviewVideo, start: DynamicField | None) -> dict[str, Any]:
-        """Return everything that a reconstruction depends on."""
-        return {
-            "config": self.config.fitted().to_dict(),
-            "video": video.digest(),
-            "start": None if start is None else _state_digest(start),
-            "seed": self.seed,
-        }
+            return inputs_of_given_views(self.config, self.given, self._origin())
+        return inputs_of_views(self.config, self.seed, self.given, self._origin(), tokens, coarse)
 
     def _origin(self) -> str:
         """Return the origin of the views: a prior's sha256, or the name of given views."""
@@ -400,10 +376,3 @@ class _Stages:
                 self.config.flow, None if weights is None else Path(weights), self.device
             )
         return self.estimator
-
-
-def _state_digest(field: DynamicField) -> str:
-    """Return the sha256, in hex, of a field's parameters and settings."""
-    state = {name: value.cpu().contiguous().numpy().tobytes() for name, value in field.state_dict().items()}
-    described = canonical_json({"config": field.config.to_dict(), "pixel": field.pixel})
-    return digest([("config", described.encode()), *state.items()])

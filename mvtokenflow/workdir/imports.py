@@ -20,19 +20,21 @@ _THIS = __name__.partition(".")[0]
 _ALL = "*"
 _WEIGHTS = "weights"  # subfolder of a package with shipped networks
 _NO_CODE = (".md",)
+# Data of the weights ledger. Keys hold the sha256 of the weights used, so that a new entry changes none.
+_LEDGER = ("mvtokenflow.weights.entries", "mvtokenflow.weights.method_entries")
 
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Hex sha256 of the code that modules import, themselves included, and of its shipped weights.
+    """Compute the sha256, in hex, of the code that modules import, themselves included, and of shipped weights.
 
-    Docstrings, comments and layout do not matter.
+    Docstrings, comments, layout and the entries of the weights ledger do not matter.
 
     Args:
         modules: dotted names.
     """
     found = imported_files(modules)
-    parts = [(name, _code(path)) for name, path in sorted(found.items())]
+    parts = [(name, _code(path)) for name, path in sorted(found.items()) if name not in _LEDGER]
     folders = {path.parent for path in found.values() if path.name == "__init__.py"}
     for folder in sorted(folders):
         kept = sorted(p for p in (folder / _WEIGHTS).glob("*") if p.is_file() and p.suffix not in _NO_CODE)

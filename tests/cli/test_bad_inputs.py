@@ -162,7 +162,7 @@ CASES = [
     Case("reference folder empty", _remove_gt("cat"), ("right folder",)),
     Case("unknown protocol", _nothing, ("c4d-v9", "Did you mean 'c4d-v1'?"), protocol="c4d-v9"),
     Case("unknown object", _nothing, ("dog", "it has cat"), extra=("--objects", "dog")),
-    Case("unknown weights", _nothing, ("lpips-vg", "Did you mean"), extra=("--weights", "lpips-vg=/tmp/x")),
+    Case("unknown weights", _nothing, ("lpips-vg", "Did you mean"), extra=("--weights", "lpips-vg=.")),
     Case("weights without a path", _nothing, ("NAME=PATH",), extra=("--weights", "lpips-vgg")),
     Case("too few frames", _nothing, ("2 frames", "needs 30"), protocol="stag4d-30f-v1"),
 ]

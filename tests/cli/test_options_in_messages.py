@@ -25,7 +25,7 @@ OTHERS = re.compile(r"\bhf download [^;`]*")  # programs of others
 PASSED_ON = {
     "mvtokenflow.base.terminal.check_device": {"--device"},
     "mvtokenflow.cli.eval.common.check_jobs": {"--jobs"},
-    "mvtokenflow.cli.eval.common.weights_paths": {"--weights"},
+    "mvtokenflow.cli.eval.common.check_weights": {"--weights"},
     "mvtokenflow.cli.eval.grid.check_imports": {"--import"},
     "mvtokenflow.cli.eval.grid._methods": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},

@@ -97,6 +97,11 @@ def test_eight_views_at_elevation_15_in_a_layout_of_their_own(cli: Cli, tmp_path
     data = shown(tmp_path / "site", "3f9a")
     assert [view["name"] for view in data["views"]][0::8] == ["view_00_az000", "input"]
     assert {len(series["files"]) for view in data["pictures"].values() for series in view.values()} == {5}
+    (psnr_id,) = [metric["id"] for metric in data["metrics"] if metric["key"] == "psnr"]
+    curves = [line for series in data["values"][psnr_id].values() for line in series.values()]
+    assert data["frames"] == 5
+    assert {len(line) for line in curves} == {5}, "as the pictures are shown, by position"
+    assert not any(None in line for line in curves)
     first = json.loads(run(cli, "table1", *eight, *asked, "--no-quoted", "--json"))
     assert cells(first, "PSNR")["ground-truth"]["value"] == 100.0
 

@@ -128,6 +128,24 @@ def test_a_stage_depends_on_the_method_and_on_no_room_above_it() -> None:
     assert not found & {"baselines", "cli", "datasets", "eval", "reports"}
 
 
+def test_a_new_entry_of_the_weights_ledger_changes_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys hold the sha256 of the weights that were used; other code of the ledger counts."""
+    method = "mvtokenflow.method.pipeline"
+    files, before = imported_files([method]), code_digest(method)
+    code = imports._code
+
+    def digest_after(change: str) -> str:
+        monkeypatch.setattr(imports, "_code", lambda path: b"new" if path == files[change] else code(path))
+        code_digest.cache_clear()
+        return code_digest(method)
+
+    assert digest_after("mvtokenflow.weights.entries") == before
+    assert digest_after("mvtokenflow.weights.method_entries") == before
+    assert digest_after("mvtokenflow.weights.ledger") != before
+    monkeypatch.undo()
+    code_digest.cache_clear()
+
+
 def test_the_front_door_leads_to_what_is_taken_through_it(outside: Path) -> None:
     (outside / "user.py").write_text("from mvtokenflow import rasterize\n")
     found = set(imported_files(["user"]))

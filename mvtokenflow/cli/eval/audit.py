@@ -8,7 +8,7 @@ import typer
 
 from mvtokenflow.base.options import Json, check_there
 from mvtokenflow.base.terminal import print_json, print_line, print_message, progress
-from mvtokenflow.cli.eval.common import WeightsPath, weights_paths
+from mvtokenflow.cli.eval.common import WeightsPath, check_weights, weights_paths
 from mvtokenflow.cli.eval.grid import DatasetName, DatasetRoot
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def audit(
     Example: mvtf-eval audit runs --sample 20
     """
     check_there(runs, "name the folder of runs, as `mvtf-eval table1 --runs` does")
+    check_weights(weights)
     from mvtokenflow.datasets.catalogue import open_dataset
     from mvtokenflow.eval.protocols import protocol_named
     from mvtokenflow.eval.score import audit as second

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mvtokenflow.base.options import check_there
 from mvtokenflow.base.terminal import chosen_device, print_message
 
 if TYPE_CHECKING:
@@ -38,22 +39,35 @@ def check_jobs(jobs: int | None) -> None:
         )
 
 
-def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
-    """Parse `NAME=PATH` options into a mapping.
+def check_weights(pairs: Sequence[str] | None) -> dict[str, Path]:
+    """Parse `NAME=PATH` options; the names are checked by `weights_paths`, which imports torch.
 
     Raises:
-        ConfigError: no "=" in one of them, or no such weights.
+        ConfigError: no "=" in one of them.
+        DataError: nothing is at a path.
     """
     from mvtokenflow.base.errors import ConfigError
-    from mvtokenflow.weights.ledger import entry
 
     paths = {}
     for pair in pairs or ():
         name, separator, path = pair.partition("=")
         if not separator:
             raise ConfigError(f"--weights {pair}: write NAME=PATH, for example lpips-vgg=/data/vgg.safetensors")
-        paths[entry(name).name] = Path(path)
+        check_there(Path(path), f"give --weights {name} the file or folder of these weights")
+        paths[name] = Path(path)
     return paths
+
+
+def weights_paths(pairs: Sequence[str] | None) -> Mapping[str, Path]:
+    """Parse `NAME=PATH` options into a mapping by names of the ledger.
+
+    Raises:
+        ConfigError: no such weights; otherwise as `check_weights`.
+        DataError: as `check_weights`.
+    """
+    from mvtokenflow.weights.ledger import entry
+
+    return {entry(name).name: path for name, path in check_weights(pairs).items()}
 
 
 def options(device: str, jobs: int | None, weights: Sequence[str] | None, force: bool = False) -> "Options":

@@ -9,7 +9,7 @@ import typer
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, sentence_of
-from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, options
+from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, check_weights, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
     DatasetRoot,
@@ -182,6 +182,7 @@ def regress(
     code = 0
     try:
         check_there(None if write else against, "give --against a baseline, or add --write to make one")
+        check_weights(weights)
         from mvtokenflow.eval.gate.recipe import Recipe
 
         how = options(device, jobs, weights)

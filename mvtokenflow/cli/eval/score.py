@@ -10,7 +10,7 @@ from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, rich_text
 from mvtokenflow.cli.eval.audit import conclude
-from mvtokenflow.cli.eval.common import Jobs, WeightsPath, options
+from mvtokenflow.cli.eval.common import Jobs, WeightsPath, check_weights, options
 from mvtokenflow.cli.eval.grid import check_protocol
 from mvtokenflow.cli.eval.importing import mended
 
@@ -53,6 +53,7 @@ def score(
     check_protocol(protocol)
     check_there(prediction, LAYOUT)
     check_there(reference, LAYOUT)
+    check_weights(_with_clip(weights, clip))
     from mvtokenflow.eval.score.folder import score_folder
 
     how = options(device, jobs, _with_clip(weights, clip), force)
@@ -121,6 +122,7 @@ def ambiguity(
     check_protocol(protocol)
     check_there(prediction, LAYOUT)
     check_there(reference, LAYOUT)
+    check_weights(_with_clip(weights, clip))
     from mvtokenflow.eval.protocols import protocol_named
     from mvtokenflow.eval.score.pairs import plan_folder
     from mvtokenflow.eval.tables.ambiguity import spread

@@ -11,7 +11,15 @@ import typer
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, grouped
 from mvtokenflow.base.terminal import print_json, print_line, print_message, progress
-from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, check_jobs, fetch_weights, options
+from mvtokenflow.cli.eval.common import (
+    Jobs,
+    RunsRoot,
+    WeightsPath,
+    check_jobs,
+    check_weights,
+    fetch_weights,
+    options,
+)
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
     DatasetRoot,
@@ -79,7 +87,7 @@ class TableOptions:
 
         Raises:
             ConfigError: no such table format, dataset, method or protocol, or too many processes.
-            DataError: a dataset's path where nothing is.
+            DataError: a path of a dataset or of weights where nothing is.
         """
         from mvtokenflow.base.files import choose
 
@@ -87,6 +95,7 @@ class TableOptions:
         check_names(self.dataset, methods)
         check_protocol(self.protocol)
         check_jobs(self.jobs)
+        check_weights(self.weights)
 
     def request(self, table: str, methods: str | None, imports: Sequence[str] | None = None) -> "Request":
         """Build the request for a table. Raises as `request_of`."""
