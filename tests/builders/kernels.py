@@ -31,7 +31,7 @@ def compile_all() -> None:
         16,
         camera_model="ortho",
     )
-    d_ssim(picture[0], torch.zeros(16, 16, 3)).backward()
+    torch.autograd.backward(d_ssim(picture[0], torch.zeros(16, 16, 3)))
     noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
     ssim(noise, noise // 2)
     toy = make_toy("fish", 0)

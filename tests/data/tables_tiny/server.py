@@ -84,7 +84,7 @@ class Server:
 
 
 def _serve() -> None:
-    os.fsync = lambda file: None  # children are killed, and no machine loses its power
+    os.fsync = lambda fd: None  # children are killed, and no machine loses its power
     for name in sys.argv[1:]:
         import_module(name)
     with TemporaryDirectory() as folder:
