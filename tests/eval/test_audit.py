@@ -145,8 +145,8 @@ def _row(metric: str, signature: str) -> Row:
 @pytest.mark.parametrize(
     ("metric", "signature", "reason"),
     [
-        ("psnr", "psnr|v:2|range:255|cap:100.0|p:a|res:native", "does not know the setting v:2"),
-        ("psnr", "psnr|v:1|range:255|cap:100.0|gamma:2|p:a|res:native", "does not know the setting gamma:2"),
+        ("psnr", "psnr|v:2|range:255|cap:100.0|p:a|res:native", "does not support the setting v:2"),
+        ("psnr", "psnr|v:1|range:255|cap:100.0|gamma:2|p:a|res:native", "does not support the setting gamma:2"),
         ("ssim", "ssim|v:1|range:255|p:a|res:native", "does not state how it was measured"),
         ("ssim", "psnr|v:1|range:255|cap:100.0|p:a|res:native", "does not state how it was measured"),
         ("lpips", "lpips|v:1|net:vgg|scale:-1..1|p:a|res:native|w:1e3836f5", "is not there"),
