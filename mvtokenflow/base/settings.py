@@ -111,6 +111,21 @@ def _number(kind: type[int] | type[float], text: str) -> int | float | None:
 _MAX_DIGITS = 400  # longest accepted text of a number; the smallest float has 325
 
 
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """Check a setting's range.
+
+    Args:
+        holds: whether the value is in range; an infinite number or NaN never is.
+        name: of the setting, with its group.
+        expected: the range, in words.
+
+    Raises:
+        ConfigError: it is not in range.
+    """
+    if not holds or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{name} is {value!r}; expected {expected}")
+
+
 def check_types(config: Any, group: str) -> None:
     """Check the types of settings that come from JSON or TOML files.
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.settings import require
 from mvtokenflow.splat.kernels.constants import ALPHA_MIN, MAX_DEGREE
 
 # A Gaussian much smaller than a pixel is blurred to a variance of 0.3 pixels² and may lie on a pixel's corner,
@@ -48,18 +49,16 @@ class DensityConfig:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not math.isfinite(value) or value < 0:
-                raise ConfigError(f"density.{entry.name} is {value}; expected a finite number, 0 or more")
-        if self.every < 1 or self.max_count < 1:
-            raise ConfigError("density.every and density.max_count must be at least 1")
-        if self.max_count > 50_000_000:
-            raise ConfigError(f"density.max_count is {self.max_count}; expected at most 50000000")
+            require(value >= 0, f"density.{entry.name}", value, "a finite number, 0 or more")
+        require(self.every >= 1, "density.every", self.every, "at least 1")
+        require(1 <= self.max_count <= 50_000_000, "density.max_count", self.max_count, "1 to 50000000")
         least = max(OPACITY_FLOOR, 2 * self.prune_opacity)
-        if not least <= self.reset_opacity <= 1:
-            raise ConfigError(
-                f"density.reset_opacity is {self.reset_opacity}; expected {least:.4f} to 1: fainter Gaussians "
-                "are pruned or too faint for any pixel to pull at them"
-            )
+        require(
+            least <= self.reset_opacity <= 1,
+            "density.reset_opacity",
+            self.reset_opacity,
+            f"{least:.4f} to 1: fainter Gaussians are pruned or have no effect on any pixel",
+        )
 
 
 # Upper bounds on sizes in stored fields and on command lines: far above any use, below what exhausts memory.
@@ -103,23 +102,22 @@ class FieldConfig:
         least = {"control_points": 1, "neighbours": 1, "hyper_dim": 0, "width": 1, "depth": 6, "sh_degree": 0}
         for name, low in least.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ConfigError(f"field.{name} is {value!r}; expected a whole number of at least {low}")
-            if value > _MOST.get(name, value):
-                raise ConfigError(f"field.{name} is {value}; expected at most {_MOST[name]}")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            require(whole and value >= low, f"field.{name}", value, f"a whole number of at least {low}")
+            require(value <= _MOST.get(name, value), f"field.{name}", value, f"at most {_MOST.get(name)}")
         if self.neighbours > self.control_points:
             raise ConfigError(
                 f"field.neighbours is {self.neighbours} but there are {self.control_points} control points; "
                 "lower it"
             )
-        if self.sh_degree > MAX_DEGREE:
-            raise ConfigError(f"field.sh_degree is {self.sh_degree}; expected 0 to {MAX_DEGREE}")
-        if self.rotation not in ("frame", "residual"):
-            raise ConfigError(f"field.rotation is {self.rotation!r}; expected 'frame' or 'residual'")
-        if len(self.background) != 3 or not all(0 <= part <= 1 for part in self.background):
-            raise ConfigError(f"field.background is {self.background!r}; expected three numbers in [0, 1]")
-        if not 0 < self.depth_tolerance < math.inf:
-            raise ConfigError(f"field.depth_tolerance is {self.depth_tolerance!r}; expected a positive length")
+        require(self.sh_degree <= MAX_DEGREE, "field.sh_degree", self.sh_degree, f"0 to {MAX_DEGREE}")
+        require(
+            self.rotation in ("frame", "residual"), "field.rotation", self.rotation, "'frame' or 'residual'"
+        )
+        colour = self.background
+        unit = len(colour) == 3 and all(0 <= part <= 1 for part in colour)
+        require(unit, "field.background", colour, "three numbers in [0, 1]")
+        require(self.depth_tolerance > 0, "field.depth_tolerance", self.depth_tolerance, "a positive length")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values; `FieldConfig(**settings)` restores them."""
@@ -148,5 +146,4 @@ class LossWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not math.isfinite(value) or value < 0:
-                raise ConfigError(f"loss weight {field.name} is {value}; expected a finite number, 0 or more")
+            require(value >= 0, f"loss weight {field.name}", value, "a finite number, 0 or more")

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
+from mvtokenflow.base.settings import require
 from mvtokenflow.splat.config import DensityConfig, FieldConfig, LossWeights
 
 Stage = Literal["static", "coarse", "refine"]
@@ -45,9 +46,7 @@ class LearningRates:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _require(
-                getattr(self, item.name) > 0, f"learning rate {item.name}", getattr(self, item.name), "> 0"
-            )
+            require(getattr(self, item.name) > 0, f"learning rate {item.name}", getattr(self, item.name), "> 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +60,7 @@ class StageConfig:
     iterations: int
 
     def __post_init__(self) -> None:
-        _require(
-            0 <= self.iterations <= MAX_ITERATIONS, "iterations", self.iterations, f"0 to {MAX_ITERATIONS}"
-        )
+        require(0 <= self.iterations <= MAX_ITERATIONS, "iterations", self.iterations, f"0 to {MAX_ITERATIONS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,22 +113,22 @@ class ReconstructionConfig:
     sh_every: int = 1000
 
     def __post_init__(self) -> None:
-        _require(4 <= self.points <= MAX_POINTS, "points", self.points, f"4 to {MAX_POINTS}")
-        _require(0 < self.opacity < 1, "opacity", self.opacity, "within 0 and 1")
-        _require(0 < self.extent <= 1e6, "extent", self.extent, "> 0, at most 1e6")
-        _require(1 <= self.times_per_step <= 1_000, "times_per_step", self.times_per_step, "1 to 1000")
-        _require(0 <= self.adjacent <= 1, "adjacent", self.adjacent, "a probability")
-        _require(self.flow_gap >= 1, "flow_gap", self.flow_gap, "1 or more")
-        _require(
+        require(4 <= self.points <= MAX_POINTS, "points", self.points, f"4 to {MAX_POINTS}")
+        require(0 < self.opacity < 1, "opacity", self.opacity, "within 0 and 1")
+        require(0 < self.extent <= 1e6, "extent", self.extent, "> 0, at most 1e6")
+        require(1 <= self.times_per_step <= 1_000, "times_per_step", self.times_per_step, "1 to 1000")
+        require(0 <= self.adjacent <= 1, "adjacent", self.adjacent, "a probability")
+        require(self.flow_gap >= 1, "flow_gap", self.flow_gap, "1 or more")
+        require(
             self.view_weights is None
             or (all(0 <= weight < math.inf for weight in self.view_weights) and sum(self.view_weights) > 0),
             "view_weights",
             self.view_weights,
             "finite numbers of 0 or more, one of them above",
         )
-        _require(self.background in ("white", "random"), "background", self.background, "white or random")
-        _require(self.sh_every >= 1, "sh_every", self.sh_every, "1 or more")
-        _require(self.keyframe is None or self.keyframe >= 0, "keyframe", self.keyframe, "a frame number")
+        require(self.background in ("white", "random"), "background", self.background, "white or random")
+        require(self.sh_every >= 1, "sh_every", self.sh_every, "1 or more")
+        require(self.keyframe is None or self.keyframe >= 0, "keyframe", self.keyframe, "a frame number")
 
     def stage(self, name: Stage) -> StageConfig:
         """Return the settings of one stage."""
@@ -168,11 +165,6 @@ class ReconstructionConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values."""
         return asdict(self)
-
-
-def _require(holds: bool, name: str, value: object, expected: str) -> None:
-    if not holds or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{name} is {value}; expected {expected}")
 
 
 # ---- presets ----

@@ -1,10 +1,12 @@
 """Tiny networks for tests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from mvtokenflow.multiview.unet import MultiviewUNet
+from mvtokenflow.small.clip import SmallClipConfig
 
 
 def tiny_unet(**changes: Any) -> MultiviewUNet:
@@ -34,3 +36,17 @@ def tiny_unet(**changes: Any) -> MultiviewUNet:
         if name.endswith("attn_mv.to_out.0.weight"):
             torch.nn.init.normal_(parameter, std=0.2)
     return network.eval().requires_grad_(False)
+
+
+def tiny_clip_config(vocabulary: Sequence[str]) -> SmallClipConfig:
+    """Settings of a small CLIP that is quick to build, for pictures of 32 px."""
+    return SmallClipConfig(
+        vocabulary=tuple(vocabulary),
+        embed_dim=16,
+        image_size=32,
+        vision_width=8,
+        vision_layers=(1, 1, 1, 1),
+        text_width=16,
+        text_layers=1,
+        text_heads=2,
+    )

@@ -27,19 +27,11 @@ def read_prior(folder: Path) -> None:
 
 
 def _clip_config() -> "SmallClipConfig":
-    from mvtokenflow.small.clip import SmallClipConfig
+    from tiny import tiny_clip_config
+
     from mvtokenflow.small.toys.captions import vocabulary
 
-    return SmallClipConfig(
-        vocabulary=vocabulary(),
-        embed_dim=16,
-        image_size=32,
-        vision_width=8,
-        vision_layers=(1, 1, 1, 1),
-        text_width=16,
-        text_layers=1,
-        text_heads=2,
-    )
+    return tiny_clip_config(vocabulary())
 
 
 def make_small_clip(folder: Path, shared: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import tiny_clip_config
 from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
@@ -34,18 +35,7 @@ def model() -> SmallClip:
 
 
 def _tiny() -> SmallClip:
-    config = SmallClipConfig(
-        vocabulary=("a", "red", "toy"),
-        embed_dim=8,
-        image_size=32,
-        vision_width=8,
-        vision_layers=(1, 1, 1, 1),
-        text_width=16,
-        text_layers=1,
-        text_heads=2,
-        context_length=8,
-    )
-    return SmallClip(config).eval()
+    return SmallClip(replace(tiny_clip_config(("a", "red", "toy")), embed_dim=8, context_length=8)).eval()
 
 
 def _views(plan: str, count: int, azimuth: float, time: float, size: int = 64) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import tiny_clip_config
 from torch.nn import functional as F
 
 from mvtokenflow.base.errors import ConfigError, DataError
@@ -27,16 +28,7 @@ from mvtokenflow.small.training.clip import (
 
 
 def _config() -> SmallClipConfig:
-    return SmallClipConfig(
-        vocabulary=vocabulary(),
-        embed_dim=16,
-        image_size=32,
-        vision_width=8,
-        vision_layers=(1, 1, 1, 1),
-        text_width=16,
-        text_layers=1,
-        text_heads=2,
-    )
+    return tiny_clip_config(vocabulary())
 
 
 def _quiet(stage: str, done: int, total: int) -> None:

@@ -20,9 +20,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvtokenflow.base.damaged import damage, parse_json
-from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest_json
 from mvtokenflow.base.progress import Progress
+from mvtokenflow.base.settings import require
 from mvtokenflow.base.tensor_files import read_checkpoint, write_checkpoint
 from mvtokenflow.small.clip import SmallClip, SmallClipConfig
 
@@ -75,12 +76,13 @@ class SmallClipTraining:
     jitter: float = 0.06
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.warmup < self.steps:
-            raise ConfigError("a small CLIP trains for at least 1 step, with a warm-up shorter than the run")
-        if min(self.learning_rate, self.image_temperature) <= 0 or min(self.weight_decay, self.jitter) < 0:
-            raise ConfigError("learning rate and temperature must be positive, decay and jitter not negative")
-        if not 0 <= self.crop < 0.5:
-            raise ConfigError(f"crop must lie in [0, 0.5), got {self.crop}")
+        require(self.steps >= 1, "small CLIP: steps", self.steps, "at least 1")
+        require(0 <= self.warmup < self.steps, "small CLIP: warmup", self.warmup, "0 to less than all steps")
+        for name in ("learning_rate", "image_temperature"):
+            require(getattr(self, name) > 0, f"small CLIP: {name}", getattr(self, name), "a positive number")
+        for name in ("weight_decay", "jitter"):
+            require(getattr(self, name) >= 0, f"small CLIP: {name}", getattr(self, name), "0 or more")
+        require(0 <= self.crop < 0.5, "small CLIP: crop", self.crop, "0 to less than 0.5")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""

@@ -8,7 +8,7 @@ from typing import Any
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
 from mvtokenflow.base.seeds import check_seed
-from mvtokenflow.base.settings import check_types
+from mvtokenflow.base.settings import check_types, require
 from mvtokenflow.multiview.unet import UNetConfig
 from mvtokenflow.small.config import small_unet_config
 
@@ -53,16 +53,13 @@ class PriorTraining:
         positive = {name: getattr(self, name) for name in ("rate", "clip", "snr_cap")}
         shares = {name: getattr(self, name) for name in ("momentum", "average", "terminal", "front_weight")}
         for name, value in counts.items():
-            if value < 1:
-                raise ConfigError(f"training: {name} is {value}; it must be at least 1")
+            require(value >= 1, f"training: {name}", value, "at least 1")
         for name, value in positive.items():
-            if not value > 0:
-                raise ConfigError(f"training: {name} is {value!r}; it must be positive")
+            require(value > 0, f"training: {name}", value, "a positive number")
         for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"training: {name} is {value!r}; expected 0 to 1")
-        if min(self.warmup, self.weight_decay) < 0:
-            raise ConfigError("training: warmup and weight_decay must not be negative")
+            require(0 <= value <= 1, f"training: {name}", value, "0 to 1")
+        for name in ("warmup", "weight_decay"):
+            require(getattr(self, name) >= 0, f"training: {name}", getattr(self, name), "0 or more")
         check_seed(self.seed)
 
 
