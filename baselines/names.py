@@ -38,7 +38,7 @@ NATIVES: Mapping[str, str] = MappingProxyType(
 # The method's reconstruction from the ground truth's views: an upper bound, on toy4d only.
 BOUNDS: Mapping[str, str] = MappingProxyType({"true-views": f"{_NATIVE}:TRUE_VIEWS"})
 # Published methods, run with this package's engine.
-_RIVALS = ("consistent4d", "sc4d", "stag4d", "dg4d")
+_RIVALS = ("consistent4d", "sc4d", "stag4d", "dg4d", "diffusion2")
 RIVALS: Mapping[str, str] = MappingProxyType(
     {name: f"mvtokenflow.baselines.{name}.row:{name.upper()}" for name in _RIVALS}
 )

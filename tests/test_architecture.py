@@ -54,6 +54,10 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "baselines",
     ),
     "baselines.importers": ("base", "media", "views", "datasets", "baselines"),
+    "baselines.diffusion2": (
+        *("base", "media", "views", "workdir", "multiview", "small", "splat", "method", "datasets"),
+        "baselines",
+    ),
     "eval.metrics.compute": ("base", "weights", "small"),
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
     "eval": ("base", "datasets", "datasets.toy4d", "weights", "eval.metrics"),

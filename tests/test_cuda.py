@@ -31,6 +31,7 @@ from mvtokenflow.small.prior import load_small_prior, six_cameras
 from mvtokenflow.small.schedule import noise_schedule
 from mvtokenflow.small.training.config import PriorTraining
 from mvtokenflow.small.training.data import Views
+from mvtokenflow.small.training.lesson import ViewLesson
 from mvtokenflow.small.training.loop import PriorTrainer, clean_loss
 from mvtokenflow.splat.training_config import StageConfig
 from mvtokenflow.tokenflow.config import TokenFlowConfig
@@ -235,12 +236,13 @@ def trainer(device: str, dtype: torch.dtype = torch.float32, **changes: Any) -> 
         places=place_planes(six_cameras(16), 4),
         patch=4,
     )
+    config, codec = PriorTraining(batch=2, snap=2, warmup=0, rate=2e-3), codec.to(device)
+    prompts = noise(2, VIEWS, 3, 8, seed=1).to(device)
     return PriorTrainer(
-        config=PriorTraining(batch=2, snap=2, warmup=0, rate=2e-3),
+        config=config,
         unet_config=unet | {"cross_attention_dim": 8, "projection_class_embeddings_input_dim": 12},
-        codec=codec.to(device),
-        encoder=Pooled(),
-        prompts=noise(2, VIEWS, 3, 8, seed=1).to(device),
+        codec=codec,
+        lesson=ViewLesson(codec=codec, encoder=Pooled(), prompts=prompts, front_weight=config.front_weight),
         source=Discs(),
         device=torch.device(device),
         dtype=dtype,
@@ -283,9 +285,10 @@ def test_training_loss_is_that_of_the_cpu() -> None:
     for device in ("cpu", DEVICE):
         side = trainer(device)
         torch.nn.init.constant_(side.state.unet.conv_out.weight, 0.01)  # zero at the start
-        clean, condition, labels = side._prepare(pictures.to(torch.uint8), torch.Generator(device))
+        example = side.lesson(pictures.to(torch.uint8), torch.Generator(device))
         powers = noise_schedule().alphas_cumprod.to(device)
-        given = (clean, condition, labels, side.prompts, powers, levels.to(device), drawn.to(device))
+        answer = (example.clean, example.condition, example.labels, example.prompts)
+        given = (*answer, powers, levels.to(device), drawn.to(device))
         loss = clean_loss(side.state.unet, *given, 5.0)
         torch.autograd.backward(loss.sum())
         found.append((loss, {name: value.grad for name, value in side.state.unet.named_parameters()}))

@@ -10,11 +10,13 @@ from mvtokenflow.base.version import __version__
 from mvtokenflow.cli.method.doctor import doctor
 from mvtokenflow.cli.method.export import export
 from mvtokenflow.cli.method.gate_prior import gate_prior
+from mvtokenflow.cli.method.measure_video import measure_video
 from mvtokenflow.cli.method.reconstruct import reconstruct
 from mvtokenflow.cli.method.render import render
 from mvtokenflow.cli.method.run import run
 from mvtokenflow.cli.method.train_clip import train_clip
 from mvtokenflow.cli.method.train_prior import train_prior
+from mvtokenflow.cli.method.train_video import train_video
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,11 +41,13 @@ _OUT = {"--output": "--out"}  # former names of options
 app.command("doctor")(doctor)
 app.command("export", cls=renamed(_OUT))(export)
 app.command("gate-prior")(gate_prior)
+app.command("measure-video")(measure_video)
 app.command("reconstruct", cls=renamed({"--size": "--fit-size"}))(reconstruct)
 app.command("render", cls=renamed(_OUT))(render)
 app.command("run", cls=renamed({**_OUT, "--export-size": "--size"}))(run)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)
+app.command("train-video")(train_video)
 
 
 def main() -> None:

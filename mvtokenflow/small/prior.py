@@ -58,13 +58,18 @@ def save_small_prior(
     unet_config: Mapping[str, Any],
     codec: PatchCodec,
     facts: Mapping[str, str],
+    kind: str = FORMAT,
 ) -> None:
-    """Write weights (by parameter name) and codec atomically as float16; `facts` go into the metadata."""
+    """Write weights (by parameter name) and codec atomically as float16; `facts` go into the metadata.
+
+    Args:
+        kind: name of the format; a network of another use has another one.
+    """
     tensors = {f"unet.{name}": value for name, value in weights.items()}
     tensors |= {"codec.means": codec.means, "codec.scales": codec.scales}
     metadata = {
         **facts,
-        "format": FORMAT,
+        "format": kind,
         "unet": canonical_json(dict(unet_config)),
         "patch": str(codec.patch),
         "clip_sha256": small_clip.WEIGHTS_SHA256,
@@ -84,28 +89,39 @@ def load_small_prior(path: Path | None = None, device: torch.device | str = "cpu
     file = WEIGHTS if path is None else path
     if not file.is_file():
         raise WeightsMissingError(f"{file}: no prior there; reinstall, or run `mvtf train-prior -o DIR`")
-    what, cure = "not a small prior", "reinstall, or train it again"
+    unet, codec = read_network(file, FORMAT, "not a small prior")
+    encoder = small_clip.load_small_clip(device=device)
+    return assemble(unet.to(device), codec.to(device), encoder, codec.means.shape[-1])
+
+
+def read_network(file: Path, kind: str, what: str) -> tuple[MultiviewUNet, PatchCodec]:
+    """Read network and codec of a file of `save_small_prior`; float32, evaluation mode, frozen, on the CPU.
+
+    Args:
+        kind: the format expected. what: begins the message about another one, "not a small prior".
+
+    Raises:
+        WeightsCorruptError: as `load_small_prior`.
+    """
+    cure = "reinstall, or train it again"
     metadata, stored = read_tensors(file, what, cure, WeightsCorruptError)
     with damage(file, what, cure, WeightsCorruptError):
         tensors = {name: value.float() for name, value in stored.items()}
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") != kind:
             raise ValueError(f"its format is {metadata.get('format')!r}")
         broken = [name for name, value in tensors.items() if not value.isfinite().all()]
         if broken:
             raise ValueError(f"{broken[0]} holds NaN or infinite values")
         means, scales, patch = tensors["codec.means"], tensors["codec.scales"], int(metadata["patch"])
-        size = means.shape[-1]
         codec = PatchCodec(
-            means=means, scales=scales, places=place_planes(six_cameras(size), patch), patch=patch
+            means=means, scales=scales, places=place_planes(six_cameras(means.shape[-1]), patch), patch=patch
         )
         stated = parse_json(metadata["unet"])
         weights = {name.removeprefix("unet."): value for name, value in tensors.items() if name[:5] == "unet."}
         unet = built_for(lambda: MultiviewUNet.from_config(stated), weights)
         trained_with = metadata["clip_sha256"]
-    encoder = small_clip.load_small_clip(device=device)
     if trained_with != small_clip.WEIGHTS_SHA256:
         raise WeightsCorruptError(
             f"{file}: trained with the small CLIP {trained_with[:12]}…, not the one installed; reinstall"
         )
-    unet.to(device).eval().requires_grad_(False)
-    return assemble(unet, codec.to(device), encoder, size)
+    return unet.eval().requires_grad_(False), codec

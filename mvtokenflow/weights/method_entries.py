@@ -121,4 +121,20 @@ PRIOR_TOY = Weights(
     ),
 )
 
-METHOD_WEIGHTS = (PRIOR_TOY, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)
+VIDEO_LINEAR_TOY = Weights(
+    name="video-linear-toy4d",
+    title="moments of the linear video denoiser of diffusion2, measured on toy4d alone",
+    licence="Apache-2.0 (this project)",
+    commands=("`mvtf-eval table1 --methods diffusion2`",),
+    shipped="small/weights/video_linear.safetensors",
+    files=(
+        PinnedFile(
+            filename="video-linear-toy4d.safetensors",
+            bytes=2_180,
+            sha256="0122320f2b1a6ce18021942e786b17aaaf6fcd0c0e2b3bb0ce818a3609ce277e",
+            sources=(),
+        ),
+    ),
+)
+
+METHOD_WEIGHTS = (PRIOR_TOY, VIDEO_LINEAR_TOY, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)

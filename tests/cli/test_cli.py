@@ -190,7 +190,7 @@ def test_weights_list_says_what_is_missing_and_how_to_get_it(cli: Any) -> None:
     listed = json.loads(cli("weights", "list", "--json").out)
     assert {"lpips-vgg", "lpips-alex", "i3d-kinetics400", "clip-vit-b32-openai"} <= listed.keys()
     for name, entry in listed.items():
-        if name in ("clip-toy4d", "prior-toy4d"):  # they come with the package
+        if name in ("clip-toy4d", "prior-toy4d", "video-linear-toy4d"):  # they come with the package
             assert (entry["state"], entry["reason"]) == ("ready", None)
         else:
             assert entry["state"] == "missing"

@@ -20,6 +20,7 @@ from mvtokenflow.small.training import state as training_state
 from mvtokenflow.small.training.attention import softmax_attention
 from mvtokenflow.small.training.config import PriorTraining
 from mvtokenflow.small.training.data import Views, batches, training_pictures
+from mvtokenflow.small.training.lesson import ViewLesson
 from mvtokenflow.small.training.loop import PriorTrainer, clean_loss, draw_levels, rate_factor
 
 SIZE, PATCH, VIEWS = 16, 4, 6
@@ -67,8 +68,7 @@ def trainer(**settings: Any) -> PriorTrainer:
         config=config,
         unet_config=unet,
         codec=codec,
-        encoder=Pooled(),
-        prompts=prompts,
+        lesson=ViewLesson(codec=codec, encoder=Pooled(), prompts=prompts, front_weight=config.front_weight),
         source=Blobs(config.batch),
         device=torch.device("cpu"),
     )
@@ -126,7 +126,7 @@ def test_loss_is_zero_for_the_clean_latents_and_weighted_by_capped_snr() -> None
             return SimpleNamespace(sample=(clean + shift).flatten(0, 2))
 
         condition, labels = torch.zeros(2, 3, VIEWS, 1, 2, 2), torch.zeros(3, 9)
-        prompts = torch.zeros(2, VIEWS, 5, 7)
+        prompts = torch.zeros(2, 3, VIEWS, 5, 7)
         return clean_loss(network, clean, condition, labels, prompts, powers, levels, noise, 5.0)
 
     torch.testing.assert_close(loss(0), torch.zeros(2, 3, VIEWS), atol=1e-12, rtol=0)

@@ -40,7 +40,7 @@ def train_prior(
     check_minutes(minutes)
     if device == AUTO and processes > 1:  # which is asked for on a CPU only
         device = "cpu"
-    _check_counts(dtype, device, processes, workers, evaluate_every, samples, cooldown)
+    check_counts(dtype, device, processes, workers, evaluate_every, samples, cooldown)
     device = chosen_device(device)
     from dataclasses import asdict, replace
 
@@ -54,7 +54,7 @@ def train_prior(
         training = replace(training, batch=batch)
     run = sittings.PriorRun(
         out=out.absolute(),
-        objects=Toys(),
+        subject=Toys(),
         training=training,
         unet=unet,
         size=SIZE,
@@ -77,7 +77,7 @@ def train_prior(
     print_message(f"{state.samples} toys; {'done' if done else 'run again to go on'}; wrote {run.weights}")
 
 
-def _check_counts(
+def check_counts(
     dtype: str,
     device: str,
     processes: int,
@@ -86,6 +86,11 @@ def _check_counts(
     samples: int,
     cooldown: int | None,
 ) -> None:
+    """Check the numbers that trainings share.
+
+    Raises:
+        ConfigError: one out of range, or several processes on a GPU.
+    """
     from mvtokenflow.base.errors import ConfigError
 
     if dtype not in ("float32", "bfloat16"):

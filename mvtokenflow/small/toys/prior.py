@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mvtokenflow.base.files import sha256_file, write_json
@@ -15,12 +16,20 @@ from mvtokenflow.datasets.toy4d.stream import ToyStream, six_views
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, TRAINED_PLANS, make_toy
 from mvtokenflow.media.pictures import write_png
 from mvtokenflow.multiview.config import SamplingConfig
+from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.small import gate
-from mvtokenflow.small.config import small_sampling
-from mvtokenflow.small.prior import WEIGHTS, load_small_prior
-from mvtokenflow.small.training.data import Source, Views, training_pictures
-from mvtokenflow.small.training.export import keep_weights
+from mvtokenflow.small.clip import load_small_clip
+from mvtokenflow.small.codec import PatchCodec, measure_codec
+from mvtokenflow.small.config import PATCH, small_sampling
+from mvtokenflow.small.prior import WEIGHTS, assemble, load_small_prior, six_cameras
+from mvtokenflow.small.training.config import PriorTraining
+from mvtokenflow.small.training.data import Source, Views, batches, training_pictures
+from mvtokenflow.small.training.export import export, keep_weights
+from mvtokenflow.small.training.lesson import Lesson, ViewLesson
 from mvtokenflow.workdir.lock import working_in
+
+EVALUATED = 12  # toys of an evaluation during training
+_CODEC_BATCH = 64  # toys that the codec is measured on at once
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,43 @@ class ToySource:
 
 @dataclass(frozen=True)
 class Toys:
-    """Training and unseen toys, for `small.training.sittings.PriorRun`."""
+    """The small prior's subject, for `small.training.sittings.PriorRun`: six views of toys, and unseen toys."""
 
-    def source(self, seed: int, batch: int, size: int) -> Source:
+    def source(self, seed: int, batch: int, size: int) -> Source[Tensor]:
         """Batches of the training split."""
         return ToySource(seed, batch, size)
 
-    def unseen(self, count: int, size: int) -> Tensor:
-        """Toys of the trained plans with seeds of the validation range, the same in every call."""
-        return unseen(TRAINED_PLANS, count, size, seed=1)
+    def codec(self, training: PriorTraining, size: int) -> PatchCodec:
+        """Measured on other toys than those trained on."""
+        source = self.source(training.seed + 1, _CODEC_BATCH, size)
+        count = -(-training.measured // _CODEC_BATCH)
+        pictures = (part.float() / 255 for part in batches(source, 0, 1, 0, limit=count))
+        return measure_codec(pictures, six_cameras(size), PATCH)
+
+    def first_weights(self) -> None:
+        """None: drawn."""
+
+    def lesson(self, codec: PatchCodec, training: PriorTraining) -> Lesson[Tensor]:
+        """All six views from the front."""
+        encoder = load_small_clip(device=codec.means.device)
+        with torch.no_grad():
+            prompts = encoder.prompt_states()
+        return ViewLesson(codec=codec, encoder=encoder, prompts=prompts, front_weight=training.front_weight)
+
+    def judge(
+        self, unet: MultiviewUNet, codec: PatchCodec, size: int
+    ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+        """The gate's scores, and its sheet, on toys of the trained plans, the same in every call."""
+        prior = assemble(unet, codec, load_small_clip(device=codec.means.device), size)
+        pictures = unseen(TRAINED_PLANS, EVALUATED, size, seed=1)
+        sampling = {"mean": small_sampling(1), "judged": small_sampling()}
+        record, answers = gate.evaluate(prior, pictures, sampling, "judged")
+        kept = {key: record[key] for key in ("scores", "checks", "passed")}
+        return kept, gate.sheet(pictures, answers["judged"], EVALUATED)
+
+    def export(self, checkpoint: Path, weights: Path) -> None:
+        """As `training.export`."""
+        export(checkpoint, weights)
 
 
 def unseen(plans: tuple[str, ...], count: int, size: int, seed: int) -> Tensor:

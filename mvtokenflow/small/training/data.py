@@ -1,9 +1,9 @@
-"""Pictures as the small prior is trained on them, from renderings of objects in its six views."""
+"""Pictures as the small prior is trained on them, from renderings of objects, and the order of batches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, encode_normals
+
+Held = TypeVar("Held")
+Held_co = TypeVar("Held_co", covariant=True)
+
+
+class Batch(Protocol[Held_co]):
+    """Objects as they are rendered, in bytes."""
+
+    def tensors(self) -> Held_co:
+        """What a lesson (`training.lesson`) takes of them."""
+        ...
+
+
+class Source(Protocol[Held_co]):
+    """An endless sequence of distinct batches; batch `index` is the same in every process and at any time."""
+
+    def __call__(self, index: int) -> Batch[Held_co]:
+        """Batch `index`, from 0."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +47,9 @@ class Views:
     alpha: NDArray[np.uint8]
     normal: NDArray[np.int8]
 
-
-class Source(Protocol):
-    """An endless sequence of distinct batches; batch `index` is the same in every process and at any time."""
-
-    def __call__(self, index: int) -> Views:
-        """Batch `index`, from 0."""
-        ...
+    def tensors(self) -> Tensor:
+        """`training_pictures` (2, B, V, 3, S, S) uint8."""
+        return training_pictures(self)
 
 
 def training_pictures(views: Views) -> Tensor:
@@ -51,18 +66,18 @@ def training_pictures(views: Views) -> Tensor:
     return torch.from_numpy(pictures).movedim(-1, 3)
 
 
-class _Pictures(Dataset[Tensor]):
-    def __init__(self, source: Source) -> None:
+class _Batches(Dataset[Held], Generic[Held]):
+    def __init__(self, source: Source[Held]) -> None:
         self.source = source
 
-    def __getitem__(self, index: int) -> Tensor:
-        return training_pictures(self.source(index))
+    def __getitem__(self, index: int) -> Held:
+        return self.source(index).tensors()
 
 
 def batches(
-    source: Source, start: int, stride: int, workers: int, limit: int | None = None
-) -> Iterator[Tensor]:
-    """`training_pictures` of batches start, start + stride, ... in order, rendered by `workers` processes.
+    source: Source[Held], start: int, stride: int, workers: int, limit: int | None = None
+) -> Iterator[Held]:
+    """Tensors of batches start, start + stride, ... in order, rendered by `workers` processes.
 
     Args:
         workers: 0 renders in this process: right on a CPU, where a batch costs a few per cent of a step.
@@ -71,7 +86,7 @@ def batches(
     order = islice(count(start, stride), limit)
     context = "spawn" if workers else None  # forking after the device is in use breaks CUDA
     loader = DataLoader(
-        _Pictures(source),
+        _Batches(source),
         sampler=_Order(order),
         batch_size=None,
         num_workers=workers,

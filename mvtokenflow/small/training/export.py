@@ -18,8 +18,11 @@ from mvtokenflow.small.prior import FORMAT, save_small_prior, six_cameras
 from mvtokenflow.small.training import state as training_state
 
 
-def export(source: Path, target: Path) -> None:
+def export(source: Path, target: Path, kind: str = FORMAT) -> None:
     """Write the weights file of a training checkpoint's averaged weights, or copy a weights file.
+
+    Args:
+        kind: format that the weights file has or gets.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: `source` is neither.
@@ -29,18 +32,21 @@ def export(source: Path, target: Path) -> None:
     metadata, _ = read_tensors(
         source, "not a safetensors file", "train it again", WeightsCorruptError, names=False
     )
-    kind = metadata.get("format")
-    if kind == FORMAT:
+    if metadata.get("format") == kind:
         if source.resolve() != target.resolve():
             write_bytes(target, source.read_bytes())
         return
     facts, counters, tensors = training_state.read(source)
     with damage(source, "a damaged training checkpoint", "train it again", WeightsCorruptError):
-        _export_average(facts, counters, tensors, target)
+        _export_average(facts, counters, tensors, target, kind)
 
 
 def _export_average(
-    facts: Mapping[str, Any], counters: Mapping[str, Any], tensors: Mapping[str, Tensor], target: Path
+    facts: Mapping[str, Any],
+    counters: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    target: Path,
+    kind: str,
 ) -> None:
     means = tensors["codec.means"]
     codec = PatchCodec(
@@ -52,7 +58,7 @@ def _export_average(
     prefix = "average."
     weights = {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
     pedigree = {name: str(counters[name]) for name in ("samples", "step", "seconds", "cooldown")}
-    save_small_prior(target, weights, facts["unet"], codec, pedigree)
+    save_small_prior(target, weights, facts["unet"], codec, pedigree, kind)
 
 
 def keep_weights(source: Path, target: Path) -> None:

@@ -23,15 +23,15 @@ from torch import distributed as dist
 
 from mvtokenflow.base.files import write_text
 from mvtokenflow.base.progress import Progress
-from mvtokenflow.multiview.prior import COLOUR, ImageEncoder
 from mvtokenflow.multiview.unet import MultiviewUNet
-from mvtokenflow.small.codec import FRONT, PatchCodec
+from mvtokenflow.small.codec import PatchCodec
 from mvtokenflow.small.config import NOISE_LEVELS
 from mvtokenflow.small.schedule import noise_schedule
 from mvtokenflow.small.training import state as training_state
 from mvtokenflow.small.training.attention import MatrixProcessor
 from mvtokenflow.small.training.config import PriorTraining
 from mvtokenflow.small.training.data import Source, batches
+from mvtokenflow.small.training.lesson import Lesson
 from mvtokenflow.small.training.state import TrainingState
 
 
@@ -67,7 +67,7 @@ def clean_loss(
 
     Args:
         clean, noise: (2, B, V, c, h, w); condition: (2, B, V, c', h, w); labels: (B, E).
-        prompts: (2, V, L, D).
+        prompts: (2, B, V, L, D).
         powers: signal power (alpha-bar) of all timesteps; levels: (B,) timesteps.
     """
     power = powers[levels].view(1, -1, 1, 1, 1, 1)
@@ -76,7 +76,7 @@ def clean_loss(
     prediction = unet(
         torch.cat((signal * clean + sigma * noise, condition), dim=3).flatten(0, 2),
         levels[None, :, None].expand(lead).flatten(),
-        prompts[:, None].expand(2, lead[1], *prompts.shape[1:]).flatten(0, 2),
+        prompts.flatten(0, 2),
         labels[None, :, None].expand(*lead, -1).flatten(0, 2),
     ).sample
     error = (prediction.float().view_as(clean) - clean).square().mean(dim=(3, 4, 5))
@@ -91,8 +91,9 @@ class PriorTrainer:
     Attributes:
         config: how to train.
         unet_config: mapping for `MultiviewUNet.from_config`.
-        codec, encoder, prompts: as in `MultiviewPrior`, on `device`.
-        source: batches of `config.batch` training objects.
+        codec: kept in the checkpoint, for the weights file.
+        lesson: what the network is trained on, on `device`.
+        source: batches of `config.batch` training objects, as the lesson takes them.
         device: of the network; dtype: of its autocast, float32 for none.
         workers: data processes, 0 to render in this one.
         compile: whether to run the network through torch.compile.
@@ -101,9 +102,8 @@ class PriorTrainer:
     config: PriorTraining
     unet_config: Mapping[str, Any]
     codec: PatchCodec
-    encoder: ImageEncoder
-    prompts: Tensor
-    source: Source
+    lesson: Lesson[Any]
+    source: Source[Any]
     device: torch.device
     dtype: torch.dtype = torch.float32
     workers: int = 0
@@ -122,9 +122,6 @@ class PriorTrainer:
         self.state = TrainingState(unet, self.config.momentum, self.config.weight_decay)
         self._network: Callable[..., Any] = torch.compile(unet) if self.compile else unet
         self._powers = noise_schedule().alphas_cumprod.to(self.device)
-        weights = torch.ones(2, len(self.prompts[0]), device=self.device)
-        weights[COLOUR, FRONT] = self.config.front_weight
-        self._weights = (weights / weights.mean())[:, None]
 
     def run(
         self,
@@ -156,13 +153,14 @@ class PriorTrainer:
                 return False
         return True
 
-    def step(self, pictures: Tensor, rank: int = 0, world: int = 1) -> list[float]:
-        """One optimiser step on uint8 pictures (2, B, V, 3, S, S); returns the losses (normal, colour)."""
+    def step(self, held: Any, rank: int = 0, world: int = 1) -> list[float]:
+        """One optimiser step on the tensors of a batch; returns the losses (normal, colour)."""
         unet, state, config = self.state.unet, self.state, self.config
         generator = torch.Generator(self.device).manual_seed(
             (config.seed * 1_000_003 + state.samples * 64 + rank) % 2**63
         )
-        clean, condition, labels = self._prepare(pictures, generator)
+        example = self.lesson(held, generator)
+        clean = example.clean
         levels = draw_levels(clean.shape[1], config.terminal, generator)
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         unet.train()
@@ -171,15 +169,15 @@ class PriorTrainer:
             losses = clean_loss(
                 self._network,
                 clean,
-                condition,
-                labels,
-                self.prompts,
+                example.condition,
+                example.labels,
+                example.prompts,
                 self._powers,
                 levels,
                 noise,
                 config.snr_cap,
             )
-        weighted = losses * self._weights
+        weighted = losses * example.weights
         torch.autograd.backward(weighted.mean())
         means = weighted.detach().mean(dim=(1, 2))
         if world > 1:
@@ -189,19 +187,23 @@ class PriorTrainer:
         state.update(rate, config.average, samples=clean.shape[1] * world)
         return [float(value) for value in means]
 
-    @torch.no_grad()
-    def _prepare(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        exact = pictures.to(self.device).float() / 255
-        front = exact[COLOUR, :, FRONT]
-        labels = self.encoder.class_labels(front, generator)
-        return self.codec.encode(exact, front), self.codec.condition(front), labels
-
     def save(self, path: Path) -> None:
         """Write a checkpoint, at a snap: everything `resume` needs, and the curve beside it."""
         facts = {"config": asdict(self.config), "unet": dict(self.unet_config)}
         codec = {"means": self.codec.means, "scales": self.codec.scales}
         training_state.save(path, self.state, facts, codec)
         write_text(path.with_suffix(".jsonl"), "".join(json.dumps(point) + "\n" for point in self.state.curve))
+
+    @torch.no_grad()
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the network's first weights from trained ones (by parameter name) instead of drawn ones.
+
+        Raises:
+            RuntimeError: those of another network.
+        """
+        self.state.unet.load_state_dict(dict(weights))
+        for name, value in self.state.unet.named_parameters():
+            self.state.average[name].copy_(value)
 
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint of the same network; the settings of this run apply from here on."""

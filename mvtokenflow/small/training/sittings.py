@@ -10,14 +10,16 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, multiprocessing
 from torch import distributed as dist
 
@@ -27,32 +29,45 @@ from mvtokenflow.base.files import write_text
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.media.pictures import write_png
 from mvtokenflow.multiview.unet import MultiviewUNet
-from mvtokenflow.small import gate
-from mvtokenflow.small.clip import load_small_clip
-from mvtokenflow.small.codec import PatchCodec, measure_codec, place_planes
-from mvtokenflow.small.config import PATCH, small_sampling
-from mvtokenflow.small.prior import assemble, six_cameras
+from mvtokenflow.small.codec import PatchCodec, place_planes
+from mvtokenflow.small.config import PATCH
+from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.small.training import state as training_state
 from mvtokenflow.small.training.config import PriorTraining
-from mvtokenflow.small.training.data import Source, batches
-from mvtokenflow.small.training.export import export
+from mvtokenflow.small.training.data import Source
+from mvtokenflow.small.training.lesson import Lesson
 from mvtokenflow.small.training.loop import PriorTrainer
 from mvtokenflow.workdir.lock import working_in
 
-EVALUATED = 12  # objects of an evaluation during training
+Picture = NDArray[np.uint8]
 SAVE_MINUTES = 5.0  # between checkpoints
-_CODEC_BATCH = 64  # objects that the codec is measured on at once
 
 
-class Objects(Protocol):
-    """The objects a prior is trained and judged on; picklable."""
+class Subject(Protocol):
+    """What is learnt, from which objects, and how it is judged; picklable."""
 
-    def source(self, seed: int, batch: int, size: int) -> Source:
+    def source(self, seed: int, batch: int, size: int) -> Source[Any]:
         """Batches of training objects at `size` pixels; other objects under another seed."""
         ...
 
-    def unseen(self, count: int, size: int) -> Tensor:
-        """(2, `count`, V, 3, S, S) uint8: objects that training never shows, as `training_pictures`."""
+    def codec(self, training: PriorTraining, size: int) -> PatchCodec:
+        """The codec of a new run."""
+        ...
+
+    def first_weights(self) -> Mapping[str, Tensor] | None:
+        """Trained weights that a new run goes on from; None draws them."""
+        ...
+
+    def lesson(self, codec: PatchCodec, training: PriorTraining) -> Lesson[Any]:
+        """What the network is trained on, on the codec's device."""
+        ...
+
+    def judge(self, unet: MultiviewUNet, codec: PatchCodec, size: int) -> tuple[dict[str, Any], Picture | None]:
+        """JSON-able scores of a network on objects that training never shows, and a picture to look at."""
+        ...
+
+    def export(self, checkpoint: Path, weights: Path) -> None:
+        """Write the weights file of a checkpoint's averaged weights."""
         ...
 
 
@@ -62,7 +77,7 @@ class PriorRun:
 
     Attributes:
         out: folder of the run, absolute.
-        objects: what is trained on.
+        subject: what is learnt.
         training, unet: settings of the training and of the network.
         size: of the pictures.
         samples: objects after which the constant phase ends.
@@ -75,7 +90,7 @@ class PriorRun:
     """
 
     out: Path
-    objects: Objects
+    subject: Subject
     training: PriorTraining
     unet: dict[str, Any]
     size: int
@@ -112,16 +127,13 @@ class PriorRun:
 def _trainer(run: PriorRun) -> PriorTrainer:
     """The trainer of a run, at its latest checkpoint if there is one."""
     device = torch.device(run.device)
-    encoder = load_small_clip(device=device)
-    with torch.no_grad():
-        prompts = encoder.prompt_states()
+    codec = _codec(run).to(device)
     trainer = PriorTrainer(
         config=run.training,
         unet_config=run.unet,
-        codec=_codec(run).to(device),
-        encoder=encoder,
-        prompts=prompts,
-        source=run.objects.source(run.training.seed, run.training.batch, run.size),
+        codec=codec,
+        lesson=run.subject.lesson(codec, run.training),
+        source=run.subject.source(run.training.seed, run.training.batch, run.size),
         device=device,
         dtype=getattr(torch, run.dtype),
         workers=run.workers,
@@ -129,6 +141,8 @@ def _trainer(run: PriorRun) -> PriorTrainer:
     )
     if run.started_from is not None:
         trainer.resume(run.started_from)
+    elif (first := run.subject.first_weights()) is not None:
+        trainer.start_from(first)
     if run.cooldown is not None and trainer.state.cooldown is None:
         trainer.state.cooldown = (trainer.state.samples, run.cooldown)
     return trainer
@@ -148,21 +162,16 @@ def _check_cooldown(run: PriorRun) -> None:
 
 
 def _codec(run: PriorRun) -> PatchCodec:
-    """From the checkpoint, or measured on other objects than those trained on."""
-    cameras = six_cameras(run.size)
-    if run.started_from is not None:
-        _, _, tensors = training_state.read(run.started_from)
-        return PatchCodec(
-            means=tensors["codec.means"],
-            scales=tensors["codec.scales"],
-            places=place_planes(cameras, PATCH),
-            patch=PATCH,
-        )
-    source = run.objects.source(run.training.seed + 1, _CODEC_BATCH, run.size)
-    pictures = (
-        part.float() / 255 for part in batches(source, 0, 1, 0, limit=-(-run.training.measured // _CODEC_BATCH))
+    """From the checkpoint, or that of a new run."""
+    if run.started_from is None:
+        return run.subject.codec(run.training, run.size)
+    _, _, tensors = training_state.read(run.started_from)
+    return PatchCodec(
+        means=tensors["codec.means"],
+        scales=tensors["codec.scales"],
+        places=place_planes(six_cameras(run.size), PATCH),
+        patch=PATCH,
     )
-    return measure_codec(pictures, cameras, PATCH)
 
 
 def _process(rank: int, world: int, meeting: Path, run: PriorRun) -> None:
@@ -213,23 +222,19 @@ def _lead(run: PriorRun, report: Progress | None) -> PriorTrainer:
 
 
 def _evaluate(trainer: PriorTrainer, run: PriorRun) -> None:
-    """Gate the averaged weights on a few unseen objects: a line of evaluation.jsonl, a sheet of pictures."""
+    """Judge the averaged weights on unseen objects: a line of evaluation.jsonl, perhaps a picture."""
     unet = MultiviewUNet.from_config(run.unet)
     unet.load_state_dict(trainer.state.average)
     unet.to(trainer.device).eval()
-    prior = assemble(unet, trainer.codec, load_small_clip(device=trainer.device), run.size)
-    pictures = run.objects.unseen(EVALUATED, run.size)
-    sampling = {"mean": small_sampling(1), "judged": small_sampling()}
-    record, answers = gate.evaluate(prior, pictures, sampling, "judged")
+    record, picture = run.subject.judge(unet, trainer.codec, run.size)
     log = run.folder / "evaluation.jsonl"
     cure = "move it away; training goes on without its earlier points"
     points = read_json_lines(log, cure, lambda point: int(point["samples"])) if log.exists() else []
     earlier = [point for point in points if point["samples"] < trainer.state.samples]
-    point = {"samples": trainer.state.samples, **{key: record[key] for key in ("scores", "checks", "passed")}}
+    point = {"samples": trainer.state.samples, **record}
     write_text(log, "".join(json.dumps(line) + "\n" for line in (*earlier, point)))
-    write_png(
-        run.folder / f"samples-{trainer.state.samples}.png", gate.sheet(pictures, answers["judged"], EVALUATED)
-    )
+    if picture is not None:
+        write_png(run.folder / f"samples-{trainer.state.samples}.png", picture)
 
 
 @contextmanager
@@ -266,7 +271,7 @@ def train_prior(run: PriorRun, processes: int = 1, report: Progress | None = Non
     with working_in(run.out):  # a cooldown too: all its processes start from the trunk's checkpoint
         _check_cooldown(run)
         trainer = _train(run, processes, report)
-        export(run.checkpoint, run.weights)
+        run.subject.export(run.checkpoint, run.weights)
     return trainer
 
 
