@@ -188,6 +188,13 @@ def test_a_bad_prediction_is_refused_in_one_sentence(case: Case, tmp_path: Path,
     assert (record / "kept.txt").read_text() == "earlier work"
 
 
+@pytest.fixture
+def without_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that need no network are measured, the others are missing: nothing here is about values."""
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "no weights"))
+
+
+@pytest.mark.usefixtures("without_networks")
 def test_names_with_spaces_and_other_scripts_are_fine(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
     objects = ("blue jay", "蝶々", "çà&<b>")
     pred, gt = layout(tmp_path / "pred ü", objects), layout(tmp_path / "gt", objects)
@@ -236,6 +243,7 @@ def test_a_malicious_pickle_is_not_run(tmp_path: Path, layout, cli) -> None:  # 
     assert not trace.exists()
 
 
+@pytest.mark.usefixtures("without_networks")
 def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -250,6 +258,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, layout, cli) -> N
     assert cli("score", pred, "--gt", gt, "--record", record, "--jobs", 1).code == 0
 
 
+@pytest.mark.usefixtures("without_networks")
 def test_infinite_and_missing_values_are_null_with_a_reason(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
     import json
 
@@ -263,6 +272,7 @@ def test_infinite_and_missing_values_are_null_with_a_reason(tmp_path: Path, layo
     assert any(entry["metric"] == "psnr" and "infinite" in entry["reason"] for entry in document["missing"])
 
 
+@pytest.mark.usefixtures("without_networks")
 def test_a_truncated_record_is_dropped_and_measured_again(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
     pred, gt = layout(tmp_path / "pred", shift=2), layout(tmp_path / "gt")
     record = tmp_path / "r"
@@ -285,6 +295,7 @@ def test_a_damaged_record_is_refused(tmp_path: Path, layout, cli) -> None:  # ty
     assert "rows.jsonl:1" in outcome.err
 
 
+@pytest.mark.usefixtures("without_networks")
 def test_two_single_objects_are_paired_whatever_their_folders_are_called(tmp_path: Path, layout, cli) -> None:  # type: ignore[no-untyped-def]
     pred, gt = layout(tmp_path / "a", ("mine",)) / "mine", layout(tmp_path / "b", ("cat",)) / "cat"
     outcome = cli("score", pred, "--gt", gt, "--record", tmp_path / "r", "--jobs", 1, "--json")
