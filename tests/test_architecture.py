@@ -55,8 +55,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "baselines.importers": ("base", "media", "views", "datasets", "baselines"),
     "baselines.diffusion2": (
-        *("base", "media", "views", "workdir", "multiview", "small", "splat", "method", "datasets"),
-        "baselines",
+        *("base", "media", "views", "workdir", "flow", "multiview", "small", "guidance", "splat", "method"),
+        *("datasets", "datasets.toy4d", "baselines"),
     ),
     "eval.metrics.compute": ("base", "weights", "small"),
     "eval.metrics": ("base", "weights", "eval.metrics.compute"),
