@@ -13,7 +13,7 @@ def resolve_device(device: str) -> str:
 
 
 def described_device(device: str) -> str:
-    """A device with the name of its GPU: "cpu", or for instance "cuda (NVIDIA H200)"."""
+    """Describe a device with the name of its GPU: "cpu", or for instance "cuda (NVIDIA H200)"."""
     if device == "cpu":
         return device
     import torch

@@ -74,13 +74,13 @@ def canonical_json(value: Any) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
+    """Compute the sha256, in hex, of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digest(parts: Iterable[tuple[str, bytes]]) -> str:
-    """Hex sha256 of named parts that binds names, lengths and order, so that moved bytes change it."""
+    """Compute the sha256, in hex, of named parts; it binds names, lengths and order."""
     hasher = hashlib.sha256()
     for name, data in parts:
         for part in (name.encode(), data):
@@ -89,7 +89,7 @@ def digest(parts: Iterable[tuple[str, bytes]]) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """Hex sha256 of the canonical JSON of `value`."""
+    """Compute the sha256, in hex, of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 

@@ -19,25 +19,25 @@ class Check:
     fix: str = ""
 
     def line(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         return f"{'ok     ' if self.ok else 'missing'} {self.name}: {self.found}" + (
             f"; {self.fix}" if self.fix else ""
         )
 
     def to_json(self) -> dict[str, str | bool]:
-        """One JSON object."""
+        """Return one JSON object."""
         return {"check": self.name, "ok": self.ok, "found": self.found, "fix": self.fix}
 
 
 def torch_here() -> Check:
-    """The version of torch, and the number of cores."""
+    """Report the version of torch, and the number of cores."""
     import torch
 
     return Check(name="torch", ok=True, found=f"{torch.__version__}, {os.cpu_count()} cores")
 
 
 def accelerator() -> Check:
-    """The CUDA devices, with their memory."""
+    """Report the CUDA devices, with their memory."""
     import torch
 
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
@@ -50,7 +50,7 @@ def accelerator() -> Check:
 
 
 def cuda_compiler() -> Check:
-    """What gsplat needs to compile its CUDA kernels at their first use, which takes minutes."""
+    """Report what gsplat needs to compile its CUDA kernels at their first use, which takes minutes."""
     import torch
 
     wanted = torch.version.cuda
@@ -79,12 +79,12 @@ def _nvcc() -> str | None:
 
 
 def _first(*names: str) -> str | None:
-    """The first of these programs that is here."""
+    """Return the first of these programs that is installed."""
     return next((path for name in names if name and (path := shutil.which(name)) is not None), None)
 
 
 def package(name: str, use: str, command: str) -> Check:
-    """Whether an optional package is installed."""
+    """Report whether an optional package is installed."""
     there = find_spec(name) is not None
     return Check(
         name=f"package {name}",
@@ -95,7 +95,7 @@ def package(name: str, use: str, command: str) -> Check:
 
 
 def disk(folder: Path, least_gib: float) -> Check:
-    """Free space where `folder` is, or will be."""
+    """Report the free space where `folder` is, or will be."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / _GIB
@@ -109,7 +109,7 @@ def disk(folder: Path, least_gib: float) -> Check:
 
 
 def compiled_code() -> Check:
-    """Where machine code of compiled functions is kept."""
+    """Report where machine code of compiled functions is kept."""
     from mvtokenflow.base.compiled import code_folder
 
     name, folder = "compiled code", code_folder()

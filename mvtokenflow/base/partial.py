@@ -106,7 +106,7 @@ def locked(number: int) -> Iterator[None]:
 
 
 def is_at(number: int, path: Path) -> bool:
-    """Whether an open file is still the one at `path`."""
+    """Return whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(number), path.stat())
     except FileNotFoundError:
@@ -132,7 +132,7 @@ def _held(number: int, path: Path) -> Iterator[bool]:
 
 @contextmanager
 def _abandoned(path: Path) -> Iterator[bool]:
-    """Whether a file or folder is unlocked; its lock is then held inside the block. False without locks."""
+    """Return whether a file or folder is unlocked; its lock is held inside the block. False without locks."""
     if sys.platform == "win32":
         yield False
         return

@@ -140,7 +140,7 @@ def check_device(device: str) -> None:
 
 
 def chosen_device(device: str) -> str:
-    """The device that `--device` names; where the choice was left to us, it is said on stderr.
+    """Resolve `--device`; a device chosen by "auto" is reported on stderr.
 
     Raises:
         ConfigError: no such device here.

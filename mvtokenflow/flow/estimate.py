@@ -36,10 +36,10 @@ class FlowEstimator(Protocol):
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Return the estimator's name in records."""
 
     def estimate(self, source: Tensor, target: Tensor) -> Tensor:
-        """Flow from each source to its target.
+        """Estimate flow from each source to its target.
 
         Args:
             source, target: (P, H, W, 3) in [0, 1], on a plain background.
@@ -50,7 +50,7 @@ class FlowEstimator(Protocol):
 
 
 def estimate_flow(frames: Tensor, pairs: Sequence[tuple[int, int]], estimator: FlowEstimator) -> Tensor:
-    """Flow between pairs of frames of one clip.
+    """Estimate flow between pairs of frames of one clip.
 
     Args:
         frames: (T, H, W, 3) in [0, 1], on a plain background.
@@ -73,7 +73,7 @@ class DisEstimator:
     name = "dis"
 
     def estimate(self, source: Tensor, target: Tensor) -> Tensor:
-        """See `FlowEstimator`. Colours are reduced to luma of 8 bits, which is what DIS takes.
+        """Estimate flow as `FlowEstimator` does, on luma of 8 bits, which DIS takes.
 
         Raises:
             DataError: pictures below 12 pixels, values that are NaN or outside [0, 1].
@@ -102,7 +102,7 @@ class RaftEstimator:
 
     @torch.no_grad()
     def estimate(self, source: Tensor, target: Tensor) -> Tensor:
-        """See `FlowEstimator`.
+        """Estimate flow as `FlowEstimator` does.
 
         Raises:
             DataError: empty pictures, values that are NaN or outside [0, 1].
@@ -124,7 +124,7 @@ class RaftEstimator:
 
     @staticmethod
     def _prepare(pictures: Tensor, size: tuple[int, int]) -> Tensor:
-        """(P, 3, H', W') in [-1, 1], sides padded to the multiple of 8 that the network needs."""
+        """Convert to (P, 3, H', W') in [-1, 1], sides padded to the multiple of 8 that the network needs."""
         planes = pictures.float().permute(0, 3, 1, 2) * 2 - 1
         if planes.shape[-2:] != size:
             planes = F.interpolate(planes, size, mode="bilinear", align_corners=False)
@@ -135,7 +135,7 @@ class RaftEstimator:
 def load_raft(
     name: RaftName = "raft_large", weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> RaftEstimator:
-    """RAFT with trained weights: a local file, or torchvision's own by the weights ledger.
+    """Load RAFT with trained weights: a local file, or torchvision's own by the weights ledger.
 
     Args:
         name: raft_large (5.3 M parameters) or raft_small (1.0 M).
@@ -172,7 +172,7 @@ def load_raft(
 
 
 def load_estimator(name: str, weights: Path | None = None, device: torch.device | str = "cpu") -> FlowEstimator:
-    """The estimator of a name: dis, raft_large or raft_small. Raises as `load_raft`."""
+    """Load an estimator by name: dis, raft_large or raft_small. Raises as `load_raft`."""
     raft: dict[str, RaftName | None] = {"dis": None, "raft_large": "raft_large", "raft_small": "raft_small"}
     network = choose("flow estimator", name, raft)
     return DisEstimator() if network is None else load_raft(network, weights, device)

@@ -118,7 +118,7 @@ class KeyframeFlow:
         )
 
     def _mean_flow(self, weight: Tensor, side: int) -> Tensor:
-        """Mean flow (2, F, V, side, side, 2) under weights (2, F, V, H, W)."""
+        """Compute the mean flow (2, F, V, side, side, 2) under weights (2, F, V, H, W)."""
         planes = _pool((self.flow.float() * weight[..., None]).movedim(-1, 2), side).movedim(2, -1)
         return planes / _pool(weight, side).clamp_min(1e-6)[..., None]
 

@@ -19,7 +19,7 @@ ROUND_TRIP_SLACK_PX2 = 0.5
 
 
 def positions(flow: Tensor) -> Tensor:
-    """Pixel indices (x, y) in the target of every source pixel, (..., H, W, 2); centres are whole numbers."""
+    """Return each source pixel's target (x, y) in pixel indices, (..., H, W, 2); centres are integers."""
     height, width = flow.shape[-3:-1]
     x = torch.arange(width, device=flow.device, dtype=flow.dtype)
     y = torch.arange(height, device=flow.device, dtype=flow.dtype)
@@ -27,7 +27,7 @@ def positions(flow: Tensor) -> Tensor:
 
 
 def inside(flow: Tensor) -> Tensor:
-    """Whether the target position lies in the picture, (..., H, W) bool."""
+    """Return whether the target position lies in the picture, (..., H, W) bool."""
     size = torch.tensor([flow.shape[-2], flow.shape[-3]], device=flow.device, dtype=flow.dtype)
     where = positions(flow)
     return ((where >= -0.5) & (where <= size - 0.5)).all(dim=-1)

@@ -67,7 +67,7 @@ def farthest_points(points: Tensor, count: int, start: int = 0, *, upstream: boo
 
 
 def mirrored_indices(chosen: Tensor, count: int) -> Tensor:
-    """Indices counted from the end, N - 1 - i, for indices (n,) of N points."""
+    """Return indices counted from the end, N - 1 - i, for indices (n,) of N points."""
     return count - 1 - chosen
 
 
@@ -303,7 +303,7 @@ class ControlPoints(nn.Module):
 
 
 def spacing(positions: Tensor, count: int) -> Tensor:
-    """Mean distance (M,) of each control point to its `count` nearest others; the initial radii.
+    """Compute the mean distance (M,) of each control point to its `count` nearest others, the initial radii.
 
     SC-GS starts at a tenth of the scene's extent for any number of control points. Tied to the spacing,
     the functions of neighbours overlap alike for 30 and for 1000 control points and in any scene unit.
@@ -321,7 +321,7 @@ def _plus_one(quats: Tensor) -> Tensor:
 
 
 def _weighted_sum(table: Tensor, weighting: Skinning) -> Tensor:
-    """Weighted sums Σ_k weights[n, k] · table[indices[n, k]]: (..., M, F) to (..., N, F), in one pass."""
+    """Compute Σ_k weights[n, k] · table[indices[n, k]]: (..., M, F) to (..., N, F), in one pass."""
     lead, features = table.shape[:-2], table.shape[-1]
     flat = table.reshape(-1, *table.shape[-2:]).movedim(0, 1).flatten(1)
     summed: Tensor = F.embedding_bag(weighting.indices, flat, per_sample_weights=weighting.weights, mode="sum")

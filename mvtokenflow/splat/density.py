@@ -69,7 +69,7 @@ class Statistics:
 
     @property
     def mean(self) -> Tensor:
-        """Mean gradient norm (N,) over the views that saw each Gaussian; 0 where none did."""
+        """Compute the mean gradient norm (N,) over the views that saw each Gaussian; 0 where none did."""
         return self.gradients / self.views.clamp_min(1)
 
 
@@ -138,7 +138,7 @@ class Marked:
 
 
 def relative_threshold(gradients: Tensor, share: float = 0.025) -> Tensor:
-    """Gradient that the given share of the seen Gaussians reaches (STAG4D's adaptive densification).
+    """Return the gradient that a share of the seen Gaussians reaches (STAG4D's adaptive densification).
 
     The value at place `int(share * n)` of the n non-zero gradients, falling.
 
@@ -299,7 +299,7 @@ def _halves(wholes: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _is_moment(value: Any, parameter: Tensor) -> bool:
-    """Whether an optimizer's state is kept per entry of the parameter; its step count is not."""
+    """Return whether an optimizer's state is kept per entry of the parameter; its step count is not."""
     return isinstance(value, Tensor) and value.shape == parameter.shape
 
 

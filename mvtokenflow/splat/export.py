@@ -107,7 +107,7 @@ def frame_times(frames: int | Sequence[float]) -> list[float]:
 
 
 def turntable(frames: int) -> list[Shot]:
-    """Shots of a camera that circles once while time runs once from 0 to 1.
+    """Return shots of a camera that circles once while time runs once from 0 to 1.
 
     The last frame is one step short of the first one's azimuth.
     """
@@ -115,7 +115,7 @@ def turntable(frames: int) -> list[Shot]:
 
 
 def fixed_view(azimuth_deg: float, frames: int | Sequence[float]) -> list[Shot]:
-    """Shots of a fixed camera over `frames` evenly spaced times, or at the given times."""
+    """Return shots of a fixed camera over `frames` evenly spaced times, or at the given times."""
     return [Shot(azimuth_deg, time) for time in frame_times(frames)]
 
 

@@ -59,12 +59,12 @@ class Render:
 
     @cached_property
     def normals(self) -> tuple[Tensor, Tensor]:
-        """Normals (C, H, W, 3) and valid (C, H, W) bool from `normals_from_depth`, computed on first use."""
+        """Compute normals (C, H, W, 3) and valid (C, H, W) bool by `normals_from_depth`, on first use."""
         return normals_from_depth(self.depth, self.alpha, self.cameras)
 
     @property
     def normal(self) -> Tensor:
-        """Unit normals (C, H, W, 3) in the world frame, 0 where not valid."""
+        """Return unit normals (C, H, W, 3) in the world frame, 0 where not valid."""
         return self.normals[0]
 
 
@@ -255,7 +255,7 @@ class DynamicField(nn.Module):
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether the field has control points."""
+        """Return whether the field has control points."""
         return self.control is not None
 
     @torch.no_grad()
