@@ -53,7 +53,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("workdir", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
         "baselines",
     ),
-    "baselines.importers": ("base", "media", "views", "datasets", "baselines"),
+    "baselines.importers": ("base", "media", "views", "radiance", "splat", "datasets", "baselines"),
     "baselines.diffusion2": (
         *("base", "media", "views", "workdir", "flow", "multiview", "small", "guidance", "splat", "method"),
         *("datasets", "datasets.toy4d", "baselines"),

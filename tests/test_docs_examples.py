@@ -55,7 +55,7 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_guide_holds_the_examples_tested_here() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     assert len(MODULES) == text.count("```python")
-    assert {"mean_frame", "spheres", "sharpness", "test_metric_sharpness"} <= set(MODULES)
+    assert {"mean_frame", "npz_views", "spheres", "sharpness", "test_metric_sharpness"} <= set(MODULES)
 
 
 def test_the_method_is_a_measured_row_on_the_dataset(examples: Path, cli: Cli) -> None:
@@ -114,6 +114,34 @@ def test_the_dataset_answers_wrong_names_and_moves_the_spot_with_the_camera(exam
     assert columns[-75.0] is not None
     assert columns[15.0] < columns[0.0] < columns[-75.0]
     assert columns[105.0] is None  # behind
+
+
+def test_the_importer_reads_a_program_of_its_own(examples: Path, cli: Cli) -> None:
+    from mvtokenflow.datasets.catalogue import open_dataset
+
+    scene = open_dataset("spheres:Spheres", examples / "spheres").scene("red")
+    views = [scene.input, *scene.views]
+    pictures = np.stack([[np.asarray(Image.open(path).convert("RGB")) for path in v.frames] for v in views])
+    (examples / "results" / "red").mkdir(parents=True)
+    path = examples / "results" / "red" / "result.npz"
+    np.savez(path, pictures=pictures, azimuths=np.array([view.azimuth_deg for view in views]))
+    words = ("--dataset", "spheres:Spheres", "--root", examples / "spheres", "--kind", "npz_views:NPZ_VIEWS")
+    done = cli("import", examples / "results", "-o", examples / "out", *words)
+    assert done.code == 0, done.err
+    for view, frames in zip(views, pictures, strict=True):
+        written = [
+            np.asarray(Image.open(examples / f"out/red/{view.name}/{n}.png")) for n in range(len(frames))
+        ]
+        assert (np.stack(written) == frames).all()
+    record = json.loads((examples / "out/red/import.json").read_text())
+    assert (record["kind"], record["views"]["eval_0"]["from"]) == ("npz-views", "view 1")
+    path.write_bytes(path.read_bytes()[:-100])
+    cut = cli("import", examples / "results", "-o", examples / "other", *words)
+    assert cut.code == 2
+    assert "result.npz" in cut.err
+    lost = cli("import", examples / "spheres", "-o", examples / "other", *words)
+    assert lost.code == 2
+    assert "npz-views lacks result.npz" in lost.err
 
 
 def test_the_metric_is_scored_under_a_protocol_of_its_own(examples: Path, layout: Layout, cli: Cli) -> None:

@@ -2,25 +2,44 @@
 
 from pathlib import Path
 
-from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import choose
+from mvtokenflow.base.imports import attribute_at
+from mvtokenflow.base.names import brief
+from mvtokenflow.baselines.importers.consistent4d import CONSISTENT4D
 from mvtokenflow.baselines.importers.contract import Found, Kind, Lacks
+from mvtokenflow.baselines.importers.dg4d import DG4D
+from mvtokenflow.baselines.importers.diffusion2 import DIFFUSION2
+from mvtokenflow.baselines.importers.gen4d import GEN4D
+from mvtokenflow.baselines.importers.l4gm import L4GM
 from mvtokenflow.baselines.importers.pictures import PICTURES_KIND
+from mvtokenflow.baselines.importers.plysequence import PLY_SEQUENCE
+from mvtokenflow.baselines.importers.sc4d import SC4D
+from mvtokenflow.baselines.importers.stag4d import STAG4D
+from mvtokenflow.baselines.importers.sv4d import SV4D, SV4D2
 
 AUTO = "auto"
 # What one program writes, recognised by files that no other has.
-OFFICIAL: tuple[Kind, ...] = ()
+OFFICIAL: tuple[Kind, ...] = (CONSISTENT4D, SC4D, STAG4D, DG4D, DIFFUSION2, SV4D, SV4D2, L4GM, GEN4D)
 # What anybody may write; asked where no program's results are found.
-GENERAL: tuple[Kind, ...] = (PICTURES_KIND,)
+GENERAL: tuple[Kind, ...] = (PICTURES_KIND, PLY_SEQUENCE)
 KINDS: tuple[Kind, ...] = (*OFFICIAL, *GENERAL)
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of a name.
+    """The kind of a name, or the object at "package.module:attribute" for a kind of your own.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it has not what a kind has.
     """
+    if ":" in name:
+        kind: Kind = attribute_at(name, f"kind of results {brief(name)}")
+        for needed in ("name", "repository", "probe", "open"):
+            if not hasattr(kind, needed):
+                raise ConfigError(
+                    f"kind of results {name} has no '{needed}'; see baselines/importers/contract.py"
+                )
+        return kind
     return choose("kind of results", name, {kind.name: kind for kind in KINDS})
 
 
@@ -50,4 +69,4 @@ def lacking(folder: Path, name: str = AUTO) -> str:
     """Why a folder is of no kind: what it lacks for each."""
     kinds = KINDS if name == AUTO else (kind_named(name),)
     reasons = [(kind.name, kind.probe(folder)) for kind in kinds]
-    return "; ".join(f"{name} lacks {found.what}" for name, found in reasons if isinstance(found, Lacks))
+    return "; ".join(f"{kind} lacks {found.what}" for kind, found in reasons if isinstance(found, Lacks))

@@ -5,7 +5,7 @@ before a picture is drawn or a file is written.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -105,6 +105,10 @@ class Opened:
     draw: Callable[[str, int], Pixels]
     remarks: tuple[str, ...] = ()
 
+    def with_facts(self, facts: Mapping[str, Any], remarks: tuple[str, ...]) -> "Opened":
+        """The same scene with more facts and remarks."""
+        return replace(self, facts={**self.facts, **facts}, remarks=(*self.remarks, *remarks))
+
 
 class Kind(Protocol):
     """A kind of results."""
@@ -161,7 +165,7 @@ def wanted_of(scene: Scene, size: int | None = None) -> list[Wanted]:
             )
         )
     known = next((view.numbers for view in views if view.numbers is not None), None)
-    return [view if view.numbers else Wanted(**{**vars(view), "numbers": known}) for view in views]
+    return [view if view.numbers else replace(view, numbers=known) for view in views]
 
 
 def standard_views(size: int | None = None) -> list[Wanted]:

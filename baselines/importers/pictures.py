@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import title
 from mvtokenflow.baselines.importers.contract import Found, Given, Lacks, Opened, Wanted
 from mvtokenflow.baselines.importers.shots import Shot, is_video, open_shots
@@ -14,6 +15,8 @@ from mvtokenflow.media.pictures import PICTURES
 # az_285, azimuth-75, azi15.5, a_105, 285deg
 _DEGREES = r"(-?\d+(?:\.\d+)?)"
 _AZIMUTH = re.compile(rf"(?:az?|azim?|azimuth)_?{_DEGREES}(?:_?deg)?\Z|{_DEGREES}_?deg\Z", re.IGNORECASE)
+
+_OPTION = "`mvtf-eval import --views"  # of a refusal for want of a view
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,13 @@ class Pictures:
         """Match names with views, by `--views`, by the name itself or by an azimuth in it, and read them."""
         names = {view.name for view in wanted}
         shots = [_shot(path, names) for path in _sources(found.root)]
-        return open_shots(shots, wanted, given, found.root)
+        try:
+            return open_shots(shots, wanted, given, found.root)
+        except DataError as error:
+            if _OPTION not in str(error):
+                raise
+            hint = "if a program wrote them, `mvtf-eval import --kind` with its name tells what is missing"
+            raise DataError(f"{error}; {hint}") from error
 
 
 def azimuth_in(label: str) -> float | None:

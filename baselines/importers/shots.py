@@ -28,6 +28,7 @@ class Shot:
         path: a folder of frames or a video.
         view: name of a view, where the label is one.
         azimuth_deg: of a level camera; None if nobody states it.
+        files: the frames of a folder in which other files lie; None takes all files of the folder.
         columns: first and last + 1 of its columns in wider pictures; None is all.
     """
 
@@ -35,6 +36,7 @@ class Shot:
     path: Path
     view: str | None = None
     azimuth_deg: float | None = None
+    files: tuple[Path, ...] | None = None
     columns: tuple[int, int] | None = None
 
 
@@ -201,7 +203,7 @@ def _strip(shot: Shot) -> _Strip:
 
 
 def _frames(shot: Shot) -> _Strip:
-    paths = frame_files(shot.path, PICTURES)
+    paths = frame_files(shot.path, PICTURES) if shot.files is None else list(shot.files)
 
     def read(index: int) -> Pixels:
         picture = read_frame(paths[index])

@@ -21,7 +21,9 @@ Source = Annotated[
         metavar="SRC", help="Results of one scene, or a folder with a folder for each.", show_default=False
     ),
 ]
-Kind = Annotated[str, typer.Option(help="What wrote them; see docs/importing.md for the list.")]
+Kind = Annotated[
+    str, typer.Option(help="What wrote them, see docs/importing.md; package.module:attribute for yours.")
+]
 Scene = Annotated[str | None, typer.Option(help="SRC, or its folder of this name, is this scene.")]
 Views = Annotated[
     str | None,

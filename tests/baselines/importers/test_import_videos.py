@@ -1,0 +1,169 @@
+"""Views that programs wrote as pictures or videos: where they stand, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from official import save_state
+from PIL import Image
+
+from mvtokenflow.base.errors import ConfigError, DataError
+from mvtokenflow.baselines.importers.catalogue import lacking
+from mvtokenflow.baselines.importers.contract import Given, Wanted, standard_views
+from mvtokenflow.baselines.importers.folder import checked_scenes
+from mvtokenflow.baselines.importers.writing import Import
+from mvtokenflow.media.video import write_video
+
+SIZE = 32
+Frames = NDArray[np.uint8]
+
+
+def clip(tone: int, frames: int, size: int = SIZE) -> Frames:
+    """A grey square of one tone on white that falls from frame to frame."""
+    pictures = np.full((frames, size, size, 3), 255, np.uint8)
+    for t in range(frames):
+        pictures[t, 8 + t % 8 : 20 + t % 8, 8:24] = tone
+    return pictures
+
+
+def opened(
+    folder: Path, given: Given | None = None, views: list[Wanted] | None = None, kind: str = "auto"
+) -> Import:
+    chosen = standard_views() if views is None else views
+    (found,) = checked_scenes(folder, lambda scene: chosen, None, given or Given(), scene="it", kind=kind)
+    return found
+
+
+def tone(found: Import, view: str, frame: int = 0) -> int:
+    return int(found.opened.draw(view, frame)[16, 16, 0])
+
+
+def diffusion2(folder: Path) -> Path:
+    for k in range(21):
+        for n, picture in enumerate(clip(10 * k, 25)):
+            path = folder / f"view_{k:02d}" / f"frame_{n:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+        (folder / f"view_{k:02d}/frame_all.mp4").write_bytes(b"a video beside the frames is not read")
+    save_state(folder / "ref_multiview.pth", {})
+    return folder
+
+
+def test_diffusion2(tmp_path: Path) -> None:
+    root = diffusion2(tmp_path / "toy/default_seed_0000023")
+    alone = opened(tmp_path / "toy")
+    assert (alone.record["kind"], list(alone.record["views"])) == ("diffusion2", ["input"])
+    assert tone(alone, "input") == 200  # view 20
+    found = opened(root, Given(nearest_deg=6.5))
+    apart = {view: facts["degrees_off"] for view, facts in found.record["views"].items()}
+    assert apart == {"input": 0.0, "eval_0": 6.43, "eval_1": 2.14, "eval_2": -2.14, "eval_3": -6.43}
+    assert {view: tone(found, view) for view in apart} == {
+        "input": 200, "eval_0": 160, "eval_1": 0, "eval_2": 50, "eval_3": 100,
+    }  # fmt: skip
+    assert found.record["frames"] == 25
+    sides = standard_views()[1:]
+    with pytest.raises(DataError, match=r"accept nearest ones with `mvtf-eval import --nearest 6.43`"):
+        opened(root, views=sides)
+    degrees = [*(360.0 * (k + 1) / 21 for k in range(20)), 0.0]
+    degrees[15] = 285.0
+    exact = opened(root, Given(azimuths=tuple(degrees)), sides)
+    assert exact.record["views"]["eval_0"] == {"from": "view_15", "azimuth_deg": 285.0, "degrees_off": 0.0}
+    with pytest.raises(ConfigError, match="2 azimuths are stated for 21 views"):
+        opened(root, Given(azimuths=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "view_20/frame_07.png").unlink(), "view_20/frame_07.png: no such file"),
+        (lambda f: _noise(f / "view_20/frame_03.png"), "view_20: frame 3 has a border of mean 0.51"),
+        (lambda f: (f / "view_04").rename(f / "view_xx"), "diffusion2 lacks view_04/ beside ref_multiview.pth"),
+        (lambda f: (f / "ref_multiview.pth").unlink(), "diffusion2 lacks ref_multiview.pth"),
+    ],
+)
+def test_damaged_results_of_diffusion2(tmp_path: Path, spoil: Callable[[Path], Any], said: str) -> None:
+    spoil(diffusion2(tmp_path))
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, kind="diffusion2")
+    assert said in str(caught.value)
+
+
+def _noise(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+
+def sv4d(folder: Path, parts: dict[str, int], frames: int = 21, run: str = "000000") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, level in parts.items():
+        write_video(folder / f"{run}_{part}.mp4", clip(level, frames), 10)
+    return folder
+
+
+SV4D = {f"v{k:03d}": 20 * k for k in range(1, 9)} | {"t000": 1, "diag": 2, "process_input": 3}
+SV4D2 = {f"v{k:03d}": 40 * k for k in range(1, 5)} | {"process_input": 3}
+
+
+def test_sv4d_has_no_view_of_the_benchmark_but_near_ones(tmp_path: Path) -> None:
+    sv4d(tmp_path, SV4D)
+    with pytest.raises(DataError, match=r"--nearest 19.29"):
+        opened(tmp_path)
+    found = opened(tmp_path, Given(nearest_deg=11))
+    apart = {view: facts["degrees_off"] for view, facts in found.record["views"].items()}
+    assert apart == {"eval_0": -10.71, "eval_3": 10.71}
+    assert abs(tone(found, "eval_3") - 100) < 8  # v005
+    assert found.record["codec"] == ["h264"]
+    assert "the input was cropped, so the framing differs" in found.record["remarks"]
+
+
+def test_sv4d2_at_stated_azimuths(tmp_path: Path) -> None:
+    sv4d(tmp_path, SV4D2)
+    found = opened(tmp_path, Given(azimuths=(15, 105, 195, 285)))
+    assert found.record["kind"] == "sv4d2"
+    order = [(view, abs(tone(found, view) - level) < 8) for view, level in zip(
+        ("eval_1", "eval_2", "eval_3", "eval_0"), (40, 80, 120, 160), strict=True
+    )]  # fmt: skip
+    assert order == [(view, True) for view, _ in order]
+    assert found.record["frames"] == 21
+    eight = sv4d(
+        tmp_path / "eight", {name: level for name, level in SV4D.items() if name not in ("t000", "diag")}
+    )
+    near = opened(eight, Given(nearest_deg=15))
+    assert near.record["kind"] == "sv4d2"
+    assert near.record["views"]["eval_1"] == {"from": "v001", "azimuth_deg": 30.0, "degrees_off": 15.0}
+
+
+def test_damaged_results_of_sv4d(tmp_path: Path) -> None:
+    sv4d(tmp_path, SV4D2, frames=20)
+    with pytest.raises(DataError, match=r"000000_v004.mp4: 20 frames where 21 are written"):
+        opened(tmp_path, Given(azimuths=(15, 105, 195, 285)))
+    sv4d(tmp_path, {"v001": 40}, run="000001")
+    assert "sv4d2 lacks one run; it has 000000, 000001, so move each into a folder" in lacking(tmp_path)
+    assert "sv4d lacks <run>_v005.mp4" in lacking(sv4d(tmp_path / "two", SV4D2))
+
+
+def l4gm(folder: Path) -> Path:
+    wide = np.concatenate([clip(level, 12) for level in (20, 80, 140, 200)], axis=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_video(folder / "wo_interp_toy_fixed.mp4", wide, 15)
+    Image.fromarray(wide[0]).save(folder / "toy_orig.png")
+    return folder
+
+
+def test_l4gm_is_cut_into_its_views(tmp_path: Path) -> None:
+    found = opened(l4gm(tmp_path))
+    assert (found.record["kind"], list(found.record["views"])) == ("l4gm", ["input"])
+    assert found.record["size"] == [SIZE, SIZE]
+    near = opened(tmp_path, Given(nearest_deg=15))
+    assert {view: abs(tone(near, view) - level) < 8 for view, level in {
+        "input": 20, "eval_2": 80, "eval_3": 140, "eval_0": 200
+    }.items()} == dict.fromkeys(("input", "eval_2", "eval_3", "eval_0"), True)  # fmt: skip
+    assert "without eval_1" in near.record["remarks"]
+    write_video(tmp_path / "wo_interp_toy_fixed.mp4", clip(1, 3), 15)
+    with pytest.raises(DataError, match="32x32 pixels are no four square views"):
+        opened(tmp_path)
+    (tmp_path / "toy_orig.png").unlink()
+    assert "l4gm lacks toy_orig.png" in lacking(tmp_path)
