@@ -34,7 +34,7 @@ def kind_named(name: str) -> Kind:
     """
     if ":" in name:
         kind: Kind = attribute_at(name, f"kind of results {brief(name)}")
-        for needed in ("name", "repository", "probe", "open"):
+        for needed in ("name", "repository", "options", "probe", "open"):
             if not hasattr(kind, needed):
                 raise ConfigError(
                     f"kind of results {name} has no '{needed}'; see baselines/importers/contract.py"

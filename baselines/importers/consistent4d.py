@@ -48,6 +48,7 @@ class Consistent4D:
 
     name: str = "consistent4d"
     repository: str | None = "yanqinJiang/Consistent4D"
+    options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """A trial with its settings and its last checkpoint."""

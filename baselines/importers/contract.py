@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG
-from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.media.pictures import Pixels, picture_size
 from mvtokenflow.views.cameras import Cameras
 
@@ -123,6 +123,11 @@ class Kind(Protocol):
         """Whose program writes it, "owner/name"; None if anybody's does."""
         ...
 
+    @property
+    def options(self) -> Sequence[str]:
+        """Fields of `Given` that it minds; anything else that is stated is refused."""
+        ...
+
     def probe(self, folder: Path) -> Found | Lacks:
         """Whether a folder holds one scene of this kind, by the files in it."""
         ...
@@ -147,12 +152,9 @@ def wanted_of(scene: Scene, size: int | None = None) -> list[Wanted]:
         DataError: a picture of the dataset is not readable.
     """
     views = []
+    everywhere = next((found for view in scene.all_views() if (found := _size(view)) is not None), (SIZE, SIZE))
     for view in scene.all_views():
-        width, height = size or SIZE, size or SIZE
-        if size is None and view.cameras is not None:
-            width, height = view.cameras.width, view.cameras.height
-        elif size is None and view.frames:
-            width, height = picture_size(view.frames[0])
+        width, height = (size, size) if size is not None else _size(view) or everywhere
         views.append(
             Wanted(
                 name=view.name,
@@ -166,6 +168,12 @@ def wanted_of(scene: Scene, size: int | None = None) -> list[Wanted]:
         )
     known = next((view.numbers for view in views if view.numbers is not None), None)
     return [view if view.numbers else replace(view, numbers=known) for view in views]
+
+
+def _size(view: View) -> tuple[int, int] | None:
+    if view.cameras is not None:
+        return view.cameras.width, view.cameras.height
+    return picture_size(view.frames[0]) if view.frames else None
 
 
 def standard_views(size: int | None = None) -> list[Wanted]:

@@ -31,6 +31,7 @@ class DreamGaussian4D:
 
     name: str = "dg4d"
     repository: str | None = "jiawei-ren/dreamgaussian4d"
+    options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """The folder `<X>_frames` with `<X>_model.ply` beside it, or the folder that holds both."""

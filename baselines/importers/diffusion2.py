@@ -21,6 +21,7 @@ class DiffusionSquare:
 
     name: str = "diffusion2"
     repository: str | None = "fudan-zvg/diffusion-square"
+    options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """`ref_multiview.pth` beside the views' folders, here or in the only `default_seed_*`."""

@@ -20,6 +20,7 @@ class FourDGen:
 
     name: str = "4dgen"
     repository: str | None = "VITA-Group/4DGen"
+    options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """A run with `point_cloud/iteration_<k>`, or one such iteration."""

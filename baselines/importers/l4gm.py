@@ -20,6 +20,7 @@ class L4gm:
 
     name: str = "l4gm"
     repository: str | None = "nv-tlabs/L4GM-official"
+    options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """One video `wo_interp_<name>_fixed.mp4`, with `<name>_orig.png` beside it."""

@@ -8,15 +8,13 @@ from pathlib import Path
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import title
 from mvtokenflow.baselines.importers.contract import Found, Given, Lacks, Opened, Wanted
-from mvtokenflow.baselines.importers.shots import Shot, is_video, open_shots
+from mvtokenflow.baselines.importers.shots import NoViewError, Shot, is_video, open_shots
 from mvtokenflow.datasets.layout import entries_of
 from mvtokenflow.media.pictures import PICTURES
 
 # az_285, azimuth-75, azi15.5, a_105, 285deg
 _DEGREES = r"(-?\d+(?:\.\d+)?)"
 _AZIMUTH = re.compile(rf"(?:az?|azim?|azimuth)_?{_DEGREES}(?:_?deg)?\Z|{_DEGREES}_?deg\Z", re.IGNORECASE)
-
-_OPTION = "`mvtf-eval import --views"  # of a refusal for want of a view
 
 
 @dataclass(frozen=True)
@@ -25,6 +23,7 @@ class Pictures:
 
     name: str = "pictures"
     repository: str | None = None
+    options: tuple[str, ...] = ("first", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """A folder with folders of pictures, or with videos, is one scene."""
@@ -38,9 +37,7 @@ class Pictures:
         shots = [_shot(path, names) for path in _sources(found.root)]
         try:
             return open_shots(shots, wanted, given, found.root)
-        except DataError as error:
-            if _OPTION not in str(error):
-                raise
+        except NoViewError as error:
             hint = "if a program wrote them, `mvtf-eval import --kind` with its name tells what is missing"
             raise DataError(f"{error}; {hint}") from error
 

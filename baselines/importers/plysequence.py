@@ -20,6 +20,7 @@ class PlySequence:
 
     name: str = "ply"
     repository: str | None = None
+    options: tuple[str, ...] = ("first", "radius", "fov_deg", "world")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """Numbered .ply files of 3D Gaussian Splatting, and no other .ply."""

@@ -34,6 +34,7 @@ class Sc4d:
 
     name: str = "sc4d"
     repository: str | None = "JarrentWu1031/SC4D"
+    options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """A `save_path` with `s2` or `s1`, or one of these folders."""

@@ -19,6 +19,10 @@ from mvtokenflow.media.video import read_opaque
 EXACT_DEG = 0.01  # azimuths written with two digits are exact
 
 
+class NoViewError(DataError):
+    """No picture shows a view that is wanted."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shot:
     """What one camera saw.
@@ -57,7 +61,8 @@ def match(shots: Sequence[Shot], wanted: Sequence[Wanted], given: Given, where: 
 
     Raises:
         ConfigError: `given.views` names a folder or view that is not there.
-        DataError: two shots of one view, or none of any.
+        DataError: two shots of one view.
+        NoViewError: none of any.
     """
     names = {view.name for view in wanted}
     labels = {shot.label: shot for shot in shots}
@@ -87,7 +92,7 @@ def match(shots: Sequence[Shot], wanted: Sequence[Wanted], given: Given, where: 
             if near and off(near[0], view) <= limit:
                 chosen[view.name] = near[0]
     if not chosen:
-        raise DataError(f"{where}: {_nothing(shots, wanted)}")
+        raise NoViewError(f"{where}: {_nothing(shots, wanted)}")
     return {view.name: chosen[view.name] for view in wanted if view.name in chosen}
 
 

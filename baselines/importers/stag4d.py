@@ -19,6 +19,7 @@ class Stag4d:
 
     name: str = "stag4d"
     repository: str | None = "zeng-yifei/STAG4D"
+    options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """A folder with `model.ply` and the three files of the deformation."""

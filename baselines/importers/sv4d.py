@@ -21,6 +21,7 @@ class Sv4d:
 
     name: str = "sv4d"
     repository: str | None = "Stability-AI/generative-models"
+    options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """The eight videos and `_diag.mp4` of one run."""
@@ -41,6 +42,7 @@ class Sv4d2:
 
     name: str = "sv4d2"
     repository: str | None = "Stability-AI/generative-models"
+    options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
         """The four or eight videos of one run, without `_diag.mp4`."""

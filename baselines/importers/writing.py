@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.base.errors import DataError
+from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import sha256_file, write_json
 from mvtokenflow.base.partial import sweep
 from mvtokenflow.baselines.imported import RECORD, read_record, unfinished
@@ -43,6 +43,7 @@ def checked(place: Place, wanted: Sequence[Wanted], given: Given) -> Import:
     Raises:
         DataError, ConfigError: as `contract.Kind.open`.
     """
+    _refuse_unused(place, given)
     opened = place.kind.open(place.found, wanted, given)
     files = {
         Path(os.path.relpath(path, place.found.root)).as_posix(): sha256_file(path) for path in opened.files
@@ -60,6 +61,18 @@ def checked(place: Place, wanted: Sequence[Wanted], given: Given) -> Import:
         **opened.facts,
     }
     return Import(scene=place.scene, record=record, opened=opened)
+
+
+def _refuse_unused(place: Place, given: Given) -> None:
+    """Raise a ConfigError where something is stated that the kind would not mind."""
+    plain = Given()
+    stated = [one.name for one in fields(Given) if getattr(given, one.name) != getattr(plain, one.name)]
+    if unused := [name for name in stated if name not in place.kind.options]:
+        taken = ", ".join(name.removesuffix("_deg") for name in place.kind.options) or "nothing"
+        raise ConfigError(
+            f"{place.found.root}: {unused[0].removesuffix('_deg')} is stated, which results of "
+            f"{place.kind.name} do not need; they take {taken}"
+        )
 
 
 def refuse_other(made: Import, folder: Path) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import reads_pictures as pictures
 import reads_records as records
+import reads_results as results
 import reads_runs as runs
 import reads_weights as weights
 from worker import Reader
@@ -47,6 +48,10 @@ READERS: tuple[Reader, ...] = (
     Reader("cameras-option", "views/cameras.json", pictures.make_views, pictures.read_named_cameras),
     Reader("field", "field.safetensors", runs.make_field, runs.read_field),
     Reader("ply", "a.ply", runs.make_ply, runs.read_ply),
+    Reader("deformation", "*/deformation.pth", results.make_deformed, results.read_deformation),
+    Reader("raw-ply", "*/model.ply", results.make_deformed, results.read_raw),
+    Reader("lightning", "ckpts/last.ckpt", results.make_cascade, results.read_cascade),
+    Reader("import-record", "import.json", results.make_imported, results.read_imported),
     Reader("export", "out/**/*[gn]", runs.make_export, runs.read_export),
     Reader("checkpoint", "coarse/*/checkpoint.pt", runs.make_reconstruction, runs.read_reconstruction, every=4),
     Reader("reconstruction", "coarse/**/*.*", runs.make_reconstruction, runs.read_reconstruction, every=4),

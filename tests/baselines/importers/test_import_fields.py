@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from official import COLOURS, drawn, generator, marker, save_state, write_columns, write_ply
+from official import (
+    COLOURS,
+    NODES,
+    consistent4d,
+    deformation,
+    dg4d,
+    marker,
+    nodes,
+    sc4d,
+    write_columns,
+    write_ply,
+)
 from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError
@@ -20,12 +31,12 @@ from mvtokenflow.baselines.importers.contract import Given, Wanted
 from mvtokenflow.baselines.importers.folder import checked_scenes
 from mvtokenflow.baselines.importers.writing import Import
 from mvtokenflow.media.pictures import Pixels
-from mvtokenflow.radiance.cascade import CascadeField, CascadeLevel
-from mvtokenflow.radiance.heads import PlaneDeformation, moved
+from mvtokenflow.radiance.cascade import CascadeField
+from mvtokenflow.radiance.heads import moved
 from mvtokenflow.radiance.quadrature import Rays, box_span, composite, pixel_rays, points_on, sample_rays
 from mvtokenflow.splat.field import render_gaussians
 from mvtokenflow.splat.gaussians import Gaussians
-from mvtokenflow.splat.timenet import TimeNet, follow, radial_skinning
+from mvtokenflow.splat.timenet import follow, radial_skinning
 from mvtokenflow.views.cameras import Cameras, orbit
 
 Cli = Callable[..., Any]
@@ -90,17 +101,8 @@ def values() -> dict[str, Tensor]:
 # ---- DreamGaussian4D and sequences of anybody's ----
 
 
-def dg4d(folder: Path, files: int = 4 * FRAMES, normals: bool = False) -> Path:
-    for number in range(files):
-        gaussians = marker()
-        gaussians["means"][:, 0] += 0.02 * number
-        write_ply(folder / "toy_frames" / f"{number:03d}.ply", gaussians)
-    write_ply(folder / "toy_model.ply", marker(), normals=normals)
-    return folder
-
-
 def test_dg4d_takes_every_fourth_file(tmp_path: Path) -> None:
-    found = opened(dg4d(tmp_path))
+    found = opened(dg4d(tmp_path, 4 * FRAMES))
     assert found.record["kind"] == "dg4d"
     assert found.record["radius"] == 1.5
     assert found.record["time"] == "frame n is file 4 n of 12"
@@ -108,13 +110,13 @@ def test_dg4d_takes_every_fourth_file(tmp_path: Path) -> None:
         means = values()["means"] + torch.tensor([0.08 * index, 0, 0])
         for view, azimuth in AZIMUTHS.items():
             assert_same(found.opened.draw(view, index), seen(means, values()["log_scales"], azimuth, 1.5))
-    assert opened(dg4d(tmp_path / "dg", normals=True)).record["radius"] == 2.0
+    assert opened(dg4d(tmp_path / "dg", 4 * FRAMES, normals=True)).record["radius"] == 2.0
     assert opened(tmp_path, Given(frames=12), 12).record["time"] == "frame n is file 1 n of 12"
 
 
 def test_azimuths_turn_the_right_way(tmp_path: Path) -> None:
     """Red is right and green above from the front; a camera on the right sees the front on its left."""
-    draw = opened(dg4d(tmp_path)).opened.draw
+    draw = opened(dg4d(tmp_path, 4 * FRAMES)).opened.draw
     red, green = centre(draw("input", 0), 0), centre(draw("input", 0), 1)
     assert red[0] > 0.6
     assert green[1] < 0.4
@@ -125,7 +127,7 @@ def test_azimuths_turn_the_right_way(tmp_path: Path) -> None:
 
 def test_elevation_is_positive_above(tmp_path: Path) -> None:
     above = [Wanted(name="up", azimuth_deg=0.0, elevation_deg=40.0, width=SIZE, height=SIZE)]
-    (found,) = checked_scenes(dg4d(tmp_path), lambda scene: above, None, THREE)
+    (found,) = checked_scenes(dg4d(tmp_path, 4 * FRAMES), lambda scene: above, None, THREE)
     assert found.scene == "toy"
     # What stands in front is seen lower from above.
     assert centre(found.opened.draw("up", 0), 2)[1] > 0.6
@@ -142,7 +144,7 @@ def test_elevation_is_positive_above(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_frames_of_dg4d(tmp_path: Path, spoil: Callable[[Path], Any], said: str) -> None:
-    spoil(dg4d(tmp_path))
+    spoil(dg4d(tmp_path, 4 * FRAMES))
     with pytest.raises(DataError, match=said):
         opened(tmp_path)
 
@@ -188,29 +190,6 @@ def test_a_sequence_of_anybodys_uses_the_datasets_cameras(tmp_path: Path) -> Non
 # ---- SC4D ----
 
 
-def sc4d(folder: Path, stages: tuple[str, ...] = ("s1", "s2")) -> TimeNet:
-    net = TimeNet(width=16)
-    net.initialise(generator())
-    with torch.no_grad():
-        net.get_parameter("pts_layers.2.weight").copy_(drawn((3, 16), 1, 0.1))
-        net.get_parameter("rot_layers.2.weight").copy_(drawn((4, 16), 2, 0.1))
-    for stage in stages:
-        write_ply(folder / stage / "point_cloud.ply", marker())
-        save_state(folder / stage / "timenet.pth", net.state_dict())
-    if "s2" in stages:
-        write_columns(
-            folder / "s2/point_cloud_c.ply", [(n, v.numpy()) for n, v in zip(NODES, nodes().T, strict=True)]
-        )
-    return net
-
-
-NODES = ("c_x", "c_y", "c_z", "c_radius")
-
-
-def nodes() -> Tensor:
-    return torch.cat([drawn((6, 3), 3, 0.4), torch.full((6, 1), -1.5)], 1)
-
-
 def test_sc4d_follows_its_control_points(tmp_path: Path) -> None:
     net = sc4d(tmp_path / "toy")
     found = opened(tmp_path / "toy")
@@ -245,6 +224,17 @@ def test_sc4d_asks_how_many_frames_there_were(tmp_path: Path) -> None:
     assert fewer.record["numbers"] == [0, 1]
 
 
+def test_what_a_kind_does_not_mind_is_refused(tmp_path: Path) -> None:
+    sc4d(tmp_path)
+    with pytest.raises(
+        ConfigError, match="nearest is stated, which results of sc4d do not need; they take frames"
+    ):
+        opened(tmp_path, replace(THREE, nearest_deg=5.0))
+    wider = opened(tmp_path, replace(THREE, fov_deg=60.0))
+    assert wider.record["fov_deg"] == 60.0
+    assert (wider.opened.draw("input", 0) != opened(tmp_path).opened.draw("input", 0)).any()
+
+
 def test_damaged_results_of_sc4d(tmp_path: Path) -> None:
     sc4d(tmp_path)
     write_columns(tmp_path / "s2/point_cloud_c.ply", [(n, np.zeros(3, np.float32)) for n in NODES])
@@ -260,23 +250,6 @@ def test_damaged_results_of_sc4d(tmp_path: Path) -> None:
 
 
 # ---- STAG4D and 4DGen ----
-
-
-def deformation(folder: Path, more: dict[str, Tensor] | None = None) -> PlaneDeformation:
-    network = PlaneDeformation((5, 6, 7, 3), (1, 2), 2, 8, heads="plain")
-    network.initialise(generator(4))
-    state = {f"deformation_net.{name}": value for name, value in network.state_dict().items()}
-    state |= {
-        "deformation_net.grid.aabb": torch.tensor([[1.6] * 3, [-1.6] * 3]),
-        "deformation_net.opacity_deform.1.weight": torch.zeros(8, 8),
-        "timenet.0.weight": torch.zeros(2, 2),
-        "time_poc": torch.zeros(4),
-        **(more or {}),
-    }
-    save_state(folder / "deformation.pth", state)
-    save_state(folder / "deformation_table.pth", torch.ones(4, dtype=torch.bool))
-    save_state(folder / "deformation_accum.pth", torch.zeros(4, 3))
-    return network
 
 
 @pytest.mark.parametrize("kind", ["stag4d", "4dgen"])
@@ -366,34 +339,6 @@ def settings_class(monkeypatch: pytest.MonkeyPatch) -> type:
     monkeypatch.setitem(sys.modules, "omegaconf", ModuleType("omegaconf"))
     monkeypatch.setitem(sys.modules, "omegaconf.dictconfig", module)
     return DictConfig
-
-
-def consistent4d(folder: Path, settings: Any = None) -> CascadeField:
-    levels = [
-        CascadeLevel(resolution=(4, 5, 6, 3), channels=3, width=8),
-        CascadeLevel(resolution=(8, 7, 6, 4), channels=3, width=8),
-    ]
-    field = CascadeField(levels)
-    field.initialise(generator(5))
-    with torch.no_grad():
-        for seed, (name, parameter) in enumerate(field.named_parameters()):
-            if name.startswith("grids."):  # a field that differs from side to side and in time
-                parameter.copy_(1 + drawn(parameter.shape, seed, 0.5))
-            elif name.startswith("feature_network."):
-                parameter.mul_(2)
-    state = {f"geometry.{name}": value for name, value in field.state_dict().items()}
-    state["geometry.bbox"] = torch.tensor([[-1.0] * 3, [1.0] * 3])
-    state["renderer.estimator.binaries"] = torch.ones(1, 8, 8, 8, dtype=torch.bool)
-    document = {
-        "epoch": 0,
-        "state_dict": state,
-        "hyper_parameters": settings,
-        "optimizer_states": [{"lr": 0.01}],
-    }
-    save_state(folder / "ckpts/last.ckpt", document)
-    (folder / "configs").mkdir(parents=True)
-    (folder / "configs/parsed.yaml").write_text("name: x\nsystem_type: consistent4d-system\n")
-    return field
 
 
 def known_radiance(field: CascadeField, azimuth: float, time: float) -> Pixels:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from official import save_state
+from official import SIZE, SV4D, SV4D2, clip, diffusion2, l4gm, sv4d
 from PIL import Image
 
 from mvtokenflow.base.errors import ConfigError, DataError
@@ -16,17 +15,6 @@ from mvtokenflow.baselines.importers.contract import Given, Wanted, standard_vie
 from mvtokenflow.baselines.importers.folder import checked_scenes
 from mvtokenflow.baselines.importers.writing import Import
 from mvtokenflow.media.video import write_video
-
-SIZE = 32
-Frames = NDArray[np.uint8]
-
-
-def clip(tone: int, frames: int, size: int = SIZE) -> Frames:
-    """A grey square of one tone on white that falls from frame to frame."""
-    pictures = np.full((frames, size, size, 3), 255, np.uint8)
-    for t in range(frames):
-        pictures[t, 8 + t % 8 : 20 + t % 8, 8:24] = tone
-    return pictures
 
 
 def opened(
@@ -39,17 +27,6 @@ def opened(
 
 def tone(found: Import, view: str, frame: int = 0) -> int:
     return int(found.opened.draw(view, frame)[16, 16, 0])
-
-
-def diffusion2(folder: Path) -> Path:
-    for k in range(21):
-        for n, picture in enumerate(clip(10 * k, 25)):
-            path = folder / f"view_{k:02d}" / f"frame_{n:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
-        (folder / f"view_{k:02d}/frame_all.mp4").write_bytes(b"a video beside the frames is not read")
-    save_state(folder / "ref_multiview.pth", {})
-    return folder
 
 
 def test_diffusion2(tmp_path: Path) -> None:
@@ -96,17 +73,6 @@ def _noise(path: Path) -> None:
     Image.fromarray(noise).save(path)
 
 
-def sv4d(folder: Path, parts: dict[str, int], frames: int = 21, run: str = "000000") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, level in parts.items():
-        write_video(folder / f"{run}_{part}.mp4", clip(level, frames), 10)
-    return folder
-
-
-SV4D = {f"v{k:03d}": 20 * k for k in range(1, 9)} | {"t000": 1, "diag": 2, "process_input": 3}
-SV4D2 = {f"v{k:03d}": 40 * k for k in range(1, 5)} | {"process_input": 3}
-
-
 def test_sv4d_has_no_view_of_the_benchmark_but_near_ones(tmp_path: Path) -> None:
     sv4d(tmp_path, SV4D)
     with pytest.raises(DataError, match=r"--nearest 19.29"):
@@ -143,14 +109,6 @@ def test_damaged_results_of_sv4d(tmp_path: Path) -> None:
     sv4d(tmp_path, {"v001": 40}, run="000001")
     assert "sv4d2 lacks one run; it has 000000, 000001, so move each into a folder" in lacking(tmp_path)
     assert "sv4d lacks <run>_v005.mp4" in lacking(sv4d(tmp_path / "two", SV4D2))
-
-
-def l4gm(folder: Path) -> Path:
-    wide = np.concatenate([clip(level, 12) for level in (20, 80, 140, 200)], axis=2)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_video(folder / "wo_interp_toy_fixed.mp4", wide, 15)
-    Image.fromarray(wide[0]).save(folder / "toy_orig.png")
-    return folder
 
 
 def test_l4gm_is_cut_into_its_views(tmp_path: Path) -> None:
