@@ -55,7 +55,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "baselines.importers": ("base", "media", "views", "radiance", "splat", "datasets", "baselines"),
     "baselines.diffusion2": (
-        *("base", "media", "views", "workdir", "flow", "multiview", "small", "guidance", "splat", "method"),
+        *(*LIBRARY, "weights", "flow", "multiview", "small", "guidance", "splat", "method"),
         *("datasets", "datasets.toy4d", "baselines"),
     ),
     "eval.metrics.compute": ("base", "weights", "small"),

@@ -5,15 +5,18 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from mvtokenflow.base.errors import WeightsMissingError
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import sha256_file
+from mvtokenflow.baselines.diffusion2.pipeline import Models, SmallModels
 from mvtokenflow.baselines.diffusion2.settings import Diffusion2Settings
+from mvtokenflow.media.segment import load_segmenter
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small import prior as small_prior
 from mvtokenflow.small import video as small_video
 from mvtokenflow.small import video_linear
-from mvtokenflow.small.video import VideoModel, load_small_video
+from mvtokenflow.small.video import load_small_video
 from mvtokenflow.small.video_linear import LinearVideo, load_moments
+from mvtokenflow.weights import ledger
 
 FILES: Mapping[str, Mapping[str, Path]] = {
     "learned": {"prior": small_prior.WEIGHTS, "video": small_video.WEIGHTS},
@@ -35,21 +38,34 @@ def model_names(settings: Diffusion2Settings) -> dict[str, str]:
     }
 
 
-def load_models(settings: Diffusion2Settings, device: str) -> tuple[MultiviewPrior, VideoModel]:
+def load_models(settings: Diffusion2Settings, device: str) -> Models:
     """Load the multiview and the video model.
 
     Raises:
-        WeightsMissingError: they are not here; says how to get them.
+        WeightsMissingError, WeightsCorruptError: they are not here, or others; says how to get them.
+        ConfigError: the original's on a CPU, or without a segmenter.
     """
+    names = model_names(settings)
     if settings.models == "sv3d+svd":
-        raise WeightsMissingError(
-            "the preset paper of diffusion2 needs SV3D_p (sv3d_p.safetensors) and SVD-XT, which cannot be run "
-            "here yet: take the preset mini"
-        )
+        return _original(names, device)
     prior = _prior(device)
     if settings.models == "linear":
-        return prior, LinearVideo(load_moments())
-    return prior, replace(load_small_video(device=device), overlap=settings.sampling.overlap)
+        return SmallModels(prior=prior, video=LinearVideo(load_moments()), names=names)
+    learned = replace(load_small_video(device=device), overlap=settings.sampling.overlap)
+    return SmallModels(prior=prior, video=learned, names=names)
+
+
+def _original(names: Mapping[str, str], device: str) -> Models:
+    """Load SV3D and SVD-XT from the weights folder; 15 GB under terms of their own are not fetched unasked."""
+    from mvtokenflow.baselines.diffusion2.original_views import load_original  # transformers takes seconds
+
+    sv3d, svd = (ledger.verify(LISTED[name]) for name in ("prior", "video"))
+    if not device.startswith("cuda"):
+        raise ConfigError(
+            "SV3D and SVD-XT are 3 billion parameters in half precision; run diffusion2 with --preset paper on "
+            "a GPU (--device cuda), or take --preset mini"
+        )
+    return load_original(sv3d, svd, load_segmenter, names, device)
 
 
 @lru_cache(maxsize=1)

@@ -161,14 +161,16 @@ def clean_sequence(unet: Any, sample: Tensor, sigma: Tensor, condition: Conditio
     unconditional half has a zero picture and a zero embedding.
 
     Args:
+        sample: in float32; the network gets its own type.
         scale: guidance, a scalar or (T, 1, 1, 1).
     """
-    root = (sigma.square() + 1).sqrt()
-    pictures = condition.latents.to(sample).expand(len(sample), -1, -1, -1)
+    root, kind = (sigma.square() + 1).sqrt(), next(unet.parameters()).dtype
+    pictures = condition.latents.to(sample.device, kind).expand(len(sample), -1, -1, -1)
     given = torch.stack((torch.zeros_like(pictures), pictures))
-    inputs = torch.cat(((sample / root).expand(2, -1, -1, -1, -1), given), dim=2)
+    inputs = torch.cat(((sample / root).to(kind).expand(2, -1, -1, -1, -1), given), dim=2)
     context = torch.stack((torch.zeros_like(condition.context), condition.context))
-    found = predict_frames(unet, inputs, sigma.log() / 4, context, condition.vectors.expand(2, -1, -1))
+    vectors = condition.vectors.expand(2, -1, -1)
+    found = predict_frames(unet, inputs, sigma.log() / 4, context, vectors).to(sample.dtype)
     without, with_it = (sample / root.square() - sigma / root * half for half in found)
     return guided(without, with_it, scale.to(sample))
 

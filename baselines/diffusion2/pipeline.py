@@ -8,10 +8,13 @@
 A stage whose folder is complete is read, never redone; a killed fit goes on from its checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
@@ -36,18 +39,59 @@ from mvtokenflow.workdir.lock import working_in
 VIEWS, FIT = "views", "fit"
 
 
+class Models(Protocol):
+    """The models that are composed, and how a matrix is sampled with them."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What identifies their weights, by "prior" and "video"."""
+        ...
+
+    @property
+    def views(self) -> int:
+        """Number of views of the matrix."""
+        ...
+
+    def sample(
+        self,
+        front: Tensor,
+        times: Tensor,
+        settings: Diffusion2Settings,
+        generator: torch.Generator,
+        progress: Progress | None = None,
+    ) -> MultiviewVideo:
+        """Sample the views of input frames (T, S, S, 3) on white at times (T,); the input's view is first."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
-class Models:
-    """The models that are composed.
+class SmallModels:
+    """The small prior and a small video model.
 
     Attributes:
-        prior: the multiview model. video: the video model.
-        names: what identifies their weights, by "prior" and "video".
+        prior: the multiview model. video: the video model. names: see `Models`.
     """
 
     prior: MultiviewPrior
     video: VideoModel
-    names: dict[str, str]
+    names: Mapping[str, str]
+
+    @property
+    def views(self) -> int:
+        """Number of views of the prior."""
+        return len(self.prior.cameras)
+
+    def sample(
+        self,
+        front: Tensor,
+        times: Tensor,
+        settings: Diffusion2Settings,
+        generator: torch.Generator,
+        progress: Progress | None = None,
+    ) -> MultiviewVideo:
+        """Sample the views; see `sampler.sample_matrix`."""
+        made = sample_matrix(self.prior, self.video, front, times, settings.sampling, generator, progress)
+        return as_video(made)
 
 
 def run(
@@ -81,12 +125,12 @@ def run(
     given = prepare(clip, MethodConfig(square=settings.square, stride=settings.stride))
     fit = settings.reconstruction
     fit.keyframe_of(len(given.front))  # a wrong setting is reported before the folder is claimed
-    fit.weights_of(len(models.prior.cameras))
+    fit.weights_of(models.views)
     front = front_video(clip, given, camera)
     identity = {
         "method": "diffusion2",
         "config": settings.to_dict(),
-        "models": models.names,
+        "models": dict(models.names),
         "clip": clip.digest(),
         "camera": None if camera is None else camera.to_dict(),
         "seed": seed,
@@ -95,11 +139,8 @@ def run(
 
     def make() -> MultiviewVideo:
         draws = torch.Generator().manual_seed(seed)
-        pictures = given.front.to(where)
-        made = sample_matrix(
-            models.prior, models.video, pictures, given.times, settings.sampling, draws, progress
-        )
-        return replace(as_video(made), clock=given.times, name=VIEWS)
+        made = models.sample(given.front.to(where), given.times, settings, draws, progress)
+        return replace(made, clock=given.times, name=VIEWS)
 
     with working_in(workdir):
         claim(workdir, identity)

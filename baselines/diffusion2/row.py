@@ -10,7 +10,7 @@ import torch
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.diffusion2.models import LISTED, load_models, model_names
-from mvtokenflow.baselines.diffusion2.pipeline import FIT, VIEWS, Models, run
+from mvtokenflow.baselines.diffusion2.pipeline import FIT, VIEWS, run
 from mvtokenflow.baselines.diffusion2.settings import PRESETS, Diffusion2Settings
 from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, rendering
@@ -96,8 +96,7 @@ class Diffusion2:
                 f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
                 "cameras and azimuths are stated so that it is"
             )
-        prior, video = load_models(settings, device)
-        models = Models(prior=prior, video=video, names=model_names(settings))
+        models = load_models(settings, device)
         made, crop = run(
             clip,
             settings,

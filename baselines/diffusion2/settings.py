@@ -67,7 +67,7 @@ class EdmSampling:
     """How the original samples its matrix; the defaults are its own.
 
     Attributes:
-        views, frames: size of the matrix.
+        views: of the matrix. frames: at most so many, as many as SVD-XT was trained with.
         steps, largest, smallest, rho: noise levels of EDM (`composition.edm_sigmas`).
         renoised, renoise, mixing, share, anchor: as in `MatrixSampling`.
         guidance: of SV3D. video_guidance: of SVD at the first and the last frame.
@@ -169,7 +169,7 @@ def paper() -> Diffusion2Settings:
     return Diffusion2Settings(
         models="sv3d+svd",
         square=SquareConfig(size=576, crop_size=-1),
-        stride=1,
+        stride=2,  # 17 of 32 frames: SVD-XT takes up to 25
         reconstruction=photometric(replace(method_paper().reconstruction, view_weights=None)),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.partial import partial_folder
@@ -15,13 +16,18 @@ _ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
 
 
 def as_video(made: MultiviewFrames) -> MultiviewVideo:
-    """Return generated frames with straight colours.
-
-    They are generated on white, and edges would otherwise be whitened twice.
-    """
-    straight = ((made.rgb - 1) / made.alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
-    rgb = torch.where(made.alpha > 0, straight, 1.0)
+    """Return generated frames with straight colours."""
+    rgb = straight_colours(made.rgb, made.alpha)
     return MultiviewVideo(rgb=rgb, alpha=made.alpha, normals=made.normal, cameras=made.cameras)
+
+
+def straight_colours(rgb: Tensor, alpha: Tensor) -> Tensor:
+    """Return straight colours (..., 3) of pictures on white with alpha (..., 1); white where alpha is 0.
+
+    Edges would otherwise be whitened twice.
+    """
+    straight = ((rgb - 1) / alpha.clamp_min(_ALPHA_FLOOR) + 1).clamp(0, 1)
+    return torch.where(alpha > 0, straight, 1.0)
 
 
 def refuse_empty(video: MultiviewVideo, folder: Path) -> None:

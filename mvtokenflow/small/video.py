@@ -100,7 +100,7 @@ class LearnedVideo:
             total, count = torch.zeros_like(latents), latents.new_zeros(latents.shape[1])
             for frames, condition in zip(windows, conditions, strict=True):
                 clean = _window(self.unet, prior.prompts, labels, condition, latents[:, frames], timestep)
-                total.index_add_(1, torch.tensor(frames, device=latents.device), clean)
+                total.index_add_(1, torch.tensor(frames, device=latents.device), clean.to(total))
                 count += torch.bincount(torch.tensor(frames), minlength=len(count)).to(count)
             return total / count.view(1, -1, 1, 1, 1, 1)
 

@@ -137,4 +137,38 @@ VIDEO_LINEAR_TOY = Weights(
     ),
 )
 
-METHOD_WEIGHTS = (PRIOR_TOY, VIDEO_LINEAR_TOY, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)
+_DIFFUSION2 = ("`mvtf-eval table1 --methods diffusion2 --preset paper`",)
+SV3D = Weights(
+    name="sv3d",
+    title="SV3D_p, 21 views of a picture, converted to diffusers' layout by others",
+    licence="Stability AI Non-Commercial Research Community License; the original, stabilityai/sv3d, is given "
+    "to those who accept it there",
+    commands=_DIFFUSION2,
+    files=(),
+    snapshot=Snapshot(
+        repository="chenguolin/sv3d-diffusers",
+        revision=None,
+        marker="unet/config.json",
+        components=("unet",),
+        weighty=("unet",),
+        bytes=6_100_000_000,  # 1.5 billion parameters, if they are in float32
+    ),
+)
+SVD_XT = Weights(
+    name="svd-xt",
+    title="Stable Video Diffusion XT, 25 frames",
+    licence="Stability AI Non-Commercial Research Community License; given to those who accept it on its page "
+    "and are logged in (`hf auth login`)",
+    commands=_DIFFUSION2,
+    files=(),
+    snapshot=Snapshot(
+        repository="stabilityai/stable-video-diffusion-img2vid-xt",
+        revision=None,
+        marker="unet/config.json",
+        components=("feature_extractor", "image_encoder", "scheduler", "unet", "vae"),
+        weighty=("unet", "vae", "image_encoder"),
+        bytes=9_000_000_000,  # of three networks in float32
+    ),
+)
+
+METHOD_WEIGHTS = (PRIOR_TOY, VIDEO_LINEAR_TOY, SV3D, SVD_XT, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)

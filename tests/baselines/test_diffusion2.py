@@ -14,7 +14,7 @@ from oracle import Truth, oracle_prior, toy_truth
 
 from mvtokenflow.base.errors import ConfigError, WeightsMissingError
 from mvtokenflow.baselines.catalogue import method_named
-from mvtokenflow.baselines.diffusion2.pipeline import Models, run
+from mvtokenflow.baselines.diffusion2.pipeline import SmallModels, run
 from mvtokenflow.baselines.diffusion2.row import Diffusion2
 from mvtokenflow.baselines.diffusion2.sampler import sample_matrix
 from mvtokenflow.baselines.diffusion2.settings import Diffusion2Settings, MatrixSampling, mini, paper
@@ -61,8 +61,8 @@ def truth() -> Truth:
     return toy_truth()
 
 
-def oracle_models(truth: Truth) -> Models:
-    return Models(prior=oracle_prior(truth), video=LinearVideo(slow_moments()), names={"prior": "oracle"})
+def oracle_models(truth: Truth) -> SmallModels:
+    return SmallModels(prior=oracle_prior(truth), video=LinearVideo(slow_moments()), names={"prior": "oracle"})
 
 
 def test_the_matrix_of_a_faultless_prior_is_the_scene(truth: Truth) -> None:
@@ -164,7 +164,10 @@ def test_the_row_in_a_table(
     assert set(manifest["pedigree"]["weights"]) == {"prior", "video"}
 
 
-def test_the_paper_preset_says_which_weights_it_needs(tiny: ModuleType, tmp_path: Path) -> None:
+def test_the_paper_preset_says_which_weights_it_needs(
+    tiny: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
     scene = tiny.Tiny(tmp_path).scene("ant")
-    with pytest.raises(WeightsMissingError, match="sv3d_p"):
+    with pytest.raises(WeightsMissingError, match=r"sv3d.*mvtf-eval weights fetch sv3d"):
         method_named("diffusion2", Setup(preset="paper")).render(scene, 0, tmp_path / "w", lambda *given: None)

@@ -1,15 +1,19 @@
 """The original's models: the networks at full size without memory, their parts at tiny sizes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLTemporalDecoder
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from mvtokenflow.base.errors import WeightsCorruptError, WeightsMissingError
+from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.baselines.diffusion2.original import (
     SV3D_UNET,
     SVD_UNET,
@@ -23,8 +27,11 @@ from mvtokenflow.baselines.diffusion2.original import (
     read_unet,
     sinusoids,
 )
-from mvtokenflow.baselines.diffusion2.settings import EdmSampling
+from mvtokenflow.baselines.diffusion2.original_views import OriginalModels, orbit_cameras
+from mvtokenflow.baselines.diffusion2.settings import EdmSampling, paper
 from mvtokenflow.multiview.composition import edm_sigmas, even_azimuths, sample_jointly
+from mvtokenflow.views.cameras import orbit
+from mvtokenflow.views.video import MultiviewVideo
 
 VIEWS, FRAMES, SIDE = 3, 2, 8
 TINY: Mapping[str, Any] = {
@@ -157,3 +164,63 @@ def test_weights_are_read_strictly(networks: tuple[Any, Any], tmp_path: Path) ->
     save_file({name: value for name, value in state.items() if name != "conv_out.bias"}, place)
     with pytest.raises(WeightsCorruptError, match=r"conv_out\.bias"):
         read_unet(tmp_path, config)
+
+
+# ---- from frames to views ----
+
+
+@pytest.fixture(scope="module")
+def models(networks: tuple[Any, Any]) -> OriginalModels:
+    torch.manual_seed(1)
+    stage: Mapping[str, Any] = {"block_out_channels": (32, 32), "layers_per_block": 1, "latent_channels": 4}
+    autoencoder: Any = AutoencoderKLTemporalDecoder
+    encoder: Any = CLIPVisionModelWithProjection
+    size: Mapping[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision = CLIPVisionConfig(**size, num_attention_heads=2, image_size=32, patch_size=16, projection_dim=1024)
+
+    def dark(pixels: Any) -> Any:
+        return np.where(pixels.mean(-1) < 128, 255, 0).astype(np.uint8)
+
+    return OriginalModels(
+        views_unet=networks[0],
+        frames_unet=networks[1],
+        autoencoder=autoencoder(**stage, down_block_types=("DownEncoderBlock2D",) * 2).eval(),
+        encoder=encoder(vision).eval(),
+        segmenter=dark,
+        names={},
+        views=VIEWS,
+        picture=32,
+    )
+
+
+def test_views_of_frames_come_as_a_video(models: OriginalModels) -> None:
+    edm = EdmSampling(views=VIEWS, frames=FRAMES, steps=2, renoised=1, largest=5.0)
+    settings, front = replace(paper(), edm=edm), noise(FRAMES, 2 * SIDE, 2 * SIDE, 3).sigmoid()
+    steps: list[int] = []
+
+    def sampled(pictures: Tensor, seed: int = 0) -> MultiviewVideo:
+        draws = torch.Generator().manual_seed(seed)
+        return models.sample(
+            pictures, torch.tensor([0.0, 1.0]), settings, draws, lambda stage, done, total: steps.append(done)
+        )
+
+    video = sampled(front)
+    assert video.rgb.shape == (FRAMES, VIEWS, 2 * SIDE, 2 * SIDE, 3)
+    assert steps == [1, 2]
+    assert torch.equal(video.rgb, sampled(front).rgb)
+    assert not torch.equal(video.rgb, sampled(front, seed=1).rgb)
+    changed = front.clone()
+    changed[0] = 1 - changed[0]
+    assert not torch.equal(video.rgb, sampled(changed).rgb)
+    with pytest.raises(ConfigError, match="raise stride"):
+        sampled(front[[0, 0, 1]])
+
+
+def test_cameras_see_the_prior_units_and_begin_with_the_input() -> None:
+    cameras = orbit_cameras(21, 576)
+    front = orbit((0.0,), size=576, kind="ortho", radius=1.0)
+    torch.testing.assert_close(cameras.world_to_camera[0, :3, :3], front.world_to_camera[0, :3, :3])
+    # A point of the plane through the origin, one unit to the right, lies at the edge of the picture.
+    point = cameras.world_to_camera[0] @ torch.tensor([1.0, 0.0, 0.0, 1.0])
+    across = cameras.intrinsics[0] @ point[:3]
+    assert float(across[0] / across[2]) == pytest.approx(576, abs=0.1)
