@@ -145,48 +145,54 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a video model and decide the test.
 
+    Matrices are sampled, which takes most of the time, only if the errors pass.
+
+    Args:
+        progress: called with ("errors" or "matrices", clips done, all).
+
     Returns:
         A JSON-able record: `clips`, `frames`, `sampling`, `errors` by level (means of the multiview model, the
-        video model, both), `sampled` (means of PSNR and warp error without and with the video model),
+        video model, both), `sampled` (means of PSNR and warp error without and with the video model, or None),
         `checks` (each with the paired margin, its standard error and whether it passed), `passed`.
     """
-    alone = replace(settings, mixing="constant", share=1.0)
     errors: list[dict[int, tuple[float, float, float]]] = []
-    scores: list[tuple[tuple[float, float], tuple[float, float]]] = []
     for number, clip in enumerate(validation_clips(clips, frames, prior.size)):
         draws = torch.Generator().manual_seed(number)
         errors.append(denoising_errors(prior, video, clip, settings, draws))
+        if progress is not None:
+            progress("errors", number + 1, clips)
+    table = {level: np.array([one[level] for one in errors]) for level in LEVELS}
+    means = {str(level): [round(float(value), 5) for value in found.mean(0)] for level, found in table.items()}
+    record = {"clips": clips, "frames": frames, "sampling": asdict(settings), "errors": means}
+    if not all(check["passed"] for check in decide(table, None)["checks"].values()):
+        return {**record, "sampled": None, **decide(table, None)}
+    alone = replace(settings, mixing="constant", share=1.0)
+    scores: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    for number, clip in enumerate(validation_clips(clips, frames, prior.size)):
         without, both = (sampled_scores(prior, video, clip, one, number) for one in (alone, settings))
         scores.append((without, both))
         if progress is not None:
-            progress("gate", number + 1, clips)
-    table = {level: np.array([one[level] for one in errors]) for level in LEVELS}
+            progress("matrices", number + 1, clips)
     sampled = np.array(scores)
-    return {
-        "clips": clips,
-        "frames": frames,
-        "sampling": asdict(settings),
-        "errors": {
-            str(level): [round(float(value), 5) for value in found.mean(0)] for level, found in table.items()
-        },
-        "sampled": {
-            "psnr": [round(float(value), 3) for value in sampled[:, :, 0].mean(0)],
-            "warp": [round(float(value), 4) for value in sampled[:, :, 1].mean(0)],
-        },
-        **decide(table, sampled),
+    names = ("psnr", "warp")
+    record["sampled"] = {
+        name: [round(float(value), 4) for value in sampled[:, :, place].mean(0)]
+        for place, name in enumerate(names)
     }
+    return {**record, **decide(table, sampled)}
 
 
-def decide(errors: dict[int, NDArray[np.float64]], sampled: NDArray[np.float64]) -> dict[str, Any]:
-    """Compute `checks` and `passed`.
+def decide(errors: dict[int, NDArray[np.float64]], sampled: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Compute `checks` and `passed`; without matrices it cannot pass.
 
     Args:
         errors: by level (N, 3): of the multiview model, the video model, both.
-        sampled: (N, 2, 2): without and with the video model, PSNR and warp error.
+        sampled: (N, 2, 2): without and with the video model, PSNR and warp error; or None.
     """
     gains = {f"squared error at {level}": (found[:, 0] - found[:, 2], 0.0) for level, found in errors.items()}
-    gains["warp error"] = (sampled[:, 0, 1] - sampled[:, 1, 1], 0.0)
-    gains["psnr"] = (sampled[:, 1, 0] - sampled[:, 0, 0], -EQUAL_DB)
+    if sampled is not None:
+        gains["warp error"] = (sampled[:, 0, 1] - sampled[:, 1, 1], 0.0)
+        gains["psnr"] = (sampled[:, 1, 0] - sampled[:, 0, 0], -EQUAL_DB)
     checks = {
         name: {
             "margin": round(float(gain.mean()), 6),
@@ -195,5 +201,5 @@ def decide(errors: dict[int, NDArray[np.float64]], sampled: NDArray[np.float64])
         }
         for name, (gain, least) in gains.items()
     }
-    enough = len(sampled) >= LEAST_CLIPS
+    enough = sampled is not None and len(sampled) >= LEAST_CLIPS
     return {"checks": checks, "passed": enough and all(check["passed"] for check in checks.values())}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mvtokenflow.baselines.diffusion2 import gate
 from mvtokenflow.baselines.diffusion2.gate import (
     LEAST_CLIPS,
     LEVELS,
@@ -22,6 +23,7 @@ from mvtokenflow.baselines.diffusion2.settings import MatrixSampling
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small.prior import load_small_prior
 from mvtokenflow.small.video import AnchoredClip, VideoDenoiser
+from mvtokenflow.small.video_linear import LinearVideo, load_moments
 
 
 class Knowing:
@@ -89,15 +91,22 @@ def test_every_condition_decides_alone() -> None:
     assert not decide(table(0.9), scores(20.0, 5.1))["passed"]
     assert not decide(table(0.9), scores(19.9, 4.9))["passed"]
     assert not decide(table(0.9), scores(20.0, 4.9, LEAST_CLIPS - 1))["passed"], "too few clips"
+    assert not decide(table(0.9), None)["passed"], "no matrix was sampled"
 
 
-@pytest.mark.slow
-def test_a_record_of_two_clips(prior: MultiviewPrior) -> None:
-    from mvtokenflow.small.video_linear import LinearVideo, load_moments
-
+@pytest.mark.parametrize("useful", [True, False])
+def test_matrices_are_sampled_only_if_the_errors_pass(
+    useful: bool, prior: MultiviewPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = replace(MatrixSampling(), timesteps=(999, 400, 40), renoised=1)
-    record = evaluate(prior, LinearVideo(load_moments()), settings, clips=2, frames=3)
-    assert record["clips"] == 2
-    assert not record["passed"]
+    monkeypatch.setattr(
+        gate, "denoising_errors", lambda *given: dict.fromkeys(LEVELS, (2.0, 1.0, 3.0 - 2 * useful))
+    )
+    record = evaluate(prior, LinearVideo(load_moments()), settings, clips=2, frames=2)
+    assert (record["clips"], record["passed"]) == (2, False)
     assert set(record["errors"]) == {"600", "400", "200"}
-    assert len(record["sampled"]["psnr"]) == len(record["sampled"]["warp"]) == 2
+    if useful:
+        assert len(record["sampled"]["psnr"]) == len(record["sampled"]["warp"]) == 2
+        assert {"warp error", "psnr"} < set(record["checks"])
+    else:
+        assert record["sampled"] is None
