@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from oracle import Truth, oracle_prior, toy_truth
-from rivals import job_of, small_consistent4d, small_dg4d, small_sc4d, small_stag4d
+from rivals import few_consistent4d, few_dg4d, few_sc4d, few_stag4d, job_of, scene_of, silent, small_row
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines import rival as rival_module
@@ -22,31 +22,8 @@ from mvtokenflow.baselines.rival import Rival
 from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
 from mvtokenflow.baselines.stag4d.settings import Densify
-from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.distill.fields import PlaneField, frame_at, load_rival_field
 from mvtokenflow.views.cameras import orbit
-
-
-def few_sc4d() -> Any:
-    small = small_sc4d()
-    first = replace(small.first, steps=8, densify=(2, 4, 2), reduce_at=5, start_points=40, grow_gradient=1e-9)
-    second = replace(small.second, steps=6, each=5, prune_every=4, rigid_until=4)
-    return replace(small, first=first, second=second, control_points=24)
-
-
-def few_stag4d() -> Any:
-    densify = Densify(start=4, stop=8, every=2, prune_scales=(0.0, 1.0))
-    return replace(small_stag4d(), points=100, steps=10, static_steps=2, densify=densify)
-
-
-def few_dg4d() -> Any:
-    return replace(small_dg4d(), points=200, steps=5, static_steps=6)
-
-
-def few_consistent4d() -> Any:
-    levels = ((6, 6, 6, 3), (10, 10, 10, 4))
-    return replace(small_consistent4d(), steps=10, samples=12, resolutions=levels, channels=4, regularised=64)
-
 
 FITS: dict[str, tuple[Callable[[Job, Any], Any], Callable[[], Any], str]] = {
     "consistent4d": (consistent4d.fit, few_consistent4d, "fit"),
@@ -283,40 +260,12 @@ def test_settings_out_of_range_are_refused(name: str) -> None:
                 replace(settings, **{one.name: float("nan")})
 
 
-def scene_of(truth: Truth, root: Path) -> Scene:
-    size = truth.pictures.shape[2]
-
-    def view(name: str, azimuth: float) -> View:
-        cameras = orbit((azimuth,), size=size, kind="ortho", radius=3.0)
-        return View(name=name, azimuth_deg=azimuth, elevation_deg=0.0, cameras=cameras, frames=())
-
-    return Scene(
-        name="toy",
-        clip=lambda: truth.clip,
-        input=view("input", 0.0),
-        views=(view("eval_0", 285.0), view("eval_1", 15.0)),
-        root=root,
-    )
-
-
-def silent(stage: str, done: int, total: int, /) -> None: ...
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_renders_every_view_and_lists_what_it_leaves(
     name: str, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rival_module, "loaded_prior", lambda prior, device: oracle_prior(truth))
-    row = method_named(name)
-    assert isinstance(row, Rival)
-    settings = FITS[name][1]()
-    settings = replace(
-        settings,
-        distill=replace(
-            settings.distill, stride=1, square=replace(settings.distill.square, size=32, crop_size=28)
-        ),
-    )
-    row = replace(row, base=settings)
+    row = small_row(name, FITS[name][1]())
     made = row.render(scene_of(truth, tmp_path), 0, tmp_path / "work", silent)
     assert list(made) == ["input", "eval_0", "eval_1"]
     for rendering in made.values():

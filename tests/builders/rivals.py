@@ -1,17 +1,22 @@
 """Rivals on four frames of 32 pixels with the oracle for a prior: settings, runs, and how near they come."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from oracle import Fault, Truth, oracle_prior
 
+from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.consistent4d import settings as consistent4d
 from mvtokenflow.baselines.dg4d import settings as dg4d
 from mvtokenflow.baselines.job import Job
+from mvtokenflow.baselines.rival import Rival
 from mvtokenflow.baselines.sc4d import settings as sc4d
 from mvtokenflow.baselines.stag4d import settings as stag4d
+from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.distill.source import Source
+from mvtokenflow.media.pictures import write_png
 from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.splat.previews import psnr
 from mvtokenflow.splat.timed import TimedField
@@ -94,6 +99,80 @@ def small_dg4d() -> dg4d.Dg4dSettings:
         steps=160,
         distill=replace(mini.distill, sds_weight=STRONG),
     )
+
+
+def few_sc4d() -> sc4d.Sc4dSettings:
+    """SC4D in next to no steps."""
+    small = small_sc4d()
+    first = replace(small.first, steps=8, densify=(2, 4, 2), reduce_at=5, start_points=40, grow_gradient=1e-9)
+    second = replace(small.second, steps=6, each=5, prune_every=4, rigid_until=4)
+    return replace(small, first=first, second=second, control_points=24)
+
+
+def few_stag4d() -> stag4d.Stag4dSettings:
+    """STAG4D in next to no steps."""
+    densify = stag4d.Densify(start=4, stop=8, every=2, prune_scales=(0.0, 1.0))
+    return replace(small_stag4d(), points=100, steps=10, static_steps=2, densify=densify)
+
+
+def few_dg4d() -> dg4d.Dg4dSettings:
+    """DreamGaussian4D in next to no steps."""
+    return replace(small_dg4d(), points=200, steps=5, static_steps=6)
+
+
+def few_consistent4d() -> consistent4d.Consistent4dSettings:
+    """Consistent4D in next to no steps."""
+    levels = ((6, 6, 6, 3), (10, 10, 10, 4))
+    return replace(small_consistent4d(), steps=10, samples=12, resolutions=levels, channels=4, regularised=64)
+
+
+def silent(stage: str, done: int, total: int, /) -> None:
+    """Progress that nobody sees."""
+
+
+def scene_of(truth: Truth, root: Path, name: str = "toy") -> Scene:
+    """A toy as a scene with two held-out views; its pictures are written below `root`."""
+    size = truth.pictures.shape[2]
+
+    def view(label: str, azimuth: float) -> View:
+        frames = [root / label / f"{n}.png" for n in range(len(truth.clip))]
+        for path, picture in zip(frames, truth.at(azimuth), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_png(path, (picture * 255).round().to(torch.uint8).numpy())
+        cameras = orbit((azimuth,), size=size, kind="ortho", radius=3.0)
+        return View(name=label, azimuth_deg=azimuth, elevation_deg=0.0, cameras=cameras, frames=frames)
+
+    return Scene(
+        name=name,
+        clip=lambda: truth.clip,
+        input=view("input", 0.0),
+        views=(view("eval_0", 285.0), view("eval_1", 15.0)),
+        root=root,
+    )
+
+
+@dataclass(frozen=True)
+class OneToy:
+    """A dataset of one scene."""
+
+    toy: Scene
+    name: str = "toys"
+
+    def scene_names(self) -> list[str]:
+        """The one scene."""
+        return [self.toy.name]
+
+    def scene(self, name: str) -> Scene:
+        """The scene."""
+        return self.toy
+
+
+def small_row(name: str, settings: Any) -> Rival:
+    """A rival as a row with other settings, for frames of 32 pixels of which it takes all."""
+    row = method_named(name)
+    assert isinstance(row, Rival)
+    square = replace(settings.distill.square, size=32, crop_size=28)
+    return replace(row, base=replace(settings, distill=replace(settings.distill, stride=1, square=square)))
 
 
 @torch.no_grad()
