@@ -21,6 +21,7 @@ from mvtokenflow.multiview.config import SamplingConfig
 from mvtokenflow.multiview.passes import Controller
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.sampler import generate
+from mvtokenflow.splat.training_log import LOG_EVERY
 from mvtokenflow.splat.training_loop import StageRun, Trainable, train
 from mvtokenflow.views.video import MultiviewVideo
 from mvtokenflow.workdir.cost import measured
@@ -111,6 +112,7 @@ class Job:
         save: Callable[[Path, Any], None],
         load: Callable[[Path], Field],
         offset: int = 0,
+        log_every: int = LOG_EVERY,
     ) -> Field:
         """Return the field of a stage: read if finished, else trained, from its checkpoint if there is one."""
         run = StageRun(
@@ -120,6 +122,7 @@ class Job:
             offset=offset,
             progress=self.progress,
             checkpoint_every=self.checkpoint_every,
+            log_every=log_every,
         )
         path = run.folder / FIELD_FILE
         with measured(name, self.workdir / COSTS_FILE, self.device):

@@ -36,6 +36,8 @@ EXCHANGED = {
     "levels": "noise levels by equal alphabar, not below level_floor",
 }
 
+OWN_FIELD = "has a field of its own kind, which `mvtf export` does not read"
+
 
 class RivalSettings(Protocol):
     """Settings of any rival."""
@@ -110,7 +112,7 @@ class Rival:
 
     def artefacts(self, workdir: Path) -> Sequence[Artefact]:
         """Views, losses, previews and fields of the stages; see `Documented`."""
-        return rival_artefacts(workdir, self.stages, self.views, self.settings.distill.stride)
+        return rival_artefacts(workdir, self.stages, self.views, self.settings.distill.stride, OWN_FIELD)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         """Render all views of the field of the scene's clip; see `Method`."""
@@ -167,9 +169,13 @@ def source_of(clip: Clip, given: Input, front: Cameras) -> Source:
 
 
 def rival_artefacts(
-    workdir: Path, stages: Mapping[str, str], views: Mapping[str, str], stride: int
+    workdir: Path, stages: Mapping[str, str], views: Mapping[str, str], stride: int, field_note: str = ""
 ) -> list[Artefact]:
-    """What the folder of a rival's run holds to be looked at, as far as it is there."""
+    """What the folder of a rival's run holds to be looked at, as far as it is there.
+
+    Args:
+        field_note: of fields that `mvtf export` cannot read.
+    """
     found = []
     for name, title in views.items():
         if (workdir / name / "cameras.json").is_file():
@@ -184,7 +190,8 @@ def rival_artefacts(
         if any(folder.glob("preview_*.png")):
             found.append(Artefact(kind="previews", name=name, title=title, path=place))
         if (folder / "field.safetensors").is_file():
-            found.append(Artefact(kind="field", name=name, title=title, path=f"{place}/field.safetensors"))
+            path = f"{place}/field.safetensors"
+            found.append(Artefact(kind="field", name=name, title=title, path=path, note=field_note))
     if (workdir / COSTS_FILE).is_file():
         found.append(Artefact(kind="costs", name="stages", title="Stages", path=COSTS_FILE))
     return found

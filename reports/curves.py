@@ -7,6 +7,8 @@ from dataclasses import dataclass
 WIDTH, HEIGHT = 320, 150
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 18  # margins for the ticks
 LEAST = 1e-30  # smaller terms are not drawn: they are switched off
+SUM = "loss"  # of the terms of a step
+_COUNTS = ("step", "seconds", "gaussians")  # in every row
 
 Row = Mapping[str, float]
 
@@ -32,14 +34,16 @@ def charts(stages: Sequence[tuple[str, Sequence[Row]]]) -> list[Chart]:
     """Build a chart for every term in the rows of any stage, in order of appearance.
 
     The horizontal axis is the step, stages following one another; the vertical one is logarithmic. Values
-    that are not positive (a term that is switched off) are left out, and so is a term without others.
+    that are not positive (a term that is switched off) are left out, and so is a term that no stage has twice.
+    Where steps of different kinds alternate, their sums cannot be compared: such a stage has no line in the
+    chart of "loss".
 
     Args:
         stages: (name, rows), a row as in `losses.jsonl`: "step" counts from 1 within its stage.
     """
     stages = [(name, rows) for name, rows in stages if rows]
-    terms = dict.fromkeys(key for _, rows in stages for row in rows for key in row)
-    made = [_chart(term, stages) for term in terms if term not in ("step", "seconds", "gaussians")]
+    terms = dict.fromkeys(key for _, rows in stages for row in rows for key in row if key not in _COUNTS)
+    made = [_chart(term, stages) for term in terms]
     return [chart for chart in made if chart is not None]
 
 
@@ -49,9 +53,12 @@ def _chart(term: str, stages: Sequence[tuple[str, Sequence[Row]]]) -> Chart | No
         offsets.append(total)
         total += rows[-1]["step"]
     points = [
-        [(offset + row["step"], row[term]) for row in rows if _drawable(row.get(term))]
+        []
+        if term == SUM and _alternates(rows)
+        else [(offset + row["step"], row[term]) for row in rows if _drawable(row.get(term))]
         for offset, (_, rows) in zip(offsets, stages, strict=True)
     ]
+    points = [line for line in points if len(line) > 1]
     values = [value for line in points for _, value in line]
     if not values:
         return None
@@ -66,11 +73,20 @@ def _chart(term: str, stages: Sequence[tuple[str, Sequence[Row]]]) -> Chart | No
 
     return Chart(
         name=term,
-        lines=["M" + "L".join(f"{x(step)} {y(value)}" for step, value in line) for line in points if line],
+        lines=["M" + "L".join(f"{x(step)} {y(value)}" for step, value in line) for line in points],
         ticks=[(y(value), f"{value:g}") for value in _ticks(low, high)],
         borders=[(x(offset), name) for offset, (name, _) in zip(offsets, stages, strict=True)],
         last=values[-1],
     )
+
+
+def _alternates(rows: Sequence[Row]) -> bool:
+    """Return whether a row lacks a term that rows before and after it have: steps are of several kinds."""
+    for term in {key for row in rows for key in row}:
+        places = [place for place, row in enumerate(rows) if term in row]
+        if places[-1] - places[0] >= len(places):
+            return True
+    return False
 
 
 def _drawable(value: float | None) -> bool:

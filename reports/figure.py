@@ -235,7 +235,8 @@ def rows_of(page: ScenePage) -> list[Series]:
 def ablations_of(page: ScenePage) -> list[Series]:
     """Return one run of a method and of each of its ablations, those of the paper's figure first.
 
-    Where several methods have ablations it is the one of this repository, else the first of the page.
+    Where several methods have ablations it is the one of this repository, else the first of the page; none
+    where no method has any and this repository's is not there.
     """
     families: dict[str, dict[str, Series]] = {}
     for one in page.series:
@@ -244,7 +245,7 @@ def ablations_of(page: ScenePage) -> list[Series]:
             family = families.setdefault(manifest.variant_of or manifest.method, {})
             family.setdefault(manifest.method, one)
     several = [name for name, members in families.items() if len(members) > 1]
-    chosen = FULL if FULL in families else next(iter([*several, *families]), None)
+    chosen = FULL if FULL in families else next(iter(several), None)
     if chosen is None:
         return []
     members = families[chosen]

@@ -158,8 +158,11 @@ def flow_maps(album: Album) -> Figure:
     steps = min(len(flow) for flow in flows.values())
     middle, views = steps // 2, by_azimuth(album.page.views)
 
+    moving = {series for series, _ in flows}
+    still = [one.label for one in everyone if one.run and one.id not in moving]
+
     def strip(places: Sequence[tuple[str, int]], heads: Sequence[str], name: str) -> Sheet:
-        pictured = next((one for one in everyone if one.run), everyone[0])
+        pictured = next((one for one in everyone if one.run and one.id in moving), everyone[0])
         top = [album.tile(pictured, view, n) for view, n in places]
         lines = [Line(label=pictured.label, tiles=top)]
         for one in everyone:
@@ -184,6 +187,8 @@ def flow_maps(album: Album) -> Figure:
         (block,) = sheets[-1].blocks
         sheets[-1] = replace(sheets[-1], blocks=[replace(block, lines=[*block.lines, estimated])])
     missing = [] if true else ["The reference has no exact flow, so none is shown beside the methods'."]
+    if still:
+        missing.append(f"Without flow of their own: {', '.join(still)}.")
     return Figure(
         id="flow",
         title="Flow",
@@ -214,12 +219,16 @@ def more_viewpoints(album: Album) -> Figure:
     else:
         fields = listed(run, "field")
         place = "/".join(run.folder.parts[-4:])
-        missing.append(
-            f"Turntable: `mvtf export RUNS/{place}/{fields[-1][0].path} -o RUNS/{place}/{EXPORT} --turntable`, "
-            "then this report again."
-            if fields
-            else f"Turntable: {native.label} lists no field; needs a run of the method: {album.command(FULL)}."
-        )
+        if fields and not fields[-1][0].note:
+            missing.append(
+                f"Turntable: `mvtf export RUNS/{place}/{fields[-1][0].path} -o RUNS/{place}/{EXPORT} "
+                "--turntable`, then this report again."
+            )
+        else:
+            why = fields[-1][0].note if fields else "lists no field"
+            missing.append(
+                f"Turntable: {native.label} {why}; needs a run of the method: {album.command(FULL)}."
+            )
     views = by_azimuth(album.page.views)
     lines = [
         Line(label=f"frame {n}", tiles=[album.tile(native, view["name"], n) for view in views])
@@ -271,9 +280,9 @@ def _wanting_rivals(album: Album) -> list[str]:
     if len(rows_of(album.page)) > 1:
         return []
     return [
-        "Needs other methods to compare with: renderings of theirs come in with "
-        "`mvtf-eval table1 --import NAME=PATH`, and reconstruction from true views with "
-        f"{album.command(FULL, 'true-views')}."
+        f"Needs other methods to compare with: published ones are run by {album.command(FULL, 'rivals')}; "
+        "renderings of theirs come in with `mvtf-eval table1 --import NAME=PATH`, and reconstruction from true "
+        f"views with {album.command(FULL, 'true-views')}."
     ]
 
 

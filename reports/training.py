@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.media.pictures import Pixels
 from mvtokenflow.reports.artefacts import is_documented, listed, reasons
 from mvtokenflow.reports.colormaps import normal_picture
 from mvtokenflow.reports.curves import Chart, charts
@@ -104,35 +105,35 @@ def _training(album: Album, series: Series) -> Training:
     try:
         previews = _previews(album, series, run)
         if previews is None:
-            missing.append("The run holds no generated views.")
+            missing.append("The run holds no generated views and no previews.")
     except DataError as error:
         missing.append(f"Not drawn: {album.named(error)}")
     return Training(label=series.label, charts=charts(losses), previews=previews, missing=missing)
 
 
 def _previews(album: Album, series: Series, run: Run) -> Block | None:
-    """Build rows of generated views and of the fields fitted to them; None without views."""
+    """Build rows of generated views and of the fields of all stages; None if the run holds neither.
+
+    Of a run without generated views, such as one by distillation, the targets in its previews are shown too.
+    """
     passes = passes_of(run.folder, run.manifest.artefacts)
-    if not passes:
-        return None
-    azimuths = passes[0].azimuths
+    azimuths = passes[0].azimuths if passes else []
     lines = [
         line
         for kind in ("colour", "normals")
         for made in passes
         for line in _generated(album, series, made, kind)
     ]
-    fields = (
-        _field(album, series, artefact.title, folder, len(azimuths))
-        for artefact, folder in listed(run, "previews")
-    )
-    lines += [line for line in fields if line is not None]
+    for artefact, folder in listed(run, "previews"):
+        lines += _stage(album, series, artefact.title, folder, len(azimuths), with_targets=not passes)
+    if not lines:
+        return None
+    caption = "Generated views by azimuth, and the fields fitted to them, at the middle frame."
     heads = [f"{azimuth}°" for azimuth in azimuths]
-    return Block(
-        lines=lines,
-        heads=heads,
-        caption="Generated views by azimuth, and the fields fitted to them, at the middle frame.",
-    )
+    if not passes:
+        caption = "Targets of each stage and the field fitted to them, view by view, at the middle frame."
+        heads = [f"view {view}" for view in range(max(len(line.tiles) for line in lines))]
+    return Block(lines=lines, heads=heads, caption=caption)
 
 
 def _generated(album: Album, series: Series, made: Pass, kind: str) -> list[Line]:
@@ -155,19 +156,32 @@ def _generated(album: Album, series: Series, made: Pass, kind: str) -> list[Line
     return [Line(label=f"{title}, {kind}", tiles=tiles)]
 
 
-def _field(album: Album, series: Series, label: str, folder: Path, views: int) -> Line | None:
-    """Return the renderings of a stage's last preview, the lower half of a strip with one column per view."""
+def _stage(
+    album: Album, series: Series, label: str, folder: Path, azimuths: int, *, with_targets: bool
+) -> list[Line]:
+    """Return the renderings of a stage's last preview, one tile for each view, and above them their targets.
+
+    Args:
+        azimuths: number of generated views, one column each where a preview's pictures are not square.
+    """
     found = last_preview(folder)
     if found is None:
-        return None
+        return []
     path, step = found
-    note = f"after {step} steps"
     strip = album.store.pixels(path)
-    height, width = strip.shape[0] // 2, strip.shape[1] // views
-    tiles = [
-        album.made(
-            strip[height:, view * width : (view + 1) * width], f"{series.label}, {label.lower()}, view {view}"
-        )
-        for view in range(views)
-    ]
-    return Line(label=label, tiles=tiles, note=note)
+    height = strip.shape[0] // 2
+    columns = strip.shape[1] / height
+    views = int(columns) if columns.is_integer() else max(azimuths, 1)
+    width = strip.shape[1] // views
+
+    def line(title: str, row: Pixels, note: str) -> Line:
+        tiles = [
+            album.made(
+                row[:, view * width : (view + 1) * width], f"{series.label}, {title.lower()}, view {view}"
+            )
+            for view in range(views)
+        ]
+        return Line(label=title, tiles=tiles, note=note)
+
+    shown = [line(f"{label}, targets", strip[:height], "")] if with_targets else []
+    return [*shown, line(label, strip[height:], f"after {step} steps")]

@@ -36,6 +36,7 @@ from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.views.cameras import Cameras, orbit
 
 JITTER = 1e-2  # of the points whose normals are compared, world units
+LOG_EVERY = 21  # steps; odd, since steps of two kinds alternate and rows would else all be of one
 ORBIT_RADIUS = 3.0  # of orthographic cameras, so that it does not matter
 
 
@@ -226,6 +227,7 @@ def fit(job: Job, settings: Consistent4dSettings) -> TimedCascade:
         lambda: CascadeTraining(job, settings),
         lambda path, training: save(path, training.result(job.clock)),
         load,
+        log_every=LOG_EVERY,
     )
 
 

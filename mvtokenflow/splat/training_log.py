@@ -46,16 +46,19 @@ class TrainingLog:
         done: int,
         progress: Progress | None,
         watch: Watch | None,
+        every: int = LOG_EVERY,
     ) -> None:
         """Continue after step `done` of `total`; later records of a killed run are dropped.
 
         Args:
             offset: steps of the stages before, since TensorBoard has one time axis.
+            every: steps between rows of losses.
         """
         self._folder = workdir / stage
         self._stage = stage
         self._total = total
         self._progress, self._watch = progress, watch
+        self._every = every
         self._lines = LossLog(self._folder / "losses.jsonl", done)
         self._offset = offset
         self._board = SummaryWriter(str(workdir / BOARD), purge_step=self._offset + done + 1)
@@ -79,7 +82,7 @@ class TrainingLog:
         last = step == self._total
         if step % max(self._total // PREVIEWS, 1) == 0 or last:
             self._preview(step, training)
-        if step == 1 or step % LOG_EVERY == 0 or last:
+        if step == 1 or step % self._every == 0 or last:
             row = {name: round(float(value), 7) for name, value in terms.items()}
             counts = {"step": step, "gaussians": training.size(), "seconds": round(seconds, 2)}
             self._lines.append(counts | row)

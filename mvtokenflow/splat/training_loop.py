@@ -13,7 +13,7 @@ from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.tensor_files import write_checkpoint
-from mvtokenflow.splat.training_log import TrainingLog, Watch
+from mvtokenflow.splat.training_log import LOG_EVERY, TrainingLog, Watch
 from mvtokenflow.workdir.folder import REDO, load_checkpoint
 
 CHECKPOINT_EVERY = 250
@@ -52,7 +52,7 @@ class StageRun:
         workdir: of the run; the stage has the folder `workdir / stage`.
         stage: name. total: number of steps. offset: steps of the stages before, for TensorBoard's time axis.
         progress: called with (stage, steps done, total). watch: called with the stage and the logged terms.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints. log_every: steps between rows of losses.
     """
 
     workdir: Path
@@ -62,6 +62,7 @@ class StageRun:
     progress: Progress | None = None
     watch: Watch | None = None
     checkpoint_every: int = CHECKPOINT_EVERY
+    log_every: int = LOG_EVERY
 
     @property
     def folder(self) -> Path:
@@ -88,7 +89,9 @@ def train(training: Trainable, run: StageRun, device: torch.device) -> None:
         with damage(checkpoint, "damaged checkpoint", REDO):
             training.restore(state)
             done, seconds = int(state["step"]), float(state["seconds"])
-    log = TrainingLog(run.workdir, run.stage, run.total, run.offset, done, run.progress, run.watch)
+    log = TrainingLog(
+        run.workdir, run.stage, run.total, run.offset, done, run.progress, run.watch, run.log_every
+    )
     began = time.perf_counter() - seconds
     with log:
         for number in range(done, run.total):
