@@ -7,7 +7,7 @@ from typing import Any
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.claims.judge import Pair, Verdict, judge
-from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, Claim, Measure, table_of
+from mvtokenflow.eval.claims.specs import Claim, Measure, table_of
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.score.scoring import settings_for
 from mvtokenflow.eval.tables.build import build_table, run_weights
@@ -25,7 +25,7 @@ class Report:
     """The claims judged on a set of runs.
 
     Attributes:
-        verdicts: in the order of `CLAIMS`.
+        verdicts: in the order of the claims.
         signatures: signatures of the numbers, by key of measure.
         todo: what is missing, and the command that produces it.
         pedigree: protocol, scenes, seeds, code, packages, devices, weights and priors behind the numbers.
@@ -42,11 +42,14 @@ def rows_of(claims: Sequence[Claim]) -> list[str]:
     return list(dict.fromkeys(name for claim in claims for name in (claim.row, claim.against)))
 
 
-def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool = False) -> Report:
-    """Judge every claim on the finished and scored runs of the request.
+def claims_report(
+    request: Request, claims: Sequence[Claim], command: Sequence[str], *, allow_mixed: bool = False
+) -> Report:
+    """Judge claims on the finished and scored runs of the request.
 
     Args:
         request: rows of all claims; scenes and seeds without a run are no error.
+        claims: those that compare the same two rows compare the same measures.
         command: command-line options that select the same grid, for `todo`.
         allow_mixed: compare numbers of different signatures.
 
@@ -54,23 +57,26 @@ def claims_report(request: Request, command: Sequence[str], *, allow_mixed: bool
         DataError: no claim's row has a scored run.
         ProtocolError: two rows were measured in different ways and `allow_mixed` is not set.
     """
-    claims = list(CLAIMS.values())
     runs = scored_runs(request)
     if not runs:
-        make = _command("table3", rows_of(claims), request.scenes, request, command)
+        makers = _makers(claims)
+        make = "; ".join(
+            _command(table, [row for row in makers if makers[row] == table], request.scenes, request, command)
+            for table in dict.fromkeys(makers.values())
+        )
         raise DataError(
             f"{request.root}: holds no finished run of {request.dataset.name} that was scored under "
             f"{request.protocol.name}; make them: {make}"
         )
-    columns = tuple(m.column for m in MEASURES.values())
+    columns = tuple({key: m.column for claim in claims for key, m in claim.measures.items()}.values())
     spec = TableSpec(name="claims", title="", caption="", columns=columns)
     _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
     unmeasurable = {entry.metric for entry in missing}
     lacking = {spec.weights for spec in request.protocol.metrics if spec.key in unmeasurable}
     reader = _Reader(request, runs, lacking, allow_mixed)
     values = {
-        rows: {key: reader.pair(*rows, measure) for key, measure in MEASURES.items()}
-        for rows in dict.fromkeys((claim.row, claim.against) for claim in claims)
+        rows: {key: reader.pair(*rows, measure) for key, measure in measures.items()}
+        for rows, measures in {(claim.row, claim.against): claim.measures for claim in claims}.items()
     }
     unlike = {rows: _unlike(*(reader.runs[row] for row in rows)) for rows in values}
     return Report(
@@ -201,24 +207,30 @@ class _Reader:
         ]
 
 
+def _makers(claims: Sequence[Claim]) -> dict[str, str]:
+    """Return the table whose command makes each row: that of ablations, else the first."""
+    ablated = rows_of([claim for claim in claims if not claim.rival])
+    return {row: "table3" if row in ablated else "table1" for row in rows_of(claims)}
+
+
 def _lacking_runs(
     request: Request, runs: Sequence[Run], claims: Sequence[Claim], command: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """List one command for each set of scenes that some rows lack."""
+    """List one command for each table and set of scenes that some of its rows lack."""
     have = {(run.manifest.method, run.manifest.scene, run.manifest.seed) for run in runs}
-    rows: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for row in rows_of(claims):
+    rows: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for row, table in _makers(claims).items():
         lacking = tuple(
             scene for scene in request.scenes if any((row, scene, seed) not in have for seed in request.seeds)
         )
         if lacking:
-            rows[lacking].append(row)
+            rows[table, lacking].append(row)
     return [
         (
             f"{len(scenes)} of {len(request.scenes)} scenes lack scored runs of {', '.join(methods)}.",
-            _command("table3", methods, scenes, request, command),
+            _command(table, methods, scenes, request, command),
         )
-        for scenes, methods in rows.items()
+        for (table, scenes), methods in rows.items()
     ]
 
 
@@ -257,7 +269,9 @@ def _pedigree(request: Request, runs: Sequence[Run]) -> dict[str, Any]:
         },
         "rendered on": sorted({str(m.pedigree.get("device", "unknown")) for m in manifests}),
         "measured on": sorted({str(run.measured_by.get("device", "unknown")) for run in runs}),
-        "prior": sorted({str(m.config["views"]) for m in manifests if "views" in m.config}),
+        "prior": sorted(
+            {str(m.config[key]) for m in manifests for key in ("views", "prior") if key in m.config}
+        ),
         "weights": run_weights(runs),
     }
 

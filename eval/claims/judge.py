@@ -1,8 +1,9 @@
 """Statistical judgement of one claim of the paper from the numbers of two rows.
 
-A claim names a row with a part of the method and the row without it (`claims.specs`), and the metrics it is
-about: those are *primary* and decide. Its *guards* must not get worse, so that apparent improvements do not
-pass. The other metrics are listed beside them to show what a part costs.
+A claim names a row with a part of the method and the row without it (`claims.specs`), or the method and another
+one (`claims.rivals`), and the metrics it is about: those are *primary* and decide. Its *guards* must not get
+worse, so that apparent improvements do not pass. The other metrics are listed beside them to show what a part
+costs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.claims.specs import MEASURES, Claim, Measure
+from mvtokenflow.eval.claims.specs import Claim, Measure
 from mvtokenflow.eval.records.aggregate import mean
 from mvtokenflow.eval.tables.build import STATISTICS_SEED
 from mvtokenflow.eval.tables.stats import Comparison, Interval, compare, holm, minimum_p
@@ -159,21 +160,22 @@ def judge(claim: Claim, values: Mapping[str, Pair]) -> Verdict:
     Scenes that only one of the rows has are left out and counted in the notes.
 
     Args:
-        values: by key of `MEASURES`; absent ones count as not measured.
+        values: by key of the claim's measures; absent ones count as not measured.
 
     Raises:
         DataError: an unknown key, or a NaN.
     """
-    unknown = sorted(values.keys() - MEASURES.keys())
+    measures = claim.measures
+    unknown = sorted(values.keys() - measures.keys())
     if unknown:
-        raise DataError(f"no such measure: {', '.join(unknown)}; known are {', '.join(MEASURES)}")
-    roles: dict[str, Role] = dict.fromkeys(MEASURES, "secondary")
+        raise DataError(f"no such measure: {', '.join(unknown)}; known are {', '.join(measures)}")
+    roles: dict[str, Role] = dict.fromkeys(measures, "secondary")
     roles |= {**dict.fromkeys(claim.guards, "guard"), **dict.fromkeys(claim.primary, "primary")}
-    pairs = {key: values.get(key, Pair(reason="not measured")) for key in MEASURES}
+    pairs = {key: values.get(key, Pair(reason="not measured")) for key in measures}
     findings: list[Finding] = []
     for role in ROLES:
         findings += _adjusted(
-            [_compared(MEASURES[key], role, pairs[key]) for key in MEASURES if roles[key] == role]
+            [_compared(measures[key], role, pairs[key]) for key in measures if roles[key] == role]
         )
     verdict = Verdict(claim=claim, ruling="undecided", findings=findings, notes=())
     verdict = replace(verdict, ruling=_ruling(verdict))

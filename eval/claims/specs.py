@@ -1,9 +1,8 @@
-"""Definitions of the paper's claims: compared rows and metrics; no measured numbers."""
+"""Definitions of claims and of what the paper says of its parts: rows and metrics; no measured numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mvtokenflow.base.files import choose
 from mvtokenflow.eval.protocols import BETWEEN, INPUT, METRICS, NOVEL, Place
 from mvtokenflow.eval.tables.specs import TABLES, ColumnSpec
 
@@ -59,12 +58,17 @@ def _measure(
 
 _FLOOR = ColumnSpec(shows=METRICS["warp_floor"], title="warp floor", place=NOVEL)
 
-MEASURES: Mapping[str, Measure] = {
+_ALL: Mapping[str, Measure] = {
     measure.key: measure
     for measure in (
         _measure("lpips_input", "LPIPS of the input view", INPUT, metric="lpips"),
+        _measure("psnr_input", "PSNR of the input view", INPUT, metric="psnr"),
+        _measure("ssim_input", "SSIM of the input view", INPUT, metric="ssim"),
         _measure("lpips_novel", "LPIPS of novel views", NOVEL, metric="lpips"),
         _measure("psnr_novel", "PSNR of novel views", NOVEL, metric="psnr"),
+        _measure("ssim_novel", "SSIM of novel views", NOVEL, metric="ssim"),
+        _measure("clip_novel", "CLIP of novel views", NOVEL, metric="clip"),
+        _measure("clip_toy_novel", "CLIP-toy of novel views", NOVEL, metric="clip_toy", proxy=True),
         _measure("fvd_c4d_input", "FVD (C4D) of the input view", INPUT, metric="fvd_c4d"),
         _measure("fvd_c4d_novel", "FVD (C4D) of novel views", NOVEL, metric="fvd_c4d"),
         _measure("fvd", "FVD (set) of novel views", NOVEL),
@@ -89,22 +93,48 @@ MEASURES: Mapping[str, Measure] = {
 }
 
 
+def _chosen(*keys: str) -> Mapping[str, Measure]:
+    return {key: _ALL[key] for key in keys}
+
+
+# Of claims about parts of the method, in print order.
+MEASURES = _chosen(
+    *("lpips_input", "lpips_novel", "psnr_novel", "fvd_c4d_input", "fvd_c4d_novel", "fvd", "warp"),
+    *("clip_views", "clip_toy_views", "flow_epe_input", "flow_epe_novel", "normal_deg"),
+)
+# Of comparisons with other methods: what tables 1 and 2 show.
+RIVAL_MEASURES = _chosen(
+    *("lpips_input", "psnr_input", "ssim_input", "clip_views", "clip_toy_views"),
+    *("lpips_novel", "clip_novel", "clip_toy_novel", "fvd_c4d_novel"),
+    *("psnr_novel", "ssim_novel", "fvd", "warp"),
+)
+# The paper's tables: metric by key of the measure that is compared with it.
+PRINTED: Mapping[str, Mapping[str, str]] = {
+    "table1": {"lpips_input": "lpips", "psnr_input": "psnr", "ssim_input": "ssim", "clip_views": "clip_views"},
+    "table2": {"lpips_novel": "lpips", "clip_novel": "clip", "fvd_c4d_novel": "fvd_c4d"},
+    "table3": {"lpips_input": "lpips", "fvd_c4d_input": "fvd_c4d", "clip_views": "clip_views"},
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """A claim of the paper about a part of its method.
+    """A claim of the paper about a part of its method, or about the method beside another one.
 
     Attributes:
         key: short name.
-        title: the part and what it is claimed to improve.
+        title: the part and what it is claimed to improve, or the other method and where.
         says: the claim in plain words.
         where: sections, tables and figures of arXiv 2502.11697 that make it.
-        part: what the first row has and the second lacks, as "With <part>, ..." reads.
-        against: the row without it.
+        part: what the first row has and the second lacks, as "With <part>, ..." reads; of a comparison with
+            another method its name, as "Compared with <part>, ..." reads.
+        against: the row without it, or that of the other method.
         primary: keys of the measures that decide.
         guards: keys of measures that must not get worse, where a primary one also rewards something else.
         videos: the paper claims it for generated videos; measured are renderings of the field.
         row: the row with it.
-        printed: the second row's label among the numbers of the paper's table 3, if it is there.
+        printed: the second row's label among the numbers of one of the paper's tables, if it is there.
+        printed_in: that table.
+        rival: the second row is another method.
     """
 
     key: str
@@ -118,6 +148,20 @@ class Claim:
     videos: bool = False
     row: str = "mvtokenflow"
     printed: str | None = None
+    printed_in: str = "table3"
+    rival: bool = False
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """Return what is compared, by key."""
+        return RIVAL_MEASURES if self.rival else MEASURES
+
+    @property
+    def opening(self) -> str:
+        """Return the words with which a sentence on the numbers begins."""
+        if self.rival:
+            return f"Compared with {self.part}"
+        return f"In renderings of the field, with {self.part}" if self.videos else f"With {self.part}"
 
 
 _BLUR = ("lpips_novel",)  # blur lowers the warp error, and LPIPS detects blur
@@ -240,8 +284,3 @@ CLAIMS: Mapping[str, Claim] = {
         ),
     )
 }
-
-
-def claim_named(key: str) -> Claim:
-    """Return a claim by key; a ConfigError suggests the nearest one."""
-    return choose("claim", key, CLAIMS)

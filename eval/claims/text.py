@@ -4,22 +4,19 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import write_text
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.eval.claims.collect import Report
 from mvtokenflow.eval.claims.judge import ALPHA, ROLES, Finding, Role, Ruling, Verdict
-from mvtokenflow.eval.claims.specs import Claim
+from mvtokenflow.eval.claims.rivals import OURS
+from mvtokenflow.eval.claims.specs import PRINTED, Claim
 from mvtokenflow.eval.records.summary import plain
 from mvtokenflow.eval.tables.stats import Interval
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 RULINGS: dict[Ruling, str] = {
     "replicates": "replicates",
     "contradicted": "does not replicate",
@@ -27,6 +24,7 @@ RULINGS: dict[Ruling, str] = {
     "untested": "untested",
 }
 HEADS = ("metric", "with", "without", "difference", "relative", "scenes + = −", "p (Holm)", "outcome", "paper")
+RIVAL_HEADS = (HEADS[0], "ours", "theirs", *HEADS[3:])
 LEGEND = (
     "Bold metrics decide, italic ones guard. With and without the part: means over the scenes both rows have. "
     "Difference: with − without, its 95 % bootstrap interval over scenes, and its size relative to the value "
@@ -34,6 +32,14 @@ LEGEND = (
     "over the metrics that decide a claim, over those that guard it, and over the others; where claims share "
     "a table, as in the claim that the metric decides, else guards, else the first. Better or worse needs both "
     "an interval without 0 and p ≤ 0.05. Paper: what it prints for both."
+)
+RIVAL_LEGEND = (
+    "Beside other methods: bold metrics decide, those that the paper prints better than theirs; italic ones, "
+    "printed equal, guard. Ours and theirs: means over the scenes both rows have. Difference: ours − theirs, "
+    "its 95 % bootstrap interval over scenes, and its size relative to ours. Scenes: where ours is better, "
+    "equal, worse. p: paired sign-flip test, after Holm over the metrics that decide a claim, over those that "
+    "guard it, and over the others. Better or worse needs both an interval without 0 and p ≤ 0.05. Paper: what "
+    "it prints for both, on other scenes and with other priors."
 )
 STYLES: Mapping[Role, str] = {"primary": "bold", "guard": "italic", "secondary": ""}
 MARKS: Mapping[Role, str] = {"primary": "**", "guard": "*", "secondary": ""}
@@ -50,8 +56,7 @@ def measured(verdict: Verdict) -> str:
     absent = [f"{f.measure.column.title}: {f.reason}" for f in verdict.primary if f.reason is not None]
     if not clauses:
         return f"Nothing to compare ({'; '.join(absent)})."
-    where = "In renderings of the field, with" if verdict.claim.videos else "With"
-    text = f"{where} {verdict.claim.part}, {'; '.join(clauses)}."
+    text = f"{verdict.claim.opening}, {'; '.join(clauses)}."
     if verdict.only_proxies:
         text += f" A proxy decides nothing alone; what decides is missing ({'; '.join(absent)})."
     worse = [_clause(guard) for guard in verdict.guards if guard.outcome == "worse"]
@@ -161,11 +166,9 @@ def _comparisons(report: Report) -> list[list[Verdict]]:
 
 def _printed(claim: Claim, finding: Finding) -> str:
     """Return the paper's numbers of the two rows, where it has them."""
-    column = finding.measure.column
-    if claim.printed is None or finding.measure.key not in ("lpips_input", "fvd_c4d_input", "clip_views"):
-        return ""
-    numbers = {n.method: n.printed for n in PUBLISHED if n.table == "table3" and n.metric == column.metric}
-    return f"{numbers['MVTokenFlow']} / {numbers[claim.printed]}"
+    metric = PRINTED[claim.printed_in].get(finding.measure.key)
+    numbers = {n.method: n.printed for n in PUBLISHED if (n.table, n.metric) == (claim.printed_in, metric)}
+    return f"{numbers[OURS]} / {numbers[claim.printed]}" if claim.printed in numbers else ""
 
 
 def _lines(group: Sequence[Verdict]) -> list[tuple[Role, list[str]]]:
@@ -187,7 +190,8 @@ def _lines(group: Sequence[Verdict]) -> list[tuple[Role, list[str]]]:
         counts = () if comparison is None else (comparison.wins, comparison.ties, comparison.losses)
         cells.append(" ".join(map(str, counts)))
         p = "" if comparison is None else p_text(finding.p)
-        cells += [p, finding.outcome, _printed(group[0].claim, finding)]
+        printed = [text for verdict in group if (text := _printed(verdict.claim, finding))]
+        cells += [p, finding.outcome, printed[0] if printed else ""]
         lines.append((finding.role, cells))
     return lines
 
@@ -217,6 +221,16 @@ def _rows(group: Sequence[Verdict]) -> tuple[str, str]:
     return group[0].claim.row, group[0].claim.against
 
 
+def _heads(claim: Claim) -> Sequence[str]:
+    return RIVAL_HEADS if claim.rival else HEADS
+
+
+def _legends(report: Report) -> list[str]:
+    """Return what the columns mean, of each kind of comparison that is there."""
+    kinds = {verdict.claim.rival for verdict in report.verdicts}
+    return [text for rival, text in ((False, LEGEND), (True, RIVAL_LEGEND)) if rival in kinds]
+
+
 def _origin(report: Report) -> list[str]:
     """List the provenance and the signatures, a line each."""
     lines = []
@@ -241,7 +255,7 @@ def markdown_text(report: Report) -> str:
     parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
     for group in _comparisons(report):
         parts += _section(group, notes[_rows(group)])
-    parts.append(LEGEND)
+    parts += _legends(report)
     if report.todo:
         parts.append("### What is missing")
         parts.append("\n".join(f"- {_md(what)} Make it: `{command}`" for what, command in report.todo))
@@ -263,7 +277,7 @@ def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
         verdicts.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
     parts.append("\n".join(verdicts))
     if any(finding.first is not None for finding in group[0].findings):
-        rows = [f"| {' | '.join(HEADS)} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
+        rows = [f"| {' | '.join(_heads(claim))} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
         for role, cells in _lines(group):
             name = f"{MARKS[role]}{_md(cells[0])}{MARKS[role]}"
             rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
@@ -299,12 +313,12 @@ def terminal(report: Report) -> "RenderableType":
             parts += [Text(f"\n{claim.row} against {claim.against}", style="bold")]
             parts += [Text(note, style="dim") for note in notes[_rows(group)]]
             continue
-        for head in HEADS:
+        for head in _heads(claim):
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
         for role, cells in _lines(group):
             grid.add_row(*(Text(cell, style=STYLES[role]) for cell in cells))
         parts += [grid, *(Text(note, style="dim") for note in notes[_rows(group)])]
-    parts += [Text(f"\n{LEGEND}", style="dim"), Text("")]
+    parts += [*(Text(f"\n{legend}", style="dim") for legend in _legends(report)), Text("")]
     parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
     parts += [Text(line, style="dim") for line in _origin(report)]
     parts += [Text(f"{key}: {signature}", style="dim") for key, signature in report.signatures.items()]
@@ -367,19 +381,3 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "outcome": finding.outcome,
         "reason": finding.reason,
     }
-
-
-def into_page(page: Path, text: str) -> None:
-    """Replace the text between the markers of a page.
-
-    Raises:
-        DataError: no such page, or it does not contain both markers once, in order.
-    """
-    try:
-        whole = page.read_text()
-    except OSError as error:
-        raise DataError(f"{page}: cannot be read ({error.strerror}); name a page with the markers") from error
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
-        raise DataError(f"{page}: needs one line {BEGIN} and below it one line {END}; add them")
-    before, after = whole.split(BEGIN)[0], whole.split(END)[1]
-    write_text(page, f"{before}{BEGIN}\n\n{text}\n{END}{after}")

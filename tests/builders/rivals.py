@@ -151,7 +151,7 @@ def scene_of(truth: Truth, root: Path, name: str = "toy") -> Scene:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class OneToy:
     """A dataset of one scene."""
 

@@ -7,9 +7,11 @@ import pytest
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.catalogue import NATIVES
+from mvtokenflow.baselines.names import RIVALS
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.eval.claims.judge import SCENES_REQUIRED, Finding, Pair, Verdict, judge
-from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, claim_named
+from mvtokenflow.eval.claims.rivals import RIVAL_CLAIMS, claim_named
+from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, PRINTED, RIVAL_MEASURES
 from mvtokenflow.eval.claims.text import p_text, sentence
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.tables.specs import TABLES
@@ -88,6 +90,59 @@ def test_the_metrics_of_the_comparison_are_all_there_and_measured_by_a_table() -
         assert measure.table in TABLES
         spec = next(spec for spec in PROTOCOL.metrics if spec.key == measure.column.metric)
         assert measure.column.place in PROTOCOL.places_of(spec)
+
+
+# ---- beside other methods ----
+
+
+def test_claims_on_rivals_are_decided_by_what_the_paper_prints_better() -> None:
+    directions = {measure.column.metric: measure.column.better for measure in RIVAL_MEASURES.values()}
+    for key, claim in RIVAL_CLAIMS.items():
+        assert claim.key == key
+        assert claim.rival
+        assert claim.row == "mvtokenflow"
+        assert claim.against in RIVALS
+        assert set(claim.primary) | set(claim.guards) <= set(PRINTED[claim.printed_in])
+        for measure, metric in PRINTED[claim.printed_in].items():
+            numbers = {
+                n.method: n.printed for n in PUBLISHED if (n.table, n.metric) == (claim.printed_in, metric)
+            }
+            if claim.printed not in numbers:
+                assert measure not in {*claim.primary, *claim.guards}
+                continue
+            assert f"{numbers['MVTokenFlow']} against {numbers[claim.printed]}" in claim.where
+            ours, theirs = float(numbers["MVTokenFlow"]), float(numbers[claim.printed])
+            better = ours > theirs if directions[metric] == "higher" else ours < theirs
+            assert (measure in claim.primary) == better
+            assert (measure in claim.guards) == (ours == theirs)
+    stag4d = RIVAL_CLAIMS["stag4d-input-view"]
+    assert (stag4d.primary, stag4d.guards) == (("lpips_input", "psnr_input", "ssim_input"), ("clip_views",))
+    assert "lpips_input" not in RIVAL_CLAIMS["consistent4d-input-view"].primary, "the paper prints none"
+    tables = {(claim.printed_in, claim.printed) for claim in RIVAL_CLAIMS.values()}
+    quoted = {(n.table, n.method) for n in PUBLISHED if n.table in ("table1", "table2")}
+    assert tables == {(table, method) for table, method in quoted if method != "MVTokenFlow"}
+
+
+def test_measures_of_rivals_are_those_of_tables_1_and_2() -> None:
+    shown = {(c.metric, c.place) for name in ("table1", "table2") for c in TABLES[name].columns}
+    for measure in RIVAL_MEASURES.values():
+        assert (measure.column.metric, measure.column.place) in shown
+        spec = next(spec for spec in PROTOCOL.metrics if spec.key == measure.column.metric)
+        assert measure.column.place in PROTOCOL.places_of(spec)
+
+
+def test_a_rival_is_judged_in_its_own_words() -> None:
+    claim = RIVAL_CLAIMS["sc4d-novel-views"]
+    verdict = judge(claim, {"lpips_novel": paired(0.2), "fvd_c4d_novel": paired(-0.3, seed=1)})
+    assert verdict.ruling == "undecided"
+    assert {finding.measure.key for finding in verdict.findings} == set(RIVAL_MEASURES)
+    text = sentence(verdict)
+    assert text.startswith(
+        "Beside SC4D: novel views: undecided. Compared with SC4D, LPIPS of novel views falls by"
+    )
+    assert "which is worse" in text
+    with pytest.raises(DataError, match="no such measure: normal_deg"):
+        judge(claim, {"normal_deg": paired(0.1)})
 
 
 # ---- rulings ----

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from manifests import make_manifest
 
+from mvtokenflow.base.marked import markers
 from mvtokenflow.baselines.catalogue import NATIVES, method_named
 from mvtokenflow.baselines.method import Setup
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.claims.collect import rows_of
+from mvtokenflow.eval.claims.rivals import RIVAL_CLAIMS
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES
-from mvtokenflow.eval.claims.text import BEGIN, END, p_text
+from mvtokenflow.eval.claims.text import p_text
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import FeatureRow, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary
@@ -26,6 +28,7 @@ from mvtokenflow.eval.tables.render import Job, stages_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = PROTOCOLS["toy4d-v2"]
+BEGIN, END = markers("claims")
 TOYS = open_dataset("toy4d")
 SCENES = list(TOYS.scene_names())
 TEN = SCENES[:10]  # enough to decide, and few enough to enumerate
@@ -298,6 +301,38 @@ def test_a_table_of_several_claims_shows_each_metric_as_its_own_claim_sees_it(cl
     guarded = text.split("### `no-regeneration` against `no-propagation`")[1].split("###")[0]
     assert "\n| *LPIPS of novel views ↓* | " in guarded
     assert "\n| **Warp error of novel views ↓** | " in guarded
+
+
+def test_rivals_are_judged_when_asked_for(cli: Cli, tmp_path: Path) -> None:
+    made = Rows(root=tmp_path)
+    for scene in SCENES[:8]:
+        for row, value in (("mvtokenflow", 1.0), ("sc4d", 2.0)):
+            noise = float(np.random.default_rng([*f"{scene}/{row}".encode()]).normal()) / 20
+            made.write(row, scene, {"lpips_novel": value + noise, "fvd_c4d_novel": value, "lpips_input": value})
+    found = document(cli, tmp_path, "--claims", "rivals", "--scenes", ",".join(SCENES[:8]))
+    assert [entry["claim"] for entry in found["claims"]] == list(RIVAL_CLAIMS)
+    novel = claim(found, "sc4d-novel-views")
+    assert (novel["row"], novel["against"], novel["scenes"]) == ("mvtokenflow", "sc4d", 8)
+    assert novel["sentence"].startswith("Beside SC4D: novel views: replicates. Compared with SC4D, LPIPS")
+    assert claim(found, "stag4d-novel-views")["verdict"] == "untested"
+    missing = {entry["what"]: entry["command"] for entry in found["missing"]}
+    assert missing["8 of 8 scenes lack scored runs of consistent4d, stag4d, dg4d."].startswith(
+        "mvtf-eval table1 --methods consistent4d,stag4d,dg4d --scenes "
+    )
+    text = cli("claims", "--runs", tmp_path, "--claims", "rivals", "--format", "md").out
+    assert "| metric | ours | theirs | difference |" in text
+    assert "0.1216 / 0.1659" in text, "the paper's own numbers of table 2"
+    both = document(cli, tmp_path, "--claims", "all", "--scenes", SCENES[0])
+    assert [entry["claim"] for entry in both["claims"]] == [*CLAIMS, *RIVAL_CLAIMS]
+
+
+def test_no_rival_is_asked_for_by_default(cli: Cli, tmp_path: Path) -> None:
+    done = cli("claims", "--runs", tmp_path / "none")
+    assert "sc4d" not in done.err
+    asked = cli("claims", "--runs", tmp_path / "none", "--claims", "rivals")
+    assert "mvtf-eval table1 --methods mvtokenflow,consistent4d,sc4d,stag4d,dg4d --scenes all" in asked.err
+    wrong = cli("claims", "--runs", tmp_path / "none", "--claims", "rival")
+    assert (wrong.code, "rivals" in wrong.err) == (2, True)
 
 
 # ---- parts of grids ----

@@ -43,12 +43,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def section(page: str, name: str) -> str:
     found = re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)
     assert found, name
-    return found.group()
+    return str(found.group())
 
 
 def training(page: str, name: str) -> str:
     """The part of the section of training that is about one run."""
-    parts = re.findall(r"<details.*?</details>", section(page, "training"), re.DOTALL)
+    parts: list[str] = re.findall(r"<details.*?</details>", section(page, "training"), re.DOTALL)
     return next(part for part in parts if f"<summary>{name}</summary>" in part)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mvtokenflow.base.marked import write_marked
 from mvtokenflow.base.terminal import print_message
 from mvtokenflow.cli.eval.common import RunsRoot, options
 from mvtokenflow.cli.eval.grid import (
@@ -25,10 +26,19 @@ if TYPE_CHECKING:
     from mvtokenflow.eval.claims.collect import Report
 
 FORMS = ("terminal", "md", "json")
+# Names of the markers between which `--markdown` writes, by group of claims.
+MARKED = {"ablations": "claims", "rivals": "claims of rivals", "all": "all claims"}
 FILE_WIDTH = 140  # of a terminal's tables that go into a file or a pipe
 
 
 def claims(
+    about: Annotated[
+        str,
+        typer.Option(
+            "--claims",
+            help="ablations: the method and its parts; rivals: the method beside published ones; all: both.",
+        ),
+    ] = "ablations",
     dataset: DatasetName = "toy4d",
     root: DatasetRoot = None,
     scenes: Scenes = "all",
@@ -43,7 +53,7 @@ def claims(
     ] = None,
     allow_mixed: Mixed = False,
 ) -> None:
-    """Test which claims of the paper replicate: the method with and without its parts, paired by scene.
+    """Test which claims of the paper replicate: the method without its parts, or beside others.
 
     Reads the records of finished runs; nothing is rendered or measured, and what is missing is said with the
     command that makes it.
@@ -53,18 +63,20 @@ def claims(
     from mvtokenflow.base.files import choose, write_text
 
     choose("format", form, dict.fromkeys(FORMS))
+    choose("group of claims", about, MARKED)
     check_names(dataset)
     check_protocol(protocol)
     from mvtokenflow.eval.claims.collect import claims_report, rows_of
-    from mvtokenflow.eval.claims.specs import CLAIMS
-    from mvtokenflow.eval.claims.text import into_page, json_text, markdown_text
+    from mvtokenflow.eval.claims.rivals import GROUPS
+    from mvtokenflow.eval.claims.text import json_text, markdown_text
 
+    chosen = list(GROUPS[about].values())
     request = request_of(
         "table3",
         options("cpu", None, None),
         dataset=dataset,
         root=root,
-        methods=",".join(rows_of(list(CLAIMS.values()))),
+        methods=",".join(rows_of(chosen)),
         scenes=scenes,
         seeds=seeds,
         protocol=protocol,
@@ -81,9 +93,9 @@ def claims(
         "--runs",
         str(runs),
     ]
-    report = claims_report(request, same_grid, allow_mixed=allow_mixed)
+    report = claims_report(request, chosen, same_grid, allow_mixed=allow_mixed)
     if markdown is not None:
-        into_page(markdown, markdown_text(report))
+        write_marked(markdown, MARKED[about], markdown_text(report))
         print_message(f"{markdown}: written")
     text = {"terminal": _screen, "md": markdown_text, "json": json_text}[form](report)
     if out is None:
