@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +13,10 @@ from torch import nn
 
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
-from mvtokenflow.baselines.rival_settings import DistillSettings
+from mvtokenflow.baselines.rival_settings import LEDGER_NAMES, DistillSettings
 from mvtokenflow.distill.source import Source
 from mvtokenflow.distill.teacher import PriorTeacher, Reference, Teacher
+from mvtokenflow.distill.zero123 import Zero123Teacher, load_zero123
 from mvtokenflow.method.artefacts import COSTS_FILE
 from mvtokenflow.method.generated import as_video, kept_views
 from mvtokenflow.multiview.config import SamplingConfig
@@ -24,6 +26,7 @@ from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.splat.training_log import LOG_EVERY
 from mvtokenflow.splat.training_loop import StageRun, Trainable, train
 from mvtokenflow.views.video import MultiviewVideo
+from mvtokenflow.weights import ledger
 from mvtokenflow.workdir.cost import measured
 
 FIELD_FILE = "field.safetensors"
@@ -35,13 +38,13 @@ class Job:
     """One run of a rival.
 
     Attributes:
-        source: the clip. prior: a multiview prior. workdir: of the run.
+        source: the clip. make_prior: loads the multiview prior, where it is needed. workdir: of the run.
         seed: all random numbers follow from it.
         progress: called with (stage, done, total).
     """
 
     source: Source
-    prior: MultiviewPrior
+    make_prior: Callable[[], MultiviewPrior]
     workdir: Path
     seed: int
     progress: Progress | None = None
@@ -49,6 +52,11 @@ class Job:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+
+    @cached_property
+    def prior(self) -> MultiviewPrior:
+        """The multiview prior, loaded on first use."""
+        return self.make_prior()
 
     @property
     def device(self) -> torch.device:
@@ -71,7 +79,22 @@ class Job:
         return torch.Generator().manual_seed(int.from_bytes(drawn[:7], "big"))
 
     def teacher(self, settings: DistillSettings, references: Sequence[Reference] = ()) -> Teacher:
-        """Build the teacher that the settings name."""
+        """Build the teacher that the settings name.
+
+        Raises:
+            WeightsMissingError: Zero123 is not here; says how to get it.
+        """
+        if settings.teacher != "prior":
+            name = LEDGER_NAMES[settings.teacher]
+            networks = load_zero123(
+                ledger.obtain(name),
+                absolute_pose=settings.teacher == "stable-zero123",
+                cure=ledger.entry(name).remedy,
+                dtype=torch.float16 if self.device.type == "cuda" else torch.float32,
+                device=self.device,
+            )
+            front, floor = self.source.front, settings.level_floor
+            return Zero123Teacher(networks, front, settings.views, references=references, floor=floor)
         return PriorTeacher(
             self.prior,
             self.source.front,

@@ -13,7 +13,7 @@ from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.method import Progress, Rendering, Setup
 from mvtokenflow.baselines.method import Source as Origin
 from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, loaded_prior, rendering
-from mvtokenflow.baselines.rival_settings import DistillSettings
+from mvtokenflow.baselines.rival_settings import LEDGER_NAMES, DistillSettings
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.distill.source import Shown, Source
 from mvtokenflow.media.video import Clip
@@ -25,6 +25,7 @@ from mvtokenflow.method.priors import prior_digest, prior_name
 from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.splat.timed import TimedField
 from mvtokenflow.views.cameras import Cameras
+from mvtokenflow.weights import ledger
 from mvtokenflow.workdir.artefacts import Artefact
 from mvtokenflow.workdir.cost import Cost, measured, read_costs
 from mvtokenflow.workdir.folder import claim
@@ -92,19 +93,37 @@ class Rival:
     def config(self) -> Mapping[str, Any]:
         """Settings, the prior's weights, and what was exchanged."""
         settings = self.settings
-        try:
-            prior = prior_name(MethodConfig(prior=settings.distill.prior))
-        except WeightsMissingError:  # `render` says so; the other rows of a table stand
-            prior = "missing"
-        return {self.name: settings.to_dict(), "prior": prior, "exchanged": dict(self.exchanged)}
+        described: dict[str, Any] = {self.name: settings.to_dict()}
+        if self._has_prior:
+            try:
+                described["prior"] = prior_name(MethodConfig(prior=settings.distill.prior))
+            except WeightsMissingError:  # `render` says so; the other rows of a table stand
+                described["prior"] = "missing"
+        return described | {"exchanged": self._exchanged}
+
+    @property
+    def _has_prior(self) -> bool:
+        """Whether the multiview prior is used: as the teacher, or for views that are generated first."""
+        return self.settings.distill.teacher == "prior" or bool(self.views)
+
+    @property
+    def _exchanged(self) -> dict[str, str]:
+        """What differs from the original under the settings: with its own teacher, less does."""
+        if self.settings.distill.teacher == "prior":
+            return dict(self.exchanged)
+        return {what: said for what, said in self.exchanged.items() if what not in EXCHANGED}
 
     def weights(self) -> Sequence[str]:
-        """No weights of the ledger."""
-        return ()
+        """The teacher, where it is one of the ledger."""
+        teacher = self.settings.distill.teacher
+        return () if teacher == "prior" else (LEDGER_NAMES[teacher],)
 
     def weights_sha(self, workdir: Path) -> Mapping[str, str]:
-        """Hex sha256 of the prior."""
-        return {"prior": prior_digest(MethodConfig(prior=self.settings.distill.prior))}
+        """Hex sha256 of the prior and the teacher."""
+        found = {name: ledger.fingerprint(name) for name in self.weights()}
+        if self._has_prior:
+            found["prior"] = prior_digest(MethodConfig(prior=self.settings.distill.prior))
+        return found
 
     def costs(self, workdir: Path) -> Sequence[Cost]:
         """Costs of all stages; see `Costed`."""
@@ -131,7 +150,7 @@ class Rival:
             claim(workdir, identity)
             job = Job(
                 source=source_of(clip, given, front).to(device),
-                prior=loaded_prior(settings.distill.prior, self.setup.device),
+                make_prior=lambda: loaded_prior(settings.distill.prior, self.setup.device),
                 workdir=workdir,
                 seed=seed,
                 progress=progress,

@@ -1,12 +1,14 @@
 """Settings that all rivals share: prior, pictures, weight and levels of distillation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.guidance.levels import LEVELS
+from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.method.config import SMALL_PRIOR
 from mvtokenflow.multiview.config import SquareConfig
 
@@ -26,6 +28,7 @@ class DistillSettings:
         sds_weight: weight of the distillation loss. The small prior needs no guidance; this factor takes the
             place of the published guidance of 5, which scales the gradient as well.
         level_floor: lowest noise level of the teacher; with few steps, low levels only keep what is there.
+        views: how Zero123's views are drawn; the prior's are fixed.
     """
 
     teacher: TeacherName = "prior"
@@ -34,12 +37,19 @@ class DistillSettings:
     stride: int = 2
     sds_weight: float = 4.0
     level_floor: int = 0
+    views: RandomViews = field(default_factory=RandomViews)
 
     def __post_init__(self) -> None:
         check(self.teacher in ("prior", "zero123", "stable-zero123"), "teacher", self.teacher, "a teacher")
         check(self.stride >= 1, "stride", self.stride, "1 or more")
         check(self.sds_weight >= 0, "sds_weight", self.sds_weight, "0 or more")
         check(0 <= self.level_floor < LEVELS, "level_floor", self.level_floor, f"0 to {LEVELS - 1}")
+
+
+LEDGER_NAMES: Mapping[TeacherName, str] = MappingProxyType(
+    {"zero123": "zero123-xl", "stable-zero123": "stable-zero123"}
+)
+"""Teachers of the weights ledger by the names of settings."""
 
 
 def check(holds: bool, name: str, value: object, expected: str) -> None:

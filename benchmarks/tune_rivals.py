@@ -1,7 +1,7 @@
 """Settings of the rivals' `mini` presets, on toys that no table evaluates and the prior was not trained on.
 
     python benchmarks/tune_rivals.py -o runs/tuning-rivals                     # the grid below, all rivals
-    python benchmarks/tune_rivals.py -o runs/tuning-rivals --rivals sc4d "distill.sds_weight=8"
+    python benchmarks/tune_rivals.py -o runs/tuning-rivals "distill.sds_weight=8" --rivals sc4d
 
 The grid is one for all: three weights of distillation and two floors of the noise level, on the same toys, of
 the split that `benchmarks/tuning.py` tuned the method itself on. Each word is a variant, settings joined by

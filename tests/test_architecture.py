@@ -28,7 +28,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "radiance": ("base", "views"),
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
-    "distill": ("base", "views", "multiview", "guidance", "radiance", "splat"),
+    "distill": ("base", "views", "weights", "multiview", "guidance", "radiance", "splat"),
     "method": tuple(room for room in METHOD if room != "method"),
     "datasets": ("base", "media", "views"),
     "datasets.toy4d": ("base", "media", "views", "datasets"),
@@ -37,7 +37,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "datasets.toy4d",
     ),
     "baselines": (
-        *(*LIBRARY, "multiview", "small", "guidance", "splat", "distill"),
+        *(*LIBRARY, "weights", "multiview", "small", "guidance", "splat", "distill"),
         *("method", "datasets", "datasets.toy4d"),
     ),
     "baselines.consistent4d": (
@@ -46,11 +46,11 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "baselines.sc4d": ("base", "multiview", "guidance", "splat", "distill", "baselines"),
     "baselines.stag4d": (
-        *("base", "views", "multiview", "tokenflow", "small", "guidance", "radiance", "splat", "distill"),
-        "baselines",
+        *("base", "views", "weights", "multiview", "tokenflow", "small", "guidance", "radiance", "splat"),
+        *("distill", "baselines"),
     ),
     "baselines.dg4d": (
-        *("workdir", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
+        *("workdir", "weights", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
         "baselines",
     ),
     "baselines.importers": ("base", "media", "views", "radiance", "splat", "datasets", "baselines"),

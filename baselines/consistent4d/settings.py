@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.multiview.config import SquareConfig
 from mvtokenflow.radiance.occupancy import DECAY
 
@@ -85,7 +86,11 @@ def paper() -> Consistent4dSettings:
     """The published settings with Zero123-XL, for a GPU."""
     return Consistent4dSettings(
         distill=DistillSettings(
-            teacher="zero123", square=SquareConfig(size=256, crop_size=-1), stride=1, sds_weight=1.0
+            teacher="zero123",
+            square=SquareConfig(size=256, crop_size=-1),
+            stride=1,
+            sds_weight=1.0,
+            views=RandomViews(elevation=(-10.0, 60.0)),
         )
     )
 

@@ -9,6 +9,7 @@ from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_p
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
 from mvtokenflow.radiance.heads import HEADS, HeadKind
 from mvtokenflow.small.config import small_sampling
+from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +80,13 @@ def paper() -> Dg4dSettings:
     """The published settings with Stable-Zero123, for a GPU."""
     return Dg4dSettings(
         distill=DistillSettings(
-            teacher="stable-zero123", square=SquareConfig(size=512, crop_size=-1), stride=1, sds_weight=1.0
-        )
+            teacher="stable-zero123",
+            prior=ERA3D_SNAPSHOT.repository,
+            square=SquareConfig(size=512, crop_size=-1),
+            stride=1,
+            sds_weight=1.0,
+        ),
+        sampling=SamplingConfig(steps=40, eta=1.0, guidance=3.0),
     )
 
 

@@ -6,8 +6,10 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
 from mvtokenflow.small.config import small_sampling
+from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +113,14 @@ def paper() -> Stag4dSettings:
     """The published settings with Zero123-XL, for a GPU; the views are the multiview prior's."""
     return Stag4dSettings(
         distill=DistillSettings(
-            teacher="zero123", square=SquareConfig(size=512, crop_size=-1), stride=1, sds_weight=1.0
-        )
+            teacher="zero123",
+            prior=ERA3D_SNAPSHOT.repository,
+            square=SquareConfig(size=512, crop_size=-1),
+            stride=1,
+            sds_weight=1.0,
+            views=RandomViews(count=1),
+        ),
+        sampling=SamplingConfig(steps=40, eta=1.0, guidance=3.0),
     )
 
 

@@ -12,7 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.distill.source import resized
 from mvtokenflow.guidance.conditions import nearest_condition
 from mvtokenflow.guidance.levels import LEVELS, check_levels, equivalent_levels, scaled_linear_alphabars
@@ -35,11 +34,15 @@ class Look:
     Attributes:
         frame: index of the frame. cameras: (C,) to be rendered on white.
         reference: index of the picture that conditions the teacher; 0 is the input.
+        elevation, azimuth: (C,) of the cameras in degrees, above is positive; None where a teacher's views are
+            fixed.
     """
 
     frame: int
     cameras: Cameras
     reference: int = 0
+    elevation: Tensor | None = None
+    azimuth: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -131,17 +134,11 @@ class PriorTeacher:
         return self._levels
 
     def look(self, frame: int, draws: torch.Generator) -> Look:
-        """Choose what conditions a step; see `Teacher`.
-
-        With references, the rule of STAG4D: of an azimuth drawn at random, the nearest picture is taken, but in
-        `INPUT_SHARE` of the cases the input.
-        """
+        """Choose what conditions a step, by an azimuth drawn at random; see `Teacher`."""
         reference = 0
         if len(self.azimuths) > 1:
-            azimuth, draw = (float(value) for value in torch.rand(2, generator=draws))
-            nearest = nearest_condition(360 * azimuth - 180, self.azimuths[1:])
-            if nearest is not None and draw < 1 - INPUT_SHARE:
-                reference = nearest + 1
+            azimuth = 360 * float(torch.rand((), generator=draws)) - 180
+            reference = choose_reference(azimuth, self.azimuths, draws)
         return Look(frame, turned(self.prior.cameras, self.azimuths[reference]), reference)
 
     def loss(self, look: Look, seen: Render, level: int, draws: torch.Generator) -> Tensor:
@@ -192,6 +189,22 @@ class PriorTeacher:
         return predict_clean(self.prior, noisy, condition, labels, step, alphabar)
 
 
+def choose_reference(azimuth: float, azimuths: Sequence[float], draws: torch.Generator) -> int:
+    """Choose the picture that conditions a view, by the rule of STAG4D.
+
+    The nearest picture is taken, but in `INPUT_SHARE` of the cases the input.
+
+    Args:
+        azimuth: of the view, degrees. azimuths: of the pictures; the first is the input's.
+        draws: on the CPU; one number is drawn where there are several pictures.
+    """
+    if len(azimuths) == 1:
+        return 0
+    nearest = nearest_condition(azimuth, azimuths[1:], azimuths[0])
+    draw = float(torch.rand((), generator=draws))
+    return 0 if nearest is None or draw >= 1 - INPUT_SHARE else nearest + 1
+
+
 def turned(cameras: Cameras, azimuth_deg: float) -> Cameras:
     """Turn cameras about the vertical axis, so that a camera at azimuth a is then at a + `azimuth_deg`."""
     if not azimuth_deg:
@@ -206,19 +219,6 @@ def turned(cameras: Cameras, azimuth_deg: float) -> Cameras:
         height=cameras.height,
         kind=cameras.kind,
     )
-
-
-def check_azimuths(azimuths: Sequence[float], wanted: Sequence[float]) -> None:
-    """Check that a prior has exactly the views that references are named by.
-
-    Raises:
-        ConfigError: it has others.
-    """
-    if tuple(azimuths) != tuple(wanted):
-        raise ConfigError(
-            f"the prior's views lie at {', '.join(f'{angle:g}' for angle in azimuths)} degrees, several "
-            f"references need {', '.join(f'{angle:g}' for angle in wanted)}; take another prior"
-        )
 
 
 def _about_vertical(vectors: Tensor, angle_deg: float) -> Tensor:

@@ -174,7 +174,7 @@ class SdsTraining(ABC):
     def preview(self) -> tuple[Tensor, Tensor]:
         """Return what the teacher pulls to, and renderings (V, S, S, 3), of the middle frame.
 
-        The front is the input. It draws from a generator of its own.
+        It draws from a generator of its own.
         """
         draws = torch.Generator().manual_seed(0)
         frame = (len(self.source) - 1) // 2
@@ -183,9 +183,12 @@ class SdsTraining(ABC):
         return self.pulled_to(look, seen, draws), seen.rgb.clamp(0, 1)
 
     def pulled_to(self, look: Look, seen: Render, draws: torch.Generator) -> Tensor:
-        """Return what the teacher makes of renderings, (V, S, S, 3) in [0, 1]; the front is the input."""
+        """Return what the teacher makes of renderings, (V, S, S, 3) in [0, 1].
+
+        Of a teacher with fixed views, whose first one is the front, that one is the input.
+        """
         wanted = self.teacher.clean(look, seen, self.teacher.levels.of(PREVIEW_LEVEL), draws)
-        if look.reference == 0:
+        if look.azimuth is None and look.reference == 0:
             wanted = torch.cat([self.source.front[look.frame : look.frame + 1], wanted[1:]])
         return wanted
 

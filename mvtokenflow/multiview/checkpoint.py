@@ -5,17 +5,15 @@ that this package rebuilds, every tensor must be there, and damaged files are fo
 """
 
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
-from mvtokenflow.base.damaged import damage, read_json
+from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import expanded
 from mvtokenflow.base.tensor_files import load_torch
@@ -25,6 +23,14 @@ from mvtokenflow.multiview.unet import MultiviewUNet
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 from mvtokenflow.weights import ledger
 from mvtokenflow.weights import snapshot as snapshots
+from mvtokenflow.weights.components import (
+    check_keys,
+    check_whole,
+    component_settings,
+    component_tensors,
+    component_weights,
+    pretrained,
+)
 from mvtokenflow.weights.method_entries import ERA3D_SNAPSHOT
 
 _LISTED = "era3d"  # in the weights ledger
@@ -92,9 +98,7 @@ _CONFIGS = {
     "feature_extractor": "preprocessor_config.json",
 }
 _TEXT_CONFIGS = {"text_encoder": "config.json", "tokenizer": "tokenizer_config.json"}
-_STEMS = {"image_encoder": "model", "text_encoder": "model"}
 _WITH_WEIGHTS = ("unet", "vae", "image_encoder", "image_normalizer", "text_encoder")
-_POSITION_BUFFER = "position_ids"  # older CLIP files store this constant
 
 
 def find_checkpoint(source: str) -> Path:
@@ -168,12 +172,12 @@ def load_era3d(
     )
     from transformers import CLIPVisionModelWithProjection
 
-    vae = _pretrained(AutoencoderKL, folder / "vae", dtype, device)
+    vae = pretrained(AutoencoderKL, folder / "vae", dtype, device, _CURE)
     unet = _unet(folder / "unet", dtype, device)
     encoder = UnclipEncoder(
         _extractor(folder / "feature_extractor"),
-        _pretrained(CLIPVisionModelWithProjection, folder / "image_encoder", dtype, device),
-        _pretrained(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype, device),
+        pretrained(CLIPVisionModelWithProjection, folder / "image_encoder", dtype, device, _CURE),
+        pretrained(StableUnCLIPImageNormalizer, folder / "image_normalizer", dtype, device, _CURE),
         _scheduler(DDPMScheduler, folder / "image_noising_scheduler"),
     )
     texts = _computed_prompts(folder, dtype, device) if prompts is None else _stored_prompts(prompts)
@@ -208,12 +212,7 @@ def _check_fit(folder: Path, unet: MultiviewUNet, vae: Any, encoder: UnclipEncod
 
 
 def _config(folder: Path, component: str) -> dict[str, Any]:
-    name = (_CONFIGS | _TEXT_CONFIGS)[component]
-    path = folder / component / name
-    if not path.is_file():
-        raise WeightsMissingError(f"{path}: no such file; {_CURE}")
-    config: dict[str, Any] = read_json(path, dict, "download it again", "not JSON", WeightsCorruptError)
-    return config
+    return component_settings(folder / component, (_CONFIGS | _TEXT_CONFIGS)[component], _CURE)
 
 
 def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], name: str) -> list[str]:
@@ -235,7 +234,7 @@ def _check_files(folder: Path, *, with_text: bool) -> None:
         _config(folder, component)
     for component in _WITH_WEIGHTS:
         if component in components:
-            _check_whole(_weights(folder / component))
+            check_whole(component_weights(folder / component, _CURE))
     if with_text:
         _check_words(folder / "tokenizer")
 
@@ -249,34 +248,14 @@ def _check_words(folder: Path) -> None:
         )
 
 
-def _weights(folder: Path) -> Path:
-    """The weights file of a component."""
-    stem = _STEMS.get(folder.name, "diffusion_pytorch_model")
-    legacy = "pytorch_model" if stem == "model" else stem
-    names = [f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{legacy}.bin", f"{legacy}.fp16.bin"]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise WeightsMissingError(f"{folder}: no weights ({', '.join(names)}); {_CURE}")
-
-
-def _check_whole(path: Path) -> None:
-    if path.suffix == ".bin":
-        if not zipfile.is_zipfile(path):
-            raise WeightsCorruptError(f"{path}: cut off, or not a file of torch.save; download it again")
-        return
-    with damage(path, "damaged or cut off", "download it again", WeightsCorruptError), safe_open(path, "pt"):
-        pass
-
-
 def _unet(folder: Path, dtype: torch.dtype, device: torch.device | str) -> MultiviewUNet:
     with torch.device("meta"):
         unet = MultiviewUNet.from_config(_config(folder.parent, "unet"))
-    path = _weights(folder)
-    tensors = _read(path, dtype, device)
+    path = component_weights(folder, _CURE)
+    tensors = component_tensors(path, dtype, device)
     expected = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    _check_keys(path, missing=expected.keys() - found.keys(), unexpected=found.keys() - expected.keys())
+    check_keys(path, missing=expected.keys() - found.keys(), unexpected=found.keys() - expected.keys())
     wrong = [
         f"{name} is {found[name]}, expected {expected[name]}" for name in found if found[name] != expected[name]
     ]
@@ -286,45 +265,8 @@ def _unet(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Multi
     return unet.eval().requires_grad_(False)
 
 
-def _read(path: Path, dtype: torch.dtype, device: torch.device | str) -> dict[str, Tensor]:
-    """Tensors of a file, each converted as it is read, so that two copies of a network never exist."""
-    if path.suffix == ".bin":
-        with damage(path, "cannot be read", "download it again", WeightsCorruptError):
-            stored = load_torch(path, mmap=True)
-        return {name: tensor.to(device, dtype) for name, tensor in stored.items()}
-    with safe_open(path, "pt") as stream:
-        return {name: stream.get_tensor(name).to(device, dtype) for name in stream.keys()}  # noqa: SIM118
-
-
-def _pretrained(kind: Any, folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:
-    """A component by its own library, which would fill missing tensors with random numbers: refused here."""
-    path = _weights(folder)
-    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
-    options |= {"variant": "fp16"} if ".fp16." in path.name else {}
-    if kind.__module__.startswith("diffusers"):  # which else asks for accelerate, to save memory while it loads
-        options["low_cpu_mem_usage"] = False
-    with damage(path, "cannot be read", "download it again", WeightsCorruptError):
-        network, notes = kind.from_pretrained(str(folder), **options)
-    unexpected = {name for name in notes["unexpected_keys"] if not name.endswith(_POSITION_BUFFER)}
-    _check_keys(path, missing=set(notes["missing_keys"]), unexpected=unexpected)
-    if notes["mismatched_keys"]:
-        raise WeightsCorruptError(f"{path}: tensors of another shape: {list(notes['mismatched_keys'])[:3]}")
-    moved = network.to(device, dtype)
-    return moved.eval().requires_grad_(False)
-
-
 def _scheduler(kind: Any, folder: Path) -> Any:
     return kind.from_pretrained(str(folder))
-
-
-def _check_keys(path: Path, missing: set[str], unexpected: set[str]) -> None:
-    for names, what in ((missing, "are missing"), (unexpected, "do not belong to the network")):
-        if names:
-            shown = ", ".join(sorted(names)[:3])
-            raise WeightsCorruptError(
-                f"{path}: {len(names)} tensors {what}, such as {shown}; these are weights of another network, "
-                "or the download is incomplete"
-            )
 
 
 def _extractor(folder: Path) -> Any:
@@ -340,7 +282,7 @@ def _computed_prompts(folder: Path, dtype: torch.dtype, device: torch.device | s
     from transformers import CLIPTextModel, CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"))
-    return encode_prompts(tokenizer, _pretrained(CLIPTextModel, folder / "text_encoder", dtype, device))
+    return encode_prompts(tokenizer, pretrained(CLIPTextModel, folder / "text_encoder", dtype, device, _CURE))
 
 
 def _stored_prompts(folder: Path) -> Tensor:

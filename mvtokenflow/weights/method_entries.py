@@ -171,4 +171,45 @@ SVD_XT = Weights(
     ),
 )
 
-METHOD_WEIGHTS = (PRIOR_TOY, VIDEO_LINEAR_TOY, SV3D, SVD_XT, ERA3D, RAFT_LARGE, RAFT_SMALL, REMBG_ISNET)
+_ZERO123_PARTS = ("clip_camera_projection", "feature_extractor", "image_encoder", "scheduler", "unet", "vae")
+
+
+def _zero123(name: str, title: str, repository: str, revision: str, licence: str, rows: str) -> Weights:
+    return Weights(
+        name=name,
+        title=title,
+        licence=licence,
+        commands=(f"`mvtf-eval table2 --methods {rows} --preset paper`",),
+        files=(),
+        snapshot=Snapshot(
+            repository=repository,
+            revision=revision,
+            marker="unet/config.json",
+            components=_ZERO123_PARTS,
+            weighty=("clip_camera_projection", "image_encoder", "unet", "vae"),
+            bytes=3_000_000_000,  # 860 million parameters and CLIP ViT-L/14, in float16
+        ),
+    )
+
+
+ZERO123_XL = _zero123(
+    "zero123-xl",
+    "Zero123-XL, one view from a picture and a pose, 256 px",
+    "ashawkey/zero123-xl-diffusers",
+    "10e9e8e75adaa3bf77f5ac9c381419016fed68c7",
+    "MIT (cvlab-columbia/zero123), weights of Stable Diffusion: CreativeML Open RAIL-M",
+    "consistent4d,sc4d,stag4d",
+)
+STABLE_ZERO123 = _zero123(
+    "stable-zero123",
+    "Stable-Zero123, one view from a picture and a pose, 256 px",
+    "ashawkey/stable-zero123-diffusers",
+    "a6c09344fbd45843d35f2095c203c4a8e55b4dbb",
+    "Stability AI's non-commercial research community licence",
+    "dg4d",
+)
+
+METHOD_WEIGHTS = (
+    *(PRIOR_TOY, VIDEO_LINEAR_TOY, ERA3D, SV3D, SVD_XT, ZERO123_XL, STABLE_ZERO123),
+    *(RAFT_LARGE, RAFT_SMALL, REMBG_ISNET),
+)

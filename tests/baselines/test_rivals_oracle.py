@@ -108,7 +108,7 @@ def test_alignment_holds_control_points_against_a_late_prior(truth: Truth, tmp_p
     sc4d.fit(right, settings)
     points = sc4d.load_points(tmp_path / "right" / "points" / "field.safetensors")
     paths = points.positions([frame / 4 for frame in range(4)]).detach()
-    late = replace(right, prior=oracle_prior(truth, "late"))
+    late = replace(right, make_prior=lambda: oracle_prior(truth, "late"))
 
     def second(weight: float) -> tuple[float, float]:
         chosen = replace(settings, alignment=weight, rigidity=0.0)

@@ -38,7 +38,7 @@ def job_of(truth: Truth, workdir: Path, fault: Fault = "none", seed: int = 0, ev
     """A run on the clip of a toy with the oracle as its prior."""
     return Job(
         source=source_of(truth),
-        prior=oracle_prior(truth, fault),
+        make_prior=lambda: oracle_prior(truth, fault),
         workdir=workdir,
         seed=seed,
         checkpoint_every=every,
