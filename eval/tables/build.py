@@ -24,6 +24,7 @@ from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.notes import (
     code_notes,
     data_notes,
+    exchange_notes,
     force_notes,
     import_notes,
     protocol_notes,
@@ -124,8 +125,8 @@ def build_table(
         )  # stable: order within groups is kept
     ]
     forced = [method for method in methods if _forced([grid[method, i] for i in range(len(columns))])]
-    about_rows = [*data_notes(used), *import_notes(used), *force_notes(forced), *code_notes(used)]
-    notes = [*protocol_notes(protocol, scenes), *about_rows]
+    about_rows = [*data_notes(used), *exchange_notes(used), *import_notes(used)]
+    notes = [*protocol_notes(protocol, scenes), *about_rows, *force_notes(forced), *code_notes(used)]
     if quoted:
         rows += _quoted_rows(spec.name, columns, notes)
     return Table(

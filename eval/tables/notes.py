@@ -40,6 +40,20 @@ def import_notes(runs: Sequence[Run]) -> list[str]:
     return notes
 
 
+def exchange_notes(runs: Sequence[Run]) -> list[str]:
+    """Return what was exchanged in published methods run here: one sentence for each subject and its rows."""
+    found: dict[tuple[str, str], dict[str, None]] = {}  # methods in order
+    for run in runs:
+        exchanged = run.manifest.config.get("exchanged") if run.manifest.source == "native" else None
+        if isinstance(exchanged, Mapping):
+            for what, clause in exchanged.items():
+                found.setdefault((str(what), str(clause)), {})[run.manifest.method] = None
+    return [
+        f"Not as published in {', '.join(methods)}: {what}: {clause}."
+        for (what, clause), methods in found.items()
+    ]
+
+
 def force_notes(methods: Sequence[str]) -> list[str]:
     """Return which rows hold numbers that were scored by force; none if `methods` is empty."""
     if not methods:
