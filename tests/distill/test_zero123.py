@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mvtokenflow.base.errors import ConfigError, WeightsCorruptError, WeightsMissingError
-from mvtokenflow.baselines import job as job_module
 from mvtokenflow.baselines.rival_settings import DistillSettings
 from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.distill.teacher import Reference
@@ -26,6 +25,9 @@ from mvtokenflow.splat.field import Render
 from mvtokenflow.views.cameras import Cameras
 from mvtokenflow.weights import ledger
 
+Network: Any = UNet2DConditionModel  # diffusers has no types
+Autoencoder: Any = AutoencoderKL
+Scheduler: Any = DDIMScheduler
 CURE = "run `mvtf-eval weights fetch zero123-xl`"
 WIDTH = 8
 
@@ -33,7 +35,7 @@ WIDTH = 8
 def write_folder(folder: Path) -> Path:
     """A folder of tiny networks in the layout of the release."""
     torch.manual_seed(0)
-    unet: Any = UNet2DConditionModel(
+    unet = Network(
         sample_size=32,
         in_channels=8,
         out_channels=4,
@@ -45,7 +47,7 @@ def write_folder(folder: Path) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     )
-    vae: Any = AutoencoderKL(
+    vae = Autoencoder(
         block_out_channels=(4, 4, 4, 4),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -63,7 +65,7 @@ def write_folder(folder: Path) -> Path:
             projection_dim=WIDTH,
         )
     )
-    scheduler: Any = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    scheduler = Scheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     unet.save_pretrained(folder / "unet")
     vae.save_pretrained(folder / "vae")
     encoder.save_pretrained(folder / "image_encoder")
@@ -230,14 +232,14 @@ def test_clean_pictures_are_pictures(folder: Path, truth: Truth) -> None:
 def test_views_out_of_range_are_refused() -> None:
     for bad in ({"count": 0}, {"elevation": (10.0, -10.0)}, {"elevation": (-90.0, 0.0)}, {"guidance": -1.0}):
         with pytest.raises(ConfigError):
-            RandomViews(**bad)  # type: ignore[arg-type]
+            RandomViews(**bad)
 
 
 def test_a_rival_is_trained_with_it(
     folder: Path, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way of the paper presets: settings name the teacher, the ledger finds its folder."""
-    monkeypatch.setattr(job_module.ledger, "obtain", lambda name: folder)
+    monkeypatch.setattr(ledger, "obtain", lambda name: folder)
     small = small_sc4d()
     settings = replace(
         small,
