@@ -70,7 +70,7 @@ def test_consistent_interpolation_calms_what_flickers(truth: Truth, tmp_path: Pa
     settings = replace(small_consistent4d(), steps=300)
     pictures, near = [], []
     cameras = orbit(HELD_OUT_DEG, size=32, kind="ortho", radius=3.0)
-    for share in (settings.interpolation_share, 0.0):
+    for share in (0.5, 0.0):
         job = job_of(truth, tmp_path / str(share), "colour cast")
         field = consistent4d.fit(job, replace(settings, interpolation_share=share))
         seen = torch.stack([field.render(cameras, time).rgb for time in job.clock])

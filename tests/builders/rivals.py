@@ -52,11 +52,16 @@ def small_consistent4d() -> consistent4d.Consistent4dSettings:
         mini,
         sides=(32,),
         before=(),
-        steps=900,
+        steps=500,
+        rate=0.02,
         resolutions=((16, 16, 16, 4), (48, 48, 48, 4)),
         channels=16,
         width=32,
-        distill=replace(mini.distill, sds_weight=STRONG),
+        smoothness=0.0,  # they smooth a scene of 32 pixels too much
+        orientation=(0.0, 0.0),
+        interpolation_share=0.1,
+        occupancy_decay=0.5,
+        distill=replace(mini.distill, sds_weight=40.0),  # on top of the method's own 0.1
     )
 
 
