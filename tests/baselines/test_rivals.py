@@ -104,7 +104,8 @@ def test_a_damaged_field_is_named(truth: Truth, tmp_path: Path) -> None:
 
 
 def test_consistent4d_alternates_and_renders_every_level(truth: Truth, tmp_path: Path) -> None:
-    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), few_consistent4d())
+    settings = replace(few_consistent4d(), interpolation_share=0.0)
+    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), settings)
     plans = [training.plan(number) for number in range(4)]
     assert [(len(plan.reference), len(plan.distilled)) for plan in plans] == [(1, 0), (0, 1)] * 2
     for number, wanted in ((0, {"reference", "mask"}), (1, {"sds"}), (2, {"reference", "mask"})):
@@ -116,6 +117,15 @@ def test_consistent4d_alternates_and_renders_every_level(truth: Truth, tmp_path:
         grad = training.field.feature_network[level].layers[0].weight.grad  # type: ignore[union-attr, index]
         assert grad is not None
         assert bool(grad.any())
+
+
+def test_steps_for_interpolation_are_not_distilled(truth: Truth, tmp_path: Path) -> None:
+    settings = replace(few_consistent4d(), interpolation_share=1.0, batch=3)
+    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), settings)
+    for number in (1, 3, 5, 7, 9):
+        found = set(training.step(number))
+        assert "interpolation" in found
+        assert "sds" not in found
 
 
 def test_a_cascade_whose_second_level_adds_nothing_renders_two_equal_levels(
