@@ -24,6 +24,7 @@ from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
 HELD_OUT_DEG = (15.0, 105.0, 195.0, 285.0)
 STRONG = 16.0  # weight of distillation: a faultless oracle may pull harder than a prior
+FLOOR = 644  # lowest noise level; the oracle is as right at any
 
 
 def source_of(truth: Truth) -> Source:
@@ -61,7 +62,7 @@ def small_consistent4d() -> consistent4d.Consistent4dSettings:
         orientation=(0.0, 0.0),
         interpolation_share=0.1,
         occupancy_decay=0.5,
-        distill=replace(mini.distill, sds_weight=40.0),  # on top of the method's own 0.1
+        distill=replace(mini.distill, sds_weight=40.0, level_floor=FLOOR),  # on top of the method's own 0.1
     )
 
 
@@ -72,7 +73,7 @@ def small_sc4d() -> sc4d.Sc4dSettings:
         mini,
         sides=(32,),
         before=(),
-        distill=replace(mini.distill, sds_weight=STRONG),
+        distill=replace(mini.distill, sds_weight=STRONG, level_floor=FLOOR),
         second=replace(mini.second, each=20, steps=480),
     )
 
@@ -88,7 +89,7 @@ def small_stag4d() -> stag4d.Stag4dSettings:
         points=1000,
         steps=480,
         rate_steps=480,
-        distill=replace(mini.distill, sds_weight=STRONG),
+        distill=replace(mini.distill, sds_weight=STRONG, level_floor=FLOOR),
         densify=stag4d.Densify(start=72, stop=360, every=40, prune_scales=(0.0, 1.0)),
     )
 
@@ -102,7 +103,7 @@ def small_dg4d() -> dg4d.Dg4dSettings:
         before=(),
         points=1500,
         steps=160,
-        distill=replace(mini.distill, sds_weight=STRONG),
+        distill=replace(mini.distill, sds_weight=STRONG, level_floor=FLOOR),
     )
 
 
