@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import torch
 
 from mvtokenflow.base.errors import DataError, WeightsMissingError
-from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.method import Progress, Rendering, Setup
 from mvtokenflow.baselines.method import Source as Origin
@@ -55,7 +54,7 @@ class Rival:
 
     Attributes:
         name: row label.
-        presets: settings by name.
+        preset: settings by the name of a preset.
         fit: the field from a job and settings, which may be finished in part.
         stages: folders of training stages with their titles, in order; views: folders of generated views.
         exchanged: what differs from the original, one sentence by subject.
@@ -63,7 +62,7 @@ class Rival:
     """
 
     name: str
-    presets: Mapping[str, Callable[[], Any]]
+    preset: Callable[[str], Any]
     fit: Callable[[Job, Any], TimedField]
     stages: Mapping[str, str]
     views: Mapping[str, str] = field(default_factory=dict)
@@ -82,12 +81,12 @@ class Rival:
         """
         if self.base is not None:
             return self.base
-        made: RivalSettings = choose("preset", self.setup.preset, self.presets)()
+        made: RivalSettings = self.preset(self.setup.preset)
         return made
 
     def configured(self, setup: Setup) -> "Rival":
         """The same row under a setup; see `Configurable`."""
-        choose("preset", setup.preset, self.presets)  # a wrong name is refused before the work
+        self.preset(setup.preset)  # a wrong name is refused before the work
         return replace(self, setup=setup)
 
     def config(self) -> Mapping[str, Any]:

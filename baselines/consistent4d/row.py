@@ -1,12 +1,12 @@
 """The method as a row of a table."""
 
 from mvtokenflow.baselines.consistent4d.pipeline import fit
-from mvtokenflow.baselines.consistent4d.settings import PRESETS
+from mvtokenflow.baselines.consistent4d.settings import preset
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 
 CONSISTENT4D = Rival(
     name="consistent4d",
-    presets=PRESETS,
+    preset=preset,
     fit=fit,
     stages={"fit": "Field"},
     exchanged={

@@ -1,12 +1,12 @@
 """The method as a row of a table."""
 
 from mvtokenflow.baselines.dg4d.pipeline import fit
-from mvtokenflow.baselines.dg4d.settings import PRESETS
+from mvtokenflow.baselines.dg4d.settings import preset
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 
 DG4D = Rival(
     name="dg4d",
-    presets=PRESETS,
+    preset=preset,
     fit=fit,
     stages={"static-field/static": "Static field", "dynamic": "Dynamic field"},
     views={"first-frame": "First frame"},

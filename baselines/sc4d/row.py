@@ -2,11 +2,11 @@
 
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 from mvtokenflow.baselines.sc4d.pipeline import fit
-from mvtokenflow.baselines.sc4d.settings import PRESETS
+from mvtokenflow.baselines.sc4d.settings import preset
 
 SC4D = Rival(
     name="sc4d",
-    presets=PRESETS,
+    preset=preset,
     fit=fit,
     stages={"points": "Control points", "control": "Fine Gaussians"},
     views={},

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
 from mvtokenflow.multiview.config import SquareConfig
 
@@ -163,3 +164,12 @@ def mini() -> Sc4dSettings:
 
 LEVEL_FLOOR, SDS_WEIGHT = 900, 16.0  # tuned by benchmarks/tune_rivals.py, on toys that no table evaluates
 PRESETS: Mapping[str, Callable[[], Sc4dSettings]] = MappingProxyType({"paper": paper, "mini": mini})
+
+
+def preset(name: str) -> Sc4dSettings:
+    """Return a preset by name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return choose("preset", name, PRESETS)()

@@ -2,11 +2,11 @@
 
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 from mvtokenflow.baselines.stag4d.pipeline import fit
-from mvtokenflow.baselines.stag4d.settings import PRESETS
+from mvtokenflow.baselines.stag4d.settings import preset
 
 STAG4D = Rival(
     name="stag4d",
-    presets=PRESETS,
+    preset=preset,
     fit=fit,
     stages={"fit": "Field"},
     views={"views": "Anchored views"},

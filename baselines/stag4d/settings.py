@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
 from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
@@ -151,3 +152,12 @@ def mini() -> Stag4dSettings:
 
 LEVEL_FLOOR, SDS_WEIGHT = 900, 16.0  # tuned by benchmarks/tune_rivals.py, on toys that no table evaluates
 PRESETS: Mapping[str, Callable[[], Stag4dSettings]] = MappingProxyType({"paper": paper, "mini": mini})
+
+
+def preset(name: str) -> Stag4dSettings:
+    """Return a preset by name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return choose("preset", name, PRESETS)()

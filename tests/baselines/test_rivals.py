@@ -1,5 +1,6 @@
 """Rivals as rows: settings, exact resume, rendering, what they leave behind."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from mvtokenflow.baselines.consistent4d import pipeline as consistent4d
 from mvtokenflow.baselines.dg4d import pipeline as dg4d
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.method import Configurable, Costed, Documented, Setup, Weighted
-from mvtokenflow.baselines.names import RIVALS
+from mvtokenflow.baselines.names import METHODS, RIVALS
 from mvtokenflow.baselines.rival import Rival
 from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
@@ -255,6 +256,12 @@ def test_every_rival_is_a_row_with_both_presets(name: str) -> None:
         assert bool(row.weights()) == own
     with pytest.raises(ConfigError, match="preset"):
         method_named(name, Setup(preset="large"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_row_can_be_sent_to_a_worker_process(name: str) -> None:
+    row = method_named(name)
+    assert pickle.loads(pickle.dumps(row)) == row
 
 
 @pytest.mark.parametrize("name", DISTILLED)

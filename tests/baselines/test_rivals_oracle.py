@@ -124,45 +124,19 @@ def test_alignment_holds_control_points_against_a_late_prior(truth: Truth, tmp_p
     assert held_psnr > free_psnr, (held_psnr, free_psnr)
 
 
-def test_control_points_first_is_better_than_free_gaussians(truth: Truth, tmp_path: Path) -> None:
-    """The same number of steps from a random ball, every Gaussian moved by the network at its own place."""
-    settings = small_sc4d()
-    both = sc4d.fit(job_of(truth, tmp_path / "both"), settings)
-    total = settings.first.steps + settings.second.steps
-    single = replace(
-        settings,
-        control_points=2000,
-        first=replace(
-            settings.first,
-            steps=total,
-            start_points=2000,
-            reduce_at=total - 1,
-            densify=(total + 1, 0, 1),
-            means_steps=total,
-        ),
-    )
-    training = sc4d.PointTraining(job_of(truth, tmp_path / "single"), single)
-    train(training, StageRun(workdir=tmp_path / "single", stage="points", total=total), CPU)
-    better = nearness(both, truth, HELD_OUT_DEG).mean() - nearness(training.field, truth, HELD_OUT_DEG).mean()
-    assert float(better) > 1
-
-
 # ---- STAG4D ----
 
 
 def test_several_references_show_what_the_front_does_not(truth: Truth, tmp_path: Path) -> None:
-    """With a prior that is right only near its condition, views beside the back come from generated ones.
-
-    The two generated views show azimuths 135 and 225; of the other side they have means too.
-    """
+    """With a prior that knows nothing of its condition's back, views beside it come from generated ones."""
     settings = small_stag4d()
     errors = []
     for references in (settings.references, ()):
         chosen = replace(settings, references=references)
-        field = stag4d.fit(job_of(truth, tmp_path / str(len(references)), "far views are means"), chosen)
+        field = stag4d.fit(job_of(truth, tmp_path / str(len(references)), "far views are unknown"), chosen)
         errors.append(10 ** (-nearness(field, truth, (135.0, 225.0)) / 10))
     with_them, without = (float(error.mean()) for error in errors)
-    assert with_them < 0.8 * without, (with_them, without)
+    assert with_them < 0.5 * without, (with_them, without)
 
 
 def test_static_steps_train_no_plane(truth: Truth, tmp_path: Path) -> None:

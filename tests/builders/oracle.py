@@ -22,12 +22,12 @@ from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.small.schedule import noise_schedule
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, orbit
 
-Fault = Literal["none", "colour cast", "far views are means", "late", "constant"]
+Fault = Literal["none", "colour cast", "far views are unknown", "late", "constant"]
 CONDITIONS_DEG = tuple(float(angle) for angle in range(0, 360, 45))  # of the six views around any of them
 AZIMUTHS_DEG = (*CONDITIONS_DEG, 15.0, 105.0, 195.0, 285.0)  # and of the evaluated views
 BACKGROUND = 0.5
 CAST = 0.35  # of a frame's own colour cast
-NEAR_DEG = 90.0  # of its condition, a prior with the fault "far views are means" is right
+FAR = [3]  # views more than 90 degrees from the condition, of which a prior may know nothing
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,14 @@ class _Network(nn.Module):
         batched = sample.reshape(2, -1, views, *sample.shape[1:])
         given = batched[COLOUR, :, 0, 3:].movedim(1, -1)
         found = torch.empty_like(batched[:, :, :, :3])
+        # What a prior without an idea predicts: on average the latents that were noised.
+        alphabar = noise_schedule().alphas_cumprod[int(timestep)]
+        unknown = batched[:, :, :, :3] / alphabar.sqrt().clamp_min(1e-3)
         for group, picture in enumerate(given):
             frame, azimuth = self._nearest((picture + 1) / 2)
             found[:, group] = 2 * self._views(frame, azimuth).movedim(-1, 2) - 1
+            if self.fault == "far views are unknown":
+                found[:, group, FAR] = unknown[:, group, FAR]
         return SimpleNamespace(sample=found.flatten(0, 2), pose=None)
 
     def _nearest(self, picture: Tensor) -> tuple[int, int]:
@@ -141,10 +146,6 @@ class _Network(nn.Module):
             tint = colours.new_tensor([CAST * (-1) ** frame, 0.0, -CAST * (-1) ** frame])
             inside = truth.alpha[frame, places]
             colours[1:] = (colours[1:] + tint * inside[1:]).clamp(0, 1)
-        if self.fault == "far views are means":
-            for view, angle in enumerate(ERA3D_AZIMUTHS_DEG):
-                if abs((angle + 180) % 360 - 180) > NEAR_DEG:
-                    colours[view] = truth.pictures[frame].mean(0)
         return torch.stack([normals, colours])
 
 

@@ -53,7 +53,7 @@ def small_consistent4d() -> consistent4d.Consistent4dSettings:
         mini,
         sides=(32,),
         before=(),
-        steps=500,
+        steps=600,
         rate=0.02,
         resolutions=((16, 16, 16, 4), (48, 48, 48, 4)),
         channels=16,
@@ -74,7 +74,7 @@ def small_sc4d() -> sc4d.Sc4dSettings:
         sides=(32,),
         before=(),
         distill=replace(mini.distill, sds_weight=STRONG, level_floor=FLOOR),
-        second=replace(mini.second, each=20, steps=480),
+        second=replace(mini.second, each=20, steps=600),
     )
 
 
