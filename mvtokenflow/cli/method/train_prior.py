@@ -101,4 +101,4 @@ def check_counts(
             "--workers and --evaluate-every at least 0"
         )
     if processes > 1 and device != "cpu":
-        raise ConfigError("--processes: several processes share the work on a CPU only; use --batch on a GPU")
+        raise ConfigError("--processes: several processes share the work on a CPU only; leave it out on a GPU")
