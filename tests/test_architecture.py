@@ -50,7 +50,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("distill", "baselines"),
     ),
     "baselines.dg4d": (
-        *("workdir", "weights", "multiview", "small", "guidance", "radiance", "splat", "distill", "method"),
+        *("base", "workdir", "weights", "multiview", "small", "guidance", "radiance", "splat", "distill"),
+        "method",
         "baselines",
     ),
     "baselines.importers": ("base", "media", "views", "radiance", "splat", "datasets", "baselines"),
