@@ -128,8 +128,16 @@ def few_dg4d() -> dg4d.Dg4dSettings:
 
 def few_consistent4d() -> consistent4d.Consistent4dSettings:
     """Consistent4D in next to no steps."""
-    levels = ((6, 6, 6, 3), (10, 10, 10, 4))
-    return replace(small_consistent4d(), steps=10, samples=12, resolutions=levels, channels=4, regularised=64)
+    return replace(
+        small_consistent4d(),
+        steps=10,
+        samples=12,
+        resolutions=((6, 6, 6, 3), (10, 10, 10, 4)),
+        channels=4,
+        smoothness=2.0,
+        orientation=(1.0, 20.0),
+        regularised=64,
+    )
 
 
 def silent(stage: str, done: int, total: int, /) -> None:
