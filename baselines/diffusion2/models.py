@@ -12,16 +12,10 @@ from mvtokenflow.baselines.diffusion2.settings import Diffusion2Settings
 from mvtokenflow.media.segment import load_segmenter
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small import prior as small_prior
-from mvtokenflow.small import video as small_video
 from mvtokenflow.small import video_linear
 from mvtokenflow.small.video import load_small_video
 from mvtokenflow.small.video_linear import LinearVideo, load_moments
 from mvtokenflow.weights import ledger
-
-FILES: Mapping[str, Mapping[str, Path]] = {
-    "learned": {"prior": small_prior.WEIGHTS, "video": small_video.WEIGHTS},
-    "linear": {"prior": small_prior.WEIGHTS, "video": video_linear.STATISTICS},
-}
 
 LISTED: Mapping[str, str] = {"prior": "sv3d", "video": "svd-xt"}  # in the weights ledger
 
@@ -33,9 +27,10 @@ def model_names(settings: Diffusion2Settings) -> dict[str, str]:
     """
     if settings.models == "sv3d+svd":
         return dict(LISTED)
-    return {
-        name: _sha256(path) if path.is_file() else "missing" for name, path in FILES[settings.models].items()
-    }
+    files = {"prior": small_prior.WEIGHTS, "video": video_linear.STATISTICS}
+    if settings.video_file is not None:
+        files["video"] = Path(settings.video_file)
+    return {name: _sha256(path) if path.is_file() else "missing" for name, path in files.items()}
 
 
 def load_models(settings: Diffusion2Settings, device: str) -> Models:
@@ -51,7 +46,8 @@ def load_models(settings: Diffusion2Settings, device: str) -> Models:
     prior = _prior(device)
     if settings.models == "linear":
         return SmallModels(prior=prior, video=LinearVideo(load_moments()), names=names)
-    learned = replace(load_small_video(device=device), overlap=settings.sampling.overlap)
+    learned = load_small_video(Path(str(settings.video_file)), device)
+    learned = replace(learned, overlap=settings.sampling.overlap)
     return SmallModels(prior=prior, video=learned, names=names)
 
 
@@ -74,7 +70,11 @@ def _prior(device: str) -> MultiviewPrior:
     return small_prior.load_small_prior(device=device)
 
 
-@lru_cache
 def _sha256(path: Path) -> str:
-    """Of files of the package, which do not change; asked for once per cell of a table."""
+    return _hashed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _hashed(path: Path, changed: int) -> str:
+    """Hash a file, once per process and change; it is asked for in every cell of a table."""
     return sha256_file(path)

@@ -111,15 +111,18 @@ class Diffusion2Settings:
     """Diffusion²: the models, their matrix, and the fit to it.
 
     Attributes:
-        models: "learned": the small prior and the small video model; "linear": the small prior and the
-            linear-Gaussian video denoiser; "sv3d+svd": the original's.
+        models: "linear": the small prior and the linear-Gaussian video denoiser; "learned": the small prior
+            and a video model of `mvtf train-video`; "sv3d+svd": the original's.
+        video_file: the weights of the learned video model, of which none is in the package: none has passed
+            its gate (docs/rivals.md).
         square: how the clip becomes the models' square pictures.
         stride: views are generated for every `stride`-th frame of the clip and the last.
         sampling: of the small models. edm: of the original's.
         reconstruction: the fit, without losses of normals or flow, which the original does not have.
     """
 
-    models: Models = "learned"
+    models: Models = "linear"
+    video_file: str | None = None
     square: SquareConfig = field(default_factory=lambda: method_mini().square)
     stride: int = 2
     sampling: MatrixSampling = field(default_factory=MatrixSampling)
@@ -129,6 +132,11 @@ class Diffusion2Settings:
     def __post_init__(self) -> None:
         if self.models not in get_args(Models):
             raise ConfigError(f"models is {self.models!r}; expected {' or '.join(get_args(Models))}")
+        if (self.models == "learned") != (self.video_file is not None):
+            raise ConfigError(
+                f"models is {self.models!r}, video_file is {self.video_file!r}; a file of `mvtf train-video` "
+                "belongs to the models learned, and only to them"
+            )
         if self.stride < 1:
             raise ConfigError(f"stride is {self.stride}; expected 1 or more")
         if self.square.per_frame:
@@ -143,6 +151,7 @@ class Diffusion2Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-able values: all that change a result."""
         held = asdict(self)
+        del held["video_file"]  # what is in it counts, not where it is (`models.model_names`)
         del held["sampling" if self.models == "sv3d+svd" else "edm"]
         return held
 
@@ -158,7 +167,6 @@ def mini() -> Diffusion2Settings:
         method_mini().reconstruction, static=StageConfig(iterations=300), refine=StageConfig(iterations=0)
     )
     return Diffusion2Settings(
-        models="linear",
         sampling=MatrixSampling(least=0.9),  # the linear denoiser's error is too large for more
         reconstruction=photometric(fit),
     )

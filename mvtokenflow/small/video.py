@@ -23,7 +23,6 @@ from mvtokenflow.small.codec import PatchCodec
 from mvtokenflow.small.config import small_sampling
 from mvtokenflow.small.prior import read_network
 
-WEIGHTS = Path(__file__).parent / "weights" / "video.safetensors"
 FORMAT = "mvtokenflow-small-video-1"
 WINDOW = 6  # frames, as many as the prior has views
 _TIME_PLANE = 4  # of `place_planes`: the height of the viewing direction, 0 for level cameras
@@ -165,15 +164,14 @@ def mean_pictures(prior: MultiviewPrior, front: Tensor, generator: torch.Generat
     return prior.codec.decode(predict_clean(prior, latents, condition, labels, step, alpha), front)
 
 
-def load_small_video(path: Path | None = None, device: torch.device | str = "cpu") -> LearnedVideo:
-    """Load the shipped video model, or one of `mvtf train-video`; float32, evaluation mode, frozen.
+def load_small_video(path: Path, device: torch.device | str = "cpu") -> LearnedVideo:
+    """Load a video model of `mvtf train-video`; float32, evaluation mode, frozen.
 
     Raises:
         WeightsMissingError: no such file.
         WeightsCorruptError: not a video model, or one trained with another small CLIP.
     """
-    file = WEIGHTS if path is None else path
-    if not file.is_file():
-        raise WeightsMissingError(f"{file}: no video model there; run `mvtf train-video -o DIR`")
-    unet, _ = read_network(file, FORMAT, "not a small video model")
+    if not path.is_file():
+        raise WeightsMissingError(f"{path}: no video model there; run `mvtf train-video -o DIR`")
+    unet, _ = read_network(path, FORMAT, "not a small video model")
     return LearnedVideo(unet=unet.to(device))

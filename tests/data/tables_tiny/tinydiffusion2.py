@@ -13,7 +13,6 @@ def settings() -> Diffusion2Settings:
     field = replace(base.reconstruction.field, control_points=8)
     return replace(
         base,
-        models="linear",
         stride=2,
         sampling=MatrixSampling(timesteps=(999, 100), renoised=1, least=0.9),
         reconstruction=replace(base.reconstruction, static=few, coarse=few, points=200, field=field),
