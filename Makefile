@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.docs
 TABLE_FLAGS ?=
+ARENA_FLAGS ?=
+ARENA := --methods mvtokenflow,rivals --scenes quadruped-01,crab-01 $(ARENA_FLAGS)
 
-.PHONY: help setup table1 test nightly lint kernels bench docs clean
+.PHONY: help setup table1 arena test nightly lint kernels bench docs clean
 
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
+	@echo "make arena    tables 1, 2 and 4 of the method and all published ones on two scenes, with report pages"
 	@echo "make test     install and run the tests (minutes)"
 	@echo "make nightly  the slow tests as well, and 2000 damaged files for every reader"
 	@echo "make lint     ruff and mypy --strict"
@@ -64,6 +67,13 @@ bench: $(STAMP)
 
 table1: $(STAMP)
 	$(BIN)/mvtf-eval table1 --fetch-weights --site site $(TABLE_FLAGS)
+
+# Interrupted, it goes on where it stopped: every command completes what is missing, the last one only reads.
+arena: $(STAMP)
+	$(BIN)/mvtf-eval table1 --fetch-weights $(ARENA)
+	$(BIN)/mvtf-eval table2 --fetch-weights $(ARENA)
+	$(BIN)/mvtf-eval table4 $(ARENA)
+	$(BIN)/mvtf-eval report $(ARENA) --tables table1,table2,table4 -o site/arena
 
 clean:
 	rm -rf $(VENV) build *.egg-info

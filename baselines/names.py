@@ -44,7 +44,14 @@ RIVALS: Mapping[str, str] = MappingProxyType(
 )
 METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS})
 
+RIVALS_WORD = "rivals"  # among the names of `--methods`, all of them
 WITHOUT = "no-"  # begins the names of ablations, before the parts that are left out, joined by "+"
+
+
+def method_names(text: str) -> list[str]:
+    """Return the names in `text`, which commas separate; the word "rivals" stands for all published methods."""
+    given = [name for name in text.split(",") if name]
+    return [name for word in given for name in (RIVALS if word == RIVALS_WORD else (word,))]
 
 
 def check_method_name(name: str) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base import terminal
 from mvtokenflow.base.version import __version__
-from mvtokenflow.cli.eval import admin, audit, claims, importing, records, score, tables, values
+from mvtokenflow.cli.eval import admin, audit, claims, importing, published, records, score, tables, values
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app.command("explain")(records.explain)
 app.command("audit")(audit.audit)
 app.command("values")(values.values)
 app.command("claims")(claims.claims)
+app.command("published")(published.published)
 app.command("regress")(records.regress)
 app.command("ambiguity")(score.ambiguity)
 app.command("align")(score.align)

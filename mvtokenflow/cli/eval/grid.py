@@ -22,7 +22,10 @@ DatasetName = Annotated[
 ]
 DatasetRoot = Annotated[Path | None, typer.Option("--root", help="Folder of the dataset.")]
 Methods = Annotated[
-    str | None, typer.Option(help="Rows, separated by commas; package.module:attribute for yours.")
+    str | None,
+    typer.Option(
+        help="Rows, separated by commas; rivals for all published methods, package.module:attribute for yours."
+    ),
 ]
 Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, or 'all'.")]
 Seeds = Annotated[
@@ -73,6 +76,7 @@ def request_of(
         ConfigError: an unknown name or a malformed option.
     """
     from mvtokenflow.baselines.method import Setup
+    from mvtokenflow.baselines.names import method_names
     from mvtokenflow.eval.tables.ensure import Request
     from mvtokenflow.eval.tables.render import imports_folder, stages_folder
     from mvtokenflow.eval.tables.words import seeds_named, shard_named
@@ -88,7 +92,7 @@ def request_of(
             return imported_row(label, path, data, chosen_scenes, imports_folder(runs), report, command)
 
     setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
-    names = default_methods(table, data.name) if methods is None else [n for n in methods.split(",") if n]
+    names = default_methods(table, data.name) if methods is None else method_names(methods)
     return Request(
         dataset=data,
         methods=_methods(names, imports, setup, row),
@@ -120,15 +124,14 @@ def check_names(dataset: str, methods: str | None = None) -> None:
         ConfigError: there is none of this name.
         DataError: a path where nothing is.
     """
-    from mvtokenflow.baselines.names import check_method_name
+    from mvtokenflow.baselines.names import check_method_name, method_names
     from mvtokenflow.datasets.names import check_dataset_name, is_path
 
     check_dataset_name(dataset)
     if is_path(dataset):
         check_there(Path(dataset), "give a folder of frames <n>.png or a video")
-    for name in methods.split(",") if methods else ():
-        if name:
-            check_method_name(name)
+    for name in method_names(methods or ""):
+        check_method_name(name)
 
 
 def check_imports(pairs: Sequence[str] | None) -> None:
