@@ -140,9 +140,7 @@ def test_what_was_measured_here_stands_beside_it_with_its_signature(cli: Cli, ru
     assert "1.5000" not in done.out.split("### STAG4D")[1].split("###")[0]
 
 
-def test_a_page_with_measured_numbers_is_that_without_and_a_column(
-    cli: Cli, runs: Path, tmp_path: Path
-) -> None:
+def test_a_page_with_measured_numbers_has_one_more_column(cli: Cli, runs: Path, tmp_path: Path) -> None:
     page, (begin, end) = tmp_path / "page.md", markers(MARKED)
     page.write_text(f"# Title\n{begin}\nold\n{end}\nkept\n")
     assert cli("published", "--runs", runs, "--markdown", page).code == 0
