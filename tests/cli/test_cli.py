@@ -24,7 +24,7 @@ from mvtokenflow.views.cameras import orbit
 
 VERBS = (
     *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
-    *("ablate", "audit", "claims", "protocols", "doctor", "values"),
+    *("ablate", "audit", "claims", "protocols", "doctor", "values", "import", "published"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
     *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
 )
