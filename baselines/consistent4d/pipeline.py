@@ -30,7 +30,7 @@ from mvtokenflow.radiance.losses import (
 )
 from mvtokenflow.radiance.occupancy import Occupancy
 from mvtokenflow.radiance.planes import signed_time
-from mvtokenflow.radiance.render import LevelPictures, refreshed, render_cascade
+from mvtokenflow.radiance.render import LevelPictures, occupied_at, refreshed, render_cascade
 from mvtokenflow.splat.field import Render
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.views.cameras import Cameras, orbit
@@ -101,7 +101,14 @@ class CascadeTraining(SdsTraining):
         if self.number % self.settings.occupancy_every == 0:
             length = 2 * self.field.radius / self.settings.samples
             decay = self.settings.occupancy_decay if self.number else 0.0  # nothing is known before
-            self.occupancy = refreshed(self.field, self.occupancy, length, self.generator, decay)
+            self.occupancy = refreshed(
+                self.field,
+                self.occupancy,
+                length,
+                self.generator,
+                decay,
+                self.settings.occupancy_draws,
+            )
         if plan.reference:
             terms, seen = self._reference(plan)
         elif float(torch.rand((), generator=self.generator)) < self.settings.interpolation_share:
@@ -215,8 +222,12 @@ class CascadeTraining(SdsTraining):
         self.occupancy = Occupancy(state["occupied"], self.field.radius)
 
     def result(self, clock: Sequence[float]) -> TimedCascade:
-        """Return the field with the cells that hold something."""
-        return TimedCascade(self.field, self.occupancy, clock, self.settings.samples)
+        """Return the field with the cells that hold something at a frame or between two."""
+        frames = len(self.source)
+        times = [signed_time(half / 2, frames) for half in range(2 * frames - 1)]
+        length = 2 * self.field.radius / self.settings.samples
+        occupied = occupied_at(self.field, times, self.settings.occupancy, length)
+        return TimedCascade(self.field, occupied, clock, self.settings.samples)
 
 
 def fit(job: Job, settings: Consistent4dSettings) -> TimedCascade:

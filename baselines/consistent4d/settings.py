@@ -35,7 +35,7 @@ class Consistent4dSettings:
         level_low, level_high: published noise levels as shares, at the first step and after half of the steps.
         sides: side of all pictures by step. before: steps at which the next side begins.
         occupancy: cells along an axis. occupancy_every: steps between two updates. occupancy_decay: of the
-            largest recent value at each of them.
+            largest recent value at each of them. occupancy_draws: random times at which cells are looked at.
     """
 
     distill: DistillSettings = field(default_factory=DistillSettings)
@@ -64,10 +64,11 @@ class Consistent4dSettings:
     occupancy: int = 32
     occupancy_every: int = 16
     occupancy_decay: float = DECAY
+    occupancy_draws: int = 1
 
     def __post_init__(self) -> None:
         check_positive(self, ("channels", "width", "steps", "samples", "regularised", "rate", "colour", "mask"))
-        check_positive(self, ("occupancy", "occupancy_every"))
+        check_positive(self, ("occupancy", "occupancy_every", "occupancy_draws"))
         weights = (self.sds, self.interpolation, self.smoothness, *self.orientation)
         check(min(weights) >= 0, "a weight", min(weights), "0 or more")
         check(0 <= self.interpolation_share <= 1, "interpolation_share", self.interpolation_share, "0 to 1")
@@ -107,7 +108,8 @@ def mini() -> Consistent4dSettings:
         samples=48,
         regularised=2048,
         occupancy_every=8,
-        occupancy_decay=0.7,
+        occupancy_decay=0.7,  # of few updates: they must forget sooner, and look at more times
+        occupancy_draws=4,
         sides=(32, 64),
         before=(200,),
     )

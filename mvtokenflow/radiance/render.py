@@ -1,9 +1,11 @@
 """Pictures of a cascade of planes: all levels rendered by quadrature, empty cells skipped."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mvtokenflow.radiance.cascade import CascadeField
 from mvtokenflow.radiance.occupancy import Occupancy
@@ -114,13 +116,37 @@ def refreshed(
     step_length: float,
     generator: torch.Generator,
     decay: float,
+    draws: int = 1,
 ) -> Occupancy:
     """Return the occupancy after new densities of the first level at random places and times.
 
     Args:
         step_length: of a sample, world units. generator: of the CPU. decay: of the values so far.
+        draws: times at which each cell is looked at; the largest density counts.
     """
-    places = occupancy.places(generator)
-    times = (2 * torch.rand(len(places), 1, generator=generator) - 1).to(places)
-    density = field.density(places, times, levels=1)[0, :, 0]
-    return occupancy.updated(density * step_length, decay)
+    largest: Tensor | None = None
+    for _ in range(draws):
+        places = occupancy.places(generator)
+        times = (2 * torch.rand(len(places), 1, generator=generator) - 1).to(places)
+        density = field.density(places, times, levels=1)[0, :, 0]
+        largest = density if largest is None else torch.maximum(largest, density)
+    assert largest is not None
+    return occupancy.updated(largest * step_length, decay)
+
+
+@torch.no_grad()
+def occupied_at(field: CascadeField, times: Sequence[float], resolution: int, step_length: float) -> Occupancy:
+    """Return the cells that hold something at one of some times in [-1, 1], with all cells around these.
+
+    Args:
+        step_length: of a sample, world units.
+    """
+    found = Occupancy.full(resolution, field.radius)
+    places = found.places()
+    largest = torch.zeros(len(places))
+    for time in times:
+        at = torch.full((len(places), 1), time).to(places)
+        largest = torch.maximum(largest, field.density(places, at).amax(0)[:, 0].cpu())
+    values = (largest * step_length).view(1, 1, *found.values.shape)
+    grown = F.max_pool3d(values, 3, stride=1, padding=1)[0, 0]
+    return Occupancy(grown.to(places), field.radius)

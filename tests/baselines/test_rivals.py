@@ -24,6 +24,8 @@ from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
 from mvtokenflow.baselines.stag4d.settings import Densify
 from mvtokenflow.distill.fields import PlaneField, frame_at, load_rival_field
+from mvtokenflow.radiance.planes import signed_time
+from mvtokenflow.radiance.render import render_cascade
 from mvtokenflow.views.cameras import orbit
 
 FITS: dict[str, tuple[Callable[[Job, Any], Any], Callable[[], Any], str]] = {
@@ -118,6 +120,18 @@ def test_consistent4d_alternates_and_renders_every_level(truth: Truth, tmp_path:
         grad = training.field.feature_network[level].layers[0].weight.grad  # type: ignore[union-attr, index]
         assert grad is not None
         assert bool(grad.any())
+
+
+def test_cells_of_every_frame_are_kept_whatever_the_last_updates_saw(truth: Truth, tmp_path: Path) -> None:
+    training = consistent4d.CascadeTraining(job_of(truth, tmp_path), few_consistent4d())
+    training.step(0)
+    training.occupancy = replace(training.occupancy, values=torch.zeros_like(training.occupancy.values))
+    field = training.result(training.source.times.tolist())
+    times = torch.tensor([signed_time(1, 3)])
+    camera = training.source.camera
+    with torch.no_grad():
+        whole = render_cascade(training.field, camera, times, 12).rgb[-1]
+    assert torch.allclose(field.render(camera, 0.5).rgb, whole, atol=0.02)
 
 
 def test_steps_for_interpolation_are_not_distilled(truth: Truth, tmp_path: Path) -> None:
