@@ -241,7 +241,10 @@ def test_curves_lie_in_the_picture_in_order_of_steps_and_values() -> None:
 def test_terms_that_are_off_have_no_chart() -> None:
     assert charts([]) == []
     assert charts([("static", [{"step": 1, "flow": 0.0, "seconds": 2.0, "gaussians": 7}])]) == []
-    (chart,) = charts([("coarse", [{"step": 1, "flow": 0.0}, {"step": 2, "flow": 0.15}])])
+    assert charts([("coarse", [{"step": 1, "flow": 0.0}, {"step": 2, "flow": 0.15}])]) == [], "one value"
+    (chart,) = charts(
+        [("coarse", [{"step": n + 1, "flow": value} for n, value in enumerate((0.0, 0.15, 0.15))])]
+    )
     assert len(chart.ticks) >= 2
 
 
