@@ -104,14 +104,14 @@ def mini() -> Consistent4dSettings:
         resolutions=((16, 16, 16, 6), (32, 32, 32, 12)),
         channels=8,
         width=16,
-        steps=300,
+        steps=420,
         samples=48,
         regularised=2048,
         occupancy_every=8,
         occupancy_decay=0.7,  # of few updates: they must forget sooner, and look at more times
         occupancy_draws=4,
         sides=(32, 64),
-        before=(200,),
+        before=(280,),
     )
 
 
