@@ -8,7 +8,7 @@ TABLE_FLAGS ?=
 ARENA_FLAGS ?=
 ARENA := --methods mvtokenflow,rivals --scenes quadruped-01,crab-01 $(ARENA_FLAGS)
 
-.PHONY: help setup table1 arena test nightly lint kernels bench docs clean
+.PHONY: help setup table1 arena test suite nightly lint style types kernels bench docs clean
 
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
@@ -31,8 +31,11 @@ $(STAMP): pyproject.toml constraints.txt
 setup: $(STAMP)
 
 # Without network the weights stay missing, and the tests that need them skip, saying so.
-test: $(STAMP)
-	@$(MAKE) --no-print-directory -j 2 lint kernels
+# Types are checked beside the tests: alone they would leave a core idle for a minute.
+test: $(STAMP) style
+	@$(MAKE) --no-print-directory -j 2 types suite
+
+suite: kernels
 	-$(BIN)/mvtf-eval weights fetch lpips-alex lpips-vgg i3d-kinetics400
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -42,12 +45,16 @@ nightly: lint $(DOCS_STAMP)
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --device cpu --markdown runs/regress.md --junit runs/regress.xml
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-mini.json --device cpu --runs runs/regress-mini --markdown runs/regress-mini.md --junit runs/regress-mini.xml
 
-lint: $(STAMP)
+lint: style types
+
+style: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(STAMP)
 	$(BIN)/mypy
 
-# Compiled on the core that mypy leaves idle; two test processes would each compile the same.
+# Compiled before the tests; two test processes would each compile the same.
 kernels: $(STAMP)
 	@$(BIN)/python tests/builders/kernels.py
 
