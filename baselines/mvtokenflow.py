@@ -1,6 +1,6 @@
 """MVTokenFlow and its ablations as rows of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -114,25 +114,18 @@ class Native:
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         result = self.reconstruct(scene, seed, workdir, progress)
-        views, device = (scene.input, *scene.views), torch.device(self.setup.device)
-        clip = scene.clip()
+        clip, device = scene.clip(), torch.device(self.setup.device)
         moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
-        renderings = {}
-        with measured("render", workdir / COSTS_FILE, device):
-            for done, view in enumerate(views, 1):
-                cameras = field_cameras(view, scene.input, result, clip.rgb.shape[1:3])
-                renderings[view.name] = rendering(result.field, cameras, moments)
-                progress("render views", done, len(views))
-        return renderings
+
+        def seen(view: View) -> Cameras:
+            return field_cameras(view, scene.input, result, clip.rgb.shape[1:3])
+
+        return render_views(result.field, scene, seen, moments, workdir, device, progress)
 
     def reconstruct(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Result:
         """Reconstruct the field of the scene's clip; return it with its place in the clip's frames."""
         clip = scene.clip()
-        if not faces_front(camera_of(scene.input, clip.rgb.shape[1:3])):
-            raise DataError(
-                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
-                "cameras and azimuths are stated so that it is"
-            )
+        front_camera(scene, clip.rgb.shape[1:3])
         settings = framed(self.settings, scene.input)
         device, store = self.setup.device, self.setup.store
         return run(
@@ -188,6 +181,46 @@ def is_front_camera(cameras: Cameras) -> bool:
         and torch.allclose(pose[:, :2, 3], own[:, :2, 3], atol=1e-5)  # how far away it stands does not matter
         and torch.allclose(cameras.intrinsics, prior.intrinsics.to(cameras.intrinsics), rtol=1e-5)
     )
+
+
+def front_camera(scene: Scene, size: Sequence[int]) -> Cameras:
+    """Return the camera of the input view.
+
+    Args:
+        size: height and width of the input's frames.
+
+    Raises:
+        DataError: it is not level or not at azimuth 0.
+    """
+    front = camera_of(scene.input, size)
+    if not faces_front(front):
+        raise DataError(
+            f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
+            "cameras and azimuths are stated so that it is"
+        )
+    return front
+
+
+def render_views(
+    result: TimedField,
+    scene: Scene,
+    cameras: Callable[[View], Cameras],
+    frames: int | Sequence[float],
+    workdir: Path,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Rendering]:
+    """Render the input view and all held-out views of a field, and keep what it costs.
+
+    Args:
+        cameras: of a view, in the field's world. frames: as for `rendering`. workdir: of the run.
+    """
+    views, renderings = (scene.input, *scene.views), {}
+    with measured("render", workdir / COSTS_FILE, device):
+        for done, view in enumerate(views, 1):
+            renderings[view.name] = rendering(result, cameras(view), frames)
+            progress("render views", done, len(views))
+    return renderings
 
 
 @torch.no_grad()

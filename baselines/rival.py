@@ -7,18 +7,24 @@ from typing import Any, Protocol
 
 import torch
 
-from mvtokenflow.base.errors import DataError, WeightsMissingError
+from mvtokenflow.base.errors import WeightsMissingError
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.method import Progress, Rendering, Setup
 from mvtokenflow.baselines.method import Source as Origin
-from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, loaded_prior, rendering
+from mvtokenflow.baselines.mvtokenflow import (
+    camera_of,
+    front_camera,
+    is_front_camera,
+    loaded_prior,
+    render_views,
+)
 from mvtokenflow.baselines.rival_settings import LEDGER_NAMES, DistillSettings
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.distill.source import Shown, Source
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.artefacts import COSTS_FILE
 from mvtokenflow.method.config import MethodConfig
-from mvtokenflow.method.placement import cameras_in_field, faces_front, squared
+from mvtokenflow.method.placement import cameras_in_field, squared
 from mvtokenflow.method.prepare import Input, front_video, prepare
 from mvtokenflow.method.priors import prior_digest, prior_name
 from mvtokenflow.small.prior import six_cameras
@@ -26,7 +32,7 @@ from mvtokenflow.splat.timed import TimedField
 from mvtokenflow.views.cameras import Cameras
 from mvtokenflow.weights import ledger
 from mvtokenflow.workdir.artefacts import Artefact
-from mvtokenflow.workdir.cost import Cost, measured, read_costs
+from mvtokenflow.workdir.cost import Cost, read_costs
 from mvtokenflow.workdir.folder import claim
 from mvtokenflow.workdir.lock import working_in
 
@@ -136,12 +142,7 @@ class Rival:
         """Render all views of the field of the scene's clip; see `Method`."""
         settings, device = self.settings, torch.device(self.setup.device)
         clip = scene.clip()
-        front = camera_of(scene.input, clip.rgb.shape[1:3])
-        if not faces_front(front):
-            raise DataError(
-                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
-                "cameras and azimuths are stated so that it is"
-            )
+        front = front_camera(scene, clip.rgb.shape[1:3])
         given = prepare(clip, framed(settings.distill, scene.input))
         identity = {"config": settings.to_dict(), "clip": clip.digest(), "seed": seed, "method": self.name}
         identity["camera"] = front.to_dict()
@@ -155,13 +156,11 @@ class Rival:
                 progress=progress,
             )
             fitted = self.fit(job, settings)
-            views, renderings = (scene.input, *scene.views), {}
-            with measured("render", workdir / COSTS_FILE, device):
-                for done, view in enumerate(views, 1):
-                    cameras = cameras_in_field(camera_of(view, clip.rgb.shape[1:3]), front, given.crop)
-                    renderings[view.name] = rendering(fitted, cameras, clip.times.tolist())
-                    progress("render views", done, len(views))
-        return renderings
+
+            def seen(view: View) -> Cameras:
+                return cameras_in_field(camera_of(view, clip.rgb.shape[1:3]), front, given.crop)
+
+            return render_views(fitted, scene, seen, clip.times.tolist(), workdir, device, progress)
 
 
 def framed(settings: DistillSettings, view: View) -> MethodConfig:

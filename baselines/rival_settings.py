@@ -1,12 +1,11 @@
 """Settings that all rivals share: prior, pictures, weight and levels of distillation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.settings import require
 from mvtokenflow.guidance.levels import LEVELS
 from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.method.config import SMALL_PRIOR
@@ -40,22 +39,16 @@ class DistillSettings:
     views: RandomViews = field(default_factory=RandomViews)
 
     def __post_init__(self) -> None:
-        check(self.teacher in ("prior", "zero123", "stable-zero123"), "teacher", self.teacher, "a teacher")
-        check(self.stride >= 1, "stride", self.stride, "1 or more")
-        check(self.sds_weight >= 0, "sds_weight", self.sds_weight, "0 or more")
-        check(0 <= self.level_floor < LEVELS, "level_floor", self.level_floor, f"0 to {LEVELS - 1}")
+        require(self.teacher in ("prior", "zero123", "stable-zero123"), "teacher", self.teacher, "a teacher")
+        require(self.stride >= 1, "stride", self.stride, "1 or more")
+        require(self.sds_weight >= 0, "sds_weight", self.sds_weight, "0 or more")
+        require(0 <= self.level_floor < LEVELS, "level_floor", self.level_floor, f"0 to {LEVELS - 1}")
 
 
 LEDGER_NAMES: Mapping[TeacherName, str] = MappingProxyType(
     {"zero123": "zero123-xl", "stable-zero123": "stable-zero123"}
 )
 """Teachers of the weights ledger by the names of settings."""
-
-
-def check(holds: bool, name: str, value: object, expected: str) -> None:
-    """Raise a ConfigError that names a setting, unless a condition holds and numbers are finite."""
-    if not holds or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{name} is {value}; expected {expected}")
 
 
 def check_positive(settings: object, names: Sequence[str]) -> None:
@@ -65,4 +58,4 @@ def check_positive(settings: object, names: Sequence[str]) -> None:
         ConfigError: one is not.
     """
     for name in names:
-        check(getattr(settings, name) > 0, name, getattr(settings, name), "a number above 0")
+        require(getattr(settings, name) > 0, name, getattr(settings, name), "a number above 0")

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
-from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.base.settings import require
+from mvtokenflow.baselines.rival_settings import DistillSettings, check_positive
 from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.multiview.config import SquareConfig
 from mvtokenflow.radiance.occupancy import DECAY
@@ -70,10 +71,10 @@ class Consistent4dSettings:
         check_positive(self, ("channels", "width", "steps", "samples", "regularised", "rate", "colour", "mask"))
         check_positive(self, ("occupancy", "occupancy_every", "occupancy_draws"))
         weights = (self.sds, self.interpolation, self.smoothness, *self.orientation)
-        check(min(weights) >= 0, "a weight", min(weights), "0 or more")
-        check(0 <= self.interpolation_share <= 1, "interpolation_share", self.interpolation_share, "0 to 1")
-        check(self.batch >= 3, "batch", self.batch, "3 or more pictures of a sequence")
-        check(self.interpolator in ("dis", "linear"), "interpolator", self.interpolator, "dis or linear")
+        require(min(weights) >= 0, "a weight", min(weights), "0 or more")
+        require(0 <= self.interpolation_share <= 1, "interpolation_share", self.interpolation_share, "0 to 1")
+        require(self.batch >= 3, "batch", self.batch, "3 or more pictures of a sequence")
+        require(self.interpolator in ("dis", "linear"), "interpolator", self.interpolator, "dis or linear")
         if not self.resolutions:
             raise ConfigError("resolutions names no level; give one or more")
         if len(self.sides) != len(self.before) + 1:

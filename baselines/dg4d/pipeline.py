@@ -1,20 +1,19 @@
 """DreamGaussian4D from a clip to a field: static Gaussians of the first frame, then planes that deform them."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from mvtokenflow.baselines.dg4d.settings import Dg4dSettings
 from mvtokenflow.baselines.job import Job
-from mvtokenflow.baselines.planes import load_planes, save_planes
+from mvtokenflow.baselines.planes import load_planes, plane_groups, save_planes
 from mvtokenflow.distill.fields import PlaneField, plane_deformation
-from mvtokenflow.distill.training import Group, Plan, SdsTraining, gaussian_groups
+from mvtokenflow.distill.training import Group, Plan, SdsTraining
 from mvtokenflow.guidance.levels import ClippedRamp, ramp, staircase
 from mvtokenflow.guidance.steps import ReferenceWeights
 from mvtokenflow.method.artefacts import COSTS_FILE
-from mvtokenflow.splat.adaptive_start import BallDraws, ball_offsets
+from mvtokenflow.splat.adaptive_start import ball_start
 from mvtokenflow.splat.config import FieldConfig, LossWeights
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
 from mvtokenflow.splat.schedule import log_linear
@@ -76,23 +75,7 @@ class Dg4dTraining(SdsTraining):
 
     def groups(self) -> list[Group]:
         """List the parameters; see `SdsTraining`."""
-        settings, deformation = self.settings, self.field.deformation
-        rates = {
-            "means": settings.means,
-            "features_dc": settings.colours,
-            "logit_opacities": settings.opacities,
-            "log_scales": settings.scales,
-            "quats": settings.quats,
-        }
-        return [
-            *gaussian_groups(self.field.gaussians, rates),
-            ("planes", list(deformation.grid.parameters()), settings.planes),
-            (
-                "network",
-                [p for name, p in deformation.named_parameters() if not name.startswith("grid.")],
-                settings.network,
-            ),
-        ]
+        return plane_groups(self.field, self.settings)
 
     def rates(self, number: int) -> Mapping[str, float]:
         """Let the rate of positions fall; see `SdsTraining`."""
@@ -111,20 +94,11 @@ class Dg4dTraining(SdsTraining):
 def fit(job: Job, settings: Dg4dSettings) -> PlaneField:
     """Fit the static Gaussians, then their deformation, or what is missing of them."""
     start = static_start(job, settings) if settings.start == "static" else _random_start(job, settings)
-    facts = {
-        "clock": job.clock,
-        "pixel": job.pixel,
-        "resolution": settings.resolution,
-        "factors": settings.factors,
-        "channels": settings.channels,
-        "width": settings.width,
-        "heads": settings.heads,
-    }
     return job.stage(
         "dynamic",
         settings.steps,
         lambda: Dg4dTraining(job, settings, start),
-        lambda path, training: save_planes(path, training.field, KIND, facts),
+        lambda path, training: save_planes(path, training.field, KIND, settings),
         lambda path: load_planes(path, KIND),
         offset=settings.static_steps if settings.start == "static" else 0,
     )
@@ -158,11 +132,4 @@ def static_start(job: Job, settings: Dg4dSettings) -> GaussianModel:
 
 def _random_start(job: Job, settings: Dg4dSettings) -> GaussianModel:
     """Place grey Gaussians in a ball."""
-    drawn = ball_offsets(START_RADIUS, BallDraws.draw(1, settings.points, job.draws("start")))
-    points = drawn.to(job.device)
-    return GaussianModel.from_points(points, torch.full_like(points, 0.5), opacity=START_OPACITY)
-
-
-def load(path: Path) -> PlaneField:
-    """Load a finished field."""
-    return load_planes(path, KIND)
+    return ball_start(settings.points, START_RADIUS, START_OPACITY, job.draws("start")).to(job.device)

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from mvtokenflow.base.files import choose
-from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.base.settings import require
+from mvtokenflow.baselines.rival_settings import DistillSettings, check_positive
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
 from mvtokenflow.radiance.heads import HEADS, HeadKind
 from mvtokenflow.small.config import small_sampling
@@ -68,9 +69,9 @@ class Dg4dSettings:
         check_positive(
             self, ("means", "means_final", "colours", "opacities", "scales", "quats", "network", "planes")
         )
-        check(self.start in ("static", "random"), "start", self.start, "static or random")
-        check(self.heads in HEADS, "heads", self.heads, " or ".join(HEADS))
-        check(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
+        require(self.start in ("static", "random"), "start", self.start, "static or random")
+        require(self.heads in HEADS, "heads", self.heads, " or ".join(HEADS))
+        require(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings."""

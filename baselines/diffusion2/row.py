@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
-from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.diffusion2.models import LISTED, load_models, model_names
 from mvtokenflow.baselines.diffusion2.pipeline import FIT, VIEWS, run
 from mvtokenflow.baselines.diffusion2.settings import PRESETS, Diffusion2Settings
 from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
-from mvtokenflow.baselines.mvtokenflow import camera_of, is_front_camera, rendering
+from mvtokenflow.baselines.mvtokenflow import camera_of, front_camera, is_front_camera, render_views
 from mvtokenflow.baselines.rival import rival_artefacts
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.method.artefacts import COSTS_FILE
-from mvtokenflow.method.placement import cameras_in_field, faces_front
+from mvtokenflow.method.placement import cameras_in_field
+from mvtokenflow.views.cameras import Cameras
 from mvtokenflow.workdir.artefacts import Artefact
-from mvtokenflow.workdir.cost import Cost, measured, read_costs
+from mvtokenflow.workdir.cost import Cost, read_costs
 
 EXCHANGED: Mapping[str, str] = {
     "multiview model": "the small prior for SV3D: six views at elevation 0 for 21, without guidance",
@@ -90,12 +90,7 @@ class Diffusion2:
         """Render all views of the field of the scene's clip; see `Method`."""
         settings, device, clip = framed(self.settings, scene.input), self.setup.device, scene.clip()
         size = clip.rgb.shape[1:3]
-        front = camera_of(scene.input, size)
-        if not faces_front(front):
-            raise DataError(
-                f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
-                "cameras and azimuths are stated so that it is"
-            )
+        front = front_camera(scene, size)
         models = load_models(settings, device)
         made, crop = run(
             clip,
@@ -107,13 +102,11 @@ class Diffusion2:
             device=device,
             progress=progress,
         )
-        views, renderings = (scene.input, *scene.views), {}
-        with measured("render", workdir / COSTS_FILE, torch.device(device)):
-            for done, view in enumerate(views, 1):
-                cameras = cameras_in_field(camera_of(view, size), front, crop)
-                renderings[view.name] = rendering(made, cameras, clip.times.tolist())
-                progress("render views", done, len(views))
-        return renderings
+
+        def seen(view: View) -> Cameras:
+            return cameras_in_field(camera_of(view, size), front, crop)
+
+        return render_views(made, scene, seen, clip.times.tolist(), workdir, torch.device(device), progress)
 
 
 def framed(settings: Diffusion2Settings, view: View) -> Diffusion2Settings:

@@ -1,7 +1,6 @@
 """SC4D from a clip to a field: control points as Gaussians, then fine Gaussians that follow them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from mvtokenflow.distill.fields import (
 from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining, gaussian_groups
 from mvtokenflow.guidance.levels import ClippedRamp, staircase
 from mvtokenflow.guidance.steps import ReferenceWeights
-from mvtokenflow.splat.adaptive_start import BallDraws, adaptive_start, ball_offsets
+from mvtokenflow.splat.adaptive_start import BallDraws, adaptive_start, ball_start
 from mvtokenflow.splat.config import DensityConfig
 from mvtokenflow.splat.control import farthest_points
 from mvtokenflow.splat.density import densify, keep_only, prune
@@ -315,12 +314,10 @@ def load_control(path: Path) -> ControlField:
 
 def _start_points(job: Job, settings: Sc4dSettings, generator: torch.Generator) -> PointField:
     """Place points in a ball, of the size of the gaps between them; the network starts without motion."""
-    draws = BallDraws.draw(1, settings.first.start_points, generator)
-    points = ball_offsets(START_RADIUS, draws).to(job.device)
-    model = GaussianModel.from_points(points, torch.full_like(points, 0.5), opacity=START_OPACITY)
+    model = ball_start(settings.first.start_points, START_RADIUS, START_OPACITY, generator).to(job.device)
     network = TimeNet(settings.width, settings.depth)
     network.initialise(generator)
-    log_radius = 0.5 * gap_squared(points).mean().log()
+    log_radius = 0.5 * gap_squared(model.means.detach()).mean().log()
     return PointField(model, log_radius, network.to(job.device), job.clock, job.pixel)
 
 
@@ -342,8 +339,3 @@ def _start_control(
     network = TimeNet(settings.width, settings.depth).to(nodes)
     network.load_state_dict(points.network.state_dict())
     return ControlField(model, nodes, log_radii, network, settings.neighbours, job.clock, job.pixel)
-
-
-def without_alignment(settings: Sc4dSettings) -> Sc4dSettings:
-    """Settings of the second stage without its alignment to the first."""
-    return replace(settings, alignment=0.0)

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
-from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.base.settings import require
+from mvtokenflow.baselines.rival_settings import DistillSettings, check_positive
 from mvtokenflow.multiview.config import SquareConfig
 
 
@@ -41,8 +42,8 @@ class FirstStage:
 
     def __post_init__(self) -> None:
         check_positive(self, ("steps", "start_points", "max_points", "means", "means_final", "network"))
-        check(0 <= self.reduce_at < self.steps, "reduce_at", self.reduce_at, "a step of the stage")
-        check(self.densify[2] >= 1, "densify", self.densify, "first step, last step, distance")
+        require(0 <= self.reduce_at < self.steps, "reduce_at", self.reduce_at, "a step of the stage")
+        require(self.densify[2] >= 1, "densify", self.densify, "first step, last step, distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,8 @@ class Sc4dSettings:
 
     def __post_init__(self) -> None:
         check_positive(self, ("control_points", "width", "rigid_radius", "colour", "mask"))
-        check(self.fps in ("correct", "upstream"), "fps", self.fps, "correct or upstream")
-        check(min(self.alignment, self.rigidity) >= 0, "alignment", self.alignment, "0 or more")
+        require(self.fps in ("correct", "upstream"), "fps", self.fps, "correct or upstream")
+        require(min(self.alignment, self.rigidity) >= 0, "alignment", self.alignment, "0 or more")
         if not 1 <= self.neighbours <= self.control_points:
             raise ConfigError(f"neighbours is {self.neighbours}; expected 1 to {self.control_points}")
         if len(self.sides) != len(self.before) + 1:

@@ -9,18 +9,18 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.job import Job
-from mvtokenflow.baselines.planes import load_planes, save_planes
+from mvtokenflow.baselines.planes import load_planes, plane_groups, save_planes
 from mvtokenflow.baselines.stag4d.settings import Stag4dSettings
 from mvtokenflow.distill.fields import PlaneField, plane_deformation
 from mvtokenflow.distill.teacher import Reference
-from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining, gaussian_groups, seen_gradients
+from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining, seen_gradients
 from mvtokenflow.guidance.levels import RandomBand, ramp, staircase
 from mvtokenflow.guidance.steps import ReferenceWeights
 from mvtokenflow.radiance.planes import plane_regularisation
-from mvtokenflow.splat.adaptive_start import BallDraws, ball_offsets
+from mvtokenflow.splat.adaptive_start import ball_start
 from mvtokenflow.splat.config import DensityConfig
 from mvtokenflow.splat.density import densify, keep_only, relative_threshold
-from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
+from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.losses import axis_ratio_loss
 from mvtokenflow.splat.schedule import log_linear
 from mvtokenflow.tokenflow.anchor import Anchor
@@ -48,8 +48,7 @@ class Stag4dTraining(SdsTraining):
         )
         self.settings = settings
         self.band = RandomBand(low=settings.level_low, high=settings.level_high, steps=settings.level_steps)
-        drawn = ball_offsets(START_RADIUS, BallDraws.draw(1, settings.points, self.generator)).to(self.device)
-        model = GaussianModel.from_points(drawn, torch.full_like(drawn, 0.5), opacity=START_OPACITY)
+        model = ball_start(settings.points, START_RADIUS, START_OPACITY, self.generator).to(self.device)
         deformation = plane_deformation(
             settings.resolution, settings.factors, settings.channels, settings.width, "plain"
         )
@@ -80,20 +79,7 @@ class Stag4dTraining(SdsTraining):
 
     def groups(self) -> list[Group]:
         """List the parameters; see `SdsTraining`."""
-        settings, deformation = self.settings, self.field.deformation
-        rates = {
-            "means": settings.means,
-            "features_dc": settings.colours,
-            "logit_opacities": settings.opacities,
-            "log_scales": settings.scales,
-            "quats": settings.quats,
-        }
-        network = [p for name, p in deformation.named_parameters() if not name.startswith("grid.")]
-        return [
-            *gaussian_groups(self.field.gaussians, rates),
-            ("planes", list(deformation.grid.parameters()), settings.planes),
-            ("network", network, settings.network),
-        ]
+        return plane_groups(self.field, self.settings)
 
     def rates(self, number: int) -> Mapping[str, float]:
         """Let the rates of positions, planes and network fall; see `SdsTraining`."""
@@ -168,20 +154,11 @@ class Stag4dTraining(SdsTraining):
 def fit(job: Job, settings: Stag4dSettings) -> PlaneField:
     """Generate the views, then fit the field, or what is missing of them."""
     references = multiple_references(job, settings)
-    facts = {
-        "clock": job.clock,
-        "pixel": job.pixel,
-        "resolution": settings.resolution,
-        "factors": settings.factors,
-        "channels": settings.channels,
-        "width": settings.width,
-        "heads": "plain",
-    }
     return job.stage(
         "fit",
         settings.steps,
         lambda: Stag4dTraining(job, settings, references),
-        lambda path, training: save_planes(path, training.field, KIND, facts),
+        lambda path, training: save_planes(path, training.field, KIND, settings),
         lambda path: load_planes(path, KIND),
     )
 

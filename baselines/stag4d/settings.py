@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from mvtokenflow.base.files import choose
-from mvtokenflow.baselines.rival_settings import DistillSettings, check, check_positive
+from mvtokenflow.base.settings import require
+from mvtokenflow.baselines.rival_settings import DistillSettings, check_positive
 from mvtokenflow.guidance.views import RandomViews
 from mvtokenflow.multiview.config import SamplingConfig, SquareConfig
 from mvtokenflow.small.config import small_sampling
@@ -33,10 +34,10 @@ class Densify:
     prune_scales: tuple[float, float] = (0.001, 0.1)
 
     def __post_init__(self) -> None:
-        check(self.every >= 1, "densify.every", self.every, "1 or more")
-        check(0 <= self.share < 1, "densify.share", self.share, "0 to below 1")
+        require(self.every >= 1, "densify.every", self.every, "1 or more")
+        require(0 <= self.share < 1, "densify.share", self.share, "0 to below 1")
         least, most = self.prune_scales
-        check(0 <= least < most, "densify.prune_scales", self.prune_scales, "least and most")
+        require(0 <= least < most, "densify.prune_scales", self.prune_scales, "least and most")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +102,9 @@ class Stag4dSettings:
     def __post_init__(self) -> None:
         check_positive(self, ("points", "steps", "channels", "width", "ramp_steps", "level_steps"))
         check_positive(self, ("colour", "mask", "means", "means_final", "network", "planes", "rate_steps"))
-        check(0 <= self.static_steps <= self.steps, "static_steps", self.static_steps, "0 to steps")
-        check(self.scale_loss in ("upstream", "meant"), "scale_loss", self.scale_loss, "upstream or meant")
-        check(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
+        require(0 <= self.static_steps <= self.steps, "static_steps", self.static_steps, "0 to steps")
+        require(self.scale_loss in ("upstream", "meant"), "scale_loss", self.scale_loss, "upstream or meant")
+        require(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able settings."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.splat.gaussians import SCALE_FLOOR, gap_squared
+from mvtokenflow.splat.gaussians import SCALE_FLOOR, GaussianModel, gap_squared
 
 OPACITY = 0.05
 COLOUR_SPREAD = 1 / 255  # of the coefficients: nearly mid grey
@@ -39,6 +39,16 @@ def ball_offsets(radius: float | Tensor, draws: BallDraws) -> Tensor:
     sine = (1 - cosine.square()).clamp_min(0).sqrt()
     direction = torch.stack([sine * angle.cos(), sine * angle.sin(), cosine], dim=-1)
     return radius * draws.radius.pow(1 / 3)[:, None] * direction
+
+
+def ball_start(count: int, radius: float, opacity: float, generator: torch.Generator) -> GaussianModel:
+    """Start grey Gaussians uniformly in a ball around the origin, as large as the gaps between them.
+
+    Args:
+        radius: world units. opacity: within 0 and 1. generator: on the CPU.
+    """
+    points = ball_offsets(radius, BallDraws.draw(1, count, generator))
+    return GaussianModel.from_points(points, torch.full_like(points, 0.5), opacity=opacity)
 
 
 def adaptive_start(nodes: Tensor, radii: Tensor, draws: BallDraws) -> Mapping[str, Tensor]:

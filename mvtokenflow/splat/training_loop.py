@@ -13,26 +13,18 @@ from mvtokenflow.base.damaged import damage
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.tensor_files import write_checkpoint
-from mvtokenflow.splat.training_log import LOG_EVERY, TrainingLog, Watch
+from mvtokenflow.splat.training_log import LOG_EVERY, Shown, TrainingLog, Watch
 from mvtokenflow.workdir.folder import REDO, load_checkpoint
 
 CHECKPOINT_EVERY = 250
 CHECKPOINT_FILE = "checkpoint.pt"
 
 
-class Trainable(Protocol):
+class Trainable(Shown, Protocol):
     """State of a training stage: parameters, optimizer and random numbers."""
 
     def step(self, number: int) -> Mapping[str, Tensor]:
         """Run optimizer step `number`, counted from 0; return its loss terms by name, and their sum `loss`."""
-        ...
-
-    def preview(self) -> tuple[Tensor, Tensor]:
-        """Return targets and renderings (V, H, W, 3) in [0, 1] on white, of one moment."""
-        ...
-
-    def size(self) -> int:
-        """Return the number of Gaussians; 0 where the field has none."""
         ...
 
     def state(self) -> dict[str, Any]:
