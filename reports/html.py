@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
-from mvtokenflow.reports.layout import lay_out, number
+from mvtokenflow.reports.layout import Notes, lay_out, number
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PATH = re.compile(r"([^\s/]+=)?(/.*)")  # of a value: absolute, alone or after "NAME="
@@ -131,14 +131,14 @@ def branches(value: Mapping[str, Any] | Sequence[Any]) -> list[tuple[str, Any]]:
     return [(str(name), item) for name, item in pairs]
 
 
-def table_html(table: Table, *, intervals: bool = True) -> Markup:
+def table_html(table: Table, *, intervals: bool = True, notes: Notes = "full") -> Markup:
     """Build the `<section class="result">` of one table, with notes and the provenance of its cells as JSON.
 
     Raises:
         DataError: the table is malformed (see `layout.lay_out`).
     """
     table = _public_table(table)
-    laid = lay_out(table, intervals=intervals)
+    laid = lay_out(table, intervals=intervals, notes=notes)
     tips = {
         (place, across): _tip(row, column, cell)
         for place, row in enumerate(table.rows)
@@ -173,14 +173,14 @@ def _public_table(table: Table) -> Table:
     return replace(table, rows=rows, footnotes=public(table.footnotes))
 
 
-def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True) -> str:
+def tables_page(tables: Sequence[Table], *, title: str, intervals: bool = True, notes: Notes = "full") -> str:
     """Build one self-contained HTML file with `tables`."""
     return (
         environment()
         .get_template("page.html")
         .render(
             title=title,
-            tables=[table_html(table, intervals=intervals) for table in tables],
+            tables=[table_html(table, intervals=intervals, notes=notes) for table in tables],
             style=asset("base.css"),
             script=asset("table.js"),
         )

@@ -6,7 +6,8 @@ terminal and the page can never disagree on what is bold or why a cell is empty.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
@@ -15,6 +16,8 @@ DASH = "—"
 DAGGER = "†"
 TIED = "≈"
 INFINITY = "∞"
+EVERY = "Every column"  # begins the note of what all signatures share
+Notes = Literal["full", "short", "none"]
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 GROUPS: dict[Group, str] = {
     "measured": "Measured here",
@@ -93,31 +96,72 @@ def number(value: float, digits: int) -> str:
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 
 
-def lay_out(table: Table, *, intervals: bool) -> PrintTable:
+def lay_out(table: Table, *, intervals: bool, notes: Notes = "full") -> PrintTable:
     """Decide everything about `table` that does not depend on the output syntax.
 
     The table's own footnotes keep their order and numbers; signatures, reasons and row notes that are not
-    among them are appended in reading order, each once.
+    among them are appended in reading order, each once. What all signatures share is one note.
+
+    Args:
+        intervals: print them beside the numbers.
+        notes: "full", or "short" for what all signatures share and the notes that a cell or a row refers to, or
+            "none" for neither notes nor a legend.
 
     Raises:
         DataError: a row has not one cell per column, or a cell holds NaN or neither value nor reason.
     """
-    notes = _Notes(table.footnotes)
-    heads = [
-        PrintHead(
-            title=column.title,
-            arrow=ARROWS[column.better],
-            notes=[notes.signature(column, signature) for signature in column.signatures],
-        )
-        for column in table.columns
-    ]
+    found = _Notes(table.footnotes if notes == "full" else ())
+    own, shared = _signatures(table)
+    heads = []
+    for column, signatures in zip(table.columns, own, strict=True):
+        numbers = [found.signature(column, *pair) for pair in signatures] if notes == "full" else []
+        heads.append(PrintHead(title=column.title, arrow=ARROWS[column.better], notes=numbers))
+    if shared:
+        found.number(f"{EVERY}: {shared}")
     groups = []
     for name, title in GROUPS.items():
         members = [(index, row) for index, row in enumerate(table.rows) if row.group == name]
         if members:
-            rows = [_row(table, row, index, notes, intervals) for index, row in members]
+            rows = [_row(table, row, index, found, intervals) for index, row in members]
             groups.append(PrintGroup(name=name, title=title, rows=rows))
-    return PrintTable(heads=heads, groups=groups, notes=notes.texts, legend=_legend(groups))
+    laid = PrintTable(heads=heads, groups=groups, notes=found.texts, legend=_legend(groups))
+    return _without_notes(laid) if notes == "none" else laid
+
+
+def signatures_text(table: Table) -> str:
+    """Return the whole signatures of a table, one a line after the column's title and its metric."""
+    lines = [f"{column.title} ({column.key}): {one}" for column in table.columns for one in column.signatures]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _signatures(table: Table) -> tuple[list[list[tuple[str, str]]], str]:
+    """Return each column's signatures, whole and without the parts that all share, and those parts."""
+    parts = [one.split("|") for column in table.columns for one in column.signatures if " + " not in one]
+    shared = [part for part in parts[0][1:] if all(part in other for other in parts)] if len(parts) > 1 else []
+
+    def own(signature: str) -> str:
+        if " + " in signature:  # of several kinds of rows
+            return signature
+        return "|".join(part for part in signature.split("|") if part not in shared)
+
+    return [[(one, own(one)) for one in column.signatures] for column in table.columns], "|".join(shared)
+
+
+def _without_notes(laid: PrintTable) -> PrintTable:
+    """Return a table whose heads, rows and cells refer to no note."""
+    groups = [
+        replace(
+            group,
+            rows=[
+                replace(row, note=None, cells=[replace(cell, note=None) for cell in row.cells])
+                for row in group.rows
+            ],
+        )
+        for group in laid.groups
+    ]
+    return PrintTable(
+        heads=[replace(head, notes=[]) for head in laid.heads], groups=groups, notes=[], legend=[]
+    )
 
 
 class _Notes:
@@ -131,12 +175,12 @@ class _Notes:
             self.texts.append(text)
         return self.texts.index(text) + 1
 
-    def signature(self, column: Column, signature: str) -> int:
-        """Return the footnote with this signature, a new one if there is none yet."""
+    def signature(self, column: Column, signature: str, own: str) -> int:
+        """Return the footnote with this signature; a new one with its own parts if there is none yet."""
         for place, text in enumerate(self.texts, 1):
             if signature in text:
                 return place
-        return self.number(f"{column.title}: {signature}")
+        return self.number(f"{column.title}: {own}")
 
 
 def _row(table: Table, row: TableRow, index: int, notes: _Notes, intervals: bool) -> PrintRow:

@@ -1,4 +1,4 @@
-"""A table as markdown, csv, LaTeX, JSON, or for the terminal. Equal tables give equal bytes."""
+"""A table as markdown, csv, LaTeX or JSON. Equal tables give equal bytes."""
 
 import csv
 import io
@@ -7,12 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rich import box
 from rich.cells import cell_len
-from rich.console import Group as RichGroup
-from rich.console import RenderableType
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.escapes import json_for_terminals, spreadsheet
@@ -20,24 +15,34 @@ from mvtokenflow.base.escapes import markdown as _md
 from mvtokenflow.base.files import choose
 from mvtokenflow.base.names import printable
 from mvtokenflow.eval.tables.table import Table
-from mvtokenflow.reports.layout import DAGGER, TIED, PrintCell, PrintHead, PrintRow, PrintTable, lay_out
+from mvtokenflow.reports.layout import (
+    DAGGER,
+    TIED,
+    Notes,
+    PrintCell,
+    PrintHead,
+    PrintRow,
+    PrintTable,
+    lay_out,
+)
 
 
-def render(table: Table, form: str, *, intervals: bool = False) -> str:
-    """Render `table` as text; `form` is "md", "csv", "latex" or "json".
+def render(table: Table, form: str, *, intervals: bool = False, notes: Notes = "full") -> str:
+    """Render `table` as text; `form` is "md", "csv", "latex", "latex-tabular" or "json".
 
-    `intervals` prints confidence intervals beside the numbers of md and latex; csv and json always hold them.
+    `intervals` prints confidence intervals beside the numbers of md and latex; csv and json always hold them,
+    and whole signatures. `notes` are those of `layout.lay_out`; "latex-tabular" has none.
 
     Raises:
         ConfigError: unknown form.
         DataError: the table is malformed (see `layout.lay_out`).
     """
-    return choose("table format", form, _FORMS)(table, intervals)
+    return choose("table format", form, _FORMS)(table, intervals, notes)
 
 
-def markdown(table: Table, *, intervals: bool = False) -> str:
+def markdown(table: Table, *, intervals: bool = False, notes: Notes = "full") -> str:
     """Render GitHub-flavoured markdown: aligned pipes, `**best**`, `<u>second</u>`, numbered footnotes."""
-    laid = lay_out(table, intervals=intervals)
+    laid = lay_out(table, intervals=intervals, notes=notes)
     header = ["Method", *(_md_head(head) for head in laid.heads)]
     lines: list[list[str]] = []
     for group in laid.groups:
@@ -47,9 +52,9 @@ def markdown(table: Table, *, intervals: bool = False) -> str:
     widths = [max(3, *(cell_len(line[place]) for line in [header, *lines])) for place in range(len(header))]
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
     body = [_md_line(line, widths) for line in [header, rule, *lines]]
-    notes = [f"{place}. {_md(note)}" for place, note in enumerate(laid.notes, 1)]
+    numbered = [f"{place}. {_md(note)}" for place, note in enumerate(laid.notes, 1)]
     parts = [f"### {_md(table.title)}", _md(table.caption), "\n".join(body)]
-    parts += ["  \n".join(_md(line) for line in laid.legend), "\n".join(notes)]
+    parts += ["  \n".join(_md(line) for line in laid.legend), "\n".join(numbered)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -85,95 +90,57 @@ def json_text(table: Table) -> str:
     return json_for_terminals(text) + "\n"
 
 
-def latex(table: Table, *, intervals: bool = False) -> str:
+def latex(table: Table, *, intervals: bool = False, notes: Notes = "full") -> str:
     r"""Render a `table` environment with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
-    laid = lay_out(table, intervals=intervals)
-    width = len(laid.heads) + 1
+    laid = lay_out(table, intervals=intervals, notes=notes)
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
         "  \\centering",
         f"  \\caption{{{tex(table.title)}{'. ' if table.caption else ''}{tex(table.caption)}}}",
         f"  \\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', table.name)}}}",
-        f"  \\begin{{tabular}}{{l{'r' * len(laid.heads)}}}",
-        "    \\toprule",
-        "    " + " & ".join(["Method", *(_tex_head(head) for head in laid.heads)]) + r" \\",
+        *(f"  {line}" for line in _tabular(laid)),
+        *_tex_notes(laid),
+        "\\end{table}",
     ]
-    for group in laid.groups:
-        lines.append("    \\midrule")
-        if len(laid.groups) > 1:
-            lines.append(f"    \\multicolumn{{{width}}}{{l}}{{\\emph{{{tex(group.title)}}}}} \\\\")
-        lines += [
-            "    " + " & ".join([_tex_label(row), *(_tex_cell(cell) for cell in row.cells)]) + r" \\"
-            for row in group.rows
-        ]
-    lines += ["    \\bottomrule", "  \\end{tabular}", *_tex_notes(laid), "\\end{table}"]
     return "\n".join(lines) + "\n"
 
 
-def terminal(table: Table, *, intervals: bool = False) -> RenderableType:
-    """Render for `rich.console.Console.print`; no name is read as console markup."""
-    laid = lay_out(table, intervals=intervals)
-    grid = RichTable(
-        title=_text(table.title),
-        title_justify="left",
-        title_style="bold",
-        header_style="",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    grid.add_column("Method", no_wrap=True)  # a narrow terminal must not squeeze the names away
-    cells = [[_terminal_cell(cell) for cell in row.cells] for group in laid.groups for row in group.rows]
-    for index, head in enumerate(laid.heads):
-        title = _text(head.title + (f" {head.arrow}" if head.arrow else ""), style="bold")
-        widest = max((row[index].cell_len for row in cells), default=1)
-        grid.add_column(
-            title.append(_raised(head.notes), style="not bold dim"), justify="right", min_width=widest
-        )  # headings wrap, numbers do not
+def latex_tabular(table: Table, *, intervals: bool = False) -> str:
+    r"""Render a bare `tabular` without caption and notes, to be put into a `table` of your own."""
+    laid = lay_out(table, intervals=intervals, notes="none")
+    return "\n".join(["% needs \\usepackage{booktabs}", *_tabular(laid)]) + "\n"
+
+
+def _tabular(laid: PrintTable) -> list[str]:
+    width = len(laid.heads) + 1
+    lines = [
+        f"\\begin{{tabular}}{{l{'r' * len(laid.heads)}}}",
+        "  \\toprule",
+        "  " + " & ".join(["Method", *(_tex_head(head) for head in laid.heads)]) + r" \\",
+    ]
     for group in laid.groups:
+        lines.append("  \\midrule")
         if len(laid.groups) > 1:
-            grid.add_row(_text(group.title, style="italic dim"))
-        for row in group.rows:
-            label = _text(row.label + (f" {DAGGER}" if row.quoted else ""))
-            label.append(_raised(_some(row.note)), style="dim")
-            grid.add_row(label, *(_terminal_cell(cell) for cell in row.cells))
-        grid.add_section()
-    below = [_text(table.caption)] if table.caption else []
-    below += [_text(line, style="dim") for line in laid.legend]
-    below += [_text(f"{place}. {note}", style="dim") for place, note in enumerate(laid.notes, 1)]
-    return RichGroup(grid, *below)
+            lines.append(f"  \\multicolumn{{{width}}}{{l}}{{\\emph{{{tex(group.title)}}}}} \\\\")
+        lines += [
+            "  " + " & ".join([_tex_label(row), *(_tex_cell(cell) for cell in row.cells)]) + r" \\"
+            for row in group.rows
+        ]
+    return [*lines, "  \\bottomrule", "\\end{tabular}"]
 
 
-_FORMS: dict[str, Callable[[Table, bool], str]] = {
-    "md": lambda table, intervals: markdown(table, intervals=intervals),
-    "csv": lambda table, _: csv_text(table),
-    "latex": lambda table, intervals: latex(table, intervals=intervals),
-    "json": lambda table, _: json_text(table),
+_FORMS: dict[str, Callable[[Table, bool, Notes], str]] = {
+    "md": lambda table, intervals, notes: markdown(table, intervals=intervals, notes=notes),
+    "csv": lambda table, *_: csv_text(table),
+    "latex": lambda table, intervals, notes: latex(table, intervals=intervals, notes=notes),
+    "latex-tabular": lambda table, intervals, _: latex_tabular(table, intervals=intervals),
+    "json": lambda table, *_: json_text(table),
 }
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Return text without console markup and without characters that control a terminal."""
-    return Text(printable(text), style=style)
 
 
 def _some(note: int | None) -> list[int]:
     return [] if note is None else [note]
-
-
-def _raised(notes: Sequence[int]) -> str:
-    return " " + ",".join(map(str, notes)).translate(_SUPERSCRIPT) if notes else ""
-
-
-_SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
-
-
-def _terminal_cell(cell: PrintCell) -> Text:
-    text = Text(cell.text, style="bold" if cell.best else "underline" if cell.second else "")
-    text.append(TIED if cell.tied else "", style="not bold not underline")
-    rest = " ".join(part for part in (cell.interval, cell.coverage and f"({cell.coverage})") if part)
-    return text.append(f" {rest}" if rest else _raised(_some(cell.note)), style="not bold not underline dim")
 
 
 def _md_sup(notes: Sequence[int]) -> str:

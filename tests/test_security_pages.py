@@ -28,7 +28,8 @@ from mvtokenflow.eval.tables.explain import tree
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports.html import tables_page
 from mvtokenflow.reports.pictures import PictureStore
-from mvtokenflow.reports.text import csv_text, latex, render, terminal
+from mvtokenflow.reports.terminal import terminal
+from mvtokenflow.reports.text import csv_text, latex, render
 
 GRID = (
     "--dataset",

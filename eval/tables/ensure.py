@@ -23,7 +23,7 @@ from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.render import Job, refuse_other_pictures, render, scene_digest
 from mvtokenflow.eval.tables.specs import TableSpec
 from mvtokenflow.eval.tables.table import Table
-from mvtokenflow.weights.ledger import fingerprint
+from mvtokenflow.weights.ledger import fingerprint, missing_in_short
 from mvtokenflow.workdir.lock import working_in
 
 
@@ -259,8 +259,10 @@ def tabulate(
     hidden = [] if request.options.force else [run for run, forced in found if forced]
     runs = [run for run, forced in found if request.options.force or not forced]
     failures = [*failures, *_hidden(hidden, failures)]
-    _, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, [spec]))
-    reasons = {entry.metric: entry.reason for entry in missing}
+    shown = specs_of(request.protocol, [spec])
+    _, missing = settings_for(request.protocol, request.options, shown)
+    absent = {entry.metric for entry in missing}  # for want of weights
+    reasons = {s.key: missing_in_short(s.weights) for s in shown if s.weights and s.key in absent}
     unrun = {f.method: "no run succeeded, see the notes" for f in failures}
     table = build_table(
         spec,
@@ -274,8 +276,20 @@ def tabulate(
         allow_mixed=allow_mixed,
         quoted=quoted,
     )
-    notes = [f"{f.method} on {f.scene} (seed {f.seed}): {f.reason}" for f in failures]
-    return replace(table, footnotes=[*table.footnotes, *notes])
+    return replace(table, footnotes=[*table.footnotes, *failure_notes(failures)])
+
+
+def failure_notes(failures: Sequence[Failure]) -> list[str]:
+    """Return one sentence for each reason, with the methods, scenes and seeds that it stopped."""
+    found: dict[str, dict[tuple[str, int], list[str]]] = {}
+    for failure in failures:
+        runs = found.setdefault(failure.reason, {})
+        runs.setdefault((failure.method, failure.seed), []).append(failure.scene)
+    return [
+        "; ".join(f"{method} on {', '.join(scenes)} (seed {seed})" for (method, seed), scenes in runs.items())
+        + f": {reason}"
+        for reason, runs in found.items()
+    ]
 
 
 def _hidden(runs: Sequence[Run], known: Sequence[Failure]) -> list[Failure]:

@@ -1,5 +1,8 @@
 """Traces a cell to its files, hashes, weights, versions and command."""
 
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvtokenflow.base.errors import ConfigError, DataError
@@ -8,11 +11,13 @@ from mvtokenflow.eval.records.aggregate import object_values
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.records.summary import Summary, plain
 from mvtokenflow.eval.tables.ensure import Request, scored_runs, tabulate
-from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.tables.specs import ColumnSpec, Cost, TableSpec
 
 if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
+
+_RUNS = 12  # on a screen
 
 
 def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]:
@@ -30,6 +35,8 @@ def explain_cell(request: Request, spec: TableSpec, name: str) -> dict[str, Any]
     index = titles.index((column.metric, column.title))
     cell = table.rows[0].cells[index]
     return {
+        "meaning": _meaning(column),
+        "better": column.better,
         "value": None if cell.value is None else plain(cell.value),
         "interval": None if cell.low is None or cell.high is None else [plain(cell.low), plain(cell.high)],
         "runs shown": f"{cell.have}/{cell.want}",
@@ -87,6 +94,95 @@ def _run(run: Run, column: ColumnSpec, request: Request) -> dict[str, Any]:
         "findings": [f["problem"] for f in summary.findings] if summary else [],
         "stages": [f"{s.name}: {s.wall_s:.1f} s, {s.peak_mib:.0f} MiB" for s in run.manifest.stages],
     }
+
+
+def _meaning(column: ColumnSpec) -> str:
+    """Return the first sentence on the metric or cost of a column."""
+    if isinstance(column.shows, Cost):
+        return "Measured while rendering, all stages together."
+    return (type(column.shows).__doc__ or "").strip().partition("\n")[0]
+
+
+def screen(title: str, document: Mapping[str, Any], width: int) -> list[str]:
+    """Return what a cell rests on as lines for one screen: its value, its runs, and what these share.
+
+    Args:
+        document: of `explain_cell`.
+        width: of the terminal; values by view are left out where they do not fit.
+    """
+    direction = {"higher": "; higher is better", "lower": "; lower is better", "none": ""}[document["better"]]
+    if document["value"] is None:
+        head = f"no value: {document['missing']}"
+    else:
+        bounds = document["interval"]
+        interval = f" [{_short(bounds[0])}, {_short(bounds[1])}]" if bounds else ""
+        head = f"{_short(document['value'])}{interval}, {document['runs shown']} runs{direction}"
+    lines = [title, head, document["meaning"], *(f"signature: {one}" for one in document["signature"])]
+    runs = document["runs"]
+    if not runs:
+        return lines
+    lines += ["", *_values(runs[:_RUNS], width)]
+    if len(runs) > _RUNS:
+        lines.append(f"and {len(runs) - _RUNS} more runs; --tree shows them")
+    findings = dict.fromkeys(finding for run in runs for finding in run["findings"])
+    facts = {
+        "rendered by": _shared(_by(run["rendered by"]) for run in runs),
+        "command": _shared(shlex.join(map(str, run["rendered by"].get("command", []))) for run in runs),
+        "measured by": _shared(_by(run["measured by"] or {}) for run in runs),
+        "weights": _shared(_weights(run) for run in runs),
+        "folders": _shared(str(Path(run["folder"]).parents[1]) for run in runs),
+        "findings": "; ".join(findings),
+    }
+    lines += ["", *(f"{name + ':':<12} {text}" for name, text in facts.items() if text)]
+    return [*lines, "", "--tree: every file, hash, setting and package; --json: the same for programs"]
+
+
+def _values(runs: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+    """Return a small table of the runs' values, by view where there is room."""
+    views = list(
+        dict.fromkeys(view for run in runs for value in run["values"].values() for view in value["views"])
+    )
+    rows = []
+    for run in runs:
+        folder = Path(run["folder"])
+        for name, value in run["values"].items() or ((folder.parent.name, None),):
+            found = value["views"] if value else {}
+            cells = [_short(found[view]["value"]) if view in found else "-" for view in views]
+            mean = _short(value["value"]) if value else "-"
+            rows.append([name, folder.name, mean, *(cells if len(views) > 1 else [])])
+    head = ["scene", "run", "mean", *(views if len(views) > 1 else [])]
+    sizes = [max(len(row[place]) for row in [head, *rows]) for place in range(len(head))]
+    fits = next((n for n in range(len(head), 3, -1) if sum(sizes[:n]) + 2 * (n - 1) <= width), 3)
+    kept = [row[:fits] if fits == len(head) else row[:3] for row in [head, *rows]]
+    return [
+        "  ".join(f"{cell:<{size}}" for cell, size in zip(row, sizes, strict=False)).rstrip() for row in kept
+    ]
+
+
+def _shared(texts: Iterable[str]) -> str:
+    """Return the text of all runs, or of the first and how many others there are."""
+    found = [text for text in dict.fromkeys(texts) if text]
+    more = f" (and {len(found) - 1} others, see --tree)" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
+
+
+def _by(pedigree: Mapping[str, Any]) -> str:
+    code = pedigree.get("code") or {}
+    commit = f" at {code['commit'][:10]}" if code.get("commit") else ""
+    changed = " with local changes" if code.get("dirty") else ""
+    parts = [f"version {code.get('version', 'unknown')}{commit}{changed}"]
+    parts += [str(pedigree[name]) for name in ("device", "platform") if pedigree.get(name)]
+    return ", ".join(parts) if pedigree else ""
+
+
+def _weights(run: Mapping[str, Any]) -> str:
+    pedigrees = [run["rendered by"], run["measured by"] or {}]
+    found = {name: sha for pedigree in pedigrees for name, sha in (pedigree.get("weights") or {}).items()}
+    return ", ".join(f"{name} {str(sha)[:8]}" for name, sha in sorted(found.items()))
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.5g}"
 
 
 def tree(title: str, document: dict[str, Any]) -> "Tree":

@@ -71,6 +71,12 @@ def _missing(weights: Weights, where: str) -> WeightsMissingError:
     )
 
 
+def missing_in_short(name: str) -> str:
+    """Return one line on weights that are not here: their name, their size and what to do."""
+    weights = entry(name)
+    return f"{weights.name} is missing ({weights.bytes / 1e6:,.0f} MB): {weights.remedy}"
+
+
 def _model_in(folder: Path) -> Path:
     """Return the weights file of a local model folder."""
     present = [folder / name for name in _FOLDER_MODELS if (folder / name).is_file()]

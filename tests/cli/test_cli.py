@@ -219,7 +219,13 @@ def test_explain_takes_a_cell_apart_and_notices_a_changed_prediction(
     assert run["values"]["ant"]["views"]["input"]["frames"] == 4
     assert run["measured by"]["code"]["version"] == mvtokenflow.__version__
     assert "psnr|v:1" in document["signature"][0]
-    assert "white / psnr" in cli("explain", "table1", "white", "psnr", *grid).out
+    screen = cli("explain", "table1", "white", "psnr", *grid).out
+    assert "white / psnr" in screen
+    assert len(screen.splitlines()) <= 24
+    assert "mvtf-eval table1 " in screen, "the command can be pasted"
+    assert run["prediction"] not in screen
+    whole = cli("explain", "table1", "white", "psnr", *grid, "--tree").out
+    assert run["prediction"][:20] in whole
     empty = json.loads(cli("explain", "table1", "mirrored", "psnr", *grid, "--json").out)
     assert (empty["value"], empty["missing"], empty["runs"]) == (None, "not run", [])
     picture = Path(run["folder"]) / "pred" / "input" / "1.png"
@@ -230,6 +236,34 @@ def test_explain_takes_a_cell_apart_and_notices_a_changed_prediction(
     assert outcome.code == 2
     assert "changed since it was rendered" in outcome.err
     assert "delete the run folder" in outcome.err
+
+
+def test_a_table_prints_the_columns_and_rows_that_were_asked_for(
+    cli: Any, grid: list[object], tmp_path: Path
+) -> None:
+    asked = [
+        "--methods",
+        "white,blurred",
+        "--jobs",
+        1,
+        "--no-quoted",
+        "--columns",
+        "psnr,ssim",
+        "--rows",
+        "white",
+    ]
+    beside = tmp_path / "signatures.txt"
+    printed = cli("table2", *grid, *asked, "--format", "latex-tabular", "--signatures", beside)
+    assert printed.code == 0, printed.err
+    assert "Method & PSNR" in printed.out
+    assert "LPIPS" not in printed.out
+    assert "blurred" not in printed.out
+    (psnr, ssim) = beside.read_text().splitlines()
+    assert psnr.startswith("PSNR (psnr): psnr|v:1|")
+    assert ssim.startswith("SSIM (ssim): ssim|v:1|")
+    refused = cli("table2", *grid, *asked[:-1], "mirrored")
+    assert (refused.code, "no such row; it has white, blurred" in refused.err) == (2, True)
+    assert cli("table2", *grid, "--notes", "shortt").code == 2
 
 
 def test_columns_are_named_by_title_or_by_a_metric_that_one_column_shows() -> None:

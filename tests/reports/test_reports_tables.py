@@ -17,6 +17,7 @@ from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
 from mvtokenflow.reports import text
 from mvtokenflow.reports.html import script_json, table_html, tables_page
 from mvtokenflow.reports.layout import lay_out, number
+from mvtokenflow.reports.terminal import terminal
 
 SNAPSHOTS = Path(__file__).parents[1] / "data"
 NASTY = "a<b> & c_d 50% |x| *y* ünï–λ {z}"
@@ -96,7 +97,7 @@ def test_text_is_the_reviewed_snapshot(form: str, name: str) -> None:
 def test_html_and_terminal_are_the_reviewed_snapshots() -> None:
     assert str(table_html(all_kinds())) == (SNAPSHOTS / "reports_table.html").read_text()
     console = Console(width=140, record=True, file=io.StringIO(), force_terminal=True)
-    console.print(text.terminal(all_kinds(), intervals=True))
+    console.print(terminal(all_kinds(), intervals=True))
     assert console.export_text(styles=True) == (SNAPSHOTS / "reports_table.ansi").read_text()
 
 
@@ -113,10 +114,10 @@ def test_marks_groups_and_notes_are_decided_once() -> None:
     assert not any(cell.best or cell.second or cell.tied for cell in quoted.cells)
     # the table's footnote holds PSNR's signature and keeps number 1; equal reasons share a number
     assert laid.heads[0].notes == [1]
-    assert laid.notes[laid.heads[1].notes[0] - 1] == "LPIPS: lpips|p:toy4d-v1|net:vgg"
+    assert laid.notes[laid.heads[1].notes[0] - 1] == "LPIPS: lpips|net:vgg"
     assert laid.groups[1].rows[0].cells[2].note == quoted.cells[2].note
     assert laid.notes[(quoted.note or 0) - 1] == "arXiv:2502.11697v2, Table 1"
-    assert len(laid.notes) == len(set(laid.notes)) == 5
+    assert len(laid.notes) == len(set(laid.notes)) == 6
 
 
 def test_intervals_appear_only_when_asked_for() -> None:

@@ -41,7 +41,7 @@ Import = Annotated[
         "--import", metavar="NAME=PATH", help="A row of renderings, or of results of another program."
     ),
 ]
-Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, json or html.")]
+Form = Annotated[str, typer.Option("--format", help="terminal, md, csv, latex, latex-tabular, json or html.")]
 Mixed = Annotated[bool, typer.Option("--allow-mixed", help="Allow rows measured in different ways.")]
 Shard = Annotated[
     str, typer.Option(help="i/n, e.g. 0/4: only every n-th scene, from the i-th. Shards share --runs.")

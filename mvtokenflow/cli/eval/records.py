@@ -108,9 +108,12 @@ def explain(
     preset: Preset = "mini",
     full: Full = False,
     imports: Import = None,
+    whole: Annotated[
+        bool, typer.Option("--tree", help="Print everything on record: files, hashes, settings, packages.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a cell apart: signature, scenes, views, frames, files, hashes, weights, versions, command.
+    """Take a cell apart: what it means, values by scene and view, weights, versions, command.
 
     Example: mvtf-eval explain table1 copy-input lpips
     """
@@ -118,7 +121,7 @@ def explain(
     imported = [pair for pair in imports or () if pair.startswith(own)]
     check_names(dataset, None if imported else method)
     check_protocol(protocol)
-    from mvtokenflow.eval.tables.explain import explain_cell, tree
+    from mvtokenflow.eval.tables.explain import explain_cell, screen, tree
     from mvtokenflow.eval.tables.specs import table_named
 
     request = request_of(
@@ -141,7 +144,11 @@ def explain(
         return
     from rich.console import Console
 
-    Console().print(tree(f"{table} / {method} / {column}", document))
+    console, title = Console(), f"{table} / {method} / {column}"
+    if whole:
+        console.print(tree(title, document))
+    for line in () if whole else screen(title, document, console.width):
+        print_line(line)
 
 
 def regress(

@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
@@ -41,18 +41,38 @@ from mvtokenflow.cli.eval.grid import (
 from mvtokenflow.eval.tables.titles import TITLES
 
 if TYPE_CHECKING:
-    from mvtokenflow.eval.tables.ensure import Request
+    from mvtokenflow.eval.tables.ensure import Failure, Request
+    from mvtokenflow.eval.tables.specs import TableSpec
     from mvtokenflow.eval.tables.table import Table
+    from mvtokenflow.reports.layout import Notes
 
 Site = Annotated[Path | None, typer.Option(help="Also build the report pages here.")]
 Intervals = Annotated[bool, typer.Option("--intervals/--no-intervals", help="Print 95 % intervals.")]
 Quoted = Annotated[bool, typer.Option("--quoted/--no-quoted", help="Append published numbers.")]
 Fetch = Annotated[bool, typer.Option("--fetch-weights", help="Fetch missing weights first.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Columns to print, in this order: titles or metrics, separated by commas."),
+]
+Rows = Annotated[
+    str | None, typer.Option(help="Rows to print and rank, in this order, separated by commas; all by default.")
+]
+NotesLevel = Annotated[
+    str,
+    typer.Option(
+        "--notes",
+        help="full; short for what all signatures share and what cells refer to; none. Not in csv and json.",
+    ),
+]
+SignaturesFile = Annotated[
+    Path | None,
+    typer.Option("--signatures", help="Also write the whole signature of each column to this file."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Score what a strict pre-flight refuses.")]
 
 PAPER_ABLATIONS = ("enlarged-attention", "flow", "normal")
-FORMS = ("terminal", "md", "csv", "latex", "json", "html")
-
+FORMS = ("terminal", "md", "csv", "latex", "latex-tabular", "json", "html")
+NOTES = ("full", "short", "none")
 
 FILE_WIDTH = 140  # of a table that goes into a file or a pipe
 
@@ -70,6 +90,10 @@ class TableOptions:
     runs: RunsRoot = Path("runs")
     site: Site = None
     form: Form = "terminal"
+    columns: Columns = None
+    rows: Rows = None
+    notes: NotesLevel = "full"
+    signatures: SignaturesFile = None
     intervals: Intervals = False
     quoted: Quoted = True
     allow_mixed: Mixed = False
@@ -92,6 +116,7 @@ class TableOptions:
         from mvtokenflow.base.files import choose
 
         choose("table format", self.form, dict.fromkeys(FORMS))
+        choose("kind of notes", self.notes, dict.fromkeys(NOTES))
         check_names(self.dataset, methods)
         check_protocol(self.protocol)
         check_jobs(self.jobs)
@@ -178,8 +203,17 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
 
 def _run(name: str, request: "Request", shown: TableOptions) -> None:
     """Render and score the missing runs, print the table, and exit with 2 if one failed."""
-    from mvtokenflow.eval.tables.ensure import ensure, reference_scenes, scored_runs, specs_of, tabulate
+    from mvtokenflow.base.files import write_text
+    from mvtokenflow.eval.tables.ensure import (
+        ensure,
+        failure_notes,
+        reference_scenes,
+        scored_runs,
+        specs_of,
+        tabulate,
+    )
     from mvtokenflow.eval.tables.specs import table_named
+    from mvtokenflow.reports.layout import signatures_text
 
     spec = table_named(name)
     if shown.fetch:
@@ -188,10 +222,13 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
     with progress() as report:
         failures = ensure(request, [spec], report)
     result = tabulate(request, spec, failures, allow_mixed=shown.allow_mixed, quoted=shown.quoted)
+    printed = _chosen(result, request, spec, failures, shown)
     if shown.as_json:
-        print_json(result.to_json())
+        print_json(printed.to_json())
     else:
-        _print(result, shown.form, shown.intervals)
+        _print(printed, shown)
+    if shown.signatures is not None:
+        write_text(shown.signatures, signatures_text(printed))
     if shown.site is not None:
         from mvtokenflow.eval.protocols import METRICS
         from mvtokenflow.reports.site import build_site
@@ -208,28 +245,57 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
                 waiting=print_message,
             )
         print_message(f"report: {page}")
+    for note in failure_notes(failures):
+        print_message(f"failed: {note}")
     if failures:
         raise typer.Exit(2)
+
+
+def _chosen(
+    result: "Table",
+    request: "Request",
+    spec: "TableSpec",
+    failures: "Sequence[Failure]",
+    shown: TableOptions,
+) -> "Table":
+    """Return the rows and columns to print; rows that were chosen are ranked among themselves.
+
+    Raises:
+        ConfigError: no such row or column.
+    """
+    from mvtokenflow.eval.tables.ensure import tabulate
+    from mvtokenflow.eval.tables.select import names_in, select
+
+    chosen = select(result, shown.columns, shown.rows)
+    if shown.rows is None:
+        return chosen
+    named = names_in(shown.rows)
+    fewer = replace(request, methods=[method for method in request.methods if method.name in named])
+    failures = [failure for failure in failures if failure.method in named]
+    table = tabulate(fewer, spec, failures, allow_mixed=shown.allow_mixed, quoted=shown.quoted)
+    return select(table, shown.columns, shown.rows)
 
 
 def _is_utf8(stream: TextIO) -> bool:
     return (stream.encoding or "").lower().replace("-", "") == "utf8"
 
 
-def _print(result: "Table", form: str, intervals: bool) -> None:
-    if form == "terminal":
+def _print(result: "Table", shown: TableOptions) -> None:
+    notes = cast("Notes", shown.notes)  # checked
+    if shown.form == "terminal":
         from rich.console import Console
 
-        from mvtokenflow.reports.text import terminal
+        from mvtokenflow.reports.terminal import terminal
 
-        Console(width=None if sys.stdout.isatty() else FILE_WIDTH).print(terminal(result, intervals=intervals))
+        console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+        console.print(terminal(result, intervals=shown.intervals, notes=notes))
         return
-    if form == "html":
+    if shown.form == "html":
         from mvtokenflow.reports.html import tables_page
 
-        page = tables_page([result], title=result.title, intervals=intervals)
+        page = tables_page([result], title=result.title, intervals=shown.intervals, notes=notes)
         print_line(page if _is_utf8(sys.stdout) else page.encode("ascii", "xmlcharrefreplace").decode())
         return
     from mvtokenflow.reports.text import render
 
-    print_line(render(result, form, intervals=intervals))
+    print_line(render(result, shown.form, intervals=shown.intervals, notes=notes))
