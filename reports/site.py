@@ -12,7 +12,7 @@ import errno
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from mvtokenflow.base.files import canonical_json, digest, write_json, write_tex
 from mvtokenflow.base.partial import left_folders, partial_folder
 from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.eval.metrics.spec import MetricSpec
+from mvtokenflow.eval.plots.finding import finding
+from mvtokenflow.eval.plots.panels import Figure as Plot
 from mvtokenflow.eval.protocols import METRICS
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.table import Column, Table
@@ -31,6 +33,9 @@ from mvtokenflow.reports.figure import FULL, Album, Figure
 from mvtokenflow.reports.gallery import gallery
 from mvtokenflow.reports.html import TEMPLATES, duration, environment, public, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
+from mvtokenflow.reports.plots.draw import draw
+from mvtokenflow.reports.plots.items import colors_of
+from mvtokenflow.reports.plots.svg import svg
 from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
 from mvtokenflow.workdir.lock import holding
 
@@ -38,7 +43,7 @@ Progress = Callable[[str, int, int], None]
 MARKER = "site.json"
 _MOUNTED = "{out}: is a mount point, whose place no other folder can take; name a folder in it ({out}/site)"
 ASSETS = (
-    *("base.css", "site.css", "scene.css", "figure.css", "curves.css"),
+    *("base.css", "site.css", "scene.css", "figure.css", "curves.css", "plots.css"),
     *("table.js", "index.js", "viewer.js", "charts.js"),
 )
 FIGURES = "figures"  # folder of the pictures that are made for figures
@@ -58,6 +63,7 @@ def build_site(
     max_size: int = 320,
     scenes: Mapping[tuple[str, str], Scene] | None = None,
     metrics: Mapping[str, MetricSpec] = METRICS,
+    plots: Mapping[str, Sequence[Plot]] | None = None,
     waiting: Callable[[str], object] | None = None,
 ) -> Path:
     """Build the site in `out` and return its `index.html`.
@@ -75,6 +81,7 @@ def build_site(
         scenes: of the runs, by names of dataset and scene: the only ground truth that pages show. None shows
             the ground truth in the folders that the manifests name.
         metrics: by their keys in records; define which values are better where no table does.
+        plots: figures of numbers that stand above a table, by its name.
         waiting: as of `lock.working_in`, where another process is building this site.
 
     Raises:
@@ -92,7 +99,10 @@ def build_site(
         _check_replaceable(out)
         pages = scene_pages(runs, list(dict.fromkeys(row.label for one in tables for row in one.rows)), scenes)
         with partial_folder(out) as building:
-            _write(building, out, tables, runs, pages, metrics, progress or (lambda *_: None), title, max_size)
+            inputs = _Inputs(
+                tables=tables, runs=runs, pages=pages, metrics=metrics, plots=plots or {}, title=title
+            )
+            _write(building, out, inputs, progress or (lambda *_: None), max_size)
             _swap(building, out)
     return out / "index.html"
 
@@ -149,17 +159,20 @@ def _swap(building: Path, out: Path) -> None:
             raise
 
 
-def _write(
-    root: Path,
-    earlier: Path,
-    tables: Sequence[Table],
-    runs: Sequence[Run],
-    pages: Sequence[ScenePage],
-    metrics: Mapping[str, MetricSpec],
-    progress: Progress,
-    title: str,
-    max_size: int,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class _Inputs:
+    """What a site shows."""
+
+    tables: Sequence[Table]
+    runs: Sequence[Run]
+    pages: Sequence[ScenePage]
+    metrics: Mapping[str, MetricSpec]
+    plots: Mapping[str, Sequence[Plot]]
+    title: str
+
+
+def _write(root: Path, earlier: Path, inputs: _Inputs, progress: Progress, max_size: int) -> None:
+    tables, runs, pages, title = inputs.tables, inputs.runs, inputs.pages, inputs.title
     store = PictureStore(root / "pictures", max_size, earlier / "pictures")
     drawn = PictureStore(root / FIGURES, max_size, earlier / FIGURES)
     jinja = environment()
@@ -174,7 +187,7 @@ def _write(
 
     cards, albums = [], []
     for place, page in enumerate(pages):
-        data = scene_data(page, _columns(tables), metrics, store, step)
+        data = scene_data(page, _columns(tables), inputs.metrics, store, step)
         write_text(root / "scenes" / f"{page.slug}.js", f"window.SCENE = {script_json(data)};\n")
         album = Album(page, data, drawn, FIGURES)
         html = jinja.get_template("scene.html").render(
@@ -195,7 +208,9 @@ def _write(
         cards.append({"page": page, "thumbnail": _thumbnail(page, data), "frames": data["frames"]})
     html = jinja.get_template("index.html").render(
         title=title,
-        tables=[table_html(table) for table in tables],
+        tables={table.name: table_html(table) for table in tables},  # refuses malformed ones
+        finding=finding(tables),
+        drawn={table.name: _drawn(inputs.plots.get(table.name, ())) for table in tables},
         names=tables,
         cards=cards,
         gallery=gallery(albums),
@@ -209,6 +224,14 @@ def _write(
         write_text(root / "assets" / name, (TEMPLATES / name).read_text(encoding="utf-8"))
     files = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     write_json(root / MARKER, {"generator": "mvtokenflow.reports", "records": records, "files": files})
+
+
+def _drawn(plots: Sequence[Plot]) -> list[dict[str, Any]]:
+    """Return the panels of some figures of numbers as inline SVG, under their titles."""
+    colors = colors_of(plots)
+    return [
+        {"title": plot.title, "panels": [svg(draw(panel, colors)) for panel in plot.panels]} for plot in plots
+    ]
 
 
 def _figure(build: Callable[[Album], Figure], album: Album) -> Figure:

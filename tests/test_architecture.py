@@ -73,18 +73,21 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("base", "media", "workdir", "weights", "datasets", "baselines"),
         *("eval", "eval.engine", "eval.metrics", "eval.records", "eval.score"),
     ),
+    "eval.plots": ("eval.records", "eval.tables"),
     "eval.gate": ("base", "workdir", "datasets", "baselines", "eval", "eval.score", "eval.tables"),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
+    "reports.plots": ("eval.plots",),
     "reports": (
         *("base", "media", "workdir", "flow", "multiview", "datasets"),
-        *("eval.metrics", "eval", "eval.records", "eval.tables"),
+        *("eval.metrics", "eval", "eval.records", "eval.tables", "eval.plots", "reports.plots"),
     ),
     # The names of the package itself, imported when they are used.
     "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
         *("base", "weights", "method", "datasets", "baselines", "baselines.importers", "reports"),
-        *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.gate", "eval.claims"),
+        *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.plots", "eval.gate"),
+        "eval.claims",
     ),
     "cli": ("base", "cli.method", "cli.eval"),
 }

@@ -80,6 +80,19 @@ def object_values(
     return values
 
 
+def frame_values(
+    rows: Iterable[Row], metric: str, views: Container[str] | None = None
+) -> dict[int, list[float]]:
+    """Collect the values of `metric` by frame, of all objects and views; values of whole clips are left out."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for of_object in _cells(rows, metric, views).values():
+        for frames in of_object.values():
+            for frame, row in frames.items():
+                if frame is not None:
+                    found[frame].append(row.value)
+    return dict(sorted(found.items()))
+
+
 def without_mean(rows: Iterable[Row], metric: str) -> list[str]:
     """List the objects with values of `metric` that are infinite in both directions."""
     return sorted(_without_mean(_cells(rows, metric, None)))

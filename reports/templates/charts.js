@@ -34,6 +34,17 @@
     const pad = (high - low || Math.abs(high) || 1) * 0.06;
     return [low - pad, high + pad];
   };
+  // Positions in their order, moved apart until neighbours have `gap` between them.
+  const spread = (wanted, gap, low, high) => {
+    const order = wanted.map((_, place) => place).sort((a, b) => wanted[a] - wanted[b]);
+    const room = Math.min(gap, (high - low) / Math.max(1, wanted.length - 1));
+    const placed = [];
+    order.forEach((place, rank) => {
+      const least = rank ? placed[order[rank - 1]] + room : low;
+      placed[place] = Math.min(Math.max(wanted[place], least), high - room * (order.length - 1 - rank));
+    });
+    return placed;
+  };
 
   // ---- curves ------------------------------------------------------------------------------------
   let cursor = () => {};
@@ -44,7 +55,9 @@
     cursor = () => {};
     by("curves-caption").textContent = head ? `${head.title} on ${view}, ${arrow[head.better]}. ${head.signature}` : "";
     const lines = measured().map((series) => ({ series, values: line(metric, series.id, view) })).filter((one) => one.values.some((value) => value !== null));
-    const span = range(lines.flatMap((one) => one.values));
+    // Known answers may be far away (equal pictures have the PSNR at which it is capped): measured rows make the range.
+    const own = lines.filter((one) => one.series.kind === "measured");
+    const span = range((own.length ? own : lines).flatMap((one) => one.values));
     if (!lines.length) {
       chart.replaceChildren(make("p", { class: "soft" }, head ? `${head.title} was not measured frame by frame on ${view}.` : "Nothing was measured frame by frame."));
       return;
@@ -54,11 +67,13 @@
     const height = Math.round(Math.min(320, Math.max(200, width * 0.36)));
     const { found, digits } = ticks(low, high, 4);
     const left = 14 + 7.2 * Math.max(...found.map((at) => at.toFixed(digits).length), 2);
-    const box = { left, right: width - 10, top: 18, bottom: height - 26 };
+    const longest = Math.max(...lines.map((one) => one.series.label.length));
+    const names = width > 520 ? Math.min(width * 0.28, 24 + 6.6 * longest) : 10; // beside the curves, if there is room
+    const box = { left, right: width - names, top: 18, bottom: height - 26 };
     const x = (frame) => box.left + ((box.right - box.left) * frame) / last;
     const y = (value) => {
-      if (value === "inf") return 6;
-      if (value === "-inf") return box.bottom;
+      if (value === "inf" || value > high) return 6;
+      if (value === "-inf" || value < low) return box.bottom + 6;
       return box.bottom - ((box.bottom - box.top) * (value - low)) / (high - low);
     };
     const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": `${head.title} per frame on ${view}` });
@@ -79,6 +94,16 @@
       });
       drawing.append(svg("path", { class: `curve ${series.kind}${series.color > 9 ? " dash" : ""}`, d: path, style: `--c: var(--c${series.color % 10})`, "data-series": series.id }));
     }
+    const ends = lines.map(({ values }) => values.findLastIndex((value) => value !== null));
+    const levels = spread(lines.map(({ values }, place) => y(values[ends[place]])), 14, 8, box.bottom + 6);
+    if (names > 10) {
+      lines.forEach(({ series, values }, place) => {
+        const at = x(ends[place]);
+        drawing.append(
+          svg("path", { class: `lead ${series.kind}`, d: `M${at} ${y(values[ends[place]])}L${box.right + 10} ${levels[place]}`, style: `--c: var(--c${series.color % 10})` }),
+          svg("text", { class: `tick name ${series.kind}`, x: box.right + 14, y: levels[place] + 4 }, series.label));
+      });
+    }
     const rule = svg("line", { class: "cursor", y1: 4, y2: box.bottom });
     const dots = svg("g");
     drawing.append(rule, dots);
@@ -88,7 +113,7 @@
       rule.setAttribute("x2", x(frame));
       drawing.dataset.frame = frame;
       dots.replaceChildren(...lines.filter((one) => (one.values[frame] ?? null) !== null).map(({ series, values }) =>
-        svg("circle", { class: "dot", cx: x(frame), cy: y(values[frame]), r: 3.5, style: `--c: var(--c${series.color % 10})` })));
+        svg("circle", { class: `dot ${series.kind}`, cx: x(frame), cy: y(values[frame]), r: 3.5, style: `--c: var(--c${series.color % 10})` })));
     };
     const scrub = (event) => {
       if (event.type === "pointermove" && !event.buttons) return;

@@ -1,4 +1,5 @@
-// Tables: a styled tip on hover and focus, and a side panel with the provenance tree of a number.
+// Tables: a styled tip on hover and focus, a side panel with the provenance tree of a number, one metric at a time
+// on narrow screens, and arrow keys between the numbers.
 "use strict";
 (() => {
   const element = (tag, attributes = {}, ...children) => {
@@ -68,7 +69,33 @@
   };
   const hide = () => { tip.hidden = true; };
 
+  // On narrow screens the style sheet hides all columns but the chosen one.
+  const pick = (section) => {
+    const chosen = Number(section.querySelector(".pick select").value);
+    for (const row of section.querySelectorAll("table.numbers tr:not(.group)")) {
+      [...row.children].slice(1).forEach((cell, place) => cell.classList.toggle("other", place !== chosen));
+    }
+  };
+
+  // One stop of the tab key for each row; arrows go on from there.
+  const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  const walk = (section) => {
+    const rows = [...section.querySelectorAll("table.numbers tbody tr")].map((row) => [...row.querySelectorAll("button.cell")]);
+    const grid = rows.filter((row) => row.length);
+    for (const row of grid) row.forEach((button, place) => { button.tabIndex = place ? -1 : 0; });
+    section.querySelector("table.numbers").addEventListener("keydown", (event) => {
+      const down = grid.findIndex((row) => row.includes(event.target));
+      if (!step[event.key] || down < 0) return;
+      const [dy, dx] = step[event.key];
+      const target = grid[down + dy]?.[grid[down].indexOf(event.target) + dx];
+      if (target) { event.preventDefault(); target.focus(); }
+    });
+  };
+
   for (const section of document.querySelectorAll("section.result")) {
+    section.querySelector(".pick select").addEventListener("change", () => pick(section));
+    pick(section);
+    walk(section);
     const details = JSON.parse(section.querySelector("script.details").textContent);
     for (const button of section.querySelectorAll("button.cell")) {
       button.dataset.tip = button.title; // without scripts the browser's own tip shows the same text

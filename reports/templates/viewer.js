@@ -27,8 +27,10 @@ window.report = (() => {
   const ids = scene.series.map((series) => series.id);
   const metrics = scene.metrics.filter((metric) => metric.perFrame).map((metric) => metric.id);
   const last = Math.max(0, scene.frames - 1);
+  // The first view on which a measured row has values of the first metric; else of any row; else the first view.
+  const valued = (kinds) => views.find((view) => scene.series.some((series) => kinds.includes(series.kind) && scene.values[metrics[0]]?.[series.id]?.[view]));
   const defaults = {
-    view: views[0], frame: 0, mode: "pictures", metric: metrics[0] || "",
+    view: valued(["measured"]) || valued(["measured", "oracle"]) || views[0], frame: 0, mode: "pictures", metric: metrics[0] || "",
     a: ids[0], b: ids[1] || ids[0], gain: 4, hide: "",
   };
   const allowed = { view: views, mode: ["pictures", "difference", "wipe"], metric: metrics, a: ids, b: ids };

@@ -626,3 +626,68 @@ def test_an_address_of_a_section_leaves_the_viewer_alone(browser: Browser, scene
     browser.settle()
     assert browser.js("location.hash") == "#ablation"
     assert browser.js("document.documentElement.dataset.shown") == "eval_1/3"
+
+
+def test_a_narrow_screen_shows_one_metric_at_a_time(browser: Browser, site: Path) -> None:
+    cells = (
+        "[...document.querySelectorAll('table.numbers thead th')].filter((head) => head.offsetParent)"
+        ".map((head) => head.textContent.trim().split('\\n')[0])"
+    )
+    browser.size(390, 844)
+    browser.open(site / "index.html")
+    assert [text[:5] for text in browser.js(cells)] == ["Metho", "LPIPS"]
+    browser.js(
+        "(() => { const pick = document.querySelector('.pick select'); pick.value = '3';"
+        " pick.dispatchEvent(new Event('change')); })()"
+    )
+    assert [text[:14] for text in browser.js(cells)] == ["Method", "A wide column "]
+    assert "A wide column 2" in browser.js(cells)[1]
+    inside = (
+        "(() => { const box = document.querySelector('.scroll'); return box.scrollWidth - box.clientWidth; })()"
+    )
+    assert browser.js(inside) == 0
+    browser.size(1280, 900)
+    assert len(browser.js(cells)) == 8
+    assert browser.js("document.querySelector('.pick').offsetParent") is None
+
+
+def test_a_row_is_one_stop_of_the_tab_key_and_arrows_go_on(browser: Browser, site: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(site / "index.html")
+    stops = "document.querySelectorAll('table.numbers button.cell:not([tabindex=\"-1\"])').length"
+    assert browser.js(stops) == len(METHODS)
+    browser.js("document.querySelector('button.cell').focus()")
+    browser.key("ArrowRight")
+    browser.key("ArrowDown")
+    assert browser.js("document.activeElement.dataset.cell") == "1.1"
+
+
+def test_a_scene_page_opens_on_a_view_that_was_measured(browser: Browser, site: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    runs = [
+        replace(run, rows=[row for row in run.rows if row.view == "input"])
+        for run in load_runs(site.parent / "runs")
+    ]
+    build_site([], runs, tmp_path / "site")
+    (page,) = (tmp_path / "site" / "scenes").glob("*.html")
+    browser.size(1280, 900)
+    browser.open(page)
+    assert shown(browser).startswith("input/")
+    assert browser.js("document.querySelectorAll('#chart svg .curve').length") == len(METHODS)
+
+
+def test_curves_have_their_names_beside_them_and_known_answers_are_grey(browser: Browser, scene: Path) -> None:
+    browser.size(1280, 900)
+    browser.open(scene)
+    names = "[...document.querySelectorAll('#chart .name')].map((name) => name.textContent)"
+    assert sorted(browser.js(names)) == sorted(METHODS)
+    heights = browser.js(
+        "[...document.querySelectorAll('#chart .name')].map((n) => Number(n.getAttribute('y')))"
+    )
+    gaps = np.diff(sorted(heights))
+    assert gaps.min() >= 13
+    color = "getComputedStyle(document.querySelector('#chart .curve.{}')).stroke"
+    soft = "getComputedStyle(document.querySelector('.soft')).color"
+    assert browser.js(color.format("oracle")) == browser.js(soft)
+    assert browser.js(color.format("measured")) != browser.js(soft)

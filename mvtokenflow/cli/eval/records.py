@@ -29,6 +29,7 @@ from mvtokenflow.cli.eval.grid import (
 if TYPE_CHECKING:
     from mvtokenflow.eval.gate.compare import GateReport
     from mvtokenflow.eval.gate.recipe import Recipe
+    from mvtokenflow.eval.plots.panels import Figure
     from mvtokenflow.eval.records.rows import Run
     from mvtokenflow.eval.score.scoring import Options
     from mvtokenflow.eval.tables.table import Table
@@ -61,12 +62,14 @@ def report(
 
     check_names(dataset, methods)
     check_protocol(protocol)
+    from mvtokenflow.eval.plots.collect import overview
     from mvtokenflow.eval.records.summary import merged
     from mvtokenflow.eval.tables.ensure import finished_only, reference_scenes, scored_runs, tabulate
     from mvtokenflow.eval.tables.specs import table_named
     from mvtokenflow.reports.site import build_site
 
     built: list[Table] = []
+    plots: dict[str, list[Figure]] = {}
     shown: dict[Path, Run] = {}
     for name in tables.split(","):
         request = finished_only(
@@ -84,14 +87,19 @@ def report(
                 imports=imports,
             )
         )
-        built.append(tabulate(request, table_named(name), [], allow_mixed=allow_mixed))
-        for run in scored_runs(request):
+        spec = table_named(name)
+        built.append(tabulate(request, spec, [], allow_mixed=allow_mixed))
+        runs_here = scored_runs(request)
+        plots[name] = overview(built[-1], spec.under(request.protocol).columns, runs_here)
+        for run in runs_here:
             shown[run.folder] = merged(shown[run.folder], run) if run.folder in shown else run
     with progress() as bars:
         members = list(shown.values())
         references = reference_scenes(request, members)
         metrics = {**METRICS, **{spec.key: spec for spec in request.protocol.metrics}}
-        page = build_site(built, members, out, bars, scenes=references, metrics=metrics, waiting=print_message)
+        page = build_site(
+            built, members, out, bars, scenes=references, metrics=metrics, plots=plots, waiting=print_message
+        )
     print_message(f"report: {page}")
 
 

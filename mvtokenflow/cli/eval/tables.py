@@ -230,6 +230,7 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
     if shown.signatures is not None:
         write_text(shown.signatures, signatures_text(printed))
     if shown.site is not None:
+        from mvtokenflow.eval.plots.collect import overview
         from mvtokenflow.eval.protocols import METRICS
         from mvtokenflow.reports.site import build_site
 
@@ -241,7 +242,8 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
                 shown.site,
                 report,
                 scenes=reference_scenes(request, runs),
-                metrics={**METRICS, **{spec.key: spec for spec in request.protocol.metrics}},
+                metrics={**METRICS, **{one.key: one for one in request.protocol.metrics}},
+                plots={name: overview(result, spec.under(request.protocol).columns, runs)},
                 waiting=print_message,
             )
         print_message(f"report: {page}")

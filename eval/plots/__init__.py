@@ -1,0 +1,1 @@
+"""The numbers of figures: what is drawn of tables and of the runs behind them."""
