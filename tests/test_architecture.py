@@ -74,7 +74,16 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("eval", "eval.engine", "eval.metrics", "eval.records", "eval.score"),
     ),
     "eval.plots": ("eval.records", "eval.tables"),
-    "eval.gate": ("base", "workdir", "datasets", "baselines", "eval", "eval.score", "eval.tables"),
+    "eval.gate": (
+        "base",
+        "workdir",
+        "datasets",
+        "baselines",
+        "baselines.importers",
+        "eval",
+        "eval.score",
+        "eval.tables",
+    ),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
     "reports.plots": ("eval.plots",),
     "reports": (

@@ -19,10 +19,12 @@ from xml.etree import ElementTree
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.escapes import markdown
+from mvtokenflow.base.names import brief
 from mvtokenflow.eval.gate.documents import SCHEMA_VERSION, CellName, checked_cells, plain_number
 from mvtokenflow.eval.tables.table import Direction
 
 NOISE_MARGIN = 1.05
+_SCENES = 5  # below a cell that moved, those that moved most
 
 Outcome = Literal["ok", "regressed", "improved", "incomparable", "missing"]
 # Worst first.
@@ -38,6 +40,7 @@ class CellResult:
         baseline, current: values; current is None where missing, and may be NaN.
         change: current - baseline; None where they are not comparable.
         reason: one sentence for everything but "ok".
+        scenes: of a mean over scenes, each scene's value in the baseline and now, where both are known.
     """
 
     name: CellName
@@ -48,6 +51,12 @@ class CellResult:
     change: float | None
     tolerance: float
     reason: str = ""
+    scenes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def moved(self) -> list[tuple[str, float, float]]:
+        """Return (scene, baseline, current) of the scenes whose value changed, the largest change first."""
+        changed = [(name, then, now) for name, (then, now) in self.scenes.items() if then != now]
+        return sorted(changed, key=lambda scene: (-abs(scene[2] - scene[1]), scene[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,10 @@ class GateReport:
                     "change": plain_number(cell.change),
                     "tolerance": cell.tolerance,
                     "reason": cell.reason,
+                    "scenes": [
+                        {"scene": name, "baseline": plain_number(then), "current": plain_number(now)}
+                        for name, then, now in (cell.moved() if cell.outcome != "ok" else ())
+                    ],
                 }
                 for cell in self.cells
             ],
@@ -114,7 +127,38 @@ def compare(baseline: Mapping[str, Any], current: Mapping[str, Any]) -> GateRepo
     measured = checked_cells(current, "measured")
     results = [_judge(name, cell, measured.get(name)) for name, cell in expected.items()]
     results.sort(key=lambda result: (SEVERITY.index(result.outcome), result.name))
-    return GateReport(cells=tuple(results), ungated=tuple(sorted(measured.keys() - expected.keys())))
+    values = {name for name, cell in measured.items() if cell["value"] is not None}
+    return GateReport(cells=tuple(results), ungated=tuple(sorted(values - expected.keys())))
+
+
+def metric_of(name: str) -> str:
+    """Return the key of a metric whose cell names the column too, where several columns show it."""
+    return name.partition(" in ")[0]
+
+
+def with_tolerances(baseline: Mapping[str, Any], given: Mapping[str, float]) -> dict[str, Any]:
+    """Return a baseline in which the cells of some metrics have other tolerances.
+
+    Args:
+        given: by metric, in its unit.
+
+    Raises:
+        ConfigError: no cell is of such a metric.
+    """
+    checked_cells(baseline, "baseline")
+    _refuse_unknown(given, {metric_of(str(cell["metric"])) for cell in baseline["cells"]})
+    cells = [
+        {**cell, "tolerance": given.get(metric_of(str(cell["metric"])), cell["tolerance"])}
+        for cell in baseline["cells"]
+    ]
+    return {**baseline, "cells": cells}
+
+
+def _refuse_unknown(given: Mapping[str, float], metrics: set[str]) -> None:
+    for metric in given:
+        if metric not in metrics:
+            known = ", ".join(sorted(metrics))
+            raise ConfigError(f"--tolerance {brief(metric)}: the baseline holds no such metric; it has {known}")
 
 
 def make_baseline(
@@ -122,6 +166,7 @@ def make_baseline(
     floors: Mapping[str, float],
     default_floor: float | None = None,
     scales: Mapping[str, float] | None = None,
+    given: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Build a baseline from repeated measurements of the same thing.
 
@@ -133,9 +178,10 @@ def make_baseline(
         floors: metric -> smallest tolerance worth failing a build over, in the metric's unit.
         default_floor: for metrics not in `floors`; None refuses them.
         scales: method -> factor on all floors of its cells; 1 for methods not in it.
+        given: metric -> floor to take in place of that in `floors`, with no factor.
 
     Raises:
-        ConfigError: fewer than two repeats, or a metric without a floor.
+        ConfigError: fewer than two repeats, a metric without a floor, or a given one that no cell has.
         DataError: the repeats disagree in cells or signatures, or a value is missing, NaN, or sometimes
             infinite.
     """
@@ -147,9 +193,12 @@ def make_baseline(
     for number, table in enumerate(tables[1:], 2):
         if differing := sorted(table.keys() ^ tables[0].keys()):
             raise DataError(f"repeats 1 and {number} hold different cells, first {differing[0]}")
+    given = given or {}
+    _refuse_unknown(given, {metric_of(name.metric) for name in tables[0]})
     cells = []
     for name, first in sorted(tables[0].items()):
-        floor = floors.get(name.metric, default_floor)
+        own = given.get(metric_of(name.metric))
+        floor = floors.get(name.metric, default_floor) if own is None else own
         if floor is None:
             raise ConfigError(
                 f"no tolerance floor for the metric '{name.metric}'; known: {', '.join(sorted(floors))}"
@@ -158,8 +207,9 @@ def make_baseline(
             raise ConfigError(
                 f"the tolerance floor of '{name.metric}' must be finite and not negative, got {floor}"
             )
-        scale = (scales or {}).get(name.method, 1.0)
-        cells.append(_baseline_cell(name, [table[name] for table in tables], first, floor * scale))
+        scale = (scales or {}).get(name.method, 1.0) if own is None else 1.0
+        cell = _baseline_cell(name, [table[name] for table in tables], first, floor * scale)
+        cells.append(cell if own is None else {**cell, "noise": {**cell["noise"], "floor_from": "--tolerance"}})
     return {"schema": SCHEMA_VERSION, "kind": "baseline", "cells": cells}
 
 
@@ -177,6 +227,7 @@ def _judge(name: CellName, cell: Mapping[str, Any], now: Mapping[str, Any] | Non
             change=change,
             tolerance=tolerance,
             reason=reason,
+            scenes=_scenes(cell, now),
         )
 
     if now is None:
@@ -200,6 +251,18 @@ def _judge(name: CellName, cell: Mapping[str, Any], now: Mapping[str, Any] | Non
     return result("regressed", change, "worse than the baseline beyond tolerance")
 
 
+def _scenes(cell: Mapping[str, Any], now: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
+    then, here = cell.get("scenes") or {}, (now or {}).get("scenes") or {}
+    return {name: (float(then[name]), float(here[name])) for name in then if name in here}
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the middle of sorted values; of an even number that differ, the mean of the middle two."""
+    middle = len(values) // 2
+    whole = len(values) % 2 or values[0] == values[-1]
+    return values[middle] if whole else (values[middle - 1] + values[middle]) / 2
+
+
 def _baseline_cell(
     name: CellName, repeats: Sequence[Mapping[str, Any]], first: Mapping[str, Any], floor: float
 ) -> dict[str, Any]:
@@ -213,9 +276,14 @@ def _baseline_cell(
     worst = 0.0 if values[0] == values[-1] else values[-1] - values[0]
     if not math.isfinite(worst):
         raise DataError(f"{name} is infinite in some repeats and not in others; it cannot be gated")
-    middle = len(values) // 2
-    median = values[middle] if len(values) % 2 or worst == 0 else (values[middle - 1] + values[middle]) / 2
+    median = _median(values)
+    by_scene = {
+        scene: plain_number(_median(sorted(float(cell["scenes"][scene]) for cell in repeats)))
+        for scene in first.get("scenes") or {}
+        if all(scene in (cell.get("scenes") or {}) for cell in repeats)
+    }
     return {
+        **({"scenes": by_scene} if by_scene else {}),
         "method": name.method,
         "metric": name.metric,
         "object": None if name.object == "*" else name.object,
@@ -246,10 +314,17 @@ def to_markdown(report: GateReport) -> str:
             numbers = (cell.baseline, cell.current, cell.change, cell.tolerance)
             texts = [cell.outcome, str(cell.name), *map(_text, numbers), cell.reason]
             lines.append("| " + " | ".join(markdown(text) for text in texts) + " |")
+            lines += [_scene_line(*scene) for scene in cell.moved()[:_SCENES]]
         lines.append("")
     if report.ungated:
         lines += [f"Not in the baseline: {', '.join(markdown(str(name)) for name in report.ungated)}.", ""]
     return "\n".join(lines)
+
+
+def _scene_line(name: str, then: float, now: float) -> str:
+    """Return the line of a scene below that of its cell."""
+    texts = ["", f"· {name}", _text(then), _text(now), _text(0.0 if then == now else now - then), "", ""]
+    return "| " + " | ".join(markdown(text) for text in texts) + " |"
 
 
 def to_junit_xml(report: GateReport) -> str:
@@ -276,6 +351,7 @@ def to_junit_xml(report: GateReport) -> str:
         message = _xml_safe(
             f"{cell.reason}: baseline {_text(cell.baseline)}, current {_text(cell.current)}, "
             f"change {_text(cell.change)}, tolerance {_text(cell.tolerance)}"
+            + "".join(f"; {name}: {_text(a)} to {_text(b)}" for name, a, b in cell.moved()[:_SCENES])
         )
         ElementTree.SubElement(case, tag, {"type": cell.outcome, "message": message})
     ElementTree.indent(root)

@@ -7,8 +7,9 @@ baseline   {"schema": 1, "kind": "baseline", "cells": [the same, and "tolerance"
 `object` is null for a value over all objects; `better` is "higher", "lower", or "none" for a number that
 should not move either way; `signature` is the metric under its protocol. Infinities are the strings "inf"
 and "-inf". A measured `value` of null, with an optional "reason", is a cell that could not be computed.
-`tolerance` is how far a value may move, and `noise` what that was measured on: {"repeats", "worst", "floor",
-"values"}.
+`scenes`, of a mean over several, are the values by scene; both kinds may have them. `tolerance` is how far a
+value may move, and `noise` what that was measured on: {"repeats", "worst", "floor", "values"}, and "floor_from"
+where a command line gave the floor ("--tolerance").
 """
 
 import math
@@ -20,6 +21,7 @@ from typing import Any, Literal
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import write_json
+from mvtokenflow.base.names import brief
 
 SCHEMA_VERSION = 1
 Kind = Literal["baseline", "measured"]
@@ -136,6 +138,12 @@ def _check_cell(cell: Any, kind: str, where: str) -> tuple[CellName, Mapping[str
     if cell.get("better") not in ("higher", "lower", "none"):
         raise DataError(f"{where} ({name}): 'better' must be higher, lower or none, got {cell.get('better')!r}")
     value = _number(cell.get("value"), f"{where} ({name}): 'value'")
+    scenes = cell.get("scenes", {})
+    if not isinstance(scenes, Mapping) or not all(isinstance(scene, str) for scene in scenes):
+        raise DataError(f"{where} ({name}): 'scenes' must hold numbers by scene, got {brief(repr(scenes))}")
+    for scene, number in scenes.items():
+        if _number(number, f"{where} ({name}): the value of {brief(scene)}") is None:
+            raise DataError(f"{where} ({name}): the scene {brief(scene)} has no value")
     if kind == "measured":
         return name, {**cell, "value": value}
     tolerance = _number(cell.get("tolerance"), f"{where} ({name}): 'tolerance'")

@@ -7,7 +7,18 @@ import typer
 
 from mvtokenflow.base import terminal
 from mvtokenflow.base.version import __version__
-from mvtokenflow.cli.eval import admin, audit, claims, importing, published, records, score, tables, values
+from mvtokenflow.cli.eval import (
+    admin,
+    audit,
+    claims,
+    gate,
+    importing,
+    published,
+    records,
+    score,
+    tables,
+    values,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +39,7 @@ app.command("audit")(audit.audit)
 app.command("values")(values.values)
 app.command("claims")(claims.claims)
 app.command("published")(published.published)
-app.command("regress")(records.regress)
+app.command("regress")(gate.regress)
 app.command("ambiguity")(score.ambiguity)
 app.command("align")(score.align)
 app.command("protocols")(admin.protocols)
@@ -48,4 +59,4 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 def main() -> None:
     """Run `mvtf-eval`."""
     is_gate = sys.argv[1:2] == ["regress"]  # whose 2 is a verdict
-    terminal.run(app, refused=records.GATE_FAILED if is_gate else 2)
+    terminal.run(app, refused=gate.GATE_FAILED if is_gate else 2)

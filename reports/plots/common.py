@@ -72,7 +72,7 @@ def beyond(marks: Sequence[Mark], scale: Scale, digits: int) -> str:
 
 def below(text: str, top: float) -> tuple[list[Item], float]:
     """Return lines of small text from `top` on, and where they end."""
-    lines = textwrap.wrap(text, _LETTERS)
+    lines = textwrap.wrap(text, _LETTERS, break_on_hyphens=False)
     items: list[Item] = [
         Words(x=0, y=top + LINE * (place + 1), text=line, ink="soft", size=SMALL)
         for place, line in enumerate(lines)

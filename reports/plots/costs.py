@@ -77,6 +77,10 @@ def _names(points: Sequence[Measured], x: Scale, y: Scale) -> list[Item]:
     taken: list[Box] = [
         (x(p.minutes) - 6, y(p.mark.value) - 6, x(p.minutes) + 6, y(p.mark.value) + 6) for p in points
     ]
+    for point in points:
+        bounds = [y(end) for end in (point.mark.low, point.mark.high) if end is not None]
+        if bounds:
+            taken.append((x(point.minutes) - 3, min(bounds), x(point.minutes) + 3, max(bounds)))
     items: list[Item] = []
     for point in points:
         text = name(point.mark.label)

@@ -83,7 +83,8 @@ def _names_beside(
     items: list[Item] = []
     wanted = spread([point[1] for _, point in ends], _GAP, HEAD + 4, bottom)
     for (line, (at, level)), y in zip(ends, wanted, strict=True):
-        ink = color(line.label, colors)
+        ends_early = at < right - 1  # what leads on from there is no value
+        ink = "grid" if ends_early else color(line.label, colors)
         items.append(Path(points=[(at, level), (right + 2, level), (right + 10, y)], color=ink, width=0.7))
         measured = line.group == "measured"
         text = name(line.label)

@@ -81,6 +81,7 @@ def test_dots_are_the_cells_of_the_table_without_what_papers_print() -> None:
 
 def test_the_range_is_that_of_measured_rows_and_their_intervals() -> None:
     (psnr,) = panels(table(), SPEC.columns, RUNS, "metric")
+    assert isinstance(psnr, Dots)
     low, high = psnr.span()
     ends = [bound for mark in psnr.marks[:2] for bound in (mark.low, mark.high) if bound is not None]
     assert 3.0 < low < min(ends), "white is far below"

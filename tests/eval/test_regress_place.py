@@ -167,7 +167,7 @@ def _forget(*modules: str) -> None:
         (["--methods", "white", "--scenes", "ant,moth"], "tiny has no scene moth"),
         (["--methods", "white,tinyscenes:FICKLE", "--scenes", "ant,bee"], "bee: diverged at step 7"),
         (["--methods", "white", "--scenes", "ant", "--seeds", "x"], "--seeds x: write whole numbers"),
-        (["--methods", "white"], "--write needs --methods and --scenes"),
+        (["--methods", "white"], "--write needs --scenes and --methods or --import"),
     ],
     ids=["unknown scene", "a run fails", "seeds", "nothing named"],
 )

@@ -193,21 +193,34 @@ def _methods(
     row: "Callable[[str, Path], Method]",
 ) -> "list[Method]":
     from mvtokenflow.base.errors import ConfigError
-    from mvtokenflow.base.names import brief, name_fault
     from mvtokenflow.baselines.catalogue import method_named
 
     methods = [method_named(name, setup) for name in names]
+    rows = import_paths(imports)
+    labels = [*(method.name for method in methods), *rows]
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
+    return methods + [row(label, path) for label, path in rows.items()]
+
+
+def import_paths(pairs: Sequence[str] | None) -> dict[str, Path]:
+    """Parse `--import NAME=PATH` options.
+
+    Raises:
+        ConfigError: malformed, a name that is no folder's, or one name twice.
+    """
+    from mvtokenflow.base.errors import ConfigError
+    from mvtokenflow.base.names import brief, name_fault
+
     rows: dict[str, Path] = {}
-    labels = [method.name for method in methods]
-    for pair in imports or ():
+    for pair in pairs or ():
         label, separator, path = pair.partition("=")
         if not separator:
             raise ConfigError(f"--import {brief(pair)}: write NAME=PATH")
         if fault := name_fault(label):
             raise ConfigError(f"--import {brief(pair)}: NAME becomes a folder of runs, but it {fault}")
-        labels.append(label)
+        if label in rows:
+            raise ConfigError(f"two rows named {label}; give each its own name")
         rows[label] = Path(path)
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ConfigError(f"two rows named {', '.join(twice)}; give each its own name")
-    return methods + [row(label, path) for label, path in rows.items()]
+    return rows

@@ -1,15 +1,13 @@
-"""`mvtf-eval report|explain|regress`: pages, explanations and comparisons made from records."""
+"""`mvtf-eval report|explain`: pages and explanations made from records."""
 
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.device import AUTO
-from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, sentence_of
-from mvtokenflow.cli.eval.common import Jobs, RunsRoot, WeightsPath, check_weights, options
+from mvtokenflow.base.options import Json
+from mvtokenflow.base.terminal import print_json, print_line, print_message, progress
+from mvtokenflow.cli.eval.common import RunsRoot, options
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
     DatasetRoot,
@@ -27,14 +25,10 @@ from mvtokenflow.cli.eval.grid import (
 )
 
 if TYPE_CHECKING:
-    from mvtokenflow.eval.gate.compare import GateReport
-    from mvtokenflow.eval.gate.recipe import Recipe
     from mvtokenflow.eval.plots.panels import Figure
     from mvtokenflow.eval.records.rows import Run
-    from mvtokenflow.eval.score.scoring import Options
     from mvtokenflow.eval.tables.table import Table
 
-GATE_FAILED = 4  # `gate.EXIT_CODES["missing"]`: nothing was compared
 TableName = Annotated[str, typer.Argument(help="table1, table2, table3 or table4.")]
 
 
@@ -157,113 +151,3 @@ def explain(
         console.print(tree(title, document))
     for line in () if whole else screen(title, document, console.width):
         print_line(line)
-
-
-def regress(
-    against: Annotated[Path, typer.Option("--against", help="The baseline.")],
-    runs: RunsRoot = Path("runs/regress"),
-    write: Annotated[
-        bool, typer.Option("--write", help="Measure the baseline anew, twice, and write it.")
-    ] = False,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust-baseline", help="Let the baseline name code to import and folders to read, as you may."
-        ),
-    ] = False,
-    dataset: DatasetName = "toy4d",
-    methods: Methods = None,
-    scenes: Scenes = None,
-    seeds: Seeds = None,
-    tables: Annotated[
-        str, typer.Option(help="Tables whose cells are held, separated by commas.")
-    ] = "table1,table2",
-    preset: Preset = "mini",
-    markdown: Annotated[Path | None, typer.Option(help="Write a markdown summary here.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
-    weights: WeightsPath = None,
-    device: Device = AUTO,
-    jobs: Jobs = None,
-    as_json: Json = False,
-) -> None:
-    """Run what a baseline names again and compare.
-
-    Exit codes: 0 ok, 1 regressed, 2 improved (update the baseline), 3 incomparable, 4 missing or any error.
-
-    Example: mvtf-eval regress --against eval/regression/toy4d-known.json
-    """
-    from mvtokenflow.base.errors import ConfigError
-
-    code = 0
-    try:
-        check_there(None if write else against, "give --against a baseline, or add --write to make one")
-        check_weights(weights)
-        from mvtokenflow.eval.gate.recipe import Recipe
-
-        how = options(device, jobs, weights)
-        if write:
-            if not (methods and scenes):
-                raise ConfigError(
-                    "--write needs --methods and --scenes: give the rows and scenes of the baseline"
-                )
-            recipe = Recipe(
-                dataset=dataset,
-                methods=methods,
-                scenes=scenes,
-                seeds=seeds or "0",
-                tables=tables,
-                preset=preset,
-            )
-            _write(against, recipe, runs, how)
-        else:
-            result = _compare(against, runs, how, trust)
-            _tell(result, markdown, junit, as_json)
-            code = result.exit_code
-    except (Exception, SystemExit) as error:  # 0, 1 and 2 are verdicts: nothing that went wrong may exit so
-        sentence = sentence_of(error)
-        print_message(traceback.format_exc() if sentence is None else f"error: {sentence}")
-        raise typer.Exit(GATE_FAILED) from error
-    raise typer.Exit(code)
-
-
-def _write(against: Path, recipe: "Recipe", runs: Path, how: "Options") -> None:
-    """Measure a baseline and write it."""
-    from mvtokenflow.eval.gate.recipe import write_baseline
-
-    with progress() as bars:
-        write_baseline(against, recipe, runs, how, bars)
-    print_message(f"{against}: written")
-
-
-def _compare(against: Path, runs: Path, how: "Options", trust: bool) -> "GateReport":
-    """Measure again what a baseline names, and judge it."""
-    from mvtokenflow.eval.gate import compare as gate
-    from mvtokenflow.eval.gate import documents as gate_documents
-    from mvtokenflow.eval.gate.recipe import Recipe, first_failures, measure_recipe, place_of
-
-    baseline = gate_documents.load_document(against, "baseline")
-    recipe = Recipe.of(baseline, against, trust)
-    place = place_of(recipe, runs, how.device)
-    print_message(f"{'goes on' if place.is_dir() else 'measures'} in {place}, the folder of this code")
-    with progress() as bars:
-        current = measure_recipe(recipe, place, how, bars)
-    print_message(f"{current.reused} reused, {current.rendered} rendered")
-    for reason in first_failures(current.failures):
-        print_message(f"failed: {reason}")
-    return gate.compare(baseline, current.document)
-
-
-def _tell(result: "GateReport", markdown: Path | None, junit: Path | None, as_json: bool) -> None:
-    """Print the verdict, then write it where it was asked for."""
-    from mvtokenflow.base.files import write_text
-    from mvtokenflow.eval.gate import compare as gate
-
-    summary = gate.to_markdown(result)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        print_line(summary)
-    if markdown is not None:
-        write_text(markdown, summary)
-    if junit is not None:
-        write_text(junit, gate.to_junit_xml(result))
