@@ -14,7 +14,7 @@ from mvtokenflow.base.errors import DataError, WeightsMissingError
 from mvtokenflow.base.files import choose, digest_json
 from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.datasets.toy4d.dataset import SCENES, generation_hash, render_scene
+from mvtokenflow.datasets.toy4d.scenes import ALL_SCENES, TOY4D, WILD, render_scene
 from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import SWITCHES, MethodConfig, preset, without
@@ -286,8 +286,10 @@ def loaded_prior(prior: str, device: str) -> MultiviewPrior:
     return load_prior(MethodConfig(prior=prior), device)
 
 
-def _true_views_name() -> str:
-    return f"ground truth of toy4d-{generation_hash()}"
+def _true_views_name(scene: Scene | None = None) -> str:
+    """Return the name of faultless views: of a scene's world, or, without a scene, of the first world."""
+    world = WILD if scene is not None and scene.name in WILD.scenes else TOY4D
+    return f"ground truth of {world.name}-{world.hash}"
 
 
 def _true_views(scene: Scene) -> GivenViews:
@@ -296,7 +298,7 @@ def _true_views(scene: Scene) -> GivenViews:
     Raises:
         DataError: a scene of another dataset, which cannot be rendered from there.
     """
-    if scene.name not in SCENES or scene.input.truth is None:
+    if scene.name not in ALL_SCENES or scene.input.truth is None:
         raise DataError(
             f"{scene.name}: not a scene of toy4d, so its views from the prior's cameras are not known; "
             "leave this row out"
@@ -317,7 +319,7 @@ def _true_views(scene: Scene) -> GivenViews:
             cameras=cameras,
         )
 
-    name = f"{_true_views_name()}, {scene.name}"
+    name = f"{_true_views_name(scene)}, {scene.name}"
     if front is not None and not is_front_camera(front):  # which part of the world is in the crop depends on it
         name += f", input camera {digest_json(front.to_dict())[:10]}"
     return GivenViews(name=name, make=make)

@@ -54,7 +54,7 @@ from consistency_rows import MAIN, REFERENCES, Study, Variant, find, make_flows,
 
 from mvtokenflow.base import terminal
 from mvtokenflow.base.files import atomic_path, choose, digest_json, sha256_file, write_json
-from mvtokenflow.datasets.toy4d.dataset import SCENES
+from mvtokenflow.datasets.toy4d.scenes import SCENES
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
 from mvtokenflow.eval.engine.local import start_worker, worker_pool
 from mvtokenflow.eval.metrics.fvd_c4d import fvd_c4d

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.datasets.toy4d.dataset import scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import scene_toy
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.eval.metrics.compute import i3d
 from mvtokenflow.eval.metrics.compute.lpips import Features, LpipsNetwork

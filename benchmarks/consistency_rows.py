@@ -19,8 +19,8 @@ from torch import Tensor
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
 from mvtokenflow.base.settings import overridden
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render_flow
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.flow.estimate import DisEstimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes

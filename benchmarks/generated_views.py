@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.eval.records.rows import Run, load_runs
 from mvtokenflow.eval.tables.stats import bootstrap_mean
 from mvtokenflow.small.prior import six_cameras

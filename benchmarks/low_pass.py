@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE, VIEWS, render_scene
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, SIZE, VIEWS, render_scene
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.eval.records.rows import Run, load_runs
 from mvtokenflow.media.pictures import write_png

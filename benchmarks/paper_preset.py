@@ -31,7 +31,7 @@ from rich.table import Table
 
 from mvtokenflow.base.files import write_json
 from mvtokenflow.base.progress import Progress
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.config import MethodConfig, preset

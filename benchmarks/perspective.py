@@ -24,7 +24,8 @@ from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.method import Setup
 from mvtokenflow.baselines.mvtokenflow import Native
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.datasets.toy4d.dataset import DISTANCE, FOV_DEG, FRAMES, SCENES, SIZE, Toy4DPinhole
+from mvtokenflow.datasets.toy4d.dataset import Toy4DPinhole
+from mvtokenflow.datasets.toy4d.scenes import DISTANCE, FOV_DEG, FRAMES, SCENES, SIZE
 from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork
 from mvtokenflow.eval.metrics.psnr import psnr
 from mvtokenflow.eval.tables.render import stages_folder

@@ -33,8 +33,8 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from mvtokenflow.base.settings import overridden
-from mvtokenflow.datasets.toy4d.dataset import SAMPLES, VIEWS, scene_toy
 from mvtokenflow.datasets.toy4d.render import Flow, Render, render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import SAMPLES, VIEWS, scene_toy
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
 from mvtokenflow.flow.estimate import DisEstimator

@@ -25,8 +25,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.flow.estimate import DisEstimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes

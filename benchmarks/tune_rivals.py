@@ -28,7 +28,7 @@ from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.names import RIVALS
 from mvtokenflow.baselines.rival import Rival
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, VIEWS
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, VIEWS
 from mvtokenflow.datasets.toy4d.toys import Toy
 from mvtokenflow.media.video import Clip
 

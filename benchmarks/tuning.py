@@ -27,8 +27,8 @@ from mvtokenflow.base.files import digest_json
 from mvtokenflow.base.settings import overridden
 from mvtokenflow.baselines.mvtokenflow import framed, rendering
 from mvtokenflow.datasets.scene import View
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE, VIEWS
 from mvtokenflow.datasets.toy4d.render import render
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, SIZE, VIEWS
 from mvtokenflow.datasets.toy4d.stream import RADIUS, six_views
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
 from mvtokenflow.eval.metrics.compute.lpips import LpipsNetwork

@@ -10,6 +10,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
     {
         "toy4d": "mvtokenflow.datasets.toy4d.dataset:Toy4D",
         "toy4d-pinhole": "mvtokenflow.datasets.toy4d.dataset:Toy4DPinhole",
+        "toy4d-wild": "mvtokenflow.datasets.toy4d.dataset:Toy4DWild",
         "consistent4d": "mvtokenflow.datasets.consistent4d:Consistent4D",
         "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
         "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
@@ -17,7 +18,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
     }
 )
-TOYS = ("toy4d", "toy4d-pinhole")  # those with exact geometry
+TOYS = ("toy4d", "toy4d-pinhole", "toy4d-wild")  # those with exact geometry
 
 
 def check_dataset_name(name: str) -> None:

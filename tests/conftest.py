@@ -209,7 +209,7 @@ def toy() -> "MultiviewVideo":
     """Three frames of a toy at 64 px in six views, with normals and a flow that says it stands still."""
     import torch
 
-    from mvtokenflow.datasets.toy4d.dataset import render_scene
+    from mvtokenflow.datasets.toy4d.scenes import render_scene
     from mvtokenflow.datasets.toy4d.stream import six_views
     from mvtokenflow.views.video import MultiviewVideo, ViewFlow
 

@@ -15,7 +15,7 @@ import torch
 from tiny import tiny_unet
 from torch import Tensor
 
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.flow.keyframes import KeyframeFlow, keyframe_flow, keyframes
 from mvtokenflow.media.video import Clip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TypeVar
 
-from mvtokenflow.datasets.toy4d import kernels
+from mvtokenflow.datasets.toy4d import kernels, shading
 from mvtokenflow.datasets.toy4d.motion import sincos
 
 Vector = tuple[float, float, float]
@@ -79,12 +79,12 @@ def blend(a: Color, b: Color, share: float) -> Color:
 
 @dataclass(frozen=True)
 class Skin:
-    """Surface colouring: up to three colours in a pattern of `kernels` with its four arguments."""
+    """Surface colouring: up to three colours in a pattern of `shading` with its four arguments."""
 
     first: Color
     second: Color = INK
     third: Color = WHITE
-    pattern: int = kernels.PLAIN
+    pattern: int = shading.PLAIN
     args: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -113,22 +113,39 @@ def plain(color: Color) -> Skin:
 
 def split(first: Color, second: Color, direction: Vector, threshold: float) -> Skin:
     """Return a skin with `second` beyond the plane direction·u = threshold, u in half extents of the part."""
-    return Skin(first, second, pattern=kernels.SPLIT, args=(*direction, threshold))
+    return Skin(first, second, pattern=shading.SPLIT, args=(*direction, threshold))
 
 
 def band(first: Color, second: Color, axis: int, centre: float, half_width: float) -> Skin:
-    return Skin(first, second, pattern=kernels.BAND, args=(axis, centre, half_width, 0.0))
+    return Skin(first, second, pattern=shading.BAND, args=(axis, centre, half_width, 0.0))
 
 
 def eye(direction: Vector, iris: Color = INK, pupil: float = 0.72) -> Skin:
     """Return a white skin with a pupil in `direction` and a glint; `pupil` is the cosine of its half angle."""
     length = sqrt(direction[0] ** 2 + direction[1] ** 2 + direction[2] ** 2)
     x, y, z = direction[0] / length, direction[1] / length, direction[2] / length
-    return Skin(WHITE, iris, WHITE, pattern=kernels.EYE, args=(x, y, z, pupil))
+    return Skin(WHITE, iris, WHITE, pattern=shading.EYE, args=(x, y, z, pupil))
 
 
 def panel(first: Color, second: Color, axis: int, sign: float, half_u: float, half_v: float) -> Skin:
-    return Skin(first, second, pattern=kernels.PANEL, args=(axis, sign, half_u, half_v))
+    return Skin(first, second, pattern=shading.PANEL, args=(axis, sign, half_u, half_v))
+
+
+def patches(draw: Draw, first: Color, second: Color, third: Color, cells: float) -> Skin:
+    """Return a skin of irregular patches that no symmetry repeats; `cells` per half extent of the part."""
+    args = (cells, int(draw.uniform(0, 1 << 20)), draw.uniform(0.30, 0.38), draw.uniform(0.26, 0.32))
+    return Skin(first, second, third, pattern=shading.PATCHES, args=args)
+
+
+def marks(draw: Draw, first: Color, ink: Color, back: Color, axis: int, sign: float, cells: float) -> Skin:
+    """Return a skin with lines of signs like writing on one side and a plain colour on the other.
+
+    Args:
+        axis, sign: the written side, by its local axis and direction.
+        cells: cells of the signs per half extent of the part; a sign is 3 cells wide and 4 high.
+    """
+    args = (axis, sign, cells, int(draw.uniform(0, 1 << 20)))
+    return Skin(first, ink, back, pattern=shading.MARKS, args=args)
 
 
 # Body patterns by their adjective in captions.
@@ -142,19 +159,19 @@ def body_skin(draw: Draw, palette: Palette, along: int = 1) -> tuple[str, Skin]:
     skin = Skin(palette.main, second)
     if adjective == "striped":
         count = draw.uniform(1.6, 2.6)
-        skin = replace(skin, pattern=kernels.STRIPES, args=(along, count, draw.uniform(0, 1), 0.42))
+        skin = replace(skin, pattern=shading.STRIPES, args=(along, count, draw.uniform(0, 1), 0.42))
     elif adjective == "spotted":
         args = (draw.uniform(1.3, 1.9), draw.uniform(0.24, 0.30), draw.uniform(0, 1), 0.0)
-        skin = replace(skin, pattern=kernels.SPOTS, args=args)
+        skin = replace(skin, pattern=shading.SPOTS, args=args)
     elif adjective == "checkered":
         args = (draw.uniform(1.7, 2.4), draw.uniform(0.2, 0.8), 0.0, 0.0)
-        skin = replace(skin, pattern=kernels.CHECKS, args=args)
+        skin = replace(skin, pattern=shading.CHECKS, args=args)
     elif adjective == "banded":
         skin = band(palette.main, second, along, draw.uniform(-0.2, 0.2), draw.uniform(0.16, 0.26))
     elif adjective == "two-tone":
         skin = split(palette.main, palette.light, (0.0, -0.35, -0.94), draw.uniform(0.15, 0.45))
     elif adjective == "shaded":
-        skin = Skin(palette.light, palette.main, pattern=kernels.GRADIENT, args=(2, -0.7, 0.6, 0.0))
+        skin = Skin(palette.light, palette.main, pattern=shading.GRADIENT, args=(2, -0.7, 0.6, 0.0))
     return adjective, skin
 
 

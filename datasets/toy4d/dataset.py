@@ -1,13 +1,14 @@
-"""The benchmark `toy4d`: 24 named scenes in the Consistent4D layout, generated on first use.
+"""The datasets of toys: named scenes in the Consistent4D layout, generated on first use.
 
 Every camera is orthographic with half-width 1 at elevation 0, the input as well as the evaluation views:
 the multiview prior is trained on this projection and generates its views in it, so the input video and the
 references use the prior's projection, and scores measure the method rather than a mismatch of cameras.
 
 `toy4d-pinhole` is the same toys at the same times and azimuths through pinhole cameras of 49.1 degrees, as
-Consistent4D's pictures are assumed to be: the difference to `toy4d` is the cost of perspective.
+Consistent4D's pictures are assumed to be: the difference to `toy4d` is the cost of perspective. `toy4d-wild`
+has other toys (`scenes`).
 
-Files below `<root>/toy4d-<hash>/<scene>/`, or `<root>/toy4d-pinhole-<hash>/<scene>/`:
+Files below `<root>/<dataset>-<hash>/<scene>/`:
 
 * `eval_<i>/<n>.png` RGB on white, `input/<n>.png` RGBA with straight alpha
 * `truth/<view>.npz` flow and depth float32, normal float16, visible bool, as in `scene.GroundTruth`
@@ -20,7 +21,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,77 +35,34 @@ from mvtokenflow.base.files import (
     cache_root,
     choose,
     digest,
-    digest_json,
     frame_files,
     write_bytes,
     write_json,
 )
 from mvtokenflow.datasets.scene import GroundTruth, Scene, TruthFile, View
-from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
-from mvtokenflow.datasets.toy4d.render import Render, Times, render, render_flow
-from mvtokenflow.datasets.toy4d.stream import RADIUS
-from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, SEEDS, Toy, make_toy
+from mvtokenflow.datasets.toy4d.render import Render, render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import (
+    FRAMES,
+    PINHOLE,
+    SAMPLES,
+    SIZE,
+    TOY4D,
+    VIEWS,
+    WILD,
+    World,
+    frame_times,
+    scene_toy,
+    view_cameras,
+)
+from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
+from mvtokenflow.datasets.toy4d.wild import WILD_PLANS
 from mvtokenflow.media.video import Clip
-from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
+from mvtokenflow.views.cameras import CameraKind
 
-SIZE = 128
-FRAMES = 32
-SAMPLES = 4
-VIEWS: Mapping[str, float] = MappingProxyType(
-    {"input": 0.0, "eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
-)
 HELD_OUT_TAG = "held-out-plan"
-
-FOV_DEG = 49.1
-# The nearest distance, in tenths, from which every toy is inside all pictures. Toys reach 0.875 (`toys.FILL`);
-# distance 2 for objects that reach 0.67 gives the same pictures.
-DISTANCE = 2.6
-
-# Which test seeds became scenes: chosen by eye among the first ten of each plan for variety of colour and
-# pattern and for facing the input camera, before any method was run on them.
-_CHOSEN = {
-    "quadruped": (1, 4, 9),
-    "bird": (0, 4, 5),
-    "fish": (3, 6, 8),
-    "robot": (1, 4, 8),
-    "vehicle": (0, 2, 3),
-    "plant": (2, 3, 4),
-    "crab": (0, 1, 4, 6, 7, 8),
-}
-SCENES: Mapping[str, tuple[str, int]] = MappingProxyType(
-    {
-        f"{plan}-{number:02d}": (plan, SEEDS["test"][pick])
-        for plan, picks in _CHOSEN.items()
-        for number, pick in enumerate(picks, 1)
-    }
-)
+UNSEEN_PLANS = (HELD_OUT_PLAN, *WILD_PLANS)
 
 Pixels = dict[str, NDArray[np.uint8]]
-
-
-def frame_times() -> NDArray[np.float64]:
-    """Return the times n / (FRAMES − 1) of the benchmark's frames, (FRAMES,)."""
-    return np.arange(FRAMES) / (FRAMES - 1)
-
-
-def view_cameras(kind: CameraKind = "ortho") -> Cameras:
-    """Build the cameras of `VIEWS` in order: the input camera, then the evaluation cameras."""
-    azimuths, radius = tuple(VIEWS.values()), DISTANCE if kind == "pinhole" else RADIUS
-    return orbit(azimuths, size=SIZE, kind=kind, radius=radius, fov_deg=FOV_DEG)
-
-
-def scene_toy(name: str) -> Toy:
-    """Build the toy of a benchmark scene.
-
-    Raises:
-        ConfigError: no such scene.
-    """
-    return make_toy(*choose("toy4d scene", name, SCENES))
-
-
-def render_scene(name: str, cameras: Cameras, times: Times, *, samples: int = SAMPLES) -> Render:
-    """Render a scene from any cameras at any times in [0, 1]; see `render.render`."""
-    return render(scene_toy(name), cameras, times, samples=samples)
 
 
 def _bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -175,16 +132,6 @@ def _stored(truth: GroundTruth) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def expected_digests(kind: CameraKind) -> Mapping[str, Mapping[str, str]]:
-    """Return the expected digests of pixels and truth by scene."""
-    return EXPECTED_PINHOLE if kind == "pinhole" else EXPECTED
-
-
-def generation_hash(kind: CameraKind = "ortho") -> str:
-    """Hash in the cache folder's name: changes with the expected content and the layout."""
-    return digest_json({"layout": 1, "views": dict(VIEWS), "digests": expected_digests(kind)})[:10]
-
-
 class Toy4D:
     """The dataset `toy4d`; a scene is generated when it is first requested.
 
@@ -192,18 +139,18 @@ class Toy4D:
         root: folder for generated scenes; default `cache_root()`.
 
     Attributes:
-        kind: kind of its cameras.
+        world: its scenes, cameras and digests.
     """
 
-    name = "toy4d"
-    kind: CameraKind = "ortho"
+    name = TOY4D.name
+    world = TOY4D
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (cache_root() if root is None else root) / f"{self.name}-{generation_hash(self.kind)}"
+        self.root = (cache_root() if root is None else root) / f"{self.name}-{self.world.hash}"
 
     def scene_names(self) -> Sequence[str]:
-        """Return the names of the 18 scenes of trained plans, then of the 6 of the held-out plan."""
-        return tuple(SCENES)
+        """Return the names plan by plan; in `toy4d` the held-out plan comes last."""
+        return tuple(self.world.scenes)
 
     def scene(self, name: str) -> Scene:
         """Return a scene; generates its files (seconds) unless `scene.json` marks them as complete.
@@ -213,11 +160,11 @@ class Toy4D:
             DataError: `scene.json` is damaged.
             OSError: the cache cannot be written.
         """
-        plan, _ = choose("toy4d scene", name, SCENES)
+        plan, _ = choose(f"{self.name} scene", name, self.world.scenes)
         folder = self.root / name
         if not (folder / "scene.json").exists():
-            _generate(name, folder, self.kind)
-        cameras = view_cameras(self.kind)
+            _generate(name, folder, self.world)
+        cameras = view_cameras(self.world.kind)
         views = [
             View(
                 name=view,
@@ -229,7 +176,7 @@ class Toy4D:
             )
             for k, (view, azimuth) in enumerate(VIEWS.items())
         ]
-        tags = {plan, HELD_OUT_TAG} if plan == HELD_OUT_PLAN else {plan}
+        tags = {plan, HELD_OUT_TAG} if plan in UNSEEN_PLANS else {plan}
         return Scene(
             name=name,
             clip=_ClipFolder(folder / "input", name),
@@ -247,7 +194,7 @@ class Toy4D:
             ConfigError: no such scene.
             DataError: files are missing, damaged, or not those of the benchmark.
         """
-        choose("toy4d scene", name, SCENES)
+        choose(f"{self.name} scene", name, self.world.scenes)
         folder = self.root / name
         advice = _advice(folder)
         written = _written(folder)
@@ -257,7 +204,7 @@ class Toy4D:
         for kind, value in found.items():
             if value != written[kind]:
                 raise DataError(f"{folder}: the {kind} on disk are not what was generated; {advice}")
-        if found != expected_digests(self.kind)[name]:
+        if found != self.world.digests[name]:
             raise DataError(
                 f"{folder}: this machine's arithmetic gave other digests than the benchmark's reference; "
                 "numbers on this scene are not comparable, copy the folder from another machine"
@@ -267,13 +214,20 @@ class Toy4D:
 class Toy4DPinhole(Toy4D):
     """The dataset `toy4d-pinhole`."""
 
-    name = "toy4d-pinhole"
-    kind: CameraKind = "pinhole"
+    name = PINHOLE.name
+    world = PINHOLE
 
 
-def _generate(name: str, folder: Path, kind: CameraKind) -> None:
-    toy, expected = scene_toy(name), expected_digests(kind)[name]
-    pixels, truth = render_benchmark(name, kind)
+class Toy4DWild(Toy4D):
+    """The dataset `toy4d-wild`."""
+
+    name = WILD.name
+    world = WILD
+
+
+def _generate(name: str, folder: Path, world: World) -> None:
+    toy, expected = scene_toy(name), world.digests[name]
+    pixels, truth = render_benchmark(name, world.kind)
     for view in VIEWS:
         for n, frame in enumerate(pixels[view]):
             buffer = BytesIO()
@@ -291,7 +245,7 @@ def _generate(name: str, folder: Path, kind: CameraKind) -> None:
     found = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
     if found != expected:
         warnings.warn(
-            f"toy4d scene {name}: digests {found} are not the reference {expected}; this machine's "
+            f"{world.name} scene {name}: digests {found} are not the reference {expected}; this machine's "
             "arithmetic differs and numbers on this scene are not comparable with others'",
             stacklevel=3,
         )

@@ -203,3 +203,107 @@ EXPECTED_PINHOLE: dict[str, dict[str, str]] = {
         "truth": "b798e6931cc83b2b734e316edb3f02f3dcf165cd2f788a895ece983c6c93c5e6",
     },
 }
+
+# The same for `toy4d-wild`.
+EXPECTED_WILD: dict[str, dict[str, str]] = {
+    "fiddler-01": {
+        "pixels": "eacd63833e589b798ec52d4dd39a24fe1ca7886a81cd5dd2432a628a6c62b43f",
+        "truth": "0a25a5e7ee8463a8ea41f1f60ff7d883078cbc1df6762602288f0b2371abde61",
+    },
+    "fiddler-02": {
+        "pixels": "7211f28baf803f2898d14ca991ca71d93e3c006b10616a1e6ee831877805ccfe",
+        "truth": "f7d39647297b29aada62fc1777422bdb1502eede75193a8d56709b691172e263",
+    },
+    "fiddler-03": {
+        "pixels": "4fb3a1f5cf9c6c3a9fbd35828b9b2f1728c06545118ca86a6ab52fb318db5a0d",
+        "truth": "0ecd10e85648ae635087d7af551942b79bfd388fa75f44f1e38f2532626a399e",
+    },
+    "fiddler-04": {
+        "pixels": "b9dea9b18857ad87d7bd1fafff0716d8b3cc9b257559a3d59c674e1a8554693c",
+        "truth": "4131c813ec0d0dbfc97a9bbbd2b40c1a62ca09b9d95fe1535b9dd47311931a27",
+    },
+    "fiddler-05": {
+        "pixels": "4f52877ae0411958de72fd177897c65ae7bac0c9e8c3529bc9f08e036dc945cc",
+        "truth": "e7947f87044c4517c5878ff29b94215d4b23a2b0e45c5106aaffb675d0e636a4",
+    },
+    "serpent-01": {
+        "pixels": "2ba6eaab499e511c15af5d7f7de6a0f2f1d86fa2f6659e27bd80a989035b9b35",
+        "truth": "b8482b38d0f5227507ae0db29a4cd5e8c70b83bf4b284c656b42657830988912",
+    },
+    "serpent-02": {
+        "pixels": "789eb7ed0b720414a59a4e30bc947d60a49114449bddcc03b94e18c3b29002d5",
+        "truth": "1825415241437ff552f9acabc33bdf196b0ec3e2d6a7a4ff0e80c92eef5e51b5",
+    },
+    "serpent-03": {
+        "pixels": "dc8cffacf00379887b06d3c8930b2b9f9e03e71138cc907ba49ad6890a68d113",
+        "truth": "8ac1ee86d7249ebfb210bb15e50f2310429e1830544e553ffd6426577d0370bc",
+    },
+    "serpent-04": {
+        "pixels": "2a82e5172a623591240de44b4bb7dff437bae43e706bf0361e6f8e2156930704",
+        "truth": "84ee3831f517de8cccc54ea75e61a02290361ece3000d093f3ba8f26742a0ad1",
+    },
+    "serpent-05": {
+        "pixels": "4aa5adb078409be63fce53b3242d4a75e7eece1caff31387cab53d028dbf086d",
+        "truth": "b5652ff66cb319efc468cc2f40095dc478525ca49248f40f67a1fe121dfe042d",
+    },
+    "dragonfly-01": {
+        "pixels": "b72434da895e76864de7d9921f230ae9168acd7ef4132d3b31feeb304c839ede",
+        "truth": "76d04404aa2a89ac0ff5163d3dd50d20b3d4e680757cfa4ef9fbba9ab4c1c4aa",
+    },
+    "dragonfly-02": {
+        "pixels": "c7bc7855a2807bd7b934a97286fa5f3a4b9c5c13f26cb45aff236632063165cb",
+        "truth": "2f6df35385e6e01b52e5a6c4bd1132fdf746eb5e4e381f52406dbaf0c3e316bd",
+    },
+    "dragonfly-03": {
+        "pixels": "24914ba5592928bc15b73bfd1122407f593d3a5d99eae2dfc65ec11ea9b366f5",
+        "truth": "1ad7cb6e730b79116e3998520d80f4b61be89d39dbe3403c1a4a5883fcedcc1f",
+    },
+    "dragonfly-04": {
+        "pixels": "d9fb96730d0a2979c57eee55c0145ce4e4df562761679019e4e71ae752018340",
+        "truth": "72ebfebe9b6d654a411c772cc90c4b2ce411a4d439c00820447935c7db8e0238",
+    },
+    "dragonfly-05": {
+        "pixels": "fe8c0f1cd7976071b82aae6578ab2301072cd1f3c1f52637b258557f9f890d19",
+        "truth": "54b3c9d21ef5dfe644bc6a75d623d763b11fc8ef0f8c75247ede9ffb67985b4b",
+    },
+    "carousel-01": {
+        "pixels": "6ca662c8b2cfa054bb32ef2780a493054f029e53514da394f398f7d0068a6de6",
+        "truth": "317cba2a46ab9d69191c9b5281c1db6c0600b27da151784556c7bf63a73db1c7",
+    },
+    "carousel-02": {
+        "pixels": "8b56fb8e4e246842c0758323acb38b828fce06d23e558e34deb948cd430c8fc2",
+        "truth": "59fa5f0906275bcdeb1c5fd3841aab173672de073ead6395c8085f801ab000f0",
+    },
+    "carousel-03": {
+        "pixels": "6767387de785680ef6be884759bc1d75493b42eee99c16d1fb03d7998af052f5",
+        "truth": "66e9c4a47d75afba98b74c5c0b8b1d229b7991a6bd60729cad7886a309ff3a95",
+    },
+    "carousel-04": {
+        "pixels": "c0dfb5885772e3dd81af98d6428e8ca9f60181b7584ef46c84b9d0e892f8c7cd",
+        "truth": "3b96258c17705a60a5b7fe6bbf33bbd7091af81d790c14f21ba07d4707bf9dc7",
+    },
+    "carousel-05": {
+        "pixels": "719a6fee98679246d975c667ccc9c8d966f487c9edaaf67f98f63d68263a1f5f",
+        "truth": "9087d858219f1f75aeab7430f00c5a01e20369854f926bd3bd451aa5b0e4a74b",
+    },
+    "harlequin-01": {
+        "pixels": "8b08a76e0a86badcbaa0e5d398d59f0d88c6611f2f19fbf2a13f7b248522fe22",
+        "truth": "1abcfc8272578f439d20a7e19c9c09c3c97eb3872e39f77a9ad7277f81fd08be",
+    },
+    "harlequin-02": {
+        "pixels": "681e448160e4e9904008bb1b2cdeed0e0efdd05e82f5ed3f3a76918f015420b8",
+        "truth": "2481f873b65adebef18e2a501a31dd97af280d8d24b8c16e736980a007bcaf2b",
+    },
+    "harlequin-03": {
+        "pixels": "d2f3262644fce6cbdadb41992b98894e638c20d9697ffa0dfb0afe238d4f5de8",
+        "truth": "ce1afedad78fff25e4325c509512fec662e33817825a49dbd9547c39d0f90e63",
+    },
+    "harlequin-04": {
+        "pixels": "dbdb8a6e29cb4de817d951781650d3f6aaa68bdd09bedaf81d22b0ea6617aa7c",
+        "truth": "e56ad3656cd0d673765b77b561f6b58c069f3bff957e7685b2a2ab33df131c37",
+    },
+    "harlequin-05": {
+        "pixels": "e2bf777fb16698716ccb9d9eeac538ed90ebed9b9cc88ac7f276b424b91b97ab",
+        "truth": "73b5177a5d5dff614bb8f52780519bee28f4c189fd4c0732a2fb6308cfb14008",
+    },
+}

@@ -1,4 +1,4 @@
-"""Numba kernels of toy4d: ray/primitive intersection, screen boxes, patterns, shading, exact flow.
+"""Numba kernels of toy4d's geometry: ray/primitive intersection, screen boxes, normals, exact flow.
 
 Primitives are convex solids around their local origin; `size` holds three lengths:
 
@@ -29,13 +29,10 @@ Parts = NDArray[np.int16]
 Triple = tuple[float, float, float]
 
 ELLIPSOID, BOX, CAPSULE, FRUSTUM = 0, 1, 2, 3
-PLAIN, STRIPES, CHECKS, SPOTS, GRADIENT, SPLIT, BAND, EYE, WHEEL, PANEL = range(10)
 
 # Slack of the visibility test in world units (0.0006 pixel at 128 px): a point on its own silhouette is
 # found again only up to the square root of the float64 rounding error.
 OCCLUSION_SLACK = 1e-5
-# World-fixed key light from above, in front and left of the input camera; unit length up to 1e-3.
-LIGHT_X, LIGHT_Y, LIGHT_Z = -0.36, -0.56, 0.746
 
 _jit = compiled(nogil=True, error_model="numpy")
 
@@ -125,7 +122,7 @@ def _hit(
 
 
 @_jit
-def _local_normal(kind: int, a: float, b: float, c: float, x: float, y: float, z: float) -> Triple:
+def local_normal(kind: int, a: float, b: float, c: float, x: float, y: float, z: float) -> Triple:
     """Return the outward unit normal at a surface point, local frame."""
     if kind == BOX:
         u, v, w = abs(x) / a, abs(y) / b, abs(z) / c
@@ -149,7 +146,7 @@ def _local_normal(kind: int, a: float, b: float, c: float, x: float, y: float, z
 
 
 @_jit
-def _half_extents(kind: int, a: float, b: float, c: float) -> Triple:
+def half_extents(kind: int, a: float, b: float, c: float) -> Triple:
     if kind == CAPSULE:
         return a, a, c + a
     if kind == FRUSTUM:
@@ -224,7 +221,7 @@ def screen_boxes(
                 reach[k] = both * intrinsics[k, k]
             x0, y0, x1, y1 = x - reach[0], y - reach[1], x + reach[0], y + reach[1]
         else:
-            ex, ey, ez = _half_extents(kinds[i], a, b, c)
+            ex, ey, ez = half_extents(kinds[i], a, b, c)
             for corner in range(8):
                 u = ex if corner & 1 else -ex
                 v = ey if corner & 2 else -ey
@@ -309,122 +306,10 @@ def _local_ray(m: Array, rays: Array, x: float, y: float) -> tuple[float, float,
 
 
 @_jit
-def _surface(m: Array, rays: Array, x: float, y: float, t: float) -> Triple:
+def surface_point(m: Array, rays: Array, x: float, y: float, t: float) -> Triple:
     """Return the local hit point at image position (x, y) and depth t."""
     ox, oy, oz, dx, dy, dz = _local_ray(m, rays, x, y)
     return ox + t * dx, oy + t * dy, oz + t * dz
-
-
-@_jit
-def _fraction(x: float) -> float:
-    return x - floor(x)
-
-
-@_jit
-def _mix(
-    kind: int, size: Array, pattern: int, args: Array, x: float, y: float, z: float
-) -> tuple[float, float]:
-    """Compute weights of the part's second and third colour at a local surface point."""
-    ex, ey, ez = _half_extents(kind, size[0], size[1], size[2])
-    u = (x / ex, y / ey, z / ez)
-    widest = max(ex, ey, ez)
-    q = (x / widest, y / widest, z / widest)
-    if pattern == STRIPES:  # axis, stripes per half extent, phase, share of the second colour
-        return (1.0 if _fraction(u[int(args[0])] * args[1] + args[2]) < args[3] else 0.0), 0.0
-    if pattern == CHECKS:  # checks per half extent, phase
-        cell = 0.0
-        for v in q:
-            cell += floor(v * args[0] + args[1])
-        return (1.0 if _fraction(0.5 * cell) > 0.25 else 0.0), 0.0
-    if pattern == SPOTS:  # cells per half extent, radius in cells, phase: a body-centred lattice of balls
-        best = 9.0
-        for shift in (0.0, 0.5):
-            total = 0.0
-            for v in q:
-                w = _fraction(v * args[0] + args[2] + shift) - 0.5
-                total += w * w
-            best = min(best, total)
-        return (1.0 if best < args[1] * args[1] else 0.0), 0.0
-    if pattern == GRADIENT:  # axis, from, to
-        s = min(max((u[int(args[0])] - args[1]) / (args[2] - args[1]), 0.0), 1.0)
-        return s * s * (3.0 - 2.0 * s), 0.0
-    if pattern == SPLIT:  # direction, threshold
-        return (1.0 if u[0] * args[0] + u[1] * args[1] + u[2] * args[2] > args[3] else 0.0), 0.0
-    if pattern == BAND:  # axis, centre, half width
-        return (1.0 if abs(u[int(args[0])] - args[1]) < args[2] else 0.0), 0.0
-    if pattern == EYE:  # gaze direction, cosine at the pupil's rim; the glint sits up and left of the pupil
-        length = sqrt(u[0] * u[0] + u[1] * u[1] + u[2] * u[2])
-        cosine = (u[0] * args[0] + u[1] * args[1] + u[2] * args[2]) / length
-        gx, gy, gz = args[0] - 0.22, args[1], args[2] + 0.3
-        glint = (u[0] * gx + u[1] * gy + u[2] * gz) / (length * sqrt(gx * gx + gy * gy + gz * gz))
-        if glint > 1.0 - 0.22 * (1.0 - args[3]):
-            return 0.0, 1.0
-        return (1.0 if cosine > args[3] else 0.0), 0.0
-    if pattern == WHEEL:  # radius of the hub, half width of the spokes, in wheel radii
-        radius = sqrt(u[0] * u[0] + u[1] * u[1])
-        if radius > args[0]:
-            return 0.0, 0.0
-        return (0.0, 1.0) if min(abs(u[0]), abs(u[1])) < args[1] and radius > 0.3 * args[0] else (1.0, 0.0)
-    if pattern == PANEL:  # normal axis of the two faces, their sign (0: both), half sizes of the panel
-        axis = int(args[0])
-        if abs(u[axis]) > 0.98 and u[axis] * args[1] >= 0.0:
-            inside = abs(u[(axis + 1) % 3]) < args[2] and abs(u[(axis + 2) % 3]) < args[3]
-            return (1.0 if inside else 0.0), 0.0
-    return 0.0, 0.0
-
-
-@_jit
-def shade(
-    kinds: Ints,
-    sizes: Array,
-    pose: Array,
-    patterns: Ints,
-    args: Array,
-    colors: Array,
-    rays: Array,
-    depth: Array,
-    part: Parts,
-    samples: int,
-) -> Array:
-    """Shade to RGBA (H, W, 4) float64: mean colour over covered samples (else white), and coverage."""
-    height, width = depth.shape[0] // samples, depth.shape[1] // samples
-    out = np.ones((height, width, 4))
-    for row in range(height):
-        for column in range(width):
-            red, green, blue, covered = 0.0, 0.0, 0.0, 0
-            for s in range(samples * samples):
-                j, i = row * samples + s // samples, column * samples + s % samples
-                k = part[j, i]
-                if k < 0:
-                    continue
-                m = pose[k]
-                x, y = (i + 0.5) / samples, (j + 0.5) / samples
-                px, py, pz = _surface(m, rays, x, y, depth[j, i])
-                nx, ny, nz = _local_normal(kinds[k], sizes[k, 0], sizes[k, 1], sizes[k, 2], px, py, pz)
-                second, third = _mix(kinds[k], sizes[k], patterns[k], args[k], px, py, pz)
-                # Transforming the light into the part's frame saves rotating the normal.
-                lx = m[0, 0] * LIGHT_X + m[1, 0] * LIGHT_Y + m[2, 0] * LIGHT_Z
-                ly = m[0, 1] * LIGHT_X + m[1, 1] * LIGHT_Y + m[2, 1] * LIGHT_Z
-                lz = m[0, 2] * LIGHT_X + m[1, 2] * LIGHT_Y + m[2, 2] * LIGHT_Z
-                half = 0.5 + 0.5 * (nx * lx + ny * ly + nz * lz)
-                half = half * (0.45 + 0.55 * half)
-                first = 1.0 - second - third
-                color = colors[k]
-                # Shadows keep most of the colour and lean to blue, like skylight.
-                red += (color[0, 0] * first + color[1, 0] * second + color[2, 0] * third) * (0.60 + 0.42 * half)
-                green += (color[0, 1] * first + color[1, 1] * second + color[2, 1] * third) * (
-                    0.62 + 0.40 * half
-                )
-                blue += (color[0, 2] * first + color[1, 2] * second + color[2, 2] * third) * (
-                    0.67 + 0.34 * half
-                )
-                covered += 1
-            out[row, column, 3] = covered / (samples * samples)
-            if covered:
-                out[row, column, 0] = red / covered
-                out[row, column, 1] = green / covered
-                out[row, column, 2] = blue / covered
-    return out
 
 
 @_jit
@@ -436,8 +321,8 @@ def world_normals(kinds: Ints, sizes: Array, pose: Array, rays: Array, depth: Ar
             k = part[row, column]
             if k >= 0:
                 m = pose[k]
-                x, y, z = _surface(m, rays, column + 0.5, row + 0.5, depth[row, column])
-                n = _local_normal(kinds[k], sizes[k, 0], sizes[k, 1], sizes[k, 2], x, y, z)
+                x, y, z = surface_point(m, rays, column + 0.5, row + 0.5, depth[row, column])
+                n = local_normal(kinds[k], sizes[k, 0], sizes[k, 1], sizes[k, 2], x, y, z)
                 for axis in range(3):
                     out[row, column, axis] = m[axis, 0] * n[0] + m[axis, 1] * n[1] + m[axis, 2] * n[2]
     return out
@@ -455,6 +340,26 @@ def _occluded(
             if 0.0 < t < depth - OCCLUSION_SLACK:
                 return True
     return False
+
+
+@_jit
+def hidden(
+    kinds: Ints,
+    sizes: Array,
+    pose: Array,
+    w2c: Array,
+    intrinsics: Array,
+    ortho: bool,
+    rays: Array,
+    boxes: Array,
+    points: Array,
+) -> NDArray[np.bool_]:
+    """Return for world points (N, 3) whether a primitive at a pose (n, 3, 4) hides them from the camera."""
+    out = np.zeros(points.shape[0], np.bool_)
+    for i in range(points.shape[0]):
+        x, y, z = _project(w2c, intrinsics, ortho, points[i, 0], points[i, 1], points[i, 2])
+        out[i] = _occluded(kinds, sizes, pose, rays, boxes, x, y, z)
+    return out
 
 
 @_jit
@@ -485,7 +390,7 @@ def flow(
             if k < 0:
                 continue
             x, y = column + 0.5, row + 0.5
-            px, py, pz = _surface(pose[k], rays, x, y, depth[row, column])
+            px, py, pz = surface_point(pose[k], rays, x, y, depth[row, column])
             m = target[k]
             wx = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
             wy = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]

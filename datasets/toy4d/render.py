@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.datasets.toy4d import kernels
+from mvtokenflow.datasets.toy4d import kernels, shading
 from mvtokenflow.datasets.toy4d.toys import Toy
 from mvtokenflow.views.cameras import Cameras
 
@@ -108,7 +108,7 @@ def render(toy: Toy, cameras: Cameras, times: Times, *, samples: int = 2) -> Ren
             scene = (toy.kinds, toy.sizes, pose)
             boxes = view.boxes(toy, pose)
             fine = kernels.trace(*scene, rays[v], boxes, view.width, view.height, samples)
-            rgba[t, v] = kernels.shade(
+            rgba[t, v] = shading.shade(
                 *scene, toy.patterns, toy.pattern_args, toy.colors, rays[v], *fine, samples
             )
             z, ids = kernels.trace(*scene, rays[v], boxes, view.width, view.height, 1)
@@ -149,3 +149,28 @@ def render_flow(toy: Toy, cameras: Cameras, times: Times, targets: Times) -> Flo
                 ids,
             )
     return Flow(flow=flow, visible=visible)
+
+
+def seen(toy: Toy, cameras: Cameras, times: Times, points: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which surface points nothing hides, (T, V, N), by intersection; pictures have no border here.
+
+    Args:
+        toy, cameras, times: as for `render`.
+        points: (T, N, 3) world points on the toy's surface at each time.
+    """
+    views = _unpack(cameras)
+    out = np.empty((len(times), len(views), points.shape[1]), np.bool_)
+    for v, view in enumerate(views):
+        for t, pose in enumerate(toy.poses(times)):
+            out[t, v] = ~kernels.hidden(
+                toy.kinds,
+                toy.sizes,
+                pose,
+                view.world_to_camera,
+                view.intrinsics,
+                view.ortho,
+                view.rays(),
+                view.boxes(toy, pose),
+                points[t],
+            )
+    return out

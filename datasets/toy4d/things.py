@@ -25,7 +25,7 @@ from mvtokenflow.datasets.toy4d.build import (
     plain,
     split,
 )
-from mvtokenflow.datasets.toy4d.kernels import CHECKS, GRADIENT, STRIPES, WHEEL
+from mvtokenflow.datasets.toy4d.shading import CHECKS, GRADIENT, STRIPES, WHEEL
 
 POT = (MAIN["orange"], MAIN["blue"], MAIN["teal"], MAIN["red"], MAIN["grey"], MAIN["brown"])
 LEAF = ((0.36, 0.60, 0.33), (0.47, 0.66, 0.32), (0.27, 0.55, 0.40))

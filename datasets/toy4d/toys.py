@@ -7,9 +7,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mvtokenflow.base.files import choose
+from mvtokenflow.base.files import choose, digest
 from mvtokenflow.datasets.toy4d import animals, kernels, motion, things
 from mvtokenflow.datasets.toy4d.build import Builder, Draw, Palette
+from mvtokenflow.datasets.toy4d.wild import WILD_PLANS
 
 Array = NDArray[np.float64]
 
@@ -96,16 +97,19 @@ _FIT_TIMES = np.arange(_FIT_FRAMES) / (_FIT_FRAMES - 1)
 
 
 def make_toy(plan: str, seed: int) -> Toy:
-    """Build the toy of a body plan and a seed; equal arguments give equal bits.
+    """Build the toy of a body plan of `PLANS` or `WILD_PLANS` and a seed; equal arguments give equal bits.
 
     Raises:
         ConfigError: no such plan.
         ValueError: a negative seed.
     """
-    body = choose("body plan", plan, PLANS)
+    body = choose("body plan", plan, {**PLANS, **WILD_PLANS})
     if seed < 0:
         raise ValueError(f"toy seeds count from 0, got {seed}")
-    draw = Draw(seed * len(PLANS) + tuple(PLANS).index(plan))
+    if plan in WILD_PLANS:  # a sequence of draws for each, so that another plan changes no toy
+        draw = Draw(int(digest([(f"toy4d-wild/{plan}", str(seed).encode())])[:16], 16))
+    else:
+        draw = Draw(seed * len(PLANS) + tuple(PLANS).index(plan))
     yaw = draw.uniform(-FRONT_YAW_DEG, FRONT_YAW_DEG) if draw.chance(FRONT_SHARE) else draw.uniform(-180, 180)
     palette = Palette.draw(draw)
     build = Builder()

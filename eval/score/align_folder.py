@@ -13,7 +13,7 @@ from mvtokenflow.base.files import frame_files, frame_numbers
 from mvtokenflow.datasets.folder import FolderDataset
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG, objects_of
 from mvtokenflow.datasets.scene import View
-from mvtokenflow.datasets.toy4d import dataset as toy4d
+from mvtokenflow.datasets.toy4d import scenes as toy4d
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.eval.metrics.compute.silhouette import silhouettes
 from mvtokenflow.eval.score.align import Alignment, align, dense_orbit

@@ -20,7 +20,8 @@ from mvtokenflow.baselines.mvtokenflow import Native, field_cameras, framed, is_
 from mvtokenflow.cli.eval.grid import default_methods
 from mvtokenflow.cli.eval.tables import ablated_rows
 from mvtokenflow.datasets.scene import Scene, View
-from mvtokenflow.datasets.toy4d.dataset import Toy4DPinhole, view_cameras
+from mvtokenflow.datasets.toy4d.dataset import Toy4DPinhole
+from mvtokenflow.datasets.toy4d.scenes import view_cameras
 from mvtokenflow.eval.records.rows import Run, load_runs
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.config import SWITCHES, MethodConfig, mini, paper

@@ -16,7 +16,8 @@ from PIL import Image
 import mvtokenflow
 from mvtokenflow.cli.eval.common import options
 from mvtokenflow.cli.eval.grid import request_of
-from mvtokenflow.datasets.toy4d import dataset as toy4d
+from mvtokenflow.datasets.toy4d import scenes as toy4d
+from mvtokenflow.datasets.toy4d.dataset import Toy4D
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.eval.protocols import INPUT, NOVEL, PROTOCOLS
 from mvtokenflow.eval.tables.specs import TABLES
@@ -420,7 +421,7 @@ def test_datasets_verify_finds_what_is_damaged(cli: Any, tiny: ModuleType, tmp_p
 
 @pytest.mark.slow  # generates a scene of the benchmark
 def test_datasets_verify_hashes_the_toys(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toy4d.Toy4D, "scene_names", lambda self: ("bird-01",))
+    monkeypatch.setattr(Toy4D, "scene_names", lambda self: ("bird-01",))
     assert cli("datasets", "verify", "toy4d", "--root", tmp_path / "toys").code == 0
     (picture,) = tmp_path.glob("toys/*/bird-01/eval_2/7.png")
     pixels = np.array(Image.open(picture))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat.io import load_field
 from mvtokenflow.views.folder import MultiviewVideo, write_multiview

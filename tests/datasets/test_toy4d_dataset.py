@@ -16,11 +16,23 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.datasets.toy4d import dataset as toy4d
-from mvtokenflow.datasets.toy4d.dataset import SCENES, SIZE, VIEWS, Toy4D
-from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE
+from mvtokenflow.datasets.toy4d.dataset import Toy4D
+from mvtokenflow.datasets.toy4d.digests import EXPECTED
 from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import (
+    PINHOLE,
+    SAMPLES,
+    SIZE,
+    TOY4D,
+    VIEWS,
+    WILD,
+    WORLDS,
+    World,
+    render_scene,
+    scene_toy,
+)
 from mvtokenflow.media.video import read_on_white
-from mvtokenflow.views.cameras import CameraKind, orbit
+from mvtokenflow.views.cameras import orbit
 
 NAME = "bird-01"
 HASH = "245c089b45"  # in the name of the folder of `toy4d` since its first release
@@ -96,12 +108,12 @@ def test_the_views_are_those_of_the_benchmark(generated: Path) -> None:
 
 
 def test_pictures_and_truth_are_the_render_of_each_view(generated: Path) -> None:
-    scene, toy, times = Toy4D(generated).scene(NAME), toy4d.scene_toy(NAME), np.arange(32) / 31
+    scene, toy, times = Toy4D(generated).scene(NAME), scene_toy(NAME), np.arange(32) / 31
     clip = scene.clip()
     assert clip.name == NAME
     for view in (scene.input, *scene.views):
         assert view.cameras is not None
-        picture = render(toy, view.cameras, times, samples=toy4d.SAMPLES)
+        picture = render(toy, view.cameras, times, samples=SAMPLES)
         flow = render_flow(toy, view.cameras, times[:-1], times[1:])
         assert view.truth is not None
         truth = view.truth()
@@ -214,9 +226,9 @@ def test_other_arithmetic_is_announced(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_the_folder_name_follows_the_expected_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = toy4d.generation_hash()
+    before = TOY4D.hash
     monkeypatch.setitem(EXPECTED, NAME, {**EXPECTED[NAME], "truth": "0" * 64})
-    assert toy4d.generation_hash() != before
+    assert TOY4D.hash != before
 
 
 def test_the_cache_folder_is_argument_environment_or_user_cache(
@@ -242,44 +254,49 @@ def test_two_processes_may_generate_at_once(tmp_path: Path) -> None:
 
 def test_any_camera_and_time() -> None:
     cameras = orbit([33.0], 20.0, size=40, kind="pinhole", radius=3.5)
-    picture = toy4d.render_scene("fish-02", cameras, [0.123, 0.9])
+    picture = render_scene("fish-02", cameras, [0.123, 0.9])
     assert picture.rgb.shape == (2, 1, 40, 40, 3)
     assert 0.1 < picture.alpha.mean() < 0.6
     with pytest.raises(ConfigError, match="toy4d scene"):
-        toy4d.render_scene("nobody", cameras, [0.0])
+        render_scene("nobody", cameras, [0.0])
 
 
-@pytest.mark.parametrize("table", [EXPECTED, EXPECTED_PINHOLE])
-def test_every_scene_has_its_digest(table: dict[str, dict[str, str]]) -> None:
-    assert list(table) == list(SCENES)
-    assert len({entry["pixels"] for entry in table.values()}) == len(SCENES)
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_every_scene_has_its_digest(world: World) -> None:
+    assert list(world.digests) == list(world.scenes)
+    assert len({entry["pixels"] for entry in world.digests.values()}) == len(world.scenes)
 
 
-def check_digest(name: str, kind: CameraKind) -> None:
-    pixels, truth = toy4d.render_benchmark(name, kind)
+def check_digest(world: World, name: str) -> None:
+    pixels, truth = toy4d.render_benchmark(name, world.kind)
     found = {"pixels": toy4d.pixel_digest(pixels), "truth": toy4d.truth_digest(truth)}
-    assert found == toy4d.expected_digests(kind)[name]
+    assert found == world.digests[name]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("vehicle-01", "ortho"), ("crab-01", "ortho"), ("robot-01", "pinhole")]
+    ("world", "name"),
+    [(TOY4D, "vehicle-01"), (TOY4D, "crab-01"), (PINHOLE, "robot-01"), (WILD, "dragonfly-02")],
+    ids=lambda part: part if isinstance(part, str) else part.name,
 )
-def test_digests_of_some_scenes(name: str, kind: CameraKind) -> None:
-    check_digest(name, kind)
+def test_digests_of_some_scenes(world: World, name: str) -> None:
+    check_digest(world, name)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ortho", "pinhole"])
-@pytest.mark.parametrize("name", SCENES)
-def test_digests_of_all_scenes(name: str, kind: CameraKind) -> None:
-    check_digest(name, kind)
+@pytest.mark.parametrize(
+    ("world", "name"),
+    [(world, name) for world in WORLDS for name in world.scenes],
+    ids=lambda part: part if isinstance(part, str) else part.name,
+)
+def test_digests_of_all_scenes(world: World, name: str) -> None:
+    check_digest(world, name)
 
 
 # ---- toy4d-pinhole ----
 
 
 def test_the_plain_benchmark_is_the_same_folder_as_before() -> None:
-    assert toy4d.generation_hash() == HASH
+    assert TOY4D.hash == HASH
     assert Toy4D(Path("r")).root == Path("r") / f"toy4d-{HASH}"
     other = toy4d.Toy4DPinhole(Path("r"))
     assert other.root.name.startswith("toy4d-pinhole-")

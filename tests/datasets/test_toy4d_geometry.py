@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mvtokenflow.datasets.toy4d import kernels, motion
+from mvtokenflow.datasets.toy4d import kernels, motion, shading
 from mvtokenflow.datasets.toy4d.build import INK, Builder, Skin, plain
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.toys import PLANS, Toy, assemble, make_toy
@@ -387,7 +387,7 @@ def test_a_part_that_reaches_behind_a_pinhole_camera_is_still_drawn() -> None:
 
 def test_texture_sticks_to_a_moving_part() -> None:
     """A sliding, unturned ball by whole pixels: the very same picture, shifted."""
-    skin = Skin(RED, BLUE, pattern=kernels.SPOTS, args=(1.6, 0.3, 0.2, 0.0))
+    skin = Skin(RED, BLUE, pattern=shading.SPOTS, args=(1.6, 0.3, 0.2, 0.0))
     toy = toy_of(ball((-0.25, 0, 0), 0.5, skin, (0.25, 0.0, 0.125)))
     still, moved = render(toy, views((0.0,), "ortho"), [0.0, 0.25]).rgb[:, 0]
     assert len(np.unique(still.reshape(-1, 3), axis=0)) > 100

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.datasets.toy4d.dataset import SCENES, frame_times, scene_toy, view_cameras
 from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import SCENES, frame_times, scene_toy, view_cameras
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN, PLANS, SEEDS, TRAINED_PLANS, Toy, make_toy
 from mvtokenflow.views.cameras import CameraKind, orbit
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError, WeightsCorruptError, WeightsMissingError
 from mvtokenflow.base.files import sha256_file
-from mvtokenflow.datasets.toy4d.dataset import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.render import render, render_flow
+from mvtokenflow.datasets.toy4d.scenes import FRAMES, scene_toy
 from mvtokenflow.datasets.toy4d.stream import RADIUS
 from mvtokenflow.flow import ops
 from mvtokenflow.flow.estimate import (

@@ -105,7 +105,7 @@ def make_cached_scene(folder: Path, shared: Path) -> None:
 
 def make_truth(folder: Path, shared: Path) -> None:
     """Of the sizes that the benchmark's files have, and no others."""
-    from mvtokenflow.datasets.toy4d.dataset import FRAMES, SIZE
+    from mvtokenflow.datasets.toy4d.scenes import FRAMES, SIZE
 
     np.savez_compressed(
         folder / "input.npz",

@@ -128,7 +128,7 @@ def view_folder(shared: Path) -> Path:
     """A multiview folder with normals, flow and times."""
 
     def make(folder: Path) -> None:
-        from mvtokenflow.datasets.toy4d.dataset import render_scene
+        from mvtokenflow.datasets.toy4d.scenes import render_scene
         from mvtokenflow.datasets.toy4d.stream import six_views
         from mvtokenflow.views.folder import write_multiview
         from mvtokenflow.views.video import MultiviewVideo, ViewFlow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.previews import psnr

@@ -16,7 +16,7 @@ import torch
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.settings import overridden
-from mvtokenflow.datasets.toy4d.dataset import render_scene
+from mvtokenflow.datasets.toy4d.scenes import render_scene
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.splat import training_step
 from mvtokenflow.splat.config import DensityConfig, FieldConfig

@@ -194,6 +194,31 @@ def datasets_prepare(dataset: Dataset = "toy4d", root: Root = None) -> None:
     print_message(f"{len(names)} scenes below {folder.parent}")
 
 
+@datasets_app.command("difficulty")
+def datasets_difficulty(
+    dataset: Annotated[str, typer.Argument(help="toy4d or toy4d-wild.")], as_json: Json = False
+) -> None:
+    """Measure what makes each scene of a toy world hard: motion, what the input never shows, asymmetry.
+
+    Example: mvtf-eval datasets difficulty toy4d-wild
+    """
+    from mvtokenflow.datasets.toy4d.difficulty import difficulty_of_world
+
+    with progress() as report:
+        found = difficulty_of_world(dataset, report)
+    if as_json:
+        print_json({name: vars(row) for name, row in found.items()})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("scene", "motion px", "tokens between keyframes", "never seen", "asymmetry", box=None)
+    for name, row in found.items():
+        motion, tokens = f"{row.motion_px:.2f}", f"{row.keyframe_tokens:.1f}"
+        table.add_row(name, motion, tokens, f"{row.unseen:.2f}", f"{row.asymmetry:.0f}")
+    Console().print(table)
+
+
 @datasets_app.command("verify")
 def datasets_verify(
     dataset: Dataset = "consistent4d",
