@@ -16,6 +16,7 @@ from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.datasets.toy4d.scenes import ALL_SCENES, TOY4D, WILD, render_scene
 from mvtokenflow.media.masks import OBJECT_ALPHA
+from mvtokenflow.media.video import Clip
 from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import SWITCHES, MethodConfig, preset, without
 from mvtokenflow.method.pipeline import COSTS_FILE, GivenViews, Result, made_by, run
@@ -115,18 +116,17 @@ class Native:
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         result = self.reconstruct(scene, seed, workdir, progress)
         clip, device = scene.clip(), torch.device(self.setup.device)
-        moments: int | list[float] = len(clip) if clip.clock is None else clip.clock.tolist()
 
         def seen(view: View) -> Cameras:
-            return field_cameras(view, scene.input, result, clip.rgb.shape[1:3])
+            return field_cameras(view, scene.clip_view, result, clip.rgb.shape[1:3])
 
-        return render_views(result.field, scene, seen, moments, workdir, device, progress)
+        return render_views(result.field, scene, seen, moments_of(scene, clip), workdir, device, progress)
 
     def reconstruct(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Result:
         """Reconstruct the field of the scene's clip; return it with its place in the clip's frames."""
         clip = scene.clip()
         front_camera(scene, clip.rgb.shape[1:3])
-        settings = framed(self.settings, scene.input)
+        settings = framed(self.settings, scene.clip_view)
         device, store = self.setup.device, self.setup.store
         return run(
             clip,
@@ -135,11 +135,19 @@ class Native:
             seed,
             prior=None if self.true_views else loaded_prior(settings.prior, device),
             given=_true_views(scene) if self.true_views else None,
-            camera=scene.input.cameras,
+            camera=scene.clip_view.cameras,
             store=None if store is None else StageStore(store, (type(self).__module__,)),
             device=device,
             progress=progress,
         )
+
+
+def moments_of(scene: Scene, clip: Clip) -> list[float]:
+    """Return the times of a scene's frames in its clip, in [0, 1]."""
+    if scene.clock is not None:
+        return list(scene.clock)
+    times: list[float] = (np.linspace(0, 1, len(clip)) if clip.clock is None else clip.clock).tolist()
+    return times
 
 
 def ablation(*parts: str) -> Native:
@@ -192,7 +200,7 @@ def front_camera(scene: Scene, size: Sequence[int]) -> Cameras:
     Raises:
         DataError: it is not level or not at azimuth 0.
     """
-    front = camera_of(scene.input, size)
+    front = camera_of(scene.clip_view, size)
     if not faces_front(front):
         raise DataError(
             f"{scene.name}: its input camera is not level or not at azimuth 0; turn the world in which "
@@ -205,7 +213,7 @@ def render_views(
     result: TimedField,
     scene: Scene,
     cameras: Callable[[View], Cameras],
-    frames: int | Sequence[float],
+    times: Sequence[float],
     workdir: Path,
     device: torch.device,
     progress: Progress,
@@ -213,12 +221,12 @@ def render_views(
     """Render the input view and all held-out views of a field, and keep what it costs.
 
     Args:
-        cameras: of a view, in the field's world. frames: as for `rendering`. workdir: of the run.
+        cameras: of a view, in the field's world. times: of the frames, in [0, 1]. workdir: of the run.
     """
     views, renderings = (scene.input, *scene.views), {}
     with measured("render", workdir / COSTS_FILE, device):
         for done, view in enumerate(views, 1):
-            renderings[view.name] = rendering(result, cameras(view), frames)
+            renderings[view.name] = rendering(result, cameras(view), times)
             progress("render views", done, len(views))
     return renderings
 
@@ -304,7 +312,7 @@ def _true_views(scene: Scene) -> GivenViews:
             "leave this row out"
         )
 
-    front = scene.input.cameras
+    front = scene.clip_view.cameras
 
     def make(given: Input) -> MultiviewVideo:
         cameras = six_cameras(given.front.shape[1])

@@ -42,16 +42,29 @@ _RIVALS = ("consistent4d", "sc4d", "stag4d", "dg4d", "diffusion2")
 RIVALS: Mapping[str, str] = MappingProxyType(
     {name: f"mvtokenflow.baselines.{name}.row:{name.upper()}" for name in _RIVALS}
 )
-METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS})
+# Views of the prior before any field is fitted, on the datasets that have the truth of them; see `generated`.
+_STEPS = ("", "+attention", "+front", "+front-in-place", "+all-exact", "+all-in-place")
+GENERATED: Mapping[str, str] = MappingProxyType(
+    {
+        name: f"mvtokenflow.baselines.generated:{name.upper().replace('-', '_').replace('+', '_')}"
+        for name in (
+            *(f"views{step}" for step in _STEPS),
+            *(f"independent-views{step}" for step in _STEPS),
+            *("first-pass", "second-pass"),
+        )
+    }
+)
+METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS, **GENERATED})
 
-RIVALS_WORD = "rivals"  # among the names of `--methods`, all of them
+# Words among the names of `--methods` that stand for several.
+GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType({"rivals": RIVALS, "generated": GENERATED})
 WITHOUT = "no-"  # begins the names of ablations, before the parts that are left out, joined by "+"
 
 
 def method_names(text: str) -> list[str]:
-    """Return the names in `text`, which commas separate; the word "rivals" stands for all published methods."""
+    """Return the names in `text`, which commas separate; the words of `GROUPS` stand for all of a group."""
     given = [name for name in text.split(",") if name]
-    return [name for word in given for name in (RIVALS if word == RIVALS_WORD else (word,))]
+    return [name for word in given for name in GROUPS.get(word, (word,))]
 
 
 def check_method_name(name: str) -> None:

@@ -16,6 +16,7 @@ from mvtokenflow.baselines.mvtokenflow import (
     front_camera,
     is_front_camera,
     loaded_prior,
+    moments_of,
     render_views,
 )
 from mvtokenflow.baselines.rival_settings import LEDGER_NAMES, DistillSettings
@@ -143,7 +144,7 @@ class Rival:
         settings, device = self.settings, torch.device(self.setup.device)
         clip = scene.clip()
         front = front_camera(scene, clip.rgb.shape[1:3])
-        given = prepare(clip, framed(settings.distill, scene.input))
+        given = prepare(clip, framed(settings.distill, scene.clip_view))
         identity = {"config": settings.to_dict(), "clip": clip.digest(), "seed": seed, "method": self.name}
         identity["camera"] = front.to_dict()
         with working_in(workdir):
@@ -160,7 +161,7 @@ class Rival:
             def seen(view: View) -> Cameras:
                 return cameras_in_field(camera_of(view, clip.rgb.shape[1:3]), front, given.crop)
 
-            return render_views(fitted, scene, seen, clip.times.tolist(), workdir, device, progress)
+            return render_views(fitted, scene, seen, moments_of(scene, clip), workdir, device, progress)
 
 
 def framed(settings: DistillSettings, view: View) -> MethodConfig:

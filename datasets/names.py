@@ -11,6 +11,10 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "toy4d": "mvtokenflow.datasets.toy4d.dataset:Toy4D",
         "toy4d-pinhole": "mvtokenflow.datasets.toy4d.dataset:Toy4DPinhole",
         "toy4d-wild": "mvtokenflow.datasets.toy4d.dataset:Toy4DWild",
+        "toy4d-views": "mvtokenflow.datasets.toy4d.dataset:Toy4DViews",
+        "toy4d-wild-views": "mvtokenflow.datasets.toy4d.dataset:Toy4DWildViews",
+        "toy4d-matrix": "mvtokenflow.datasets.toy4d.dataset:Toy4DMatrix",
+        "toy4d-wild-matrix": "mvtokenflow.datasets.toy4d.dataset:Toy4DWildMatrix",
         "consistent4d": "mvtokenflow.datasets.consistent4d:Consistent4D",
         "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
         "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
@@ -18,7 +22,10 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
     }
 )
-TOYS = ("toy4d", "toy4d-pinhole", "toy4d-wild")  # those with exact geometry
+# The truth of views that the small prior generates, for rows that stop there.
+GENERATED_VIEWS = ("toy4d-views", "toy4d-wild-views")
+# Those with exact geometry.
+TOYS = ("toy4d", "toy4d-pinhole", "toy4d-wild", *GENERATED_VIEWS)
 
 
 def check_dataset_name(name: str) -> None:

@@ -1,7 +1,7 @@
 """A scene: the clip that a method receives, and the views on which it is scored. Nothing else describes it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -109,6 +109,8 @@ class Scene:
         tags: facts a table may group by, e.g. "held-out-plan".
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
             is None, the bytes of the views' frames identify the content.
+        clock: times of the views' frames in the clip, 0 at its first and 1 at its last; None: the clip's own.
+        filmed: camera of the clip, where the input view's pictures have another size than the clip's.
         assumed: what the dataset leaves open and how it was read, one clause each; printed with every table.
     """
 
@@ -120,6 +122,13 @@ class Scene:
     tags: frozenset[str] = field(default_factory=frozenset)
     content: str | None = None
     assumed: tuple[str, ...] = ()
+    clock: tuple[float, ...] | None = None
+    filmed: Cameras | None = None
+
+    @property
+    def clip_view(self) -> View:
+        """Return the input view with the camera that filmed the clip."""
+        return self.input if self.filmed is None else replace(self.input, cameras=self.filmed)
 
     def all_views(self) -> list[View]:
         """Return the input view, then the held-out ones."""

@@ -19,8 +19,9 @@ from mvtokenflow.eval.metrics.flow_error import FlowError
 from mvtokenflow.eval.metrics.fvd import FvdSet
 from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d
 from mvtokenflow.eval.metrics.lpips import Lpips
-from mvtokenflow.eval.metrics.motion import MotionMagnitude
+from mvtokenflow.eval.metrics.motion import FlickerFloor, FlickerOf, MotionMagnitude
 from mvtokenflow.eval.metrics.normal_error import NormalError
+from mvtokenflow.eval.metrics.normal_warp import NormalWarpError, NormalWarpFloor
 from mvtokenflow.eval.metrics.psnr import Psnr
 from mvtokenflow.eval.metrics.spec import BOTH, MetricSpec
 from mvtokenflow.eval.metrics.ssim import Ssim
@@ -133,6 +134,23 @@ _CLIP_TOY: tuple[MetricSpec, ...] = (
     ClipViews(key="clip_toy_views", weights="clip-toy4d", model="toy4d-small"),
 )
 
+# Of views that are generated before a field is fitted.
+_VIEWS: tuple[MetricSpec, ...] = (
+    Psnr(),
+    Ssim(),
+    Lpips(),
+    ClipViews(),
+    FvdC4d(),
+    FvdSet(),
+    WarpError(),
+    WarpFloor(),
+    NormalError(),
+    FlickerOf(),
+    FlickerFloor(),
+    NormalWarpError(),
+    NormalWarpFloor(),
+)
+
 _ALL = (
     Protocol(
         name="c4d-v1",
@@ -213,6 +231,14 @@ _ALL = (
         size=None,
         strict=True,
         metrics=(*_TOY4D_V1, *_CLIP_TOY),
+    ),
+    Protocol(
+        name="views-v1",
+        summary="generated views before a field is fitted, with flicker and normals along the exact flow",
+        source="this project",
+        size=None,
+        strict=True,
+        metrics=(*_VIEWS, *_CLIP_TOY),
     ),
 )
 

@@ -37,7 +37,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "datasets.toy4d",
     ),
     "baselines": (
-        *(*LIBRARY, "weights", "multiview", "small", "guidance", "splat", "distill"),
+        *(*LIBRARY, "weights", "flow", "multiview", "tokenflow", "small", "guidance", "splat", "distill"),
         *("method", "datasets", "datasets.toy4d"),
     ),
     "baselines.consistent4d": (
@@ -94,9 +94,9 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
     "cli.eval": (
-        *("base", "weights", "method", "datasets", "baselines", "baselines.importers", "reports"),
-        *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.plots", "eval.gate"),
-        "eval.claims",
+        *("base", "weights", "method", "datasets", "datasets.toy4d", "baselines", "baselines.importers"),
+        *("reports", "eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.plots"),
+        *("eval.gate", "eval.claims"),
     ),
     "cli": ("base", "cli.method", "cli.eval"),
 }

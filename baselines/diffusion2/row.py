@@ -12,7 +12,13 @@ from mvtokenflow.baselines.diffusion2.models import LISTED, load_models, model_n
 from mvtokenflow.baselines.diffusion2.pipeline import FIT, VIEWS, run
 from mvtokenflow.baselines.diffusion2.settings import PRESETS, Diffusion2Settings
 from mvtokenflow.baselines.method import Progress, Rendering, Setup, Source
-from mvtokenflow.baselines.mvtokenflow import camera_of, front_camera, is_front_camera, render_views
+from mvtokenflow.baselines.mvtokenflow import (
+    camera_of,
+    front_camera,
+    is_front_camera,
+    moments_of,
+    render_views,
+)
 from mvtokenflow.baselines.rival import rival_artefacts
 from mvtokenflow.datasets.scene import Scene, View
 from mvtokenflow.method.artefacts import COSTS_FILE
@@ -88,7 +94,7 @@ class Diffusion2:
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
         """Render all views of the field of the scene's clip; see `Method`."""
-        settings, device, clip = framed(self.settings, scene.input), self.setup.device, scene.clip()
+        settings, device, clip = framed(self.settings, scene.clip_view), self.setup.device, scene.clip()
         size = clip.rgb.shape[1:3]
         front = front_camera(scene, size)
         models = load_models(settings, device)
@@ -98,7 +104,7 @@ class Diffusion2:
             models,
             workdir,
             seed,
-            camera=scene.input.cameras,
+            camera=scene.clip_view.cameras,
             device=device,
             progress=progress,
         )
@@ -106,7 +112,7 @@ class Diffusion2:
         def seen(view: View) -> Cameras:
             return cameras_in_field(camera_of(view, size), front, crop)
 
-        return render_views(made, scene, seen, clip.times.tolist(), workdir, torch.device(device), progress)
+        return render_views(made, scene, seen, moments_of(scene, clip), workdir, torch.device(device), progress)
 
 
 def framed(settings: Diffusion2Settings, view: View) -> Diffusion2Settings:

@@ -6,7 +6,8 @@ references use the prior's projection, and scores measure the method rather than
 
 `toy4d-pinhole` is the same toys at the same times and azimuths through pinhole cameras of 49.1 degrees, as
 Consistent4D's pictures are assumed to be: the difference to `toy4d` is the cost of perspective. `toy4d-wild`
-has other toys (`scenes`).
+has other toys (`scenes`). The `-views` and `-matrix` worlds have the same clips and look at the toys from
+elsewhere, at other times: as the small prior generates them, and from all around.
 
 Files below `<root>/<dataset>-<hash>/<scene>/`:
 
@@ -18,7 +19,7 @@ Several processes may generate one scene at once: every file is replaced atomica
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -42,22 +43,20 @@ from mvtokenflow.base.files import (
 from mvtokenflow.datasets.scene import GroundTruth, Scene, TruthFile, View
 from mvtokenflow.datasets.toy4d.render import Render, render, render_flow
 from mvtokenflow.datasets.toy4d.scenes import (
-    FRAMES,
     PINHOLE,
     SAMPLES,
-    SIZE,
     TOY4D,
-    VIEWS,
+    TOY4D_MATRIX,
+    TOY4D_VIEWS,
     WILD,
+    WILD_MATRIX,
+    WILD_VIEWS,
     World,
-    frame_times,
     scene_toy,
-    view_cameras,
 )
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
 from mvtokenflow.datasets.toy4d.wild import WILD_PLANS
 from mvtokenflow.media.video import Clip
-from mvtokenflow.views.cameras import CameraKind
 
 HELD_OUT_TAG = "held-out-plan"
 UNSEEN_PLANS = (HELD_OUT_PLAN, *WILD_PLANS)
@@ -69,9 +68,9 @@ def _bytes(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return (values.astype(np.float64) * 255 + 0.5).astype(np.uint8)
 
 
-def _pixels(picture: Render) -> Pixels:
+def _pixels(picture: Render, views: Iterable[str]) -> Pixels:
     out: Pixels = {}
-    for v, view in enumerate(VIEWS):
+    for v, view in enumerate(views):
         rgb, alpha = picture.rgb[:, v], picture.alpha[:, v]
         if view == "input":
             out[view] = _bytes(np.concatenate((rgb, alpha), -1))
@@ -80,14 +79,17 @@ def _pixels(picture: Render) -> Pixels:
     return out
 
 
-def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dict[str, GroundTruth]]:
+def render_benchmark(name: str, world: World) -> tuple[Pixels, dict[str, GroundTruth]]:
     """Render the content of a scene's files, by view.
 
     Returns:
-        decoded pixels (FRAMES, SIZE, SIZE, C) uint8, C = 4 for the input, and the exact geometry.
+        decoded pixels (T, S, S, C) uint8, C = 4 for the input, and the exact geometry, if it has files.
     """
-    toy, cameras, times = scene_toy(name), view_cameras(kind), frame_times()
+    toy, cameras, times = scene_toy(name), world.cameras(), world.times
     picture = render(toy, cameras, times, samples=SAMPLES)
+    pixels = _pixels(picture, world.views)
+    if not world.geometry:
+        return pixels, {}
     motion = render_flow(toy, cameras, times[:-1], times[1:])
     truth = {
         view: GroundTruth(
@@ -96,17 +98,17 @@ def render_benchmark(name: str, kind: CameraKind = "ortho") -> tuple[Pixels, dic
             normal=picture.normal[:, v],
             depth=picture.depth[:, v],
         )
-        for v, view in enumerate(VIEWS)
+        for v, view in enumerate(world.views)
     }
-    return _pixels(picture), truth
+    return pixels, truth
 
 
 def pixel_digest(pixels: Pixels) -> str:
     """Compute the sha256, in hex, of all frames of all views, with view names."""
     return digest(
         (f"{view}/{n}", np.ascontiguousarray(frame).tobytes())
-        for view in VIEWS
-        for n, frame in enumerate(pixels[view])
+        for view, frames in pixels.items()
+        for n, frame in enumerate(frames)
     )
 
 
@@ -114,8 +116,8 @@ def truth_digest(truth: Mapping[str, GroundTruth]) -> str:
     """Compute the sha256, in hex, of the arrays as stored (little-endian, normals as float16)."""
     return digest(
         (f"{view}/{key}", np.ascontiguousarray(array).tobytes())
-        for view in VIEWS
-        for key, array in _stored(truth[view]).items()
+        for view, geometry in truth.items()
+        for key, array in _stored(geometry).items()
     )
 
 
@@ -164,27 +166,34 @@ class Toy4D:
         folder = self.root / name
         if not (folder / "scene.json").exists():
             _generate(name, folder, self.world)
-        cameras = view_cameras(self.world.kind)
+        cameras = self.world.cameras()
         views = [
             View(
                 name=view,
                 azimuth_deg=azimuth,
                 elevation_deg=0.0,
                 cameras=cameras[k],
-                frames=[folder / view / f"{n}.png" for n in range(FRAMES)],
-                truth=_truth_file(folder, view),
+                frames=[folder / view / f"{n}.png" for n in range(len(self.world.times))],
+                truth=_truth_file(folder, view, self.world) if self.world.geometry else None,
             )
-            for k, (view, azimuth) in enumerate(VIEWS.items())
+            for k, (view, azimuth) in enumerate(self.world.views.items())
         ]
         tags = {plan, HELD_OUT_TAG} if plan in UNSEEN_PLANS else {plan}
+        filmed = self.world.filmed
+        if filmed is None:
+            clip: Callable[[], Clip] = _ClipFolder(folder / "input", name, self.world)
+        else:
+            clip = _Filmed(self.root.parent, name, filmed)
         return Scene(
             name=name,
-            clip=_ClipFolder(folder / "input", name),
+            clip=clip,
             input=views[0],
             views=views[1:],
             root=folder,
             tags=frozenset(tags),
             content=_written(folder)["pixels"],
+            clock=None if filmed is None else self.world.times,
+            filmed=None if filmed is None else filmed.cameras()[0:1],
         )
 
     def verify(self, name: str) -> None:
@@ -198,8 +207,10 @@ class Toy4D:
         folder = self.root / name
         advice = _advice(folder)
         written = _written(folder)
-        pixels = {view: _read_frames(folder / view) for view in VIEWS}
-        truth = {view: _truth_file(folder, view)() for view in VIEWS}
+        pixels = {view: _read_frames(folder / view, self.world) for view in self.world.views}
+        truth = {
+            view: _truth_file(folder, view, self.world)() for view in self.world.views if self.world.geometry
+        }
         found = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
         for kind, value in found.items():
             if value != written[kind]:
@@ -225,14 +236,44 @@ class Toy4DWild(Toy4D):
     world = WILD
 
 
+class Toy4DViews(Toy4D):
+    """The dataset `toy4d-views`: the clips of `toy4d` and the truth of the views that the prior generates."""
+
+    name = TOY4D_VIEWS.name
+    world = TOY4D_VIEWS
+
+
+class Toy4DWildViews(Toy4D):
+    """The dataset `toy4d-wild-views`."""
+
+    name = WILD_VIEWS.name
+    world = WILD_VIEWS
+
+
+class Toy4DMatrix(Toy4D):
+    """The dataset `toy4d-matrix`: the clips of `toy4d`, and 21 views all around at 21 times."""
+
+    name = TOY4D_MATRIX.name
+    world = TOY4D_MATRIX
+
+
+class Toy4DWildMatrix(Toy4D):
+    """The dataset `toy4d-wild-matrix`."""
+
+    name = WILD_MATRIX.name
+    world = WILD_MATRIX
+
+
 def _generate(name: str, folder: Path, world: World) -> None:
     toy, expected = scene_toy(name), world.digests[name]
-    pixels, truth = render_benchmark(name, world.kind)
-    for view in VIEWS:
+    pixels, truth = render_benchmark(name, world)
+    for view in world.views:
         for n, frame in enumerate(pixels[view]):
             buffer = BytesIO()
             Image.fromarray(frame).save(buffer, "png")
             write_bytes(folder / view / f"{n}.png", buffer.getvalue())
+        if view not in truth:
+            continue
         with atomic_path(folder / "truth" / f"{view}.npz") as temporary:
             arrays = _stored(truth[view])
             np.savez_compressed(
@@ -253,8 +294,19 @@ def _generate(name: str, folder: Path, world: World) -> None:
     write_json(folder / "scene.json", {**record, **found})
 
 
-def _truth_file(folder: Path, view: str) -> TruthFile:
-    return TruthFile(folder / "truth" / f"{view}.npz", f"delete {folder}", _FORMS)
+def _truth_file(folder: Path, view: str, world: World) -> TruthFile:
+    return TruthFile(folder / "truth" / f"{view}.npz", f"delete {folder}", truth_forms(world))
+
+
+def truth_forms(world: World) -> dict[str, Form]:
+    """Return kind and shape of each array in a world's files of exact geometry."""
+    frames, size = len(world.times), world.size
+    return {
+        "flow": Form("f", (frames - 1, size, size, 2)),
+        "visible": Form("b", (frames - 1, size, size)),
+        "normal": Form("f", (frames, size, size, 3)),
+        "depth": Form("f", (frames, size, size)),
+    }
 
 
 def _advice(folder: Path) -> str:
@@ -272,15 +324,15 @@ def _digests(record: Mapping[str, Any]) -> dict[str, str]:
     return {kind: str(record[kind]) for kind in ("pixels", "truth")}
 
 
-def _read_frames(folder: Path) -> NDArray[np.uint8]:
-    """Read the pictures (FRAMES, SIZE, SIZE, C) of a generated view."""
+def _read_frames(folder: Path, world: World) -> NDArray[np.uint8]:
+    """Read the pictures (T, S, S, C) of a generated view."""
     paths = frame_files(folder)
     frames = []
     for path in paths:
         with damage(path, "not a readable picture", f"delete {folder.parent}"), Image.open(path) as picture:
             frames.append(np.asarray(picture))
     shapes = {frame.shape for frame in frames}
-    if len(frames) != FRAMES or len(shapes) != 1:
+    if len(frames) != len(world.times) or len(shapes) != 1:
         raise DataError(f"{folder}: holds {len(frames)} frames of sizes {shapes}; delete {folder.parent}")
     return np.stack(frames)
 
@@ -288,17 +340,22 @@ def _read_frames(folder: Path) -> NDArray[np.uint8]:
 class _ClipFolder:
     """Loads the input clip; a class, so that a scene can be sent to another process."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, world: World) -> None:
+        self.folder, self.name, self.world = folder, name, world
 
     def __call__(self) -> Clip:
-        rgba = torch.from_numpy(_read_frames(self.folder).astype(np.float32) / 255)
+        rgba = torch.from_numpy(_read_frames(self.folder, self.world).astype(np.float32) / 255)
         return Clip(rgb=rgba[..., :3], alpha=rgba[..., 3:], name=self.name)
 
 
-_FORMS = {
-    "flow": Form("f", (FRAMES - 1, SIZE, SIZE, 2)),
-    "visible": Form("b", (FRAMES - 1, SIZE, SIZE)),
-    "normal": Form("f", (FRAMES, SIZE, SIZE, 3)),
-    "depth": Form("f", (FRAMES, SIZE, SIZE)),
-}
+class _Filmed:
+    """Loads the clip of a scene of another world, which is generated where it is not there yet."""
+
+    def __init__(self, root: Path, name: str, world: World) -> None:
+        self.root, self.name, self.world = root, name, world
+
+    def __call__(self) -> Clip:
+        folder = self.root / f"{self.world.name}-{self.world.hash}" / self.name
+        if not (folder / "scene.json").exists():
+            _generate(self.name, folder, self.world)
+        return _ClipFolder(folder / "input", self.name, self.world)()

@@ -6,16 +6,16 @@ front and which travel by two tokens and more between keyframes. No name is in b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvtokenflow.base.files import choose, digest_json
-from mvtokenflow.datasets.toy4d.digests import EXPECTED, EXPECTED_PINHOLE, EXPECTED_WILD
+from mvtokenflow.datasets.toy4d.digests import EXPECTED
 from mvtokenflow.datasets.toy4d.render import Render, Times, render
-from mvtokenflow.datasets.toy4d.stream import RADIUS
+from mvtokenflow.datasets.toy4d.stream import RADIUS, SIX_AZIMUTHS
 from mvtokenflow.datasets.toy4d.toys import SEEDS, Toy, make_toy
 from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 
@@ -25,6 +25,9 @@ SAMPLES = 4
 VIEWS: Mapping[str, float] = MappingProxyType(
     {"input": 0.0, "eval_0": -75.0, "eval_1": 15.0, "eval_2": 105.0, "eval_3": 195.0}
 )
+
+PRIOR_SIZE = 64  # of the small prior's pictures
+MATRIX = 21  # views and frames of a matrix
 
 FOV_DEG = 49.1
 # The nearest distance, in tenths, from which every toy is inside all pictures. Toys reach 0.875 (`toys.FILL`);
@@ -68,36 +71,92 @@ WILD_SCENES = _named(
 ALL_SCENES: Mapping[str, tuple[str, int]] = MappingProxyType({**SCENES, **WILD_SCENES})
 
 
+CLOCK = tuple(n / (FRAMES - 1) for n in range(FRAMES))
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A dataset of toys: name, scenes, kind of cameras, and expected digests of pixels and truth by scene."""
+    """A dataset of toys.
+
+    Attributes:
+        name: of the dataset.
+        scenes: body plan and seed by scene.
+        kind: of its cameras.
+        views: azimuth in degrees by view; the first is the input view, at azimuth 0.
+        size: of its square pictures.
+        times: of its frames, in [0, 1].
+        geometry: it has files of exact geometry.
+        filmed: the world whose input clip is the clip of these scenes too; None: the input view is the clip.
+    """
 
     name: str
     scenes: Mapping[str, tuple[str, int]]
-    kind: CameraKind
-    digests: Mapping[str, Mapping[str, str]]
+    kind: CameraKind = "ortho"
+    views: Mapping[str, float] = field(default_factory=lambda: VIEWS)
+    size: int = SIZE
+    times: tuple[float, ...] = CLOCK
+    geometry: bool = True
+    filmed: "World | None" = None
+
+    @property
+    def digests(self) -> Mapping[str, Mapping[str, str]]:
+        """Return the expected digests of pixels and truth by scene."""
+        return EXPECTED[self.name]
 
     @property
     def hash(self) -> str:
         """Hash in the cache folder's name: changes with the expected content and the layout."""
-        return digest_json({"layout": 1, "views": dict(VIEWS), "digests": self.digests})[:10]
+        return digest_json({"layout": 1, "views": dict(self.views), "digests": self.digests})[:10]
+
+    def cameras(self) -> Cameras:
+        """Build the cameras of the views, in order."""
+        azimuths, radius = tuple(self.views.values()), DISTANCE if self.kind == "pinhole" else RADIUS
+        return orbit(azimuths, size=self.size, kind=self.kind, radius=radius, fov_deg=FOV_DEG)
 
 
-TOY4D = World(name="toy4d", scenes=SCENES, kind="ortho", digests=EXPECTED)
-PINHOLE = World(name="toy4d-pinhole", scenes=SCENES, kind="pinhole", digests=EXPECTED_PINHOLE)
-WILD = World(name="toy4d-wild", scenes=WILD_SCENES, kind="ortho", digests=EXPECTED_WILD)
-WORLDS = (TOY4D, PINHOLE, WILD)
+TOY4D = World(name="toy4d", scenes=SCENES)
+PINHOLE = World(name="toy4d-pinhole", scenes=SCENES, kind="pinhole")
+WILD = World(name="toy4d-wild", scenes=WILD_SCENES)
+
+
+def _generated(world: World) -> World:
+    """Return the views that the small prior generates of a world, at the frames that `mini` generates."""
+    return World(
+        name=f"{world.name}-views",
+        scenes=world.scenes,
+        views=MappingProxyType({"input" if a == 0 else f"view_{a:.0f}": a for a in SIX_AZIMUTHS}),
+        size=PRIOR_SIZE,
+        times=(*CLOCK[: FRAMES - 1 : 2], CLOCK[-1]),
+        filmed=world,
+    )
+
+
+def _matrix(world: World) -> World:
+    """Return 21 views all around by 21 frames, as SV4D arranges them, of a world's scenes."""
+    azimuths = [k * 360 / MATRIX for k in range(MATRIX)]
+    return World(
+        name=f"{world.name}-matrix",
+        scenes=world.scenes,
+        views=MappingProxyType({f"view_{k}" if k else "input": a for k, a in enumerate(azimuths)}),
+        times=tuple(n / (MATRIX - 1) for n in range(MATRIX)),
+        geometry=False,
+        filmed=world,
+    )
+
+
+TOY4D_VIEWS, WILD_VIEWS = _generated(TOY4D), _generated(WILD)
+TOY4D_MATRIX, WILD_MATRIX = _matrix(TOY4D), _matrix(WILD)
+WORLDS = (TOY4D, PINHOLE, WILD, TOY4D_VIEWS, WILD_VIEWS, TOY4D_MATRIX, WILD_MATRIX)
 
 
 def frame_times() -> NDArray[np.float64]:
     """Return the times n / (FRAMES − 1) of the benchmark's frames, (FRAMES,)."""
-    return np.arange(FRAMES) / (FRAMES - 1)
+    return np.array(CLOCK)
 
 
 def view_cameras(kind: CameraKind = "ortho") -> Cameras:
     """Build the cameras of `VIEWS` in order: the input camera, then the evaluation cameras."""
-    azimuths, radius = tuple(VIEWS.values()), DISTANCE if kind == "pinhole" else RADIUS
-    return orbit(azimuths, size=SIZE, kind=kind, radius=radius, fov_deg=FOV_DEG)
+    return (PINHOLE if kind == "pinhole" else TOY4D).cameras()
 
 
 def scene_toy(name: str) -> Toy:

@@ -208,9 +208,11 @@ class _Reader:
 
 
 def _makers(claims: Sequence[Claim]) -> dict[str, str]:
-    """Return the table whose command makes each row: that of ablations, else the first."""
+    """Return the table whose command makes each row: 2 of generated views, 3 of ablations, else 1."""
+    generated = rows_of([claim for claim in claims if claim.generated])
     ablated = rows_of([claim for claim in claims if not claim.rival])
-    return {row: "table3" if row in ablated else "table1" for row in rows_of(claims)}
+    tables = {row: "table3" if row in ablated else "table1" for row in rows_of(claims)}
+    return tables | dict.fromkeys(generated, "table2")
 
 
 def _lacking_runs(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from mvtokenflow.base.files import choose
 from mvtokenflow.baselines.published import PUBLISHED
+from mvtokenflow.eval.claims.generated import GENERATED_CLAIMS
 from mvtokenflow.eval.claims.specs import CLAIMS, PRINTED, RIVAL_MEASURES, Claim
 
 OURS = "MVTokenFlow"  # in the paper's tables
@@ -65,10 +66,11 @@ RIVAL_CLAIMS: Mapping[str, Claim] = {
 GROUPS: Mapping[str, Mapping[str, Claim]] = {
     "ablations": CLAIMS,
     "rivals": RIVAL_CLAIMS,
+    "generated": GENERATED_CLAIMS,
     "all": {**CLAIMS, **RIVAL_CLAIMS},
 }
 
 
 def claim_named(key: str) -> Claim:
     """Return a claim by key; a ConfigError suggests the nearest one."""
-    return choose("claim", key, GROUPS["all"])
+    return choose("claim", key, {**GROUPS["all"], **GENERATED_CLAIMS})

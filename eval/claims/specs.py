@@ -35,12 +35,15 @@ class Measure:
 
 
 def table_of(column: ColumnSpec) -> str:
-    """Return the first table whose command measures a column."""
+    """Return the first table whose command measures a column; metrics with a column of their own are in all."""
     return next(
-        name
-        for name in ("table3", "table1", "table2")
-        for shown in TABLES[name].columns
-        if shown.metric == column.metric and column.place == shown.place
+        (
+            name
+            for name in ("table3", "table1", "table2")
+            for shown in TABLES[name].columns
+            if shown.metric == column.metric and column.place == shown.place
+        ),
+        "table2",
     )
 
 
@@ -57,6 +60,8 @@ def _measure(
 
 
 _FLOOR = ColumnSpec(shows=METRICS["warp_floor"], title="warp floor", place=NOVEL)
+_FLICKER_FLOOR = ColumnSpec(shows=METRICS["flicker_floor"], title="flicker floor", place=NOVEL)
+_NORMAL_FLOOR = ColumnSpec(shows=METRICS["normal_warp_floor"], title="normal warp floor", place=NOVEL)
 
 _ALL: Mapping[str, Measure] = {
     measure.key: measure
@@ -89,6 +94,8 @@ _ALL: Mapping[str, Measure] = {
             metric="flow_epe",
         ),
         _measure("normal_deg", "normal error", NOVEL),
+        _measure("flicker", "flicker of novel views", NOVEL, floor=_FLICKER_FLOOR),
+        _measure("normal_warp", "normal warp error of novel views", NOVEL, floor=_NORMAL_FLOOR),
     )
 }
 
@@ -107,6 +114,11 @@ RIVAL_MEASURES = _chosen(
     *("lpips_input", "psnr_input", "ssim_input", "clip_views", "clip_toy_views"),
     *("lpips_novel", "clip_novel", "clip_toy_novel", "fvd_c4d_novel"),
     *("psnr_novel", "ssim_novel", "fvd", "warp"),
+)
+# Of claims about generated views, before a field is fitted to them.
+GENERATED_MEASURES = _chosen(
+    *("warp", "flicker", "normal_warp", "psnr_novel", "lpips_novel", "fvd_c4d_novel", "fvd"),
+    *("clip_views", "clip_toy_views", "normal_deg"),
 )
 # The paper's tables: metric by key of the measure that is compared with it.
 PRINTED: Mapping[str, Mapping[str, str]] = {
@@ -135,6 +147,7 @@ class Claim:
         printed: the second row's label among the numbers of one of the paper's tables, if it is there.
         printed_in: that table.
         rival: the second row is another method.
+        generated: it is tested on generated views, before a field is fitted to them.
     """
 
     key: str
@@ -150,10 +163,13 @@ class Claim:
     printed: str | None = None
     printed_in: str = "table3"
     rival: bool = False
+    generated: bool = False
 
     @property
     def measures(self) -> Mapping[str, Measure]:
         """Return what is compared, by key."""
+        if self.generated:
+            return GENERATED_MEASURES
         return RIVAL_MEASURES if self.rival else MEASURES
 
     @property
@@ -161,6 +177,8 @@ class Claim:
         """Return the words with which a sentence on the numbers begins."""
         if self.rival:
             return f"Compared with {self.part}"
+        if self.generated:
+            return f"In generated views, with {self.part}"
         return f"In renderings of the field, with {self.part}" if self.videos else f"With {self.part}"
 
 

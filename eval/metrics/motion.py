@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mvtokenflow.eval.metrics.compute.flow import Mask, check_clip, check_flow, estimate_clip_flow
 from mvtokenflow.eval.metrics.compute.masked import masked_mean
-from mvtokenflow.eval.metrics.spec import ClipPair, Floats, MetricSpec, Needs, Networks, unit_range
+from mvtokenflow.eval.metrics.spec import Better, ClipPair, Floats, MetricSpec, Needs, Networks, unit_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,49 @@ class MotionMagnitude(MetricSpec):
         flow, visible = estimate_clip_flow(unit_range(pictures), silhouettes(np.stack(pictures)))
         motion = np.nan_to_num(motion_magnitude(flow, visible))  # an empty picture does not move
         return [float(value) for value in motion]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flicker(MetricSpec):
+    """Mean absolute difference of neighbouring frames, whole picture, in 0..255: motion and flicker together.
+
+    What it is of the reference (`of="reference"`) is motion alone; a frozen clip has less than that, which is
+    no better.
+    """
+
+    needs: ClassVar[Needs] = "clip"
+    digits: ClassVar[int] = 2
+    floor: ClassVar[float | None] = 1e-3
+    of: Literal["prediction", "reference"] = "prediction"
+
+    def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
+        return frames[:-1]
+
+    def can_measure(self, clip: ClipPair) -> bool:
+        return len(clip.names) > 1
+
+    def measure_clip(self, clip: ClipPair, networks: Networks) -> Sequence[float | None]:
+        chosen = clip.rendered if self.of == "prediction" else clip.reference
+        frames = unit_range(clip.sized(chosen[: len(clip.names)]))
+        return [float(value) for value in 255 * (1 - temporal_flickering(frames))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlickerOf(Flicker):
+    """The flicker of a rendering."""
+
+    column: ClassVar[str | None] = "Flicker"
+    better: ClassVar[Better] = "lower"
+    key: str = "flicker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlickerFloor(Flicker):
+    """The flicker of the reference: the motion that a perfect result shows too."""
+
+    column: ClassVar[str | None] = "Flicker floor"
+    key: str = "flicker_floor"
+    of: Literal["prediction", "reference"] = "reference"
 
 
 def motion_magnitude(flow: NDArray[np.floating], mask: Mask) -> Floats:

@@ -24,8 +24,10 @@ from mvtokenflow.datasets.toy4d.scenes import (
     SAMPLES,
     SIZE,
     TOY4D,
+    TOY4D_VIEWS,
     VIEWS,
     WILD,
+    WILD_VIEWS,
     WORLDS,
     World,
     render_scene,
@@ -190,7 +192,7 @@ def foreign_scene(folder: Path) -> None:
     """Consistent in itself, but not the benchmark's scene of that name."""
     record = json.loads((folder / "scene.json").read_text())
     damage_pixel(folder)
-    pixels = {view: toy4d._read_frames(folder / view) for view in VIEWS}
+    pixels = {view: toy4d._read_frames(folder / view, TOY4D) for view in VIEWS}
     (folder / "scene.json").write_text(json.dumps({**record, "pixels": toy4d.pixel_digest(pixels)}))
 
 
@@ -218,7 +220,7 @@ def test_verify_names_the_damage(copy: Path, damage: object, message: str) -> No
 
 def test_other_arithmetic_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = Toy4D(tmp_path)
-    monkeypatch.setitem(EXPECTED, NAME, {"pixels": "0" * 64, "truth": "0" * 64})
+    monkeypatch.setitem(EXPECTED[TOY4D.name], NAME, {"pixels": "0" * 64, "truth": "0" * 64})
     with pytest.warns(UserWarning, match="bird-01: digests .* are not the reference"):
         dataset.scene(NAME)
     with pytest.raises(DataError, match="reference"):
@@ -227,7 +229,7 @@ def test_other_arithmetic_is_announced(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_folder_name_follows_the_expected_content(monkeypatch: pytest.MonkeyPatch) -> None:
     before = TOY4D.hash
-    monkeypatch.setitem(EXPECTED, NAME, {**EXPECTED[NAME], "truth": "0" * 64})
+    monkeypatch.setitem(EXPECTED[TOY4D.name], NAME, {**EXPECTED["toy4d"][NAME], "truth": "0" * 64})
     assert TOY4D.hash != before
 
 
@@ -268,14 +270,17 @@ def test_every_scene_has_its_digest(world: World) -> None:
 
 
 def check_digest(world: World, name: str) -> None:
-    pixels, truth = toy4d.render_benchmark(name, world.kind)
+    pixels, truth = toy4d.render_benchmark(name, world)
     found = {"pixels": toy4d.pixel_digest(pixels), "truth": toy4d.truth_digest(truth)}
     assert found == world.digests[name]
 
 
 @pytest.mark.parametrize(
     ("world", "name"),
-    [(TOY4D, "vehicle-01"), (TOY4D, "crab-01"), (PINHOLE, "robot-01"), (WILD, "dragonfly-02")],
+    [
+        *((TOY4D, "vehicle-01"), (TOY4D, "crab-01"), (PINHOLE, "robot-01"), (WILD, "dragonfly-02")),
+        *((WILD_VIEWS, "serpent-03"), (TOY4D_VIEWS, "fish-02")),
+    ],
     ids=lambda part: part if isinstance(part, str) else part.name,
 )
 def test_digests_of_some_scenes(world: World, name: str) -> None:

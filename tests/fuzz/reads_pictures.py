@@ -118,9 +118,10 @@ def make_truth(folder: Path, shared: Path) -> None:
 
 def read_truth(folder: Path) -> None:
     from mvtokenflow.datasets.scene import TruthFile
-    from mvtokenflow.datasets.toy4d.dataset import _FORMS
+    from mvtokenflow.datasets.toy4d.dataset import truth_forms
+    from mvtokenflow.datasets.toy4d.scenes import TOY4D
 
-    TruthFile(folder / "input.npz", forms=_FORMS)()
+    TruthFile(folder / "input.npz", forms=truth_forms(TOY4D))()
 
 
 # ---- multiview folders ----

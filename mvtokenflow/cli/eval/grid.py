@@ -166,19 +166,29 @@ def _spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
-    from mvtokenflow.datasets.catalogue import TOYS
     from mvtokenflow.eval.protocols import protocol_named
 
-    if name is None:
-        name = "toy4d-v2" if dataset in TOYS else "c4d-fixed-v1" if table == "table2" else "refview-v1"
-    return protocol_named(name)
+    return protocol_named(_default_protocol(table, dataset) if name is None else name)
+
+
+def _default_protocol(table: str, dataset: str) -> str:
+    from mvtokenflow.datasets.names import GENERATED_VIEWS, TOYS
+
+    if dataset in GENERATED_VIEWS:
+        return "views-v1"
+    if dataset in TOYS:
+        return "toy4d-v2"
+    return "c4d-fixed-v1" if table == "table2" else "refview-v1"
 
 
 def default_methods(table: str, dataset: str) -> Sequence[str]:
     """Return the rows of a table: the method beside the known answers, its ablations, or rows with costs."""
     from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
-    from mvtokenflow.datasets.catalogue import TOYS
+    from mvtokenflow.baselines.names import GENERATED
+    from mvtokenflow.datasets.names import GENERATED_VIEWS, TOYS
 
+    if dataset in GENERATED_VIEWS:
+        return tuple(GENERATED)
     if table == "table4":
         return tuple(NATIVES)
     if table == "table3":
