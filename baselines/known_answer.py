@@ -71,7 +71,10 @@ class CopyInput:
         return ()
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
-        clip = (scene.clip().on_background(1.0).numpy() * 255).round().astype(np.uint8)
+        if scene.clock is None:
+            clip = (scene.clip().on_background(1.0).numpy() * 255).round().astype(np.uint8)
+        else:  # the views' frames are not the clip's
+            clip = read_all_on_white(scene.input.frames)
         progress("render", 1, 1)
         return {view.name: Rendering(rgb=clip) for view in scene.all_views()}
 

@@ -22,6 +22,13 @@ KNOWN_ANSWERS: Mapping[str, str] = MappingProxyType(
         "white": f"{_KNOWN}:WHITE",
     }
 )
+# The same across views and times; see `known_matrix`.
+KNOWN_MATRICES: Mapping[str, str] = MappingProxyType(
+    {
+        name: f"mvtokenflow.baselines.known_matrix:{name.upper().replace('-', '_')}"
+        for name in ("shuffled-times", "shuffled-views", "swapped-views", "lagging-view")
+    }
+)
 # The method, without its last stage, and without one part each. "no-flow" is the paper's "w/o flow".
 NATIVES: Mapping[str, str] = MappingProxyType(
     {
@@ -54,7 +61,9 @@ GENERATED: Mapping[str, str] = MappingProxyType(
         )
     }
 )
-METHODS: Mapping[str, str] = MappingProxyType({**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS, **GENERATED})
+METHODS: Mapping[str, str] = MappingProxyType(
+    {**NATIVES, **RIVALS, **BOUNDS, **KNOWN_ANSWERS, **KNOWN_MATRICES, **GENERATED}
+)
 
 # Words among the names of `--methods` that stand for several.
 GROUPS: Mapping[str, Mapping[str, str]] = MappingProxyType({"rivals": RIVALS, "generated": GENERATED})

@@ -24,6 +24,8 @@ DATASETS: Mapping[str, str] = MappingProxyType(
 )
 # The truth of views that the small prior generates, for rows that stop there.
 GENERATED_VIEWS = ("toy4d-views", "toy4d-wild-views")
+# 21 views by 21 times.
+MATRICES = ("toy4d-matrix", "toy4d-wild-matrix")
 # Those with exact geometry.
 TOYS = ("toy4d", "toy4d-pinhole", "toy4d-wild", *GENERATED_VIEWS)
 

@@ -19,6 +19,16 @@ from mvtokenflow.eval.metrics.flow_error import FlowError
 from mvtokenflow.eval.metrics.fvd import FvdSet
 from mvtokenflow.eval.metrics.fvd_c4d import FvdC4d
 from mvtokenflow.eval.metrics.lpips import Lpips
+from mvtokenflow.eval.metrics.matrix import (
+    Fv4d,
+    Fv4dSet,
+    FvdDiag,
+    FvdDiagSet,
+    FvdF,
+    FvdFSet,
+    FvdV,
+    FvdVSet,
+)
 from mvtokenflow.eval.metrics.motion import FlickerFloor, FlickerOf, MotionMagnitude
 from mvtokenflow.eval.metrics.normal_error import NormalError
 from mvtokenflow.eval.metrics.normal_warp import NormalWarpError, NormalWarpFloor
@@ -92,11 +102,11 @@ class Protocol:
 
     def names_of(self, spec: MetricSpec, views: Sequence[str]) -> tuple[str, ...]:
         """Return the view names in records of `spec`, for a scene with `views`."""
-        return (ALL_VIEWS,) if spec.needs == "views" else self.views_of(spec, views)
+        return (ALL_VIEWS,) if spec.spans_views else self.views_of(spec, views)
 
     def places_of(self, spec: MetricSpec) -> tuple[Place, ...]:
         """Return the places where `spec` is measured."""
-        if spec.needs == "views":
+        if spec.spans_views:
             return (BETWEEN,)
         roles = {"input": INPUT, "novel": NOVEL}
         views = ("input", *spec.views) if self.front_view else spec.views
@@ -149,6 +159,11 @@ _VIEWS: tuple[MetricSpec, ...] = (
     FlickerFloor(),
     NormalWarpError(),
     NormalWarpFloor(),
+)
+
+_MATRIX: tuple[MetricSpec, ...] = (
+    *(FvdF(), FvdV(), FvdDiag(), Fv4d()),
+    *(FvdFSet(), FvdVSet(), FvdDiagSet(), Fv4dSet()),
 )
 
 _ALL = (
@@ -239,6 +254,19 @@ _ALL = (
         size=None,
         strict=True,
         metrics=(*_VIEWS, *_CLIP_TOY),
+    ),
+    Protocol(
+        name="matrix-v1",
+        summary="SV4D's four video distances over 21 views by 21 times, each in two readings; LPIPS, PSNR",
+        source="SV4D (arXiv 2407.17470), section 4; its text leaves the details open",
+        size=None,
+        strict=True,
+        metrics=(Psnr(), Lpips(), *_MATRIX),
+        frames=21,
+        assumed=(
+            "views wrap; the raster runs along the views first and is cut into clips as long as a view's",
+            "I3D's logits, head pooling 1, PIL bicubic to 224, as in Consistent4D's script, in both readings",
+        ),
     ),
 )
 

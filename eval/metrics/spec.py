@@ -1,8 +1,9 @@
 """The base class of all metrics, and the data that a metric receives.
 
 A metric is one file in this folder, or anywhere: a subclass of `MetricSpec` that states what it `needs` and has
-the method of that name: `measure_frame`, `measure_clip`, `measure_views` or `measure_set`. Whatever is slow to
-import (torch, numba, scipy, OpenCV) is imported inside these methods, so that protocols can be listed at once.
+the method of that name: `measure_frame`, `measure_clip`, `measure_views`, `measure_set` or `measure_matrix`.
+Whatever is slow to import (torch, numba, scipy, OpenCV) is imported inside these methods, so that protocols can
+be listed at once.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Better = Literal["higher", "lower", "none"]
-Needs = Literal["frame", "clip", "views", "set"]
+Needs = Literal["frame", "clip", "views", "set", "matrix"]
 ViewRole = Literal["novel", "input"]
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -121,6 +122,10 @@ class ClipPair(Protocol):
         """Return what `compute` derives from the reference; called once for all methods of the view."""
         ...
 
+    def kept(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what `compute` derives from the rendering; called once for all metrics."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSpec:
@@ -134,16 +139,20 @@ class MetricSpec:
         views: on which views it is measured.
         weights: name in the weights ledger, or None.
         needs: "frame" (a value per frame), "clip" (values of a view over time), "views" (a value per time, from
-            all views of an object) or "set" (one number over the clips of all objects).
+            all views of an object, or one of them all), "set" (one number over the clips of all objects) or
+            "matrix" (one number over clips of all objects that run through views and times).
         resized: it looks at pictures of the protocol's size; else at pictures as they are.
         better: which values are better, or "none".
         digits: decimals that are printed.
         unit: printed behind a number, with its space.
         floor: the smallest change worth failing a build over; without one no regression baseline holds it.
+        table_role: of a metric between views, whose tables get its column: those on the input view or on novel
+            ones.
         column: title of the column that tables 1 to 3 get for it where they have none, or None for no column.
     """
 
     needs: ClassVar[Needs] = "frame"
+    table_role: ClassVar[ViewRole] = "input"
     resized: ClassVar[bool] = True
     better: ClassVar[Better] = "none"
     digits: ClassVar[int] = 4
@@ -154,6 +163,16 @@ class MetricSpec:
     version: int = 1
     views: tuple[ViewRole, ...] = ("novel",)
     weights: str | None = None
+
+    @property
+    def spans_views(self) -> bool:
+        """Return whether it is measured on all views of an object together."""
+        return self.needs in ("views", "matrix")
+
+    @property
+    def is_of_set(self) -> bool:
+        """Return whether it is one number over the clips of all objects, recorded as features."""
+        return self.needs in ("set", "matrix")
 
     def signature(self) -> str:
         """Return all fields that can change a value, e.g. `lpips|v:1|net:vgg|scale:-1..1`."""
@@ -169,7 +188,7 @@ class MetricSpec:
 
     def moments(self, frames: Sequence[int]) -> Sequence[int | None]:
         """Return the frames with a value in a view of `frames`; [None] for one value per clip."""
-        return [None] if self.needs == "set" else frames
+        return [None] if self.is_of_set else frames
 
     def can_measure(self, clip: ClipPair) -> bool:
         """Return whether scene and method offer the inputs of `measure_clip` or `measure_set`."""
@@ -188,8 +207,18 @@ class MetricSpec:
         raise self._lacks("measure_clip")
 
     def measure_views(self, clips: Sequence[ClipPair], networks: Networks) -> Sequence[float]:
-        """Measure a value per time, from all views of an object, the input first; all have the same frames."""
+        """Measure a value for each of `moments`, from all views, the input first; all have the same frames."""
         raise self._lacks("measure_views")
+
+    def measure_matrix(
+        self, clips: Sequence[ClipPair], networks: Networks
+    ) -> Sequence[tuple[Feature, Feature]]:
+        """Compute features (rendering, reference) of each clip through the views of an object, for `total`."""
+        raise self._lacks("measure_matrix")
+
+    def clips_of_matrix(self, views: int, times: int) -> int:
+        """Return the number of clips that `measure_matrix` makes of so many views and times."""
+        raise self._lacks("clips_of_matrix")
 
     def measure_set(self, clip: ClipPair, networks: Networks) -> Sequence[tuple[Feature, Feature]]:
         """Compute features (rendering, reference) of each short clip of a view, for `total`."""

@@ -107,7 +107,7 @@ def plain(value: float) -> float | str:
 
 def why_missing(spec: MetricSpec, rows: Sequence[Row], features: Sequence[FeatureRow]) -> str | None:
     """Explain why a metric that could be measured has no value (for an object); None if it has one."""
-    if spec.needs == "set":
+    if spec.is_of_set:
         return None if any(f.metric == spec.key for f in features) else spec.why_missing()
     if contrary := without_mean(rows, spec.key):
         return (
@@ -131,7 +131,7 @@ def score_json(
     average: dict[str, float | None] = {}
     signatures: dict[str, str] = {}
     for spec in protocol.metrics:
-        if spec.needs == "set":
+        if spec.is_of_set:
             continue  # a value of a set of clips, not of objects
         values = object_values(rows, spec.key)
         for name, cells in objects.items():

@@ -169,7 +169,7 @@ def plan_scene(
     names = tuple(view.name for view in scene.all_views())
     measured = {spec: protocol.views_of(spec, names) for spec in protocol.metrics}
     wanted = [name for name in names if any(name in views for views in measured.values())]
-    judged = {name for spec, views in measured.items() if spec.needs != "views" for name in views}
+    judged = {name for spec, views in measured.items() if not spec.spans_views for name in views}
     pairs: list[ViewPair] = []
     findings: list[Finding] = []
     for view in (view for view in scene.all_views() if view.name in wanted):

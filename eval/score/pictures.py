@@ -35,12 +35,14 @@ class ClipFiles(ClipPair):
     Attributes:
         pair: the files.
         known: results that depend on the reference alone, shared by the methods of a unit.
+        own: results that depend on the rendering alone.
     """
 
     def __init__(self, pair: ViewPair, size: int | None, known: dict[Hashable, Any]) -> None:
         self.pair = pair
         self.size = size
         self.known = known
+        self.own: dict[Hashable, Any] = {}
 
     @property
     def names(self) -> Sequence[int]:
@@ -50,6 +52,11 @@ class ClipFiles(ClipPair):
         if key not in self.known:
             self.known[key] = compute()
         return cast(T, self.known[key])
+
+    def kept(self, key: Hashable, compute: Callable[[], T]) -> T:
+        if key not in self.own:
+            self.own[key] = compute()
+        return cast(T, self.own[key])
 
     @property
     def folder(self) -> Path:

@@ -92,7 +92,7 @@ def units_of(name: str, plans: Mapping[str, Plan], settings: Settings) -> list[U
             views = {label: [p for p in ps if p.view == view and p.reference] for label, ps in paired.items()}
             alike = _alike({label: pairs for label, pairs in views.items() if pairs})
             units.extend(Unit(object=name, views=group) for group in alike)
-    if any(spec.needs == "views" for spec in settings.specs):
+    if any(spec.spans_views for spec in settings.specs):
         between = next(iter(plans.values())).views[name]
         units.append(Unit(object=name, views=paired, between=between))
     return units
@@ -150,8 +150,7 @@ class UnitScorer:
         """
         records = _Records(done, emit)
         if unit.between is not None:
-            for spec in (spec for spec in self.settings.specs if spec.needs == "views"):
-                self._between(spec, unit, records)
+            self._between(unit, records)
             return records.wanted
         self._frames(unit, records, step)
         shared: dict[Hashable, Any] = {}  # what the clip metrics derive from the reference alone
@@ -159,7 +158,7 @@ class UnitScorer:
             clip = ClipFiles(pair, self.settings.protocol.size, shared)
             for spec in self.settings.specs_for(pair.view, "clip", "set"):
                 if spec.can_measure(clip):
-                    measure = self._features if spec.needs == "set" else self._clip
+                    measure = self._features if spec.is_of_set else self._clip
                     measure(spec, label, clip, records)
         return records.wanted
 
@@ -231,51 +230,95 @@ class UnitScorer:
         about = pair.object, pair.view
         keys = [self.settings.key(spec, *about, index, signature, clip.sha) for index in range(count)]
         missing = records.missing(label, keys)
+        if missing:
+            made = spec.measure_set(clip, self.networks)
+            records.file(label, _feature_rows(about, spec, signature, keys, made), missing)
+
+    def _between(self, unit: Unit, records: _Records) -> None:
+        known: dict[Any, dict[Hashable, Any]] = {}  # by reference, what metrics derive from it
+        for label, pairs in unit.views.items():
+            made: dict[tuple[ViewPair, ...], list[ClipFiles]] = {}
+            for spec in (spec for spec in self.settings.specs if spec.spans_views):
+                wanted = self.settings.protocol.views_of(spec, unit.between or ())
+                shared = tuple(_shared_frames([pair for pair in pairs if pair.view in wanted]))
+                if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
+                    continue  # a view is missing; the pre-flight has noted it
+                if shared not in made:
+                    size = self.settings.protocol.size
+                    made[shared] = [
+                        ClipFiles(pair, size, known.setdefault((pair.reference, pair.names), {}))
+                        for pair in shared
+                    ]
+                clips = made[shared]
+                if all(spec.can_measure(clip) for clip in clips):
+                    (self._matrix if spec.is_of_set else self._views)(spec, unit.object, label, clips, records)
+
+    def _views(
+        self, spec: MetricSpec, name: str, label: str, clips: Sequence[ClipFiles], records: _Records
+    ) -> None:
+        names = clips[0].pair.names
+        moments = spec.moments(names)
+        # A value per time is of the renderings alone, one of them all compares them with their references.
+        whole = list(moments) == [None]
+        signature = self.settings.signature(
+            spec, composite=whole and any(clip.pair.composite for clip in clips)
+        )
+        if whole:
+            signature += f"|{CLIP_LENGTH}{len(names)}"
+        shas = [clip.sha if whole else clip.prediction_sha for clip in clips]
+        keys = [self.settings.key(spec, name, ALL_VIEWS, moment, signature, shas) for moment in moments]
+        missing = records.missing(label, keys)
         if not missing:
             return
         rows = [
-            FeatureRow(
-                key=keys[index],
-                object=pair.object,
-                view=pair.view,
-                clip=index,
+            Row(
+                key=key,
+                object=name,
+                view=ALL_VIEWS,
+                frame=moment,
                 metric=spec.key,
+                value=float(value),
                 signature=signature,
-                pred=list(pred),
-                reference=list(reference),
             )
-            for index, (pred, reference) in enumerate(spec.measure_set(clip, self.networks))
+            for moment, key, value in zip(moments, keys, spec.measure_views(clips, self.networks), strict=True)
         ]
         records.file(label, rows, missing)
 
-    def _between(self, spec: MetricSpec, unit: Unit, records: _Records) -> None:
-        signature = self.settings.signature(spec, composite=False)  # it reads renderings only
-        wanted = self.settings.protocol.views_of(spec, unit.between or ())
-        for label, pairs in unit.views.items():
-            shared = _shared_frames([pair for pair in pairs if pair.view in wanted])
-            if [pair.view for pair in shared] != list(wanted) or not shared[0].names:
-                continue  # a view is missing; the pre-flight has noted it
-            clips = [ClipFiles(pair, self.settings.protocol.size, {}) for pair in shared]
-            names = clips[0].pair.names
-            shas = [clip.prediction_sha for clip in clips]
-            about = unit.object, ALL_VIEWS
-            keys = [self.settings.key(spec, *about, name, signature, shas) for name in names]
-            missing = records.missing(label, keys)
-            if not missing:
-                continue
-            rows = [
-                Row(
-                    key=key,
-                    object=unit.object,
-                    view=ALL_VIEWS,
-                    frame=name,
-                    metric=spec.key,
-                    value=float(value),
-                    signature=signature,
-                )
-                for name, key, value in zip(names, keys, spec.measure_views(clips, self.networks), strict=True)
-            ]
-            records.file(label, rows, missing)
+    def _matrix(
+        self, spec: MetricSpec, name: str, label: str, clips: Sequence[ClipFiles], records: _Records
+    ) -> None:
+        signature = self.settings.signature(spec, any(clip.pair.composite for clip in clips))
+        signature += f"|matrix:{len(clips)}x{len(clips[0].pair.names)}"
+        count = spec.clips_of_matrix(len(clips), len(clips[0].pair.names))
+        shas = [clip.sha for clip in clips]
+        keys = [self.settings.key(spec, name, ALL_VIEWS, index, signature, shas) for index in range(count)]
+        missing = records.missing(label, keys)
+        if missing:
+            made = spec.measure_matrix(clips, self.networks)
+            records.file(label, _feature_rows((name, ALL_VIEWS), spec, signature, keys, made), missing)
+
+
+def _feature_rows(
+    about: tuple[str, str],
+    spec: MetricSpec,
+    signature: str,
+    keys: Sequence[str],
+    made: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> list[FeatureRow]:
+    """Return the records of the features of clips, numbered from 0; `about` is object and view."""
+    return [
+        FeatureRow(
+            key=key,
+            object=about[0],
+            view=about[1],
+            clip=index,
+            metric=spec.key,
+            signature=signature,
+            pred=list(pred),
+            reference=list(reference),
+        )
+        for index, (key, (pred, reference)) in enumerate(zip(keys, made, strict=True))
+    ]
 
 
 def _length(pair: ViewPair) -> str:

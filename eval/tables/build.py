@@ -153,7 +153,7 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
         timed = [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
         return _measure_cost(column.shows, timed)
     assert spec is not None  # checked by `_is_measured`
-    if spec.needs == "set":
+    if spec.is_of_set:
         return _measure_set(column, spec, runs)
     counts_frames = spec.needs != "clip"
     found: dict[tuple[str, int], ObjectValue] = {}

@@ -82,7 +82,7 @@ def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec
         columns = [
             column for table in tables for column in table.under(protocol).columns if column.metric == spec.key
         ]
-        if spec.needs == "views" and columns:
+        if spec.spans_views and columns:
             specs.append(spec)
             continue
         places = {column.place for column in columns}

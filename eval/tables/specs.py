@@ -78,8 +78,8 @@ class TableSpec:
 def _brought(spec: MetricSpec, role: ViewRole | None) -> ColumnSpec | None:
     if spec.column is None or role is None:
         return None
-    if spec.needs == "views":
-        return ColumnSpec(shows=spec, title=spec.column, place=BETWEEN) if role == "input" else None
+    if spec.spans_views:
+        return ColumnSpec(shows=spec, title=spec.column, place=BETWEEN) if role == spec.table_role else None
     if role not in spec.views:
         return None
     return ColumnSpec(shows=spec, title=spec.column, place=INPUT if role == "input" else NOVEL)

@@ -172,10 +172,12 @@ def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
 
 
 def _default_protocol(table: str, dataset: str) -> str:
-    from mvtokenflow.datasets.names import GENERATED_VIEWS, TOYS
+    from mvtokenflow.datasets.names import GENERATED_VIEWS, MATRICES, TOYS
 
     if dataset in GENERATED_VIEWS:
         return "views-v1"
+    if dataset in MATRICES:
+        return "matrix-v1"
     if dataset in TOYS:
         return "toy4d-v2"
     return "c4d-fixed-v1" if table == "table2" else "refview-v1"
@@ -184,11 +186,13 @@ def _default_protocol(table: str, dataset: str) -> str:
 def default_methods(table: str, dataset: str) -> Sequence[str]:
     """Return the rows of a table: the method beside the known answers, its ablations, or rows with costs."""
     from mvtokenflow.baselines.catalogue import BOUNDS, KNOWN_ANSWERS, NATIVES
-    from mvtokenflow.baselines.names import GENERATED
-    from mvtokenflow.datasets.names import GENERATED_VIEWS, TOYS
+    from mvtokenflow.baselines.names import GENERATED, KNOWN_MATRICES
+    from mvtokenflow.datasets.names import GENERATED_VIEWS, MATRICES, TOYS
 
     if dataset in GENERATED_VIEWS:
         return tuple(GENERATED)
+    if dataset in MATRICES:
+        return ("mvtokenflow", "ground-truth", "first-frame", *KNOWN_MATRICES)
     if table == "table4":
         return tuple(NATIVES)
     if table == "table3":
