@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from mvtokenflow.base.damaged import read_arrays
 from mvtokenflow.baselines.method import Progress, Rendering, Source
-from mvtokenflow.datasets.scene import Scene, View
+from mvtokenflow.datasets.scene import SURFACE_FORMS, Scene, View
 from mvtokenflow.media.pictures import read_all_on_white
 
 Frames = NDArray[np.uint8]
@@ -24,7 +25,7 @@ class KnownAnswer:
     Attributes:
         name: row label.
         distort: maps (T, H, W, 3) uint8 and a generator to the same shape.
-        geometry: also return the exact normals and flow, where the scene has them.
+        geometry: also return the exact geometry, where the scene has it.
     """
 
     name: str
@@ -46,14 +47,19 @@ class KnownAnswer:
             progress("render", done, len(views))
             generator = np.random.default_rng([seed, *view.name.encode(), *scene.name.encode()])
             frames = read_all_on_white(view.frames)
-            renderings[view.name] = Rendering(rgb=self.distort(frames, generator), **self._geometry(view))
+            geometry = self._geometry(scene, view) if self.geometry else {}
+            renderings[view.name] = Rendering(rgb=self.distort(frames, generator), **geometry)
         return renderings
 
-    def _geometry(self, view: View) -> dict[str, NDArray[np.float32]]:
-        if not self.geometry or view.truth is None:
+    def _geometry(self, scene: Scene, view: View) -> dict[str, NDArray[np.float32]]:
+        if view.truth is None:
             return {}
         truth = view.truth()
-        return {"normal": truth.normal, "flow": truth.flow}
+        found = {"normal": truth.normal, "flow": truth.flow, "depth": truth.depth}
+        if scene.surface is not None and view.name == "input":
+            solid = read_arrays(scene.surface, SURFACE_FORMS, "delete it", "cannot be read")
+            found["points"] = solid["points"][:, solid["outside"][0].astype(bool)]
+        return found
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,21 @@ class Rendering:
         rgb: (T, H, W, 3) uint8 on a white background.
         normal: (T, H, W, 3) float32 unit world normals, 0 outside the object; None if not offered.
         flow: (T−1, H, W, 2) float32 pixels (dx, dy) on the grid of frame t; None if not offered.
+        depth: (T, H, W) float32 camera z in the dataset's world units, 0 outside; None if not offered.
+        points: (T, N, 3) float32 places of points that move with the result's surface, in the dataset's world;
+            of the input view alone, None if not offered.
     """
 
     rgb: NDArray[np.uint8]
     normal: NDArray[np.float32] | None = None
     flow: NDArray[np.float32] | None = None
+    depth: NDArray[np.float32] | None = None
+    points: NDArray[np.float32] | None = None
+
+    def geometry(self) -> dict[str, NDArray[np.float32]]:
+        """Return what is offered beside the pictures, by name."""
+        offered = {"normal": self.normal, "flow": self.flow, "depth": self.depth, "points": self.points}
+        return {name: array for name, array in offered.items() if array is not None}
 
 
 class Progress(Protocol):

@@ -26,7 +26,7 @@ from mvtokenflow.method.priors import load_prior, prior_name
 from mvtokenflow.multiview.pose import lens_cameras
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.small.prior import six_cameras
-from mvtokenflow.splat.timed import TimedField
+from mvtokenflow.splat.timed import MovingGaussians, TimedField
 from mvtokenflow.views.cameras import Cameras, orbit
 from mvtokenflow.views.video import MultiviewVideo
 from mvtokenflow.workdir.artefacts import Artefact
@@ -35,6 +35,8 @@ from mvtokenflow.workdir.store import StageStore
 
 _RADIUS = 3.0  # of an orthographic camera, so that it does not matter
 _FRAMING = "whole frames of the prior's own front camera, else cropped; with perspective, front=input"
+OPAQUE = 0.5  # of Gaussians whose centres count as points of the surface
+POINTS = 4096
 _LOW_PASS = "of the training pixel"  # of pictures at any size; runs from before are other rows
 
 
@@ -224,11 +226,31 @@ def render_views(
         cameras: of a view, in the field's world. times: of the frames, in [0, 1]. workdir: of the run.
     """
     views, renderings = (scene.input, *scene.views), {}
+    front = scene.clip_view.cameras
     with measured("render", workdir / COSTS_FILE, device):
         for done, view in enumerate(views, 1):
-            renderings[view.name] = rendering(result, cameras(view), times)
+            made = rendering(result, cameras(view), times)
+            # Of clips that are cropped the field's world is not the dataset's.
+            if front is None or not is_front_camera(front):
+                made = replace(made, depth=None)
+            elif view is scene.input:
+                made = replace(made, points=surface_points(result, times))
+            renderings[view.name] = made
             progress("render views", done, len(views))
     return renderings
+
+
+@torch.no_grad()
+def surface_points(result: TimedField, times: Sequence[float]) -> NDArray[np.float32] | None:
+    """Return the centres (T, N, 3) of a field's opaque Gaussians, at most `POINTS`; None of other fields."""
+    if not isinstance(result, MovingGaussians):
+        return None
+    moments = [result.at(time) for time in times]
+    opaque = (moments[0].opacities > OPAQUE).nonzero()[:, 0]
+    if not len(opaque):
+        return None
+    kept = opaque[torch.linspace(0, len(opaque) - 1, min(len(opaque), POINTS)).round().long()]
+    return _numpy(torch.stack([moment.means[kept] for moment in moments])[None])
 
 
 @torch.no_grad()
@@ -239,19 +261,20 @@ def rendering(result: TimedField, cameras: Cameras, frames: int | Sequence[float
         frames: how many, evenly spaced, or their times in [0, 1].
     """
     times = np.linspace(0, 1, frames).tolist() if isinstance(frames, int) else frames
-    rgb, normal, flow = [], [], []
+    rgb, normal, flow, depth = [], [], [], []
     for n, time in enumerate(times):
         later = times[n + 1] if n + 1 < len(times) else None
         picture = result.render(cameras, time, flow_to=later)
         rgb.append(_numpy(picture.rgb.clamp(0, 1)))
         normal.append(_numpy(picture.normal))
+        depth.append(_numpy(torch.where(picture.alpha > OBJECT_ALPHA, picture.depth, 0.0))[..., 0])
         if picture.flow is not None:
             flow.append(_numpy(torch.where(picture.alpha > OBJECT_ALPHA, picture.flow, 0.0)))
     pixels = (np.stack(rgb) * 255 + 0.5).astype(np.uint8)
     moved = np.stack(flow) if flow else np.zeros((0, *pixels.shape[1:3], 2), np.float32)
     if len(flow) < len(times) - 1:
-        return Rendering(rgb=pixels, normal=np.stack(normal))
-    return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved)
+        return Rendering(rgb=pixels, normal=np.stack(normal), depth=np.stack(depth))
+    return Rendering(rgb=pixels, normal=np.stack(normal), flow=moved, depth=np.stack(depth))
 
 
 def _numpy(picture: torch.Tensor) -> NDArray[np.float32]:

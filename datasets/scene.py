@@ -21,6 +21,10 @@ TRUTH_FORMS = {
     "normal": Form("f", (None, None, None, 3)),
     "depth": Form("f", (None, None, None)),
 }
+SURFACE_FORMS = {
+    "points": Form("f", (None, None, 3)),
+    "outside": Form("biu", (None, None)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,8 @@ class Scene:
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
             is None, the bytes of the views' frames identify the content.
         clock: times of the views' frames in the clip, 0 at its first and 1 at its last; None: the clip's own.
+        surface: file of points on the exact surface at the times of the views' frames: `points` (T, N, 3) in
+            world units, which follow the surface, and `outside` (T, N), those inside no other part; or None.
         filmed: camera of the clip, where the input view's pictures have another size than the clip's.
         assumed: what the dataset leaves open and how it was read, one clause each; printed with every table.
     """
@@ -124,6 +130,7 @@ class Scene:
     assumed: tuple[str, ...] = ()
     clock: tuple[float, ...] | None = None
     filmed: Cameras | None = None
+    surface: Path | None = None
 
     @property
     def clip_view(self) -> View:

@@ -35,6 +35,7 @@ from mvtokenflow.eval.metrics.normal_warp import NormalWarpError, NormalWarpFloo
 from mvtokenflow.eval.metrics.psnr import Psnr
 from mvtokenflow.eval.metrics.spec import BOTH, MetricSpec
 from mvtokenflow.eval.metrics.ssim import Ssim
+from mvtokenflow.eval.metrics.surface import Chamfer, DepthError, FScore, TrackError
 from mvtokenflow.eval.metrics.warp import WarpError, WarpFloor
 
 INPUT_VIEW = "input"
@@ -246,6 +247,14 @@ _ALL = (
         size=None,
         strict=True,
         metrics=(*_TOY4D_V1, *_CLIP_TOY),
+    ),
+    Protocol(
+        name="toy4d-v3",
+        summary="toy4d-v2 and geometry in space: chamfer distance, F-score, tracks of surface points, depth",
+        source="this project",
+        size=None,
+        strict=True,
+        metrics=(*_TOY4D_V1, *_CLIP_TOY, Chamfer(), FScore(), TrackError(), DepthError(views=BOTH)),
     ),
     Protocol(
         name="views-v1",

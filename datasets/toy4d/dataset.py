@@ -54,12 +54,14 @@ from mvtokenflow.datasets.toy4d.scenes import (
     World,
     scene_toy,
 )
+from mvtokenflow.datasets.toy4d.surface import on_outside, sample_surface
 from mvtokenflow.datasets.toy4d.toys import HELD_OUT_PLAN
 from mvtokenflow.datasets.toy4d.wild import WILD_PLANS
 from mvtokenflow.media.video import Clip
 
 HELD_OUT_TAG = "held-out-plan"
 UNSEEN_PLANS = (HELD_OUT_PLAN, *WILD_PLANS)
+SURFACE_POINTS = 8192  # on all parts; a third to a half of them lie inside other parts
 
 Pixels = dict[str, NDArray[np.uint8]]
 
@@ -194,6 +196,7 @@ class Toy4D:
             content=_written(folder)["pixels"],
             clock=None if filmed is None else self.world.times,
             filmed=None if filmed is None else filmed.cameras()[0:1],
+            surface=_surface_file(folder, name, self.world) if self.world.geometry else None,
         )
 
     def verify(self, name: str) -> None:
@@ -292,6 +295,24 @@ def _generate(name: str, folder: Path, world: World) -> None:
         )
     record = {"scene": name, "plan": toy.plan, "seed": toy.seed, "caption": toy.caption, "yaw_deg": toy.yaw_deg}
     write_json(folder / "scene.json", {**record, **found})
+
+
+def _surface_file(folder: Path, name: str, world: World) -> Path:
+    """Return the file of points on a scene's exact surface, written on first use.
+
+    It follows from the toy alone and is not among the digests.
+    """
+    path = folder / "truth" / "surface.npz"
+    if not path.exists():
+        toy = scene_toy(name)
+        surface = sample_surface(toy, SURFACE_POINTS)
+        with atomic_path(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                points=surface.positions(toy, world.times).astype("<f4"),
+                outside=on_outside(toy, surface, world.times),
+            )
+    return path
 
 
 def _truth_file(folder: Path, view: str, world: World) -> TruthFile:

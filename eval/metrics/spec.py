@@ -107,14 +107,27 @@ class ClipPair(Protocol):
         ...
 
     def offers(self, kind: str) -> bool:
-        """Return whether the method has its own "flow" or "normal" of this view."""
+        """Return whether the method has its own "flow", "normal", "depth" or "points" of this view."""
         ...
 
     def offered(self, count: int, kind: str) -> NDArray[Any]:
-        """Return the first `count` entries of the method's flow (T−1, H, W, 2) or normals (T, H, W, 3).
+        """Return the first `count` entries of the method's own geometry, as in `baselines.method.Rendering`.
 
         Raises:
             DataError: they cannot be read, or are fewer.
+        """
+        ...
+
+    @property
+    def has_surface(self) -> bool:
+        """Return whether the dataset has points on the exact surface; of the input view alone."""
+        ...
+
+    def surface(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return points (count, N, 3) that follow the exact surface, and which lie inside no other part.
+
+        Raises:
+            DataError: they cannot be read, or are of fewer frames.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Pairs the rendered pictures of a scene with its reference pictures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ def pair_view(name: str, view: View, prediction: Path, protocol: Protocol) -> tu
     return pair, findings
 
 
+def _on_surface(scene: Scene, pair: ViewPair, findings: list[Finding]) -> tuple[ViewPair, list[Finding]]:
+    """Return the pair with the scene's exact surface, which belongs to the input view."""
+    return replace(pair, surface=scene.surface if pair.view == "input" else None), findings
+
+
 def _other_numbers(
     prediction: Path, ours: int, theirs: int, missing: Sequence[int], extra: Sequence[int]
 ) -> Finding:
@@ -181,7 +186,7 @@ def plan_scene(
         if folder.is_dir():
             _refuse_gone(scene, view)
             pair, found = (
-                pair_view(scene.name, view, folder, protocol)
+                _on_surface(scene, *pair_view(scene.name, view, folder, protocol))
                 if view.frames
                 else _pair_alone(scene.name, view.name, folder, _front(pairs), protocol)
             )

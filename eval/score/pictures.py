@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from mvtokenflow.base.damaged import read_arrays
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.files import digest, sha256_file
-from mvtokenflow.datasets.scene import TRUTH_FORMS
+from mvtokenflow.datasets.scene import SURFACE_FORMS, TRUTH_FORMS
 from mvtokenflow.eval.metrics.compute.resize import squash
 from mvtokenflow.eval.metrics.spec import ClipPair, Picture, Pixels
 from mvtokenflow.eval.score.preflight import ViewPair, read_reference
 
 T = TypeVar("T")
+FORMS = {**TRUTH_FORMS, **SURFACE_FORMS}
+OFFERED = ("normal", "flow", "depth", "points")  # what a method may offer beside its pictures, in files
 
 
 def read_picture(path: Path, size: int | None, composite: bool = False) -> Picture:
@@ -60,7 +62,7 @@ class ClipFiles(ClipPair):
 
     @property
     def folder(self) -> Path:
-        """Return the folder of rendered pictures; `<view>.normal.npz` and `<view>.flow.npz` are beside it."""
+        """Return the folder of rendered pictures; `<view>.normal.npz` and others are beside it."""
         return self.pair.prediction[0].parent
 
     def offers(self, kind: str) -> bool:
@@ -72,13 +74,28 @@ class ClipFiles(ClipPair):
         return first_entries(path, count, kind)[0]
 
     def _offered(self, kind: str) -> Path | None:
-        """Read the method's own normals or flow of this view, where it offers them."""
+        """Return the file of the method's own geometry of this view, where it offers some."""
         path = self.folder.parent / f"{self.pair.view}.{kind}.npz"
         return path if path.is_file() else None
 
     @property
     def has_truth(self) -> bool:
         return self.truth_file is not None
+
+    @property
+    def has_surface(self) -> bool:
+        return self.surface_file is not None
+
+    def surface(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        path = self.surface_file
+        assert path is not None  # the metric has asked `has_surface`
+        points, outside = first_entries(path, count, "points", "outside")
+        return points, outside.astype(bool)
+
+    @property
+    def surface_file(self) -> Path | None:
+        """Return the file with points on the exact surface at the paired frames, or None."""
+        return self.pair.surface if self.pair.gapless else None
 
     def truth(self, count: int, *names: str) -> list[NDArray[Any]]:
         path = self.truth_file
@@ -92,13 +109,14 @@ class ClipFiles(ClipPair):
 
     @cached_property
     def prediction_sha(self) -> str:
-        """Compute a digest of the rendering: names and bytes of its pictures, normals and flow."""
-        offered = [path for kind in ("normal", "flow") if (path := self._offered(kind)) is not None]
+        """Compute a digest of the rendering: names and bytes of its pictures and of its geometry."""
+        offered = [path for kind in OFFERED if (path := self._offered(kind)) is not None]
         return _digest_files([*self.pair.prediction, *offered])
 
     @cached_property
     def sha(self) -> str:
         """Compute a digest of everything that a clip metric can read."""
+        # The exact surface follows from the object that the pictures show, and needs no digest of its own.
         truth = [] if self.truth_file is None else [self.truth_file]
         reference = self.shared("sha", lambda: _digest_files([*self.pair.reference, *truth]))
         return f"{self.prediction_sha}-{reference}"
@@ -130,7 +148,7 @@ def first_entries(path: Path, count: int, *names: str) -> list[NDArray[Any]]:
     Raises:
         DataError: they cannot be read, or are fewer.
     """
-    forms = {name: TRUTH_FORMS[name] for name in names}
+    forms = {name: FORMS[name] for name in names}
     found = read_arrays(path, forms, "write it again", f"holds no {' and '.join(names)}", first=count)
     arrays = [found[name] for name in names]
     if short := [name for name, array in zip(names, arrays, strict=True) if len(array) < count]:

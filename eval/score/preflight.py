@@ -46,6 +46,7 @@ class ViewPair:
         gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
             others: it has no frame numbers.
         truth: the file with exact geometry of the view, from the reference's first frame on, or None.
+        surface: of the input view, the file with points on the exact surface (`datasets.scene.Scene`), or None.
     """
 
     object: str
@@ -56,6 +57,7 @@ class ViewPair:
     composite: bool
     gapless: bool = True
     truth: Path | None = None
+    surface: Path | None = None
 
 
 def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:

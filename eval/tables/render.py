@@ -80,7 +80,7 @@ def render(job: Job, progress: Progress, weights_sha: Mapping[str, str]) -> Path
     renderings, costs = _rendered(job, scene, progress)
     for view, rendering in renderings.items():
         _check(job, view, rendering)
-        _write(folder / "pred", view, rendering, _numbers(scene, view, len(rendering.rgb)))
+        write_view(folder / "pred", view, rendering, _numbers(scene, view, len(rendering.rgb)))
     weights = dict(weights_sha)
     if isinstance(job.method, Weighted):
         weights |= job.method.weights_sha(folder / "work")
@@ -182,10 +182,15 @@ def _check(job: Job, view: str, rendering: Rendering) -> None:
             f"{rgb.shape} {rgb.dtype}; fix the method"
         )
     frames, height, width, _ = rgb.shape
-    shapes = {"normal": (frames, height, width, 3), "flow": (frames - 1, height, width, 2)}
-    for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
-        if array is None:
-            continue
+    offered = rendering.geometry()
+    followed = offered["points"].shape[1:2] if "points" in offered else ()  # any number of them
+    shapes: dict[str, tuple[int, ...]] = {
+        "normal": (frames, height, width, 3),
+        "flow": (frames - 1, height, width, 2),
+        "depth": (frames, height, width),
+        "points": (frames, *followed, 3),
+    }
+    for kind, array in offered.items():
         where = f"{job.method.name} on {job.scene}, {view}"
         if array.shape != shapes[kind]:
             raise DataError(f"{where}: its {kind} must be {shapes[kind]}, got {array.shape}; fix the method")
@@ -200,14 +205,14 @@ def _numbers(scene: Scene, view: str, count: int) -> list[int]:
     return known + list(range(start, start + count - len(known)))
 
 
-def _write(pred: Path, view: str, rendering: Rendering, numbers: Sequence[int]) -> None:
+def write_view(pred: Path, view: str, rendering: Rendering, numbers: Sequence[int]) -> None:
+    """Write the pictures of a view, and what else a method offers of it, below a folder of renderings."""
     for number, frame in zip(numbers, rendering.rgb, strict=True):
         write_png(pred / view / f"{number}.png", frame)
-    for kind, array in (("normal", rendering.normal), ("flow", rendering.flow)):
-        if array is not None:
-            with atomic_path(pred / f"{view}.{kind}.npz") as path:
-                arrays: dict[str, Any] = {kind: array.astype(np.float32)}
-                np.savez_compressed(path, **arrays)
+    for kind, array in rendering.geometry().items():
+        with atomic_path(pred / f"{view}.{kind}.npz") as path:
+            arrays: dict[str, Any] = {kind: array.astype(np.float32)}
+            np.savez_compressed(path, **arrays)
 
 
 def _view(view: View) -> dict[str, Any]:
