@@ -15,4 +15,5 @@ if __name__ == "__main__":
             pixels, truth = render_benchmark(scene, world)
             found[scene] = {"pixels": pixel_digest(pixels), "truth": truth_digest(truth)}
             print(named, scene, flush=True)
-        write_json(FILE, {**EXPECTED, named: found})
+        EXPECTED[named] = found
+        write_json(FILE, EXPECTED)
