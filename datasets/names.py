@@ -19,6 +19,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "consistent4d-ortho": "mvtokenflow.datasets.consistent4d:Orthographic",
         "consistent4d-r1.5": "mvtokenflow.datasets.consistent4d:Nearer",
         "consistent4d-r2.5": "mvtokenflow.datasets.consistent4d:Farther",
+        "mv4dbench": "mvtokenflow.datasets.mv4dbench:MV4DBench",
         "consistent4d-videos": "mvtokenflow.datasets.consistent4d_videos:Consistent4DVideos",
     }
 )
