@@ -7,12 +7,12 @@ The dataset card (31 objects, CC-BY-4.0; 1024 px, distance 2.2) names this layou
     <uid>/gt_surfaces.npy                           (16, N, 6) positions, normals, evenly in time
 
 `meta.json` is read as bpy-renderer writes it (the renderer that the card names): `locations`, a list in the
-order of the views, each with `projection_type`, `camera_angle_x` in radians, `elevation` and `azimuth` in degrees and
-`transform_matrix`, camera to world with the camera looking along its −Z, Y up. The files themselves were not
-at hand when this was written; a copy of another form is refused with what was expected.
+order of the views, each with `projection_type`, `camera_angle_x` in radians, `elevation` and `azimuth` in
+degrees and `transform_matrix`, camera to world with the camera looking along its −Z, Y up. The files themselves
+were not at hand when this was written; a copy of another form is refused with what was expected.
 
-A clip has 11 to 757 frames; scored are the frames at which the surface is given, at most 16. The first view is the
-input. Its camera is not level, so the method's own rows refuse it; renderings of others are scored.
+A clip has 11 to 757 frames; scored are the frames at which the surface is given, at most 16. The first view is
+the input. Its camera is not level, so the method's own rows refuse it; renderings of others are scored.
 """
 
 import os
