@@ -263,6 +263,7 @@ _ALL = (
         size=None,
         strict=True,
         metrics=(*_VIEWS, *_CLIP_TOY),
+        frames=17,
     ),
     Protocol(
         name="matrix-v1",
