@@ -86,7 +86,7 @@ def test_exact_geometry_has_no_error(clip: ClipFiles) -> None:
         (TrackError(), 0.0, 1e-3),
         (DepthError(), 0.0, 1e-3),
         (FScore(), 100.0, 1.0),
-        (Chamfer(), 0.0, 0.1),
+        (Chamfer(), 0.0, 0.2),
     ):
         assert spec.can_measure(clip)
         values = spec.measure_clip(clip, networks)
