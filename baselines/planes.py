@@ -3,13 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from mvtokenflow.distill.fields import (
-    PlaneField,
-    empty_gaussians,
-    load_rival_field,
-    plane_deformation,
-    save_rival_field,
-)
+from mvtokenflow.distill.fields import PlaneField, save_rival_field
 from mvtokenflow.distill.training import Group, gaussian_groups
 
 
@@ -70,19 +64,3 @@ def save_planes(path: Path, field: PlaneField, kind: str, settings: PlaneSetting
         "heads": field.deformation.kind,
     }
     save_rival_field(path, field, kind, facts)
-
-
-def load_planes(path: Path, kind: str) -> PlaneField:
-    """Load a field of `save_planes`.
-
-    Raises:
-        DataError: as `load_rival_field`.
-    """
-    facts, tensors = load_rival_field(path, kind)
-    deformation = plane_deformation(
-        facts["resolution"], facts["factors"], facts["channels"], facts["width"], facts["heads"]
-    )
-    model = empty_gaussians(len(tensors["gaussians.means"]))
-    field = PlaneField(model, deformation, facts["clock"], facts["pixel"])
-    field.load_state_dict(tensors)
-    return field

@@ -7,8 +7,9 @@ import torch
 
 from mvtokenflow.baselines.dg4d.settings import Dg4dSettings
 from mvtokenflow.baselines.job import Job
-from mvtokenflow.baselines.planes import load_planes, plane_groups, save_planes
+from mvtokenflow.baselines.planes import plane_groups, save_planes
 from mvtokenflow.distill.fields import PlaneField, plane_deformation
+from mvtokenflow.distill.stored import load_planes
 from mvtokenflow.distill.training import Group, Plan, SdsTraining
 from mvtokenflow.guidance.levels import ClippedRamp, ramp, staircase
 from mvtokenflow.guidance.steps import ReferenceWeights

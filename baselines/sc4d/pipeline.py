@@ -1,7 +1,6 @@
 """SC4D from a clip to a field: control points as Gaussians, then fine Gaussians that follow them."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,13 +9,8 @@ from torch import Tensor
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.baselines.job import Job
 from mvtokenflow.baselines.sc4d.settings import Sc4dSettings
-from mvtokenflow.distill.fields import (
-    ControlField,
-    PointField,
-    empty_gaussians,
-    load_rival_field,
-    save_rival_field,
-)
+from mvtokenflow.distill.fields import ControlField, PointField, save_rival_field
+from mvtokenflow.distill.stored import SC4D_CONTROL, SC4D_POINTS, load_control, load_points
 from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining, gaussian_groups
 from mvtokenflow.guidance.levels import ClippedRamp, staircase
 from mvtokenflow.guidance.steps import ReferenceWeights
@@ -37,7 +31,6 @@ PRUNE_SCALE = 0.4  # longest axis, world units
 RIGID_TIMES = 8  # random times of the rigidity loss
 RATES = {"logit_opacities": 0.05, "features_dc": 0.01}
 FINE_RATES = {**RATES, "log_scales": 0.005, "quats": 0.005}
-POINTS, CONTROL = "sc4d-points", "sc4d-control"
 
 
 class _Sc4dTraining(SdsTraining):
@@ -254,7 +247,7 @@ def fit(job: Job, settings: Sc4dSettings) -> ControlField:
         "points",
         settings.first.steps,
         lambda: PointTraining(job, settings),
-        lambda path, training: save_rival_field(path, training.field, POINTS, facts),
+        lambda path, training: save_rival_field(path, training.field, SC4D_POINTS, facts),
         load_points,
     )
     if len(points.gaussians) < settings.neighbours:
@@ -267,49 +260,11 @@ def fit(job: Job, settings: Sc4dSettings) -> ControlField:
         settings.second.steps,
         lambda: ControlTraining(job, settings, points),
         lambda path, training: save_rival_field(
-            path, training.field, CONTROL, facts | {"neighbours": settings.neighbours}
+            path, training.field, SC4D_CONTROL, facts | {"neighbours": settings.neighbours}
         ),
         load_control,
         offset=settings.first.steps,
     )
-
-
-def load_points(path: Path) -> PointField:
-    """Load the first stage's field.
-
-    Raises:
-        DataError: as `load_rival_field`.
-    """
-    facts, tensors = load_rival_field(path, POINTS)
-    field = PointField(
-        empty_gaussians(len(tensors["gaussians.means"])),
-        tensors["log_radius"],
-        TimeNet(facts["width"], facts["depth"]),
-        facts["clock"],
-        facts["pixel"],
-    )
-    field.load_state_dict(tensors)
-    return field
-
-
-def load_control(path: Path) -> ControlField:
-    """Load the second stage's field.
-
-    Raises:
-        DataError: as `load_rival_field`.
-    """
-    facts, tensors = load_rival_field(path, CONTROL)
-    field = ControlField(
-        empty_gaussians(len(tensors["gaussians.means"])),
-        tensors["nodes"],
-        tensors["log_radii"],
-        TimeNet(facts["width"], facts["depth"]),
-        facts["neighbours"],
-        facts["clock"],
-        facts["pixel"],
-    )
-    field.load_state_dict(tensors)
-    return field
 
 
 def _start_points(job: Job, settings: Sc4dSettings, generator: torch.Generator) -> PointField:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.job import Job
-from mvtokenflow.baselines.planes import load_planes, plane_groups, save_planes
+from mvtokenflow.baselines.planes import plane_groups, save_planes
 from mvtokenflow.baselines.stag4d.settings import Stag4dSettings
 from mvtokenflow.distill.fields import PlaneField, plane_deformation
+from mvtokenflow.distill.stored import load_planes
 from mvtokenflow.distill.teacher import Reference
 from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining, seen_gradients
 from mvtokenflow.guidance.levels import RandomBand, ramp, staircase

@@ -24,6 +24,7 @@ from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
 from mvtokenflow.baselines.stag4d.settings import Densify
 from mvtokenflow.distill.fields import PlaneField, frame_at, load_rival_field
+from mvtokenflow.distill.stored import load_points
 from mvtokenflow.radiance.planes import signed_time
 from mvtokenflow.radiance.render import render_cascade
 from mvtokenflow.views.cameras import orbit
@@ -170,7 +171,7 @@ def test_the_first_stage_of_sc4d_has_one_radius(truth: Truth, tmp_path: Path) ->
 def test_fine_gaussians_start_near_control_points(truth: Truth, tmp_path: Path) -> None:
     job, settings = job_of(truth, tmp_path), few_sc4d()
     sc4d.fit(job, settings)
-    points = sc4d.load_points(tmp_path / "points" / "field.safetensors")
+    points = load_points(tmp_path / "points" / "field.safetensors")
     training = sc4d.ControlTraining(job, settings, points)
     nodes, means = training.field.nodes, training.field.gaussians.means
     nearest = torch.cdist(means, nodes).amin(1)

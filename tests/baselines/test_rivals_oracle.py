@@ -22,6 +22,7 @@ from mvtokenflow.baselines.dg4d.settings import Dg4dSettings
 from mvtokenflow.baselines.sc4d import pipeline as sc4d
 from mvtokenflow.baselines.stag4d import pipeline as stag4d
 from mvtokenflow.baselines.stag4d.settings import Densify
+from mvtokenflow.distill.stored import load_points
 from mvtokenflow.radiance.planes import signed_time
 from mvtokenflow.radiance.render import render_cascade
 from mvtokenflow.small.prior import six_cameras
@@ -106,7 +107,7 @@ def test_alignment_holds_control_points_against_a_late_prior(truth: Truth, tmp_p
     settings = replace(small_sc4d(), alignment=40.0)  # grown as the weight of distillation is
     right = job_of(truth, tmp_path / "right")
     sc4d.fit(right, settings)
-    points = sc4d.load_points(tmp_path / "right" / "points" / "field.safetensors")
+    points = load_points(tmp_path / "right" / "points" / "field.safetensors")
     paths = points.positions([frame / 4 for frame in range(4)]).detach()
     late = replace(right, make_prior=lambda: oracle_prior(truth, "late"))
 
