@@ -5,7 +5,7 @@ and refers to pictures and videos by relative paths; what is not there (yet) is 
 
     run.json, environment.json          settings, prior, seed; versions
     artefacts.json                      what the stages left: views, losses, previews, costs, and where they lie
-    comparison.mp4, turntable/, azimuth_*/, ply/, field.safetensors
+    comparison.mp4, turntable/, azimuth_*/, ply/, viewer.html, field.safetensors
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +78,7 @@ def run_page(folder: Path) -> str:
             facts=_facts(settings, rows, costs) + _pose(folder, made),
             comparison=_link(folder, "comparison.mp4"),
             turntable=_link(folder, "turntable/turntable.mp4"),
+            viewer=_link(folder, "viewer.html"),
             fixed=_fixed(folder),
             files=_files(folder),
             passes=passes,

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TOP = ("eval", "baselines", "datasets", "reports")  # folders beside `mvtokenflow/`, imported as parts of it
 LIBRARY = ("base", "media", "views", "workdir")
-METHOD = (*LIBRARY, "weights", "flow", "multiview", "tokenflow", "small", "splat", "method")
+METHOD = (*LIBRARY, "weights", "flow", "multiview", "tokenflow", "small", "splat", "viewer", "method")
 # From the ground up: a room may import the rooms above it in this list that it names, and itself.
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "base": (),
@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "splat.kernels": ("base", "views"),
     "splat": (*LIBRARY, "splat.kernels"),
     "distill": ("base", "views", "weights", "multiview", "guidance", "radiance", "splat"),
+    "viewer": ("base", "radiance", "splat", "splat.kernels", "distill"),
     "method": tuple(room for room in METHOD if room != "method"),
     "datasets": ("base", "media", "views"),
     "datasets.toy4d": ("base", "media", "views", "datasets"),
@@ -92,7 +93,9 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     # The names of the package itself, imported when they are used.
     "": ("base", "splat", "method", "eval.records", "eval.score"),
-    "cli.method": (*(*LIBRARY, "small", "small.training", "small.toys", "splat", "method", "reports"),),
+    "cli.method": (
+        *(*LIBRARY, "small", "small.training", "small.toys", "splat", "viewer", "method", "reports"),
+    ),
     "cli.eval": (
         *("base", "weights", "method", "datasets", "datasets.toy4d", "baselines", "baselines.importers"),
         *("reports", "eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.plots"),

@@ -17,6 +17,7 @@ from mvtokenflow.cli.method.run import run
 from mvtokenflow.cli.method.train_clip import train_clip
 from mvtokenflow.cli.method.train_prior import train_prior
 from mvtokenflow.cli.method.train_video import train_video
+from mvtokenflow.cli.method.view import view
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +49,7 @@ app.command("run", cls=renamed({**_OUT, "--export-size": "--size"}))(run)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)
 app.command("train-video")(train_video)
+app.command("view")(view)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@
     field.safetensors   the result
     turntable/, azimuth_<a>/, ply/   `splat.export` of it
     comparison.mp4      the input beside the field's front view
+    viewer.html         the field to be turned by hand
 
 An interrupted run resumes where it stopped; a folder of other settings is refused.
 """
@@ -40,11 +41,15 @@ from mvtokenflow.splat.export import (
     export_ply,
     export_video,
     fixed_view,
+    frame_times,
     turntable,
 )
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.trainer import FIELD_FILE
+from mvtokenflow.viewer.fields import pack_dynamic
+from mvtokenflow.viewer.packing import Timing
+from mvtokenflow.viewer.page import write_viewer
 from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, write_artefacts
 from mvtokenflow.workdir.environment import note_environment
 from mvtokenflow.workdir.folder import claim
@@ -54,6 +59,7 @@ FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the
 TURNTABLE_FRAMES = 48  # at least: a clip of few frames would go round in jumps
 FRONT_IOU = 0.85  # of masks; below, the prior has turned or moved the object
 STAGES = "method"  # subfolder
+VIEWER = "viewer.html"
 
 Say = Callable[[str], object]
 PageWriter = Callable[[Path], Path]
@@ -69,6 +75,7 @@ class Asset:
         turntable: a video around the object. views: videos from `FIXED_VIEWS`.
         ply: folder of one .ply file per frame; None if not asked for.
         comparison: a video of the input beside the front view.
+        viewer: a page in which the field can be turned.
         page: what `page` of `make_asset` wrote; None without it.
         frames: their number in the clip.
         notes: sentences on assumptions about the input.
@@ -81,6 +88,7 @@ class Asset:
     views: tuple[Path, ...]
     ply: Path | None
     comparison: Path
+    viewer: Path
     page: Path | None
     frames: int
     notes: tuple[str, ...]
@@ -182,6 +190,7 @@ def make_asset(
         keep_field(out / FIELD_FILE, result.field, message)
         videos, points = _export(result.field, clip, view, out, fps, ply, report)
         comparison = _compare(clip, config, view, out, fps)
+        viewer = _view(result.field, clip, out, fps, videos["turntable"])
         _list_artefacts(out, config)
         return Asset(
             folder=out,
@@ -190,6 +199,7 @@ def make_asset(
             views=tuple(videos[azimuth_name(azimuth)] for azimuth in FIXED_VIEWS),
             ply=points,
             comparison=comparison,
+            viewer=viewer,
             page=None if page is None else page(out),
             frames=len(clip),
             notes=tuple(clip.notes),
@@ -283,3 +293,10 @@ def _compare(clip: Clip, config: MethodConfig, view: ExportView, out: Path, fps:
     rendered = np.stack([composite_white(read_rgba(frame)) for frame in front])
     write_video(path, np.concatenate([to_uint8(given.numpy(), clip.name), rendered], axis=2), fps)
     return path
+
+
+def _view(field: DynamicField, clip: Clip, out: Path, fps: float, turntable: Path) -> Path:
+    """Write the page in which the field can be turned; the turntable is for browsers that cannot draw."""
+    times = frame_times(len(clip) if clip.clock is None else clip.clock.tolist())
+    packed = pack_dynamic(field, out.resolve().name, Timing(times=tuple(times), fps=fps))
+    return write_viewer(out / VIEWER, [packed], title=packed.label, turntable=turntable, back="index.html")

@@ -1,4 +1,4 @@
-"""Fields as data of a viewer's page: those with control points as they are, others as the Gaussians of each frame."""
+"""Fields as data of a viewer's page: control points where they have some, else the Gaussians of each frame."""
 
 from dataclasses import replace
 

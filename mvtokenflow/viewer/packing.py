@@ -1,12 +1,13 @@
 """Moving Gaussians as data of a viewer's page, format `mvtf4d` version 1: a header and a deflated stream.
 
-Two kinds: "skinned", canonical Gaussians with control points that move them, and "moments", the Gaussians of each
-stored moment. docs/viewer.md describes both for other programs.
+Two kinds: "skinned", canonical Gaussians with control points that move them, and "moments", the Gaussians of
+each stored moment. docs/viewer.md describes both for other programs.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -57,9 +58,7 @@ class Timing:
     fps: float = 8.0
 
     def __post_init__(self) -> None:
-        if not self.times or any(
-            late <= early for early, late in zip(self.times, self.times[1:], strict=False)
-        ):
+        if not self.times or any(late <= early for early, late in pairwise(self.times)):
             raise DataError(f"the times of frames are {list(self.times)}; expected increasing ones")
         if not 0 < self.fps <= 1000:
             raise DataError(f"the rate is {self.fps} frames per second; expected more than 0, up to 1000")
@@ -186,7 +185,7 @@ def _packed(header: Mapping[str, Any], sections: Sequence[Section]) -> Packed:
 def _facts(seen: Gaussians, label: str, timing: Timing, places: Sequence[Tensor]) -> dict[str, Any]:
     """Return what the header says of both kinds; `places` are the centres (N, 3) at each frame."""
     reach = torch.cat(list(places)).norm(dim=1)
-    far = [] if len({len(place) for place in places}) > 1 else list(zip(places, places[1:], strict=False))
+    far = [] if len({len(place) for place in places}) > 1 else list(pairwise(places))
     steps = torch.cat([(late - early).norm(dim=1) for early, late in far]) if far else torch.zeros(1)
     return {
         "label": label,
@@ -214,7 +213,7 @@ def _kept(means: Tensor, opacities: Tensor, label: str) -> Tensor:
 
 
 def _morton(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the order of points (N, 3) along a Morton curve: neighbours in space are neighbours in the file."""
+    """Return the order of points (N, 3) along a Morton curve, which keeps neighbours together."""
     low, span = points.min(axis=0), np.ptp(points, axis=0)
     cells = ((points - low) / np.where(span > 0, span, 1.0) * 1023).astype(np.uint64)
     codes = np.zeros(len(points), np.uint64)

@@ -25,8 +25,10 @@ def write_viewer(
     missing: Sequence[tuple[str, str]] = (),
     back: str | None = None,
 ) -> Path:
-    """Write the page atomically; arguments and errors as of `viewer_page`."""
-    write_text(path, viewer_page(methods, title=title, turntable=turntable, missing=missing, back=back))
+    """Write the page atomically, if it would change; arguments and errors as of `viewer_page`."""
+    page = viewer_page(methods, title=title, turntable=turntable, missing=missing, back=back)
+    if not path.exists() or path.read_bytes() != page.encode():
+        write_text(path, page)
     return path
 
 

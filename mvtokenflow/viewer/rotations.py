@@ -19,7 +19,7 @@ def pack_quaternions(quats: NDArray[np.floating]) -> NDArray[np.uint32]:
     unit *= np.where(unit[rows, largest] < 0, -1.0, 1.0)[:, None]
     others = unit[np.arange(4)[None] != largest[:, None]].reshape(-1, 3)
     steps = np.rint((others / _LARGEST_OTHER + 1) / 2 * _LEVELS).clip(0, _LEVELS).astype(np.uint32)
-    packed = largest.astype(np.uint32) << np.uint32(30)
+    packed: NDArray[np.uint32] = largest.astype(np.uint32) << np.uint32(30)
     packed |= steps[:, 0] << np.uint32(20) | steps[:, 1] << np.uint32(10) | steps[:, 2]
     return packed
 

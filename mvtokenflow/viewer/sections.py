@@ -1,8 +1,8 @@
 """Tables of numbers as bytes, the body of format `mvtf4d`: quantised, split into byte planes, deflated.
 
-A number of a quantised table is `low + step · q`, with q a whole number of 8, 16 or 32 bits, low and step of its
-column. A table is stored column by column; of a column first the lowest bytes of all rows, then the next ones.
-docs/viewer.md describes the format for others.
+A number of a quantised table is `low + step · q`, with q a whole number of 8, 16 or 32 bits, low and step of
+its column. A table is stored column by column; of a column first the lowest bytes of all rows, then the next
+ones. docs/viewer.md describes the format for others.
 """
 
 import zlib
@@ -121,7 +121,7 @@ def split(entries: Sequence[Mapping[str, Any]], stream: bytes) -> dict[str, Sect
         data = unpacked.decompress(stream, wanted + 1)
     except zlib.error as error:
         raise DataError(f"the stream of a viewer's data is damaged ({error}); write the page again") from error
-    if len(data) != wanted:
+    if len(data) != wanted or not unpacked.eof:
         raise DataError(
             f"a viewer's data has {len(data)} bytes, its header says {wanted}; write the page again"
         )

@@ -230,6 +230,7 @@ def test_steep_inputs_are_told(elevation: float, warns: bool, capsys: pytest.Cap
         views=(),
         ply=None,
         comparison=path,
+        viewer=path,
         page=path,
         frames=3,
         notes=(),

@@ -70,7 +70,8 @@ def run(
     """Turn a video of one object into a dynamic 3D Gaussian field.
 
     VIDEO has alpha, or a mask, or is segmented here. Writes OUT/field.safetensors, OUT/turntable, four fixed
-    views, OUT/ply and a page that shows all of it, OUT/index.html. Run it again to go on where it stopped.
+    views, OUT/ply, OUT/viewer.html, in which the object can be turned, and a page that shows all of it,
+    OUT/index.html. Run it again to go on where it stopped.
 
     Example: mvtf run corgi.webm -o out/corgi --frames 32
     """
@@ -120,6 +121,7 @@ def _print(asset: "Asset", as_json: bool) -> None:
             "turntable": str(asset.turntable),
             **({} if asset.ply is None else {"ply": str(asset.ply)}),
             "comparison": str(asset.comparison),
+            "viewer": str(asset.viewer),
             "field": str(asset.field),
             "page": str(asset.page),
         }

@@ -30,8 +30,7 @@ function wheelColours() {
 
 /** Draws the legend of a mode into a 2-D canvas; returns the text beside it, or "" where there is none. */
 function drawLegend(canvas, mode, field, camera) {
-  const context = canvas.getContext("2d"), { width, height } = canvas;
-  context.clearRect(0, 0, width, height);
+  const { height } = canvas, width = (canvas.width = mode === "depth" ? 160 : height), context = canvas.getContext("2d");
   if (mode === "depth") {
     const bytes = rampColours(width);
     for (let x = 0; x < width; x++) {
@@ -49,7 +48,7 @@ function drawLegend(canvas, mode, field, camera) {
         for (let k = 0; k < 3; k++) picture.data[at + k] = 255 - far * (255 - wheel[4 * hue + k]);
         picture.data[at + 3] = far <= 1 ? 255 : 0;
       }
-    context.putImageData(picture, (width - height) / 2, 0);
+    context.putImageData(picture, 0, 0);
     return `motion to the next frame; the rim is ${rimOf(field, camera).toFixed(1)} pixels here`;
   }
   return { normals: "colours are (n + 1) / 2 of world normals, where alpha is at least .9", alpha: "white is opaque" }[mode] || "";

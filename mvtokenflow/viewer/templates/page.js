@@ -236,7 +236,6 @@ const KEYS = {
   " ": toggle,
   ",": () => change({ t: Math.ceil(state.t) - 1 }), ".": () => change({ t: Math.floor(state.t) + 1 }),
   "<": () => change({ t: Math.ceil(state.t) - 5 }), ">": () => change({ t: Math.floor(state.t) + 5 }),
-  ";": () => change({ t: Math.ceil(state.t) - 5 }), ":": () => change({ t: Math.floor(state.t) + 5 }),
   Home: () => change({ t: 0 }), End: () => change({ t: frames() - 1 }),
   o: () => change({ camera: next(WORDS.camera, state.camera) }), c: () => change({ points: !state.points }),
   f: () => change({ filter: next(WORDS.filter, state.filter) }),
@@ -247,7 +246,7 @@ const KEYS = {
   "-": () => move({ zoom: placeOf(live.pane).zoom / 1.15 }), 0: fit,
   ...Object.fromEntries(MODES.map((mode, i) => [i + 1, () => { if (!$("show").querySelector(`[value=${mode}]`).disabled) change({ show: mode }); }])),
 };
-const ARROWS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey) return;
@@ -255,8 +254,8 @@ function onKey(event) {
   if (arrow) {
     if (target !== $("picture")) return;
     const by = event.shiftKey ? 15 : 3, place = placeOf(live.pane);
-    if (event.altKey) pan(-20 * arrow[0], 20 * arrow[1]);
-    else move({ az: place.az - by * arrow[0] * -1, el: place.el + by * arrow[1] });
+    if (event.altKey) pan(20 * arrow[0], -20 * arrow[1]);
+    else move({ az: place.az + by * arrow[0], el: place.el + by * arrow[1] });
     event.preventDefault();
     return;
   }
@@ -314,6 +313,7 @@ async function draw(fast) {
     drawNow(fast);
   } catch (error) { fail(String(error.message || error)); }
   live.busy = false;
+  if (live.dirty) wake();
   document.documentElement.dataset.drawn = Number(document.documentElement.dataset.drawn || 0) + 1;
 }
 
@@ -376,7 +376,7 @@ async function orderTime(index, frame) {
   return performance.now() - begin;
 }
 
-window.mvtf4d = { state, shot, orderTime, sources, precision: () => live.renderer && live.renderer.precision };
+window.mvtf4d = { state, live, shot, orderTime, sources, precision: () => live.renderer && live.renderer.precision };
 
 function begin() {
   if (typeof DecompressionStream === "undefined") return fail("this browser cannot inflate data (DecompressionStream)");

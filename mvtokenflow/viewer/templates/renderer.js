@@ -137,14 +137,6 @@ class Renderer {
     return this.loaded.get(field);
   }
 
-  /** Frees what belongs to a field. */
-  forget(field) {
-    const kept = this.loaded.get(field);
-    if (!kept) return;
-    for (const one of [...kept.stills.values(), kept.harmonics]) this.gl.deleteTexture(one);
-    this.loaded.delete(field);
-  }
-
   /** A target of two attachments; the one of that name is reused while it has the size and precision. */
   target(name, width, height, precision) {
     const { gl } = this, kept = this.targets.get(name);

@@ -95,7 +95,7 @@ Moved moved(int index) {
 
 const PROJECT = `
 vec3 unpacked(float colour) {
-  int bits = int(colour + 0.5);
+  int bits = int(colour); // whole, below 2^24
   return colourLow + colourStep * vec3(float(bits & 255), float(bits >> 8 & 255), float(bits >> 16));
 }
 
