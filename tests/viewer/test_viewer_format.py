@@ -104,7 +104,7 @@ def test_gaussians_that_cannot_be_seen_are_left_out() -> None:
     assert pack_dynamic(field, "toy", Timing(times=TIMES)).header["count"] == len(field.gaussians) - 100
 
 
-def bad(**changes: torch.Tensor) -> Gaussians:
+def bad(**changes: Any) -> Gaussians:
     with torch.no_grad():
         return replace(moving_field().at(0.0), **changes)
 
