@@ -86,7 +86,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         "eval.tables",
     ),
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
-    "reports.plots": ("eval.plots",),
+    "reports.plots": ("base", "eval.plots"),
     "reports": (
         *("base", "media", "workdir", "flow", "multiview", "datasets"),
         *("eval.metrics", "eval", "eval.records", "eval.tables", "eval.plots", "reports.plots"),
@@ -98,7 +98,16 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     ),
     "cli.eval": (
         *("base", "weights", "method", "datasets", "datasets.toy4d", "baselines", "baselines.importers"),
-        *("reports", "eval", "eval.engine", "eval.records", "eval.score", "eval.tables", "eval.plots"),
+        *(
+            "reports",
+            "reports.plots",
+            "eval",
+            "eval.engine",
+            "eval.records",
+            "eval.score",
+            "eval.tables",
+            "eval.plots",
+        ),
         *("eval.gate", "eval.claims"),
     ),
     "cli": ("base", "cli.method", "cli.eval"),

@@ -13,6 +13,7 @@ from mvtokenflow.cli.eval import (
     claims,
     gate,
     importing,
+    plot,
     published,
     records,
     score,
@@ -34,6 +35,7 @@ for _name in ("table1", "table2", "table3", "table4"):
     app.command(_name, help=tables.help_of(_name))(tables.table)
 app.command("ablate")(tables.ablate)
 app.command("report")(records.report)
+app.command("plot")(plot.plot)
 app.command("explain")(records.explain)
 app.command("audit")(audit.audit)
 app.command("values")(values.values)

@@ -24,7 +24,19 @@ from mvtokenflow.eval.tables.specs import TABLES
 from mvtokenflow.views.cameras import orbit
 
 VERBS = (
-    *("score", "table1", "table2", "table3", "table4", "report", "explain", "regress", "ambiguity", "align"),
+    *(
+        "score",
+        "table1",
+        "table2",
+        "table3",
+        "table4",
+        "report",
+        "plot",
+        "explain",
+        "regress",
+        "ambiguity",
+        "align",
+    ),
     *("ablate", "audit", "claims", "protocols", "doctor", "values", "import", "published"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
     *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
