@@ -63,6 +63,9 @@
       return;
     }
     const [low, high] = span || [0, 1];
+    if (lines.some((one) => one.values.some((value) => value !== null && !(value >= low && value <= high)))) {
+      by("curves-caption").append(" Values outside the range of measured rows are drawn at its edge.");
+    }
     const width = Math.max(260, chart.clientWidth);
     const height = Math.round(Math.min(320, Math.max(200, width * 0.36)));
     const { found, digits } = ticks(low, high, 4);
