@@ -85,9 +85,15 @@ class Recipe:
             if not isinstance(value, str):
                 raise DataError(f"{path}: '{key}' of the recipe must be text, got {brief(repr(value))}; {anew}")
         made = cls(**recipe)
+        if not (made.methods or made.imports):
+            raise DataError(f"{path}: the recipe names no rows; {anew}")
         if not trusted:
             made.refuse_own_names(path)
         return made
+
+    def to_json(self) -> dict[str, str]:
+        """Return the recipe as a baseline keeps it; without imported rows there is no word of them."""
+        return {key: value for key, value in asdict(self).items() if value or key != "imports"}
 
     def refuse_own_names(self, path: Path) -> None:
         """Raise a DataError where a dataset, a method or a protocol is not of this package's catalogues."""
@@ -283,7 +289,7 @@ def write_baseline(
     known = {name: floor for name in metrics if (floor := floors.get(gate.metric_of(name))) is not None}
     trained = {m.name: TRAINED for m in _methods(recipe, runs, options) if is_trained(m)}
     baseline = gate.make_baseline(documents, known, scales=trained, given=tolerances)
-    gate_documents.save_document(path, {**baseline, "recipe": asdict(recipe)})
+    gate_documents.save_document(path, {**baseline, "recipe": recipe.to_json()})
 
 
 def first_failures(failures: Sequence[Failure]) -> list[str]:

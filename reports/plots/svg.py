@@ -18,12 +18,12 @@ def _item(item: Item) -> Markup:
     if isinstance(item, Path):
         points = "L".join(f"{x:.1f} {y:.1f}" for x, y in item.points)
         dashed = Markup(' stroke-dasharray="3 3"') if item.dashed else Markup("")
-        return Markup('<path d="M{}" fill="none" stroke="{}" stroke-width="{:g}"{}/>').format(
-            points, _css(item.color), item.width, dashed
+        return Markup('<path class="{}" d="M{}" stroke-width="{:g}"{}/>').format(
+            _name(item.color), points, item.width, dashed
         )
     if isinstance(item, Disc):
-        return Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:g}" fill="{}"/>').format(
-            item.x, item.y, item.radius, _css(item.color)
+        return Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"/>').format(
+            _name(item.color), item.x, item.y, item.radius
         )
     return _words(item)
 
@@ -33,12 +33,11 @@ def _words(item: Words) -> Markup:
     if item.turned:
         place += Markup(' transform="rotate(-90 {:.1f} {:.1f})"').format(item.x, item.y)
     bold = Markup(' font-weight="600"') if item.bold else Markup("")
-    return Markup('<text {} font-size="{:g}" text-anchor="{}" fill="{}"{}>{}</text>').format(
-        place, item.size, item.anchor, _css(item.ink), bold, escape(item.text)
+    return Markup('<text class="{}" {} font-size="{:g}" text-anchor="{}"{}>{}</text>').format(
+        item.ink, place, item.size, item.anchor, bold, escape(item.text)
     )
 
 
-def _css(color: int | Ink) -> str:
-    if isinstance(color, int):
-        return f"var(--m{color % len(LIGHT)})"
-    return {"ink": "var(--ink)", "soft": "var(--soft)", "grid": "var(--line)"}[color]
+def _name(color: int | Ink) -> str:
+    """Return the class of a colour in the style sheet."""
+    return f"m{color % len(LIGHT)}" if isinstance(color, int) else color

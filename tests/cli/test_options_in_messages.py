@@ -27,7 +27,7 @@ PASSED_ON = {
     "mvtokenflow.cli.eval.common.check_jobs": {"--jobs"},
     "mvtokenflow.cli.eval.common.check_weights": {"--weights"},
     "mvtokenflow.cli.eval.grid.check_imports": {"--import"},
-    "mvtokenflow.cli.eval.grid._methods": {"--import"},
+    "mvtokenflow.cli.eval.grid.import_paths": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
     "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
 }
