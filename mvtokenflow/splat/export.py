@@ -3,7 +3,7 @@
 FOLDER/run.json             settings of the export; another export into the same folder is refused
 FOLDER/frames/<n>.png       RGBA with straight alpha, or RGB on white
 FOLDER/<name of FOLDER>.mp4 the same frames on white
-FOLDER/<n>.ply              written by `export_ply`: standard 3DGS files, one per frame
+FOLDER/<n>.ply              written by `export_gaussians`: 3DGS files, one per frame, or .splat, .spz, .glb
 
 Every file is written atomically and existing files are kept, so an interrupted export resumes.
 """
@@ -30,7 +30,7 @@ from mvtokenflow.media.video import (
     write_video,
 )
 from mvtokenflow.splat.field import DynamicField
-from mvtokenflow.splat.io import write_ply
+from mvtokenflow.splat.formats import USUAL, Axes, Format, write_gaussians
 from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.workdir.folder import claim
 
@@ -224,7 +224,6 @@ def _read_on_white(path: Path) -> Pixels:
     return composite_white(read_rgba(path))
 
 
-@torch.no_grad()
 def export_ply(
     field: DynamicField,
     frames: int | Sequence[float],
@@ -233,19 +232,36 @@ def export_ply(
     source: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write the Gaussians of every frame as standard 3DGS .ply files into `folder`; existing files are kept.
+    """Write the Gaussians of every frame as standard 3DGS .ply files; see `export_gaussians`."""
+    return export_gaussians(field, frames, folder, "ply", source=source, progress=progress)
+
+
+@torch.no_grad()
+def export_gaussians(
+    field: DynamicField,
+    frames: int | Sequence[float],
+    folder: Path,
+    kind: Format,
+    *,
+    source: Mapping[str, Any],
+    axes: Axes | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the Gaussians of every frame as `folder`/<n>.<kind>; existing files are kept.
 
     Args:
         frames: number of evenly spaced frames, or their times in [0, 1].
+        kind, axes: as of `formats.write_gaussians`.
 
     Further arguments and Raises: as `export_video`.
     """
     times = frame_times(frames)
-    claim(folder, {"field": dict(source), "frames": frames if isinstance(frames, int) else times})
-    paths = [folder / f"{n:04d}.ply" for n in range(len(times))]
+    turn = {} if axes in (None, USUAL[kind]) else {"axes": axes}
+    claim(folder, {"field": dict(source), "frames": frames if isinstance(frames, int) else times, **turn})
+    paths = [folder / f"{n:04d}.{kind}" for n in range(len(times))]
     for done, (path, time) in enumerate(zip(paths, times, strict=True), 1):
         if not path.exists():
-            write_ply(path, field.at(time))
+            write_gaussians(path, field.at(time), kind, axes)
         if progress is not None:
             progress(folder.name, done, len(paths))
     return paths

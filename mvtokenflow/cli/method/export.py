@@ -11,6 +11,7 @@ from mvtokenflow.base.terminal import chosen_device, print_json, print_message, 
 
 if TYPE_CHECKING:
     from mvtokenflow.splat.field import DynamicField
+    from mvtokenflow.splat.formats import Axes
     from mvtokenflow.views.cameras import CameraKind
 
 FIELD_CURE = "give the field.safetensors of an `mvtf run` or `mvtf reconstruct`"
@@ -66,6 +67,23 @@ def export(
         typer.Option(metavar="AZIMUTH", help="A video from this azimuth in degrees; may be repeated."),
     ] = None,
     ply: Annotated[bool, typer.Option("--ply", help="One 3DGS .ply file per frame.")] = False,
+    splat: Annotated[bool, typer.Option("--splat", help="One .splat file per frame.")] = False,
+    spz: Annotated[
+        bool, typer.Option("--spz", help="One .spz file per frame; needs `pip install 'mvtokenflow[formats]'`.")
+    ] = False,
+    glb: Annotated[bool, typer.Option("--glb", help="One glTF file of Gaussians per frame.")] = False,
+    axes: Annotated[
+        str | None,
+        typer.Option(
+            help="Axes of those files: project (Z up), viewer (y down, z forward) or gltf (Y up); "
+            "default: project for .ply, viewer for .splat, gltf for the others.",
+            show_default=False,
+        ),
+    ] = None,
+    moment: Annotated[
+        float | None,
+        typer.Option(help="Those files of one time only, 0 to 1, in OUT/<format>_<T>.", show_default=False),
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames, from the first to the last moment.")] = 32,
     fps: Annotated[float, typer.Option(help="Frames per second of videos.")] = 8.0,
     size: Size = 512,
@@ -76,7 +94,7 @@ def export(
     device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
-    """Export a field: OUT/turntable, OUT/azimuth_<a> (frames and MP4) and OUT/ply.
+    """Export a field: OUT/turntable, OUT/azimuth_<a> (frames and MP4), OUT/ply and other formats.
 
     Run it again to go on after an interruption, or to add another kind; what is there is kept.
 
@@ -85,6 +103,7 @@ def export(
     check_there(field_file, FIELD_CURE)
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.splat import export as room
+    from mvtokenflow.splat.formats import AXES, FORMATS
     from mvtokenflow.workdir.lock import working_in
 
     view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
@@ -94,8 +113,17 @@ def export(
         shots["turntable"] = room.turntable(frames)
     if shots:
         room.check_video(view, fps)
-    elif not ply:
-        raise ConfigError("nothing to export: give --turntable, --fixed AZIMUTH or --ply")
+    kinds = [kind for kind, asked in zip(FORMATS, (ply, splat, spz, glb), strict=True) if asked]
+    if not shots and not kinds:
+        raise ConfigError(
+            "nothing to export: give --turntable, --fixed AZIMUTH, --ply, --splat, --spz or --glb"
+        )
+    if (axes is not None or moment is not None) and not kinds:
+        raise ConfigError("--axes and --moment belong to --ply, --splat, --spz and --glb; give one of these")
+    if moment is not None and not 0 <= moment <= 1:
+        raise ConfigError(f"--moment {moment}: choose 0 (first frame) to 1 (last frame)")
+    if axes is not None and axes not in AXES:
+        raise ConfigError(f"--axes {axes}: choose {', '.join(AXES)}")
     field, source = open_field(field_file, device, fit_size)
     made: list[dict[str, Any]] = []
     with working_in(out), progress() as report:
@@ -112,9 +140,12 @@ def export(
             )
             frame_folder = str(out / name / "frames")
             made.append({"kind": name, "path": str(video), "frames": len(plan), "pictures": frame_folder})
-        if ply:
-            room.export_ply(field, frames, out / "ply", source=source, progress=report)
-            made.append({"kind": "ply", "path": str(out / "ply"), "frames": frames})
+        times: int | list[float] = frames if moment is None else [moment]
+        for kind in kinds:
+            folder = out / (kind if moment is None else f"{kind}_{moment:g}")
+            turn = cast("Axes | None", axes)
+            paths = room.export_gaussians(field, times, folder, kind, axes=turn, source=source, progress=report)
+            made.append({"kind": kind, "path": str(folder), "frames": len(paths)})
     if as_json:
         print_json({"field": source, "outputs": made})
         return
