@@ -157,6 +157,16 @@ def mini() -> MethodConfig:
     )
 
 
+def mini_independent() -> MethodConfig:
+    """Return `mini` with noise of its own for every frame.
+
+    The paper does not say which it takes: Era3D's script for folders draws each picture's noise by itself, its
+    demo starts all from the same.
+    """
+    config = mini()
+    return replace(config, sampling=replace(config.sampling, share_noise=False))
+
+
 def _one_colour(config: ReconstructionConfig) -> ReconstructionConfig:
     """Replace view-dependent colours by one colour per Gaussian."""
     return replace(config, field=replace(config.field, sh_degree=0))
@@ -165,7 +175,9 @@ def _one_colour(config: ReconstructionConfig) -> ReconstructionConfig:
 SETTING_NAMES: Mapping[str, str] = MappingProxyType({"generate_every": "stride"})
 """Settings by the names that command lines have for them; records keep the names of the fields."""
 
-PRESETS: Mapping[str, Callable[[], MethodConfig]] = MappingProxyType({"paper": paper, "mini": mini})
+PRESETS: Mapping[str, Callable[[], MethodConfig]] = MappingProxyType(
+    {"paper": paper, "mini": mini, "mini-independent": mini_independent}
+)
 
 # What each ablation leaves out. The paper's "w/o flow" is both of the two that use flow (its text uses the
 # word in both senses), so each also runs alone.

@@ -125,6 +125,12 @@ def test_the_prior_gives_the_input_in_the_front_view(clip: Clip, config: MethodC
     assert (shown - given.front).abs()[video.alpha[:, 0, ..., 0] == 1].max() < 1.01 / 255
 
 
+def test_independent_noise_is_the_only_difference_of_its_preset() -> None:
+    shared, own = mini().to_dict(), preset("mini-independent").to_dict()
+    assert (shared["sampling"].pop("share_noise"), own["sampling"].pop("share_noise")) == (True, False)
+    assert shared == own
+
+
 @pytest.mark.parametrize("part", sorted(SWITCHES))
 def test_every_switch_changes_the_settings_and_names_another_run(part: str, config: MethodConfig) -> None:
     changed = without(config, part)
