@@ -47,7 +47,9 @@ Shard = Annotated[
     str, typer.Option(help="i/n, e.g. 0/4: only every n-th scene, from the i-th. Shards share --runs.")
 ]
 
-Preset = Annotated[str, typer.Option(help="Settings of the method's own rows: mini, paper or mini-independent.")]
+Preset = Annotated[
+    str, typer.Option(help="Settings of the method's own rows: mini, paper or mini-independent.")
+]
 Full = Annotated[bool, typer.Option("--full", help="All scenes of toy4d instead of four, and three seeds.")]
 
 QUICK_SCENES = 4  # of toy4d: 8 minutes on two free cores from an empty cache
