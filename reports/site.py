@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import DataError
@@ -37,6 +38,7 @@ from mvtokenflow.reports.plots.draw import draw
 from mvtokenflow.reports.plots.items import colors_of
 from mvtokenflow.reports.plots.svg import svg
 from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
+from mvtokenflow.reports.viewers import write_scene_viewer
 from mvtokenflow.workdir.lock import holding
 
 Progress = Callable[[str, int, int], None]
@@ -193,6 +195,7 @@ def _write(root: Path, earlier: Path, inputs: _Inputs, progress: Progress, max_s
         html = jinja.get_template("scene.html").render(
             page=page,
             data=data,
+            viewer=write_scene_viewer(page, root / "scenes", f"{quote(page.slug)}.html"),
             figures=[_figure(build, album) for build in _BUILDERS],
             trainings=training.trainings(album),
             costs=training.costs(album),

@@ -88,7 +88,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "eval.claims": ("base", "workdir", "baselines", "eval", "eval.records", "eval.score", "eval.tables"),
     "reports.plots": ("base", "eval.plots"),
     "reports": (
-        *("base", "media", "workdir", "flow", "multiview", "datasets"),
+        *("base", "media", "workdir", "flow", "multiview", "viewer", "datasets"),
         *("eval.metrics", "eval", "eval.records", "eval.tables", "eval.plots", "reports.plots"),
     ),
     # The names of the package itself, imported when they are used.

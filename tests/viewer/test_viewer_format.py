@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from manifests import make_manifest
 from moving import moving_field
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.distill.fields import PlaneField, plane_deformation, save_rival_field
+from mvtokenflow.eval.records.rows import load_runs, run_folder
+from mvtokenflow.reports.site import build_site
 from mvtokenflow.splat.gaussians import Gaussians
 from mvtokenflow.splat.io import save_field, write_ply
 from mvtokenflow.viewer.fields import pack_dynamic
@@ -24,6 +27,7 @@ from mvtokenflow.viewer.page import SCRIPTS, viewer_page
 from mvtokenflow.viewer.rotations import pack_quaternions, unpack_quaternions
 from mvtokenflow.viewer.sections import exact, join, quantised, split
 from mvtokenflow.viewer.sources import pack_source
+from mvtokenflow.workdir.artefacts import Artefact
 
 Mvtf = Callable[..., Any]  # of tests/conftest.py
 TIMES = (0.0, 0.25, 0.5, 1.0)
@@ -236,3 +240,31 @@ def test_view_writes_one_page(mvtf: Mvtf, folder: Path, tmp_path: Path) -> None:
     before = out.read_bytes()
     assert mvtf("view", *fields, "-o", out)[0] == 0
     assert out.read_bytes() == before
+
+
+def test_scene_pages_link_to_a_viewer_of_all_rows_with_a_field(folder: Path, tmp_path: Path) -> None:
+    """A radiance field is named with the reason; a scene without fields has no viewer."""
+    runs = tmp_path / "runs"
+    for method, name in (("ours", "field"), ("rival", "rival"), ("nerf", "radiance"), ("pictures", "")):
+        run = run_folder(runs, "toy4d", method, "fox" if name else "cat", 0, "c0ffee" * 4)
+        artefacts = []
+        if name:
+            (run / "work").mkdir(parents=True)
+            (run / "work" / "field.safetensors").write_bytes((folder / f"{name}.safetensors").read_bytes())
+            artefacts = [Artefact(kind="field", name="fit", title="Fit", path="work/field.safetensors")]
+        make_manifest(
+            **{"dataset": "toy4d", "method": method, "scene": "fox" if name else "cat", "frames": 4},
+            **{"artefacts": artefacts, "reference_root": str(tmp_path), "config_hash": "c0ffee" * 4},
+            **{"views": [{"name": "eval_0", "azimuth_deg": 15.0, "elevation_deg": 0.0}]},
+        ).save(run / "manifest.json")
+    build_site([], list(load_runs(runs)), tmp_path / "site")
+    scenes = tmp_path / "site" / "scenes"
+    assert 'href="toy4d--fox.viewer.html"' in (scenes / "toy4d--fox.html").read_text()
+    assert "viewer.html" not in (scenes / "toy4d--cat.html").read_text()
+    page = (scenes / "toy4d--fox.viewer.html").read_text()
+    labels = [json.loads(unescape(meta))["label"] for meta in re.findall(r'data-meta="([^"]*)"', page)]
+    assert labels == ["ours", "rival"]
+    assert "<b>nerf</b> is not here" in page
+    assert "a radiance field" in page
+    assert str(tmp_path) not in page
+    assert 'href="toy4d--fox.html"' in page
