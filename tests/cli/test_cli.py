@@ -39,7 +39,7 @@ VERBS = (
     ),
     *("ablate", "audit", "claims", "protocols", "doctor", "values", "import", "published"),
     *(f"weights {verb}" for verb in ("list", "fetch", "verify", "pack", "unpack")),
-    *(f"datasets {verb}" for verb in ("list", "prepare", "verify")),
+    *(f"datasets {verb}" for verb in ("list", "prepare", "difficulty", "verify")),
 )
 
 

@@ -174,7 +174,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "infinite": (("--set", "sampling.guidance=inf"), "sampling.guidance is 'inf'; expected a finite number"),
     "seed": (("--seed", str(2**63)), "the seed is 9223372036854775808; choose a whole number from 0"),
     "negative seed": (("--seed", "-1"), "the seed is -1"),
-    "preset": (("--preset", "tiny"), "Known: mini, paper"),
+    "preset": (("--preset", "tiny"), "Known: mini, mini-independent, paper"),
     "frames": (("--frames", "65"), "--frames is 65; choose 2 to 64"),
     "fewer": (("--frames", "9"), "it has 4"),
     "stride": (("--stride", "0"), "--stride is 0"),

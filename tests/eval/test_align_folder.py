@@ -55,7 +55,7 @@ def test_toy4d_is_rendered_at_the_times_of_the_frames(tmp_path: Path, monkeypatc
         times.append(at)
         raise DataError("enough")
 
-    monkeypatch.setattr("mvtokenflow.datasets.toy4d.dataset.render_scene", render)
+    monkeypatch.setattr("mvtokenflow.datasets.toy4d.scenes.render_scene", render)
     with pytest.raises(DataError, match="enough"):
         align_toy4d(views(tmp_path / "pred", [7, 11, 16]), None, lambda stage, done, total: None)
     np.testing.assert_allclose(times[0] * 31, [7, 11, 16])

@@ -133,6 +133,7 @@ def same(bench: Bench, runs: Path, scenes: str, whole: Whole) -> None:
     assert values(runs) == values(whole.runs)
 
 
+@pytest.mark.slow  # half a minute for one scene; `test_tables_runs` kills a table of a quick method every time
 def test_a_table_of_the_method_is_what_it_claims(one_scene: Whole) -> None:
     table = json.loads(one_scene.printed["json"])
     keys = [column["key"] for column in table["columns"]]
@@ -143,6 +144,7 @@ def test_a_table_of_the_method_is_what_it_claims(one_scene: Whole) -> None:
     assert len(values(one_scene.runs)) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_table_of_the_method_is_finished_by_the_same_command(
     bench: Bench, one_scene: Whole, tmp_path: Path
 ) -> None:
