@@ -177,7 +177,7 @@ def _packed(header: Mapping[str, Any], sections: Sequence[Section]) -> Packed:
     if len(made.stream) > MAX_BYTES:
         raise DataError(
             f"{made.label}: its {len(header['times'])} frames take {len(made.stream) / 2**20:.0f} MiB, a page "
-            f"holds {MAX_BYTES >> 20} of one method; ask for fewer frames (--frames)"
+            f"holds {MAX_BYTES >> 20} of one method; show fewer frames of it"
         )
     return made
 
