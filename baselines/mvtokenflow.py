@@ -231,9 +231,10 @@ def render_views(
         for done, view in enumerate(views, 1):
             made = rendering(result, cameras(view), times)
             # Of clips that are cropped the field's world is not the dataset's.
-            if front is None or not is_front_camera(front):
+            aligned = front is not None and is_front_camera(front)
+            if not aligned or view.truth is None:  # or there is nothing to compare it with
                 made = replace(made, depth=None)
-            elif view is scene.input:
+            if aligned and view is scene.input and scene.surface is not None:
                 made = replace(made, points=surface_points(result, times))
             renderings[view.name] = made
             progress("render views", done, len(views))

@@ -14,14 +14,12 @@ from consistency_measures import (
     packed,
     unit,
 )
-from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.files import choose
 from mvtokenflow.base.settings import overridden
-from mvtokenflow.datasets.toy4d.render import render_flow
-from mvtokenflow.datasets.toy4d.scenes import FRAMES, scene_toy
-from mvtokenflow.datasets.toy4d.stream import six_views
+from mvtokenflow.baselines.generated import exact_flow, still_flow
+from mvtokenflow.datasets.toy4d.scenes import FRAMES
 from mvtokenflow.flow.estimate import DisEstimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.media.pictures import to_uint8
@@ -179,16 +177,8 @@ def make_flows(variant: Variant, scene: str, times: Sequence[float], truth: Trut
     alpha = torch.from_numpy(truth.alpha[:, : len(views)])
     if variant.flow == "dis":
         return estimate_keyframe_flow(unit(truth.rgb[:, 0]), alpha[:, 0], keys, DisEstimator())
-    toy, cameras = scene_toy(scene), six_views(size)[: len(views)]
-
-    def exact(n: int, key: int) -> tuple[Tensor, Tensor]:
-        motion = render_flow(toy, cameras, times[n : n + 1], times[key : key + 1])
-        return torch.from_numpy(motion.flow[0]), torch.from_numpy(motion.visible[0])
-
-    def still(n: int, key: int) -> tuple[Tensor, Tensor]:
-        return torch.zeros(len(views), size, size, 2), torch.ones(len(views), size, size, dtype=torch.bool)
-
-    return keyframe_flow({"exact": exact, "still": still}[variant.flow], alpha, keys, views)
+    between = {"exact": exact_flow, "still": still_flow}[variant.flow]
+    return keyframe_flow(lambda n, key: between(scene, views, size, times[n], times[key]), alpha, keys, views)
 
 
 def token_motion(flows: KeyframeFlow) -> dict[str, float]:

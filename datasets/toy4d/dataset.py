@@ -150,7 +150,7 @@ class Toy4D:
     world = TOY4D
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = (cache_root() if root is None else root) / f"{self.name}-{self.world.hash}"
+        self.root = _world_folder(cache_root() if root is None else root, self.world)
 
     def scene_names(self) -> Sequence[str]:
         """Return the names plan by plan; in `toy4d` the held-out plan comes last."""
@@ -165,9 +165,7 @@ class Toy4D:
             OSError: the cache cannot be written.
         """
         plan, _ = choose(f"{self.name} scene", name, self.world.scenes)
-        folder = self.root / name
-        if not (folder / "scene.json").exists():
-            _generate(name, folder, self.world)
+        folder = _generated(self.root, name, self.world)
         cameras = self.world.cameras()
         views = [
             View(
@@ -265,6 +263,18 @@ class Toy4DWildMatrix(Toy4D):
 
     name = WILD_MATRIX.name
     world = WILD_MATRIX
+
+
+def _world_folder(root: Path, world: World) -> Path:
+    return root / f"{world.name}-{world.hash}"
+
+
+def _generated(root: Path, name: str, world: World) -> Path:
+    """Return the folder of a scene in its world's, generated unless `scene.json` marks it as complete."""
+    folder = root / name
+    if not (folder / "scene.json").exists():
+        _generate(name, folder, world)
+    return folder
 
 
 def _generate(name: str, folder: Path, world: World) -> None:
@@ -376,7 +386,5 @@ class _Filmed:
         self.root, self.name, self.world = root, name, world
 
     def __call__(self) -> Clip:
-        folder = self.root / f"{self.world.name}-{self.world.hash}" / self.name
-        if not (folder / "scene.json").exists():
-            _generate(self.name, folder, self.world)
+        folder = _generated(_world_folder(self.root, self.world), self.name, self.world)
         return _ClipFolder(folder / "input", self.name, self.world)()
