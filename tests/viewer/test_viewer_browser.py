@@ -240,6 +240,22 @@ def test_every_action_has_a_key(browser: Browser, page: Path) -> None:
     assert browser.complaints() == []
 
 
+def test_a_second_pane_opened_while_the_first_is_decoded(browser: Browser, page: Path) -> None:
+    """The picture was asked for with one field and drawn with two: the viewer gave up."""
+    opened(browser, page, "#layout=one&a=harmonics 1&b=moments")
+    browser.js("""new Promise((done) => {
+        const press = (key) => picture.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+        picture.focus();
+        mvtf4d.sources[mvtf4d.state.a].field = undefined;
+        press("o");
+        requestAnimationFrame(() => { press("w"); done(); });
+    })""")
+    browser.wait("mvtf4d.live.fields.length === 2", 30)
+    assert browser.js("mvtf4d.state.layout") != "one"
+    assert browser.js("document.documentElement.dataset.error || ''") == ""
+    assert browser.js("document.activeElement.id") == "picture"
+
+
 def test_a_mouse_and_fingers_turn_move_and_zoom(browser: Browser, page: Path) -> None:
     opened(browser, page)
 

@@ -299,10 +299,13 @@ async function fieldAt(index) {
   return source.field;
 }
 
+/** The fields of the panes; asked again when the panes changed while a field was decoded. */
 async function shownFields() {
-  const found = [];
-  for (const index of shownIndices()) found.push(await fieldAt(index));
-  return found;
+  for (;;) {
+    const wanted = shownIndices(), found = [];
+    for (const index of wanted) found.push(await fieldAt(index));
+    if (String(wanted) === String(shownIndices())) return found;
+  }
 }
 
 async function draw(fast) {
