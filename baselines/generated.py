@@ -28,13 +28,11 @@ from mvtokenflow.flow.estimate import load_estimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.media.pictures import to_uint8
 from mvtokenflow.method.config import MethodConfig, preset
-from mvtokenflow.method.generated import as_video
+from mvtokenflow.method.generated import as_video, sample_views
 from mvtokenflow.method.prepare import FRONT, Input, prepare
 from mvtokenflow.method.priors import prior_digest, prior_name
-from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.small.prior import six_cameras
 from mvtokenflow.tokenflow.config import TokenFlowConfig
-from mvtokenflow.tokenflow.controller import TokenFlow
 from mvtokenflow.views.folder import read_multiview
 from mvtokenflow.views.video import MultiviewVideo
 
@@ -118,16 +116,11 @@ class GeneratedViews:
         check_views(scene, given, self.name)
         prior, tokens = loaded_prior(settings.prior, self.setup.device), self.tokens
         draws, front = torch.Generator().manual_seed(seed), given.front.to(device)
-        if tokens.enlarged == "off" and tokens.propagation == "none":
-            made = generate(prior, front, settings.sampling, draws, None, progress)
-        else:
-            with TokenFlow(prior.unet, tokens, self._flow(scene, given, settings)) as controller:
-                made = generate(prior, front, settings.sampling, draws, controller, progress)
+        flows = partial(self._flow, scene, given, settings)
+        made, _ = sample_views(prior, front, settings.sampling, tokens, flows, draws, progress)
         return pictures(scene, as_video(made))
 
-    def _flow(self, scene: Scene, given: Input, settings: MethodConfig) -> KeyframeFlow | None:
-        if self.carried == "none":
-            return None
+    def _flow(self, scene: Scene, given: Input, settings: MethodConfig) -> KeyframeFlow:
         keys = keyframes(len(given.front), settings.token_flow.interval)
         if self.along == "estimated":
             estimator = load_estimator(settings.flow, device=self.setup.device)

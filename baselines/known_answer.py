@@ -57,7 +57,7 @@ class KnownAnswer:
         truth = view.truth()
         found = {"normal": truth.normal, "flow": truth.flow, "depth": truth.depth}
         if scene.surface is not None and view.name == "input":
-            solid = read_arrays(scene.surface, SURFACE_FORMS, "delete it", "cannot be read")
+            solid = read_arrays(scene.surface(), SURFACE_FORMS, "delete it", "cannot be read")
             found["points"] = solid["points"][:, solid["outside"][0].astype(bool)]
         return found
 

@@ -24,12 +24,11 @@ from mvtokenflow.flow.estimate import DisEstimator
 from mvtokenflow.flow.keyframes import KeyframeFlow, estimate_keyframe_flow, keyframe_flow, keyframes
 from mvtokenflow.media.pictures import to_uint8
 from mvtokenflow.method import config as method
+from mvtokenflow.method.generated import sample_views
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
-from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.small.codec import PatchCodec
 from mvtokenflow.small.config import JUMP, small_sampling
 from mvtokenflow.tokenflow.config import TokenFlowConfig
-from mvtokenflow.tokenflow.controller import TokenFlow
 
 TOKEN_GRIDS = (16, 8)  # of the small prior
 
@@ -51,6 +50,7 @@ def _tokens(**settings: Any) -> TokenFlowConfig:
     return replace(method.mini().token_flow, **{"enlarged": "keyframes+own", **settings})
 
 
+PLAIN = _tokens(enlarged="off", propagation="none")  # every frame by itself
 _KEYS = "keyframes"
 VARIANTS: Mapping[str, Variant] = {
     "independent": Variant(title="independent frames", share_noise=False),
@@ -209,14 +209,9 @@ def sample(
     front, draws = unit(truth.rgb[:, 0]), torch.Generator().manual_seed(seed)
     report: dict[str, float] = {}
     with torch.autocast("cpu", torch.bfloat16, enabled=study.bf16):
-        if variant.tokens is None:
-            made = generate(prior, front, sampling, draws)
-        else:
-            with TokenFlow(prior.unet, variant.tokens, flows) as controller:
-                made = generate(prior, front, sampling, draws, controller)
-                shares = controller.report().own_share.items()  # deleted with the plans when the context ends
-            if flows is not None:
-                report = {f"own_{side}": share for side, share in shares} | token_motion(flows)
+        made, token_flow = sample_views(prior, front, sampling, variant.tokens or PLAIN, lambda: flows, draws)
+    if token_flow is not None and flows is not None:
+        report = {f"own_{side}": share for side, share in token_flow.own_share.items()} | token_motion(flows)
     return to_uint8(made.rgb.float().numpy()), packed(made.normal.float().numpy()), report
 
 

@@ -17,7 +17,7 @@ the input. Its camera is not level, so the method's own rows refuse it; renderin
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -101,7 +101,7 @@ class MV4DBench:
             views=seen[1:],
             root=folder,
             assumed=(f"of {total} frames those {len(kept)} at which MV4DBench gives the surface",),
-            surface=_surface_file(folder, name, turn, kept, total),
+            surface=_surface(folder, name, turn, kept, total),
         )
 
     def _found(self) -> Mapping[str, Path]:
@@ -198,17 +198,28 @@ def _clip(frames: Sequence[Path], kept: Sequence[int], name: str) -> Clip:
     return Clip(rgb=rgba[..., :3], alpha=rgba[..., 3:], name=name, clock=clock)
 
 
-def _surface_file(
+def _surface(
     folder: Path, name: str, turn: NDArray[np.float64], kept: Sequence[int], total: int
-) -> Path | None:
-    """Return the file of surface points at the frames that are kept, in the cache; None without a surface."""
+) -> Callable[[], Path] | None:
+    """Return what makes the file of surface points at the frames that are kept; None without a surface."""
     path = folder / "gt_surfaces.npy"
     if not path.is_file():
         return None
+    _read_surface(path)
+    return partial(_surface_file, path, name, turn, kept, total)
+
+
+def _read_surface(path: Path) -> NDArray[np.floating[Any]]:
     with damage(path, "not a surface (16, N, 6)", _ADVICE):
-        given = np.load(path, mmap_mode="r", allow_pickle=False)
+        given: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
         if given.ndim != 3 or given.shape[0] != MOMENTS or given.shape[2] < 3 or given.dtype.kind != "f":
             raise ValueError(f"it is {given.shape} {given.dtype}")
+    return given
+
+
+def _surface_file(path: Path, name: str, turn: NDArray[np.float64], kept: Sequence[int], total: int) -> Path:
+    """Return the file of surface points at the frames that are kept, written to the cache on first use."""
+    given = _read_surface(path)
     stated: list[Any] = np.linspace(0, total - 1, MOMENTS).round().astype(int).tolist()
     stamp = digest([(name, f"{path.stat().st_size} {path.stat().st_mtime_ns} {turn.tolist()}".encode())])[:12]
     out = cache_root() / "mv4dbench-surfaces" / f"{name}-{stamp}.npz"

@@ -114,8 +114,9 @@ class Scene:
         content: digest of all pictures, where the dataset has one that is the same on every machine; where it
             is None, the bytes of the views' frames identify the content.
         clock: times of the views' frames in the clip, 0 at its first and 1 at its last; None: the clip's own.
-        surface: file of points on the exact surface at the times of the views' frames: `points` (T, N, 3) in
-            world units, which follow the surface, and `outside` (T, N), those inside no other part; or None.
+        surface: returns the file of points on the exact surface at the times of the views' frames, which it
+            may write on first use: `points` (T, N, 3) in world units, which follow the surface, and `outside`
+            (T, N), those inside no other part; None without a known surface.
         filmed: camera of the clip, where the input view's pictures have another size than the clip's.
         assumed: what the dataset leaves open and how it was read, one clause each; printed with every table.
     """
@@ -130,7 +131,7 @@ class Scene:
     assumed: tuple[str, ...] = ()
     clock: tuple[float, ...] | None = None
     filmed: Cameras | None = None
-    surface: Path | None = None
+    surface: Callable[[], Path] | None = None
 
     @property
     def clip_view(self) -> View:

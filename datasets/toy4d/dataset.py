@@ -20,6 +20,7 @@ Several processes may generate one scene at once: every file is replaced atomica
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,7 @@ class Toy4D:
             content=_written(folder)["pixels"],
             clock=None if filmed is None else self.world.times,
             filmed=None if filmed is None else filmed.cameras()[0:1],
-            surface=_surface_file(folder, name, self.world) if self.world.geometry else None,
+            surface=partial(_surface_file, folder, name, self.world) if self.world.geometry else None,
         )
 
     def verify(self, name: str) -> None:

@@ -84,18 +84,12 @@ class ClipFiles(ClipPair):
 
     @property
     def has_surface(self) -> bool:
-        return self.surface_file is not None
+        return self.pair.surface is not None and self.pair.gapless
 
     def surface(self, count: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        path = self.surface_file
-        assert path is not None  # the metric has asked `has_surface`
-        points, outside = first_entries(path, count, "points", "outside")
+        assert self.pair.surface is not None  # the metric has asked `has_surface`
+        points, outside = first_entries(self.pair.surface(), count, "points", "outside")
         return points, outside.astype(bool)
-
-    @property
-    def surface_file(self) -> Path | None:
-        """Return the file with points on the exact surface at the paired frames, or None."""
-        return self.pair.surface if self.pair.gapless else None
 
     def truth(self, count: int, *names: str) -> list[NDArray[Any]]:
         path = self.truth_file

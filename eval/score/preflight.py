@@ -1,6 +1,6 @@
 """Checks before scoring, so that a wrong pairing does not become a number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,7 @@ class ViewPair:
         gapless: the pairs are the first frames of both sides, none of them left out. Exact geometry fits no
             others: it has no frame numbers.
         truth: the file with exact geometry of the view, from the reference's first frame on, or None.
-        surface: of the input view, the file with points on the exact surface (`datasets.scene.Scene`), or None.
+        surface: of the input view, as `datasets.scene.Scene.surface`; None of others.
     """
 
     object: str
@@ -57,7 +57,7 @@ class ViewPair:
     composite: bool
     gapless: bool = True
     truth: Path | None = None
-    surface: Path | None = None
+    surface: Callable[[], Path] | None = None
 
 
 def read_reference(path: Path, composite: bool) -> np.ndarray[Any, np.dtype[np.uint8]]:

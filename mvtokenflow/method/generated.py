@@ -1,4 +1,4 @@
-"""Generated views as a multiview video, and the folder that keeps them."""
+"""Generated views: sampled with or without token flow, and kept in a folder as a multiview video."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,11 +8,44 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.partial import partial_folder
-from mvtokenflow.multiview.sampler import MultiviewFrames
+from mvtokenflow.base.progress import Progress
+from mvtokenflow.flow.keyframes import KeyframeFlow
+from mvtokenflow.multiview.config import SamplingConfig
+from mvtokenflow.multiview.prior import MultiviewPrior
+from mvtokenflow.multiview.sampler import MultiviewFrames, generate
+from mvtokenflow.tokenflow.config import TokenFlowConfig
+from mvtokenflow.tokenflow.controller import TokenFlow, TokenFlowReport
 from mvtokenflow.views.folder import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.views.video import MultiviewVideo
 
 _ALPHA_FLOOR = 0.05  # of fainter pixels the colour is not to be known
+
+
+def sample_views(
+    prior: MultiviewPrior,
+    front: Tensor,
+    sampling: SamplingConfig,
+    tokens: TokenFlowConfig,
+    flows: Callable[[], KeyframeFlow | None],
+    draws: torch.Generator,
+    progress: Progress | None = None,
+) -> tuple[MultiviewFrames, TokenFlowReport | None]:
+    """Sample the views of all frames, with token flow if the settings ask for any of it.
+
+    Args:
+        front: (T, S, S, 3) in [0, 1], on the prior's device.
+        flows: computes the flow to the keyframes; called only where tokens are propagated.
+        draws: of the noise.
+
+    Returns:
+        the frames, and the report of token flow; None where each frame is sampled by itself.
+    """
+    if tokens.enlarged == "off" and tokens.propagation == "none":
+        return generate(prior, front, sampling, draws, None, progress), None
+    carried = flows() if tokens.propagation != "none" else None
+    with TokenFlow(prior.unet, tokens, carried) as controller:
+        made = generate(prior, front, sampling, draws, controller, progress)
+        return made, controller.report()
 
 
 def as_video(made: MultiviewFrames) -> MultiviewVideo:

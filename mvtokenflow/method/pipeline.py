@@ -39,18 +39,16 @@ from mvtokenflow.media.masks import OBJECT_ALPHA
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.artefacts import COSTS_FILE as COSTS_FILE
 from mvtokenflow.method.config import MethodConfig
-from mvtokenflow.method.generated import as_video, refuse_empty
+from mvtokenflow.method.generated import as_video, refuse_empty, sample_views
 from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.method.stage_inputs import inputs_of_fit, inputs_of_given_views, inputs_of_views
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
-from mvtokenflow.multiview.sampler import generate
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.trainer import reconstruct, refine
 from mvtokenflow.tokenflow.config import TokenFlowConfig
-from mvtokenflow.tokenflow.controller import TokenFlow
 from mvtokenflow.views.cameras import ERA3D_AZIMUTHS_DEG, Cameras
 from mvtokenflow.views.folder import CAMERAS_FILE, read_multiview, write_multiview
 from mvtokenflow.views.video import FrontVideo, MultiviewVideo
@@ -311,17 +309,9 @@ class _Stages:
         prior, front = self._loaded(), self.given.front.to(self.device)
         # Both passes start from the same noise: what flow cannot change stays as it was.
         draws = torch.Generator().manual_seed(self.seed)
-        report: dict[str, Any] = {}
-        if tokens.enlarged == "off" and tokens.propagation == "none":
-            made = generate(prior, front, self.config.sampling, draws, None, self.progress)
-        else:
-            carried = flows() if tokens.propagation != "none" else None
-            with TokenFlow(prior.unet, tokens, carried) as controller:
-                made = generate(prior, front, self.config.sampling, draws, controller, self.progress)
-                report = asdict(controller.report())
-        video = as_video(made)
+        made, report = sample_views(prior, front, self.config.sampling, tokens, flows, draws, self.progress)
         pose = None if made.pose is None else InputPose.of(made.pose).to_dict()
-        return video, {"token_flow": report, "pose": pose}
+        return as_video(made), {"token_flow": {} if report is None else asdict(report), "pose": pose}
 
     @contextmanager
     def _stage(self, name: str, depends: Callable[[], Mapping[str, Any]], report: str = "") -> Iterator[None]:

@@ -99,7 +99,7 @@ def test_the_frames_are_those_with_a_surface(scene: Scene) -> None:
 
 def test_the_surface_is_in_the_cameras_world(scene: Scene, tmp_path: Path) -> None:
     assert scene.surface is not None
-    with np.load(scene.surface) as arrays:
+    with np.load(scene.surface()) as arrays:
         points, outside = arrays["points"], arrays["outside"]
     given = np.load(tmp_path / "data" / "0a1b2c" / "gt_surfaces.npy")[..., :3]
     assert points.shape == given.shape
@@ -117,7 +117,7 @@ def test_fewer_frames_than_moments_are_each_taken_once(tmp_path: Path, monkeypat
     scene = open_dataset("mv4dbench", tmp_path / "data").scene("0a1b2c")
     assert scene.input.frame_numbers() == list(range(11))
     assert scene.surface is not None
-    with np.load(scene.surface) as arrays:
+    with np.load(scene.surface()) as arrays:
         assert len(arrays["points"]) == 11
 
 

@@ -16,7 +16,7 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.scene import Dataset
 from mvtokenflow.datasets.toy4d import dataset as toy4d
-from mvtokenflow.datasets.toy4d.dataset import Toy4D
+from mvtokenflow.datasets.toy4d.dataset import SURFACE_POINTS, Toy4D
 from mvtokenflow.datasets.toy4d.digests import EXPECTED
 from mvtokenflow.datasets.toy4d.render import render, render_flow
 from mvtokenflow.datasets.toy4d.scenes import (
@@ -144,6 +144,19 @@ def test_a_whole_scene_is_not_generated_again(copy: Path) -> None:
     dataset.scene(NAME)
     assert {path: path.stat().st_mtime_ns for path in dataset.root.rglob("*")} == before
     dataset.verify(NAME)
+
+
+def test_the_exact_surface_is_written_when_it_is_asked_for(copy: Path) -> None:
+    """A complete cache that cannot be written serves every protocol that measures no surface."""
+    place = next(copy.rglob("scene.json")).parent / "truth" / "surface.npz"
+    place.unlink(missing_ok=True)
+    scene = Toy4D(copy).scene(NAME)
+    assert not place.exists()
+    assert scene.surface is not None
+    assert scene.surface() == place
+    with np.load(place) as arrays:
+        assert arrays["points"].shape == (32, SURFACE_POINTS, 3)
+        assert arrays["outside"].shape == (32, SURFACE_POINTS)
 
 
 def test_an_interrupted_generation_is_finished(copy: Path) -> None:
