@@ -1,7 +1,7 @@
 """Renderings made elsewhere, in the Consistent4D layout `<root>/<scene>/<view>/<n>.png`, as a row.
 
-A scene that `importers` wrote has an `import.json` beside its views, which says what it was made from and what
-was assumed.
+A scene that `importers` wrote has an `import.json` beside its views, which states what it was made from and
+what was assumed.
 """
 
 from collections.abc import Mapping, Sequence

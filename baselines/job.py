@@ -82,7 +82,7 @@ class Job:
         """Build the teacher that the settings name.
 
         Raises:
-            WeightsMissingError: Zero123 is not here; says how to get it.
+            WeightsMissingError: Zero123 is not here; the message names the command that gets it.
         """
         if settings.teacher != "prior":
             name = LEDGER_NAMES[settings.teacher]

@@ -103,7 +103,7 @@ class Rival:
         if self._has_prior:
             try:
                 described["prior"] = prior_name(MethodConfig(prior=settings.distill.prior))
-            except WeightsMissingError:  # `render` says so; the other rows of a table stand
+            except WeightsMissingError:  # `render` reports it; the other rows of a table remain
                 described["prior"] = "missing"
         return described | {"exchanged": self._exchanged}
 
@@ -117,7 +117,7 @@ class Rival:
         """What differs from the original under the settings: with its own teacher, less does."""
         if self.settings.distill.teacher == "prior":
             return dict(self.exchanged)
-        return {what: said for what, said in self.exchanged.items() if what not in EXCHANGED}
+        return {what: how for what, how in self.exchanged.items() if what not in EXCHANGED}
 
     def weights(self) -> Sequence[str]:
         """The teacher, where it is one of the ledger."""

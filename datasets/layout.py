@@ -174,9 +174,7 @@ def read_angles(source: Source) -> dict[str, dict[str, Any]]:
         angles |= read_json(path, dict, cure, "not readable as JSON")
     missing, unknown = set(source.views) - set(angles), set(angles) - set(source.views) - {"input"}
     if missing:
-        raise DataError(
-            f"{path}: says nothing about {', '.join(sorted(missing))}; write e.g. {_EXAMPLE} into it"
-        )
+        raise DataError(f"{path}: does not state {', '.join(sorted(missing))}; write e.g. {_EXAMPLE} into it")
     if unknown:
         raise DataError(
             f"{path}: has {', '.join(sorted(unknown))}, which is no folder here; remove or rename it"

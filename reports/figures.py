@@ -37,7 +37,7 @@ from mvtokenflow.reports.generated import estimated_flow
 from mvtokenflow.reports.scene import Series
 from mvtokenflow.reports.slices import CAPTION, busiest_column, time_slice
 
-EXPORT = "work/export"  # in a run's folder, where this page says to export to
+EXPORT = "work/export"  # in a run's folder, the folder named in the page's export command
 STRIP = 6  # frames of a strip
 _TURNS = 8  # pictures of a turntable
 _TIMES = 4  # rows of the figure of more views

@@ -37,7 +37,7 @@ def load_models(settings: Diffusion2Settings, device: str) -> Models:
     """Load the multiview and the video model.
 
     Raises:
-        WeightsMissingError, WeightsCorruptError: they are not here, or others; says how to get them.
+        WeightsMissingError, WeightsCorruptError: they are not here, or others; the message names the command.
         ConfigError: the original's on a CPU, or without a segmenter.
     """
     names = model_names(settings)

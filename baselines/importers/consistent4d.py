@@ -64,7 +64,7 @@ class Consistent4D:
         path = found.root / _CHECKPOINT
         field = read_field(path)
         count = frames_fitted(given, wanted, FRAMES, found.root)
-        cameras, facts, said = method_cameras(wanted, given, "threestudio", RADIUS)
+        cameras, facts, assumed = method_cameras(wanted, given, "threestudio", RADIUS)
         numbers, short = frame_numbers_of(count, wanted)
 
         def draw(index: int, camera: Cameras) -> Pixels:
@@ -78,7 +78,7 @@ class Consistent4D:
             wanted=wanted,
             cameras=cameras,
             facts={"time": f"2 n / {count} - 1", "samples": SAMPLES, **facts},
-            remarks=(*everywhere, *short, *said),
+            remarks=(*everywhere, *short, *assumed),
         )
 
 

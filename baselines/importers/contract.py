@@ -16,8 +16,8 @@ from mvtokenflow.media.pictures import Pixels, picture_size
 from mvtokenflow.views.cameras import Cameras
 
 World = Literal["here", "dreamgaussian", "threestudio"]  # whose axes, see `views.cameras`
-AS_IS = "as in the files"  # what a record says of pictures that are copied
-SIZE = 512  # side of pictures that are rendered where no dataset says otherwise
+AS_IS = "as in the files"  # in records of pictures that are copied
+SIZE = 512  # side of pictures that are rendered where no dataset states another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Opened:
         views: by the view's name what its pictures are ("from", "azimuth_deg", "degrees_off"); JSON-able.
         numbers: of the frames as they are written, the same for all views.
         facts: JSON-able; how the files were read, everything assumed.
-        remarks: what a reader of a table must be told, one clause each without a full stop.
+        remarks: facts that belong below a table, one clause each without a full stop.
         draw: picture (H, W, 3) uint8 on white of a view and a position in `numbers`.
     """
 

@@ -74,7 +74,7 @@ def open_deformed(
         means, log_scales, quats = moved(raw.rest.means, raw.log_scales, raw.quats, motion)
         return raw.moved(means[0], log_scales[0], quats[0])
 
-    cameras, facts, said = method_cameras(wanted, given, "dreamgaussian", RADIUS)
+    cameras, facts, assumed = method_cameras(wanted, given, "dreamgaussian", RADIUS)
     numbers, short = frame_numbers_of(fit.frames, wanted)
     return open_rendered(
         gaussians_drawn(at, model.parent),
@@ -83,7 +83,7 @@ def open_deformed(
         wanted=wanted,
         cameras=cameras,
         facts={"time": f"n / {fit.frames}", "frames from": fit.why, **facts},
-        remarks=(*remarks, *short, *said),
+        remarks=(*remarks, *short, *assumed),
     )
 
 

@@ -61,7 +61,7 @@ class DreamGaussian4D:
         for path in (model, *chosen):
             read_gaussians(path)
         radius, why = _radius(model, given)
-        cameras, facts, said = method_cameras(wanted, given, "dreamgaussian", radius)
+        cameras, facts, assumed = method_cameras(wanted, given, "dreamgaussian", radius)
         numbers, short = frame_numbers_of(count, wanted)
         return open_rendered(
             gaussians_drawn(lambda index: read_gaussians(chosen[index]), found.root),
@@ -70,7 +70,7 @@ class DreamGaussian4D:
             wanted=wanted,
             cameras=cameras,
             facts={"time": f"frame n is file {step} n of {len(paths)}", "radius from": why, **facts},
-            remarks=(*short, f"radius {facts['radius']:g}, {why}", *said),
+            remarks=(*short, f"radius {facts['radius']:g}, {why}", *assumed),
         )
 
 

@@ -33,7 +33,7 @@ class DiffusionSquare:
         return Lacks(f"{missing[0]}/ beside {_SIGNATURE}") if missing else Found(root=root)
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """View k stands at 360 (k + 1) / 21 degrees, or as `given.azimuths` says; views need a white border."""
+        """View k stands at 360 (k + 1) / 21 degrees, or at `given.azimuths`; views need a white border."""
         azimuths = given.azimuths or tuple(360 * (k + 1) / VIEWS for k in range(VIEWS))
         if len(azimuths) != VIEWS:
             raise ConfigError(f"{found.root}: {len(azimuths)} azimuths are stated for {VIEWS} views")

@@ -48,7 +48,7 @@ def import_folder(imports: Sequence[Import], out: Path, report: Report) -> dict[
     """Write checked scenes, `<out>/<scene>/...`.
 
     Args:
-        report: told (stage, done, total).
+        report: called with (stage, done, total).
 
     Returns:
         By scene whether there was something to do.

@@ -38,7 +38,7 @@ class Pictures:
         try:
             return open_shots(shots, wanted, given, found.root)
         except NoViewError as error:
-            hint = "if a program wrote them, `mvtf-eval import --kind` with its name tells what is missing"
+            hint = "if a program wrote them, `mvtf-eval import --kind` with its name lists what is missing"
             raise DataError(f"{error}; {hint}") from error
 
 

@@ -16,7 +16,7 @@ RADIUS = 2.0
 
 @dataclass(frozen=True)
 class PlySequence:
-    """Gaussians of anybody's, a .ply for each frame, in this project's world unless the user says otherwise."""
+    """Gaussians of anybody's, a .ply for each frame, in this project's world unless the user names another."""
 
     name: str = "ply"
     repository: str | None = None
@@ -36,7 +36,7 @@ class PlySequence:
         numbers, remarks = numbered(frame_numbers(paths), known, given.first, found.root)
         for path in paths:
             read_gaussians(path)
-        cameras, facts, said = _cameras(wanted, given, given.world or "here")
+        cameras, facts, assumed = _cameras(wanted, given, given.world or "here")
         return open_rendered(
             gaussians_drawn(lambda index: read_gaussians(paths[index]), found.root),
             files=paths,
@@ -44,7 +44,7 @@ class PlySequence:
             wanted=wanted,
             cameras=cameras,
             facts={"time": "a file for each frame", **facts},
-            remarks=(*remarks, *said),
+            remarks=(*remarks, *assumed),
         )
 
 

@@ -70,8 +70,8 @@ def frame_numbers_of(count: int, wanted: Sequence[Wanted]) -> tuple[tuple[int, .
     known = next((view.numbers for view in wanted if view.numbers is not None), None)
     if known is None:
         return tuple(range(count)), ()
-    said = (f"{count} of {len(known)} frames",) if count < len(known) else ()
-    return known[:count], said
+    short = (f"{count} of {len(known)} frames",) if count < len(known) else ()
+    return known[:count], short
 
 
 def open_rendered(
@@ -89,7 +89,7 @@ def open_rendered(
     Args:
         draw: picture of a frame, by its position, through a camera of `cameras`.
         cameras: by view, in the world of the results.
-        facts: what the record says besides what is common to all.
+        facts: entries of the record besides those that all have.
     """
     return Opened(
         files=files,
@@ -125,7 +125,7 @@ def method_cameras(
     fov = FOV_DEG if given.fov_deg is None else given.fov_deg
     placed = {view.name: in_world(camera_at(view, radius, fov), world) for view in wanted}
     facts = {"radius": radius, "fov_deg": fov, "world": world}
-    remarks = tuple(dict.fromkeys(said for view in wanted if (said := _other_lens(view, fov)) is not None))
+    remarks = tuple(dict.fromkeys(lens for view in wanted if (lens := _other_lens(view, fov)) is not None))
     return placed, facts, remarks
 
 

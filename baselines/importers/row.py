@@ -27,7 +27,7 @@ def imported_row(
         name: row label.
         dataset, scenes: what the row is judged on.
         store: folder in which results that have to be drawn or decoded are kept as pictures.
-        report: told (stage, done, total).
+        report: called with (stage, done, total).
         command: of the import with other assumptions, for messages.
 
     Raises:

@@ -73,7 +73,7 @@ class Sc4d:
                 return replace(raw.rest, means=means, quats=quats)
 
             place, remarks = following, ()
-        cameras, facts, said = method_cameras(wanted, given, "dreamgaussian", RADIUS)
+        cameras, facts, assumed = method_cameras(wanted, given, "dreamgaussian", RADIUS)
         numbers, short = frame_numbers_of(count, wanted)
         return open_rendered(
             gaussians_drawn(place, found.root),
@@ -82,7 +82,7 @@ class Sc4d:
             wanted=wanted,
             cameras=cameras,
             facts={"time": f"n / {count}", **facts},
-            remarks=(*remarks, *short, *said),
+            remarks=(*remarks, *short, *assumed),
         )
 
 

@@ -36,7 +36,7 @@ def places_of(
 
     Raises:
         DataError: nothing there is of any kind, or of several.
-        ConfigError: `source` is one scene and nothing says which.
+        ConfigError: `source` is one scene and its name is not given.
     """
     if not source.is_dir():
         raise DataError(f"{source}: not a folder; give the folder of a scene, or one with a folder for each")

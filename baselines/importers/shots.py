@@ -57,7 +57,7 @@ class _Strip:
 
 
 def match(shots: Sequence[Shot], wanted: Sequence[Wanted], given: Given, where: Path) -> dict[str, Shot]:
-    """Find the shot of each wanted view: as `given.views` says, by its name, or by its azimuth.
+    """Find the shot of each wanted view: by `given.views`, by its name, or by its azimuth.
 
     Raises:
         ConfigError: `given.views` names a folder or view that is not there.
@@ -198,7 +198,7 @@ def _numbers(
     for path, other in others:
         if other != numbers:
             raise DataError(f"{path}: {len(other)} frames, but {first} has {len(numbers)}; import equal clips")
-    remarks = tuple(dict.fromkeys(remark for _, said in found.values() for remark in said))
+    remarks = tuple(dict.fromkeys(remark for _, remarks_of in found.values() for remark in remarks_of))
     return numbers, remarks
 
 

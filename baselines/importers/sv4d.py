@@ -32,7 +32,7 @@ class Sv4d:
         return Lacks(f"<run>_{missing[0]}.mp4") if missing else Found(root=folder)
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """The views stand at the azimuths of SV3D that SV4D chooses, unless `given.azimuths` says otherwise."""
+        """The views stand at the azimuths of SV3D that SV4D chooses, unless `given.azimuths` has others."""
         return _open(found, wanted, given, SV4D_DEG)
 
 
@@ -55,7 +55,7 @@ class Sv4d2:
         return Lacks(f"<run>_{missing[0]}.mp4") if missing else Found(root=folder)
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """The views stand where `given.azimuths` says, or at the program's default azimuths."""
+        """The views stand at `given.azimuths`, or at the program's default azimuths."""
         run = _run(found.root)
         count = 8 if not isinstance(run, Lacks) and "v005" in run else 4
         return _open(found, wanted, given, SV4D2_DEG[count])

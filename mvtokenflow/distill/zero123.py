@@ -205,7 +205,7 @@ def load_zero123(
     """Load the networks from a folder in the layout of diffusers.
 
     Raises:
-        WeightsMissingError: a file is missing; `cure` says how to get it.
+        WeightsMissingError: a file is missing; `cure` is the sentence on how to get it.
         WeightsCorruptError: a file is damaged, or its tensors are those of another network.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel

@@ -51,7 +51,7 @@ def choose_condition(
     Args:
         azimuth, elevation: of the view; the input's are 0.
         draw: uniform in [0, 1); the input is chosen from `1 - input_share` on. Unused within
-            `input_half_angle`: `needs_draw` says so beforehand.
+            `input_half_angle`: `needs_draw` tests this beforehand.
         azimuths, elevations: of the n generated pictures, the centres of n equal sectors that start at 0.
 
     Raises:

@@ -17,7 +17,7 @@ class Stag4dSteps:
     """Settings of a STAG4D step; the defaults are the published ones.
 
     Attributes:
-        static_until: the last step of the static stage, which knows the middle frame alone.
+        static_until: the last step of the static stage, which uses the middle frame alone.
         ramp_steps: steps over which the weight of the reference grows from 0 to 1.
         sides: sides of random views in pixels. before: they hold while step < before[k].
         densify: first and last step of the densification, and how many lie between two.

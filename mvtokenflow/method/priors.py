@@ -18,7 +18,7 @@ def load_prior(config: MethodConfig, device: torch.device | str) -> MultiviewPri
     """Load the prior of a configuration; Era3D in float16 on a GPU, as released, and in float32 on a CPU.
 
     Raises:
-        WeightsMissingError: it is not here; says how to get it.
+        WeightsMissingError: it is not here; the message names the command that gets it.
     """
     file = small_prior_file(config.prior)
     if file is not None:
@@ -45,7 +45,7 @@ def prior_digest(config: MethodConfig) -> str:
     """Return the sha256, in hex, of the prior's weights; for Era3D of all settings and weights of the folder.
 
     Raises:
-        WeightsMissingError: it is not here; says how to get it.
+        WeightsMissingError: it is not here; the message names the command that gets it.
     """
     if small_prior_file(config.prior) is not None:
         return prior_name(config)

@@ -240,7 +240,7 @@ def _check_files(folder: Path, *, with_text: bool) -> None:
 
 
 def _check_words(folder: Path) -> None:
-    """A tokenizer without its words is refused: transformers makes one that knows none, and says nothing."""
+    """Refuse a tokenizer without its vocabulary; transformers would build an empty one without a warning."""
     there = [(folder / name).is_file() for name in ("tokenizer.json", "vocab.json", "merges.txt")]
     if not (there[0] or all(there[1:])):
         raise WeightsMissingError(

@@ -1,9 +1,9 @@
 """Joint sampling of views and frames by two denoisers (Diffusion², Yang et al., ICLR 2025).
 
-A matrix of V views and T frames is denoised as a whole. One denoiser knows the views of a frame, the other
-the frames of a view; at each level their predictions of the clean matrix are mixed with weights that depend
-on the view: `D = w_mv D_mv + w_video D_video`. In the first levels the step is taken twice with noise added
-in between, so that what one denoiser sees reaches the other.
+A matrix of V views and T frames is denoised as a whole. One denoiser is a model of the views of a frame, the
+other of the frames of a view; at each level their predictions of the clean matrix are mixed with weights that
+depend on the view: `D = w_mv D_mv + w_video D_video`. In the first levels the step is taken twice with noise
+added in between, so that what one denoiser sees reaches the other.
 
 Samples here have the variance-exploding form of EDM (Karras et al. 2022): `clean + sigma noise`. A DDIM
 schedule with alphabar `ab` is the same with sigma = sqrt((1 - ab) / ab) and x = latents / sqrt(ab);

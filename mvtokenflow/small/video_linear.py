@@ -3,7 +3,7 @@
 Every number of a view's latents is taken as a Gaussian process in time, all channels and places alike, with
 moments that were measured on training toys. Given noisy values at some times and the anchor, what the prior
 draws of the view at one time, the posterior mean is a matrix times what is seen; one small matrix for each
-domain, view and noise level. It needs no training, knows nothing of objects and serves as the video denoiser
+domain, view and noise level. It needs no training, has no model of objects and serves as the video denoiser
 where none was learned (Diffusion², Yang et al., ICLR 2025, composes a learned one).
 """
 

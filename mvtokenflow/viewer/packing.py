@@ -183,7 +183,7 @@ def _packed(header: Mapping[str, Any], sections: Sequence[Section]) -> Packed:
 
 
 def _facts(seen: Gaussians, label: str, timing: Timing, places: Sequence[Tensor]) -> dict[str, Any]:
-    """Return what the header says of both kinds; `places` are the centres (N, 3) at each frame."""
+    """Return the entries of the header that both kinds have; `places` are the centres (N, 3) at each frame."""
     reach = torch.cat(list(places)).norm(dim=1)
     far = [] if len({len(place) for place in places}) > 1 else list(pairwise(places))
     steps = torch.cat([(late - early).norm(dim=1) for early, late in far]) if far else torch.zeros(1)

@@ -123,7 +123,7 @@ def split(entries: Sequence[Mapping[str, Any]], stream: bytes) -> dict[str, Sect
         raise DataError(f"the stream of a viewer's data is damaged ({error}); write the page again") from error
     if len(data) != wanted or not unpacked.eof:
         raise DataError(
-            f"a viewer's data has {len(data)} bytes, its header says {wanted}; write the page again"
+            f"a viewer's data has {len(data)} bytes, its header states {wanted}; write the page again"
         )
     found, place = {}, 0
     for entry in entries:

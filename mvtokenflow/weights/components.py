@@ -24,7 +24,8 @@ def component_settings(folder: Path, name: str, cure: str) -> dict[str, Any]:
     """Read a component's settings, the file `name` in its folder.
 
     Raises:
-        WeightsMissingError: no such file; `cure` says how to get it. WeightsCorruptError: not JSON.
+        WeightsMissingError: no such file; `cure` is the sentence on how to get it.
+        WeightsCorruptError: not JSON.
     """
     path = folder / name
     if not path.is_file():
@@ -37,7 +38,7 @@ def component_weights(folder: Path, cure: str) -> Path:
     """Return the weights file of a component.
 
     Raises:
-        WeightsMissingError: it has none; `cure` says how to get it.
+        WeightsMissingError: it has none; `cure` is the sentence on how to get it.
     """
     stem = _STEMS.get(folder.name, "diffusion_pytorch_model")
     legacy = "pytorch_model" if stem == "model" else stem

@@ -94,7 +94,7 @@ def resolve(name: str, explicit: Path | None = None) -> Path:
 
     Raises:
         ConfigError: no such name in the ledger.
-        WeightsMissingError: not on this machine; the message says which file is expected where, how to get
+        WeightsMissingError: not on this machine; the message names the expected file and place, how to get
             it, and which metrics need it.
     """
     weights = entry(name)

@@ -1,7 +1,7 @@
 """What a run leaves behind to be looked at: generated views, losses, previews, fields, as a typed list.
 
 A method lists its artefacts (`baselines.method.Documented`), a run's manifest records the list, and pages draw
-what is listed. Nobody but the method knows the names of its folders.
+what is listed. Only the method has the names of its folders.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Artefact:
     Attributes:
         name: of the pass or training stage, one word; what belongs together has the same.
         title: of it, for people, for instance "First pass".
-        path: below the folder of the run, with "/"; None if there is none on purpose, and `note` says why.
+        path: below the folder of the run, with "/"; None if there is none on purpose (see `note`).
         stride: of views, normals and flow: they show every `stride`-th frame of the clip, and the last.
         note: a sentence without its subject, "has no second pass: ...", or one about what is there.
     """

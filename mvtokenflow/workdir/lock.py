@@ -26,7 +26,7 @@ def working_in(folder: Path, waiting: Say | None = None) -> Iterator[None]:
     drives without such locks nothing is held. A block within a block is for other folders.
 
     Args:
-        waiting: told, in a sentence, that another process works there, which is then waited for.
+        waiting: called with a sentence when another process works there, which is then waited for.
 
     Raises:
         DataError: another process works there, and `waiting` is None.

@@ -56,8 +56,8 @@ def costs(panel: Costs, colors: Colors) -> Drawing:
         items.append(Disc(x=at, y=y(mark.value), radius=4.5, color=color(mark.label, colors)))
     items += _names(panel.points, x, y)
     text, height = below(beyond(panel.levels, y, panel.digits), _BOTTOM + 2 * LINE + 2)
-    said = "; ".join(f"{point.mark.label} {point.minutes:.3g} min" for point in panel.points)
-    summary = f"{panel.title} against minutes: {said}"
+    listed = "; ".join(f"{point.mark.label} {point.minutes:.3g} min" for point in panel.points)
+    summary = f"{panel.title} against minutes: {listed}"
     return Drawing(width=WIDTH, height=height, items=[*items, *text], summary=summary)
 
 

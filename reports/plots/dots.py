@@ -51,8 +51,8 @@ def dots(panel: Dots, colors: Colors) -> Drawing:
         items.append(Disc(x=x(mark.value), y=y, radius=4.5, color=color(mark.label, colors)))
         items.append(Words(x=WIDTH, y=y + 4, text=text, anchor="end"))
     lines, height = below(beyond(known, x, panel.digits), bottom + LINE + 2)
-    said = "; ".join(f"{mark.label} {text}" for mark, text in zip(measured, numbers, strict=True))
-    return Drawing(width=WIDTH, height=height, items=[*items, *lines], summary=f"{panel.title}: {said}")
+    values = "; ".join(f"{mark.label} {text}" for mark, text in zip(measured, numbers, strict=True))
+    return Drawing(width=WIDTH, height=height, items=[*items, *lines], summary=f"{panel.title}: {values}")
 
 
 def _names_above(marks: Sequence[Mark], x: Scale) -> tuple[list[Item], float]:

@@ -54,7 +54,7 @@ Item = Path | Disc | Words
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A panel ready to be drawn. `summary` says in words what it shows, for readers who cannot see it."""
+    """A panel ready to be drawn. `summary` is a text for readers who cannot see it."""
 
     width: float
     height: float

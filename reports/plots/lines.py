@@ -42,8 +42,8 @@ def lines(panel: Lines, colors: Colors) -> Drawing:
     items += _names_beside(ends, right, bottom, colors)
     gone = [line.label for line, values in inside if all(value is None for value in values)]
     text, height = below(f"Outside the range: {', '.join(gone)}." if gone else "", under)
-    said = ", ".join(line.label for line, _ in drawn)
-    summary = f"{panel.title} by {panel.over} of {said}"
+    labels = ", ".join(line.label for line, _ in drawn)
+    summary = f"{panel.title} by {panel.over} of {labels}"
     return Drawing(width=WIDTH, height=height, items=[*items, *text], summary=summary)
 
 

@@ -191,10 +191,10 @@ def test_the_cache_folder_follows_the_variable(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "views.json: says nothing about eval_0, eval_1; write e.g. "),
+        (None, "views.json: does not state eval_0, eval_1; write e.g. "),
         ("{", "views.json: not readable as JSON"),
         ("[]", "views.json: .*write an object with one entry per view"),
-        (json.dumps({"eval_0": VIEWS["eval_0"]}), "views.json: says nothing about eval_1; write"),
+        (json.dumps({"eval_0": VIEWS["eval_0"]}), "views.json: does not state eval_1; write"),
         (
             json.dumps({**VIEWS, "eval_2": VIEWS["eval_0"]}),
             "views.json: has eval_2, which is no folder here; remove",

@@ -140,7 +140,7 @@ def test_damaged_data_are_refused() -> None:
     entries = packed.header["sections"]
     with pytest.raises(DataError, match="damaged"):
         split(entries, b"?" + packed.stream[1:])
-    with pytest.raises(DataError, match="its header says"):
+    with pytest.raises(DataError, match="its header states"):
         split(entries[:-1], packed.stream)
 
 

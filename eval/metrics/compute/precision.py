@@ -15,7 +15,7 @@ def full_precision() -> Iterator[None]:
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        # enabled is False unless said: convolutions would fall back to slower ones outside cuDNN
+        # enabled is False unless set: convolutions would fall back to slower ones outside cuDNN
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True, benchmark=False):
             yield
     finally:

@@ -41,7 +41,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def noun_of(caption: str) -> str:
-    """What kind of toy a caption speaks of: "a green cactus toy in a plain pot" is a cactus."""
+    """Return the kind of toy that a caption names: "a green cactus toy in a plain pot" is a cactus."""
     return next(noun for noun in NOUNS if f"{noun} toy" in caption)
 
 

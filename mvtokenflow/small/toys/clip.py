@@ -46,7 +46,7 @@ def train_clip(
         say: called with a sentence on what took how long.
 
     Returns:
-        the trainer; `finished` says whether a further sitting is needed.
+        the trainer; `finished` states whether a further sitting is needed.
 
     Raises:
         ConfigError: a number out of range.

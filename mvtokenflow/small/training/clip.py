@@ -38,7 +38,7 @@ class PictureTextBatch:
         pictures: (P, 3, S, S) uint8.
         texts: P texts; text i was written for picture i.
         facts: (P, A) integer codes of what each picture shows (caption, noun, view, kind of picture).
-        claims: (P, A) codes of what each text says of them, `UNSTATED` where it says nothing.
+        claims: (P, A) codes of what each text says of them, `UNSTATED` where it names none.
     """
 
     pictures: Tensor

@@ -27,7 +27,7 @@ class PriorTraining:
         average: decay per step of the averaged weights, reached gradually.
         snr_cap: the 5 of min-SNR.
         terminal: share of objects at the last noise level; the others are uniform.
-        front_weight: loss weight of the front colour, which the codec knows already.
+        front_weight: loss weight of the front colour, which the codec already contains.
         snap: steps after which the state is rounded to what a checkpoint holds. A run stops and saves only
             there, so that a resumed run and an uninterrupted one are the same.
         measured: objects from which the codec's mean pictures and scales are taken.
