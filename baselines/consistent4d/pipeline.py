@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvtokenflow.baselines.consistent4d.field import TimedCascade, load, save
 from mvtokenflow.baselines.consistent4d.settings import Consistent4dSettings
 from mvtokenflow.baselines.job import Job
+from mvtokenflow.distill.cascade import TimedCascade, load, save
 from mvtokenflow.distill.source import sized_cameras
 from mvtokenflow.distill.training import Group, Plan, Rendered, SdsTraining
 from mvtokenflow.flow.estimate import DisEstimator

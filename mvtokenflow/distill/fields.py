@@ -20,6 +20,7 @@ from mvtokenflow.radiance.heads import HeadKind, PlaneDeformation, moved
 from mvtokenflow.radiance.planes import signed_time, upper_time
 from mvtokenflow.splat.field import Render, render_gaussians
 from mvtokenflow.splat.gaussians import GaussianModel, Gaussians
+from mvtokenflow.splat.timed import WHITE
 from mvtokenflow.splat.timenet import TimeNet, follow, radial_skinning
 from mvtokenflow.views.cameras import Cameras
 
@@ -52,11 +53,19 @@ class GaussianField(nn.Module, ABC):
         """Return the Gaussians at time t in [0, 1], with the low-pass of the fit."""
         return self._fitted(self.at_frames([frame_at(self.clock, t)]))[0]
 
-    def render(self, cameras: Cameras, t: float, *, flow_to: float | None = None) -> Render:
-        """Render pictures at time t on white; see `splat.timed.TimedField`."""
+    def render(
+        self,
+        cameras: Cameras,
+        t: float,
+        *,
+        background: Sequence[float] = WHITE,
+        flow_to: float | None = None,
+    ) -> Render:
+        """Render pictures at time t; see `splat.timed.TimedField`."""
         times = [t] if flow_to is None else [t, flow_to]
         moments = self._fitted(self.at_frames([frame_at(self.clock, time) for time in times]))
-        return render_gaussians(moments[0], cameras, flow_to=None if flow_to is None else moments[1].means)
+        target = None if flow_to is None else moments[1].means
+        return render_gaussians(moments[0], cameras, background=background, flow_to=target)
 
     def _fitted(self, moments: Sequence[Gaussians]) -> list[Gaussians]:
         return [replace(moment, pixel=self.pixel) for moment in moments]

@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import torch
+
 from mvtokenflow.base.damaged import damage, parse_json
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.tensor_files import read_tensors
+from mvtokenflow.distill.cascade import KIND as CASCADE
+from mvtokenflow.distill.cascade import load as load_cascade
 from mvtokenflow.distill.fields import (
     FORMAT,
     ControlField,
@@ -15,6 +19,7 @@ from mvtokenflow.distill.fields import (
     load_rival_field,
     plane_deformation,
 )
+from mvtokenflow.splat.timed import TimedField
 from mvtokenflow.splat.timenet import TimeNet
 
 SC4D_POINTS, SC4D_CONTROL = "sc4d-points", "sc4d-control"
@@ -36,6 +41,17 @@ def stored_kind(path: Path) -> str | None:
         return str(parse_json(metadata[FORMAT])["kind"])
 
 
+def load_stored_field(path: Path, device: str | torch.device = "cpu") -> TimedField:
+    """Load the field of any rival.
+
+    Raises:
+        DataError: as `load_rival_field`, or a kind that no method here writes.
+    """
+    if stored_kind(path) == CASCADE:
+        return load_cascade(path).to(device)
+    return load_gaussian_field(path).to(device)
+
+
 def load_gaussian_field(path: Path) -> GaussianField:
     """Load the field of a rival that moves Gaussians.
 
@@ -49,7 +65,7 @@ def load_gaussian_field(path: Path) -> GaussianField:
         return load_control(path)
     if kind in ("stag4d", "dg4d"):
         return load_planes(path, kind)
-    if kind == "consistent4d":
+    if kind == CASCADE:
         raise DataError(f"{path}: a radiance field, which has no Gaussians; look at its pictures instead")
     raise DataError(f"{path}: no field of Gaussians that a method here writes; give a field.safetensors")
 

@@ -29,8 +29,8 @@ from mvtokenflow.media.video import (
     write_png,
     write_video,
 )
-from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.formats import USUAL, Axes, Format, write_gaussians
+from mvtokenflow.splat.timed import WHITE, MovingGaussians, TimedField
 from mvtokenflow.views.cameras import CameraKind, Cameras, orbit
 from mvtokenflow.workdir.folder import claim
 
@@ -120,7 +120,7 @@ def fixed_view(azimuth_deg: float, frames: int | Sequence[float]) -> list[Shot]:
 
 
 @torch.no_grad()
-def picture(field: DynamicField, shot: Shot, view: ExportView, *, opaque: bool = False) -> Pixels:
+def picture(field: TimedField, shot: Shot, view: ExportView, *, opaque: bool = False) -> Pixels:
     """Render one shot as uint8 RGBA (size, size, 4) with straight alpha, white where nothing is.
 
     With `opaque` it is RGB (size, size, 3) on white.
@@ -129,7 +129,7 @@ def picture(field: DynamicField, shot: Shot, view: ExportView, *, opaque: bool =
         DataError: the field renders NaN.
     """
     name = f"picture at azimuth {shot.azimuth_deg:g}, time {shot.time:g}"
-    background = (1.0, 1.0, 1.0) if opaque else (0.0, 0.0, 0.0)
+    background = WHITE if opaque else (0.0, 0.0, 0.0)
     seen = field.render(view.cameras([shot.azimuth_deg]), shot.time, background=background)
     rgb, alpha = seen.rgb[0], seen.alpha[0].clamp(0, 1)
     if not opaque:
@@ -139,7 +139,7 @@ def picture(field: DynamicField, shot: Shot, view: ExportView, *, opaque: bool =
 
 
 def write_frames(
-    field: DynamicField,
+    field: TimedField,
     shots: Sequence[Shot],
     view: ExportView,
     folder: Path,
@@ -174,7 +174,7 @@ def check_video(view: ExportView, fps: float | Fraction) -> None:
 
 
 def export_video(
-    field: DynamicField,
+    field: TimedField,
     shots: Sequence[Shot],
     view: ExportView,
     folder: Path,
@@ -225,7 +225,7 @@ def _read_on_white(path: Path) -> Pixels:
 
 
 def export_ply(
-    field: DynamicField,
+    field: MovingGaussians,
     frames: int | Sequence[float],
     folder: Path,
     *,
@@ -238,7 +238,7 @@ def export_ply(
 
 @torch.no_grad()
 def export_gaussians(
-    field: DynamicField,
+    field: MovingGaussians,
     frames: int | Sequence[float],
     folder: Path,
     kind: Format,

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rival_fields import write_planes, write_radiance
 from safetensors.torch import save_file
 
 from mvtokenflow.base.files import frame_files
 from mvtokenflow.media.pictures import composite_white, read_rgb, read_rgba
 from mvtokenflow.media.video import read_clip
 from mvtokenflow.splat.config import FieldConfig
+from mvtokenflow.splat.export import ExportView
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field, read_ply, save_field
 from mvtokenflow.workdir.lock import working_in
@@ -215,3 +217,44 @@ def test_help_has_an_example(mvtf: Mvtf, verb: str) -> None:
     done = mvtf(verb, "--help")
     assert done.code == 0
     assert f"Example: mvtf {verb} " in " ".join(done.out.split())
+
+
+TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_fields_of_rivals_are_exported(mvtf: Mvtf, tmp_path: Path) -> None:
+    field, out = write_planes(tmp_path / "field.safetensors", TIMES), tmp_path / "out"
+    given = ("export", tmp_path / "field.safetensors", "-o", out, "--frames", 2, "--size", 32, "--fps", 5)
+    done = mvtf(*given, "--fixed", "75", "--ply")
+    assert done.code == 0, done.err
+    with torch.no_grad():
+        moment = field.at(1.0)
+        seen = field.render(ExportView(size=32).cameras([75.0]), 1.0, background=(0, 0, 0))
+    read = read_ply(out / "ply" / "0001.ply")
+    torch.testing.assert_close(read.means, moment.means, atol=1e-5, rtol=0)
+    rgba = read_rgba(out / "azimuth_75" / "frames" / "0001.png") / 255
+    assert np.abs(rgba[..., 3:] - seen.alpha[0].numpy()).max() < 0.003
+    assert np.abs(rgba[..., :3] * rgba[..., 3:] - seen.rgb[0].numpy()).max() < 0.006
+
+
+def test_a_radiance_field_has_pictures_and_no_gaussians(mvtf: Mvtf, tmp_path: Path) -> None:
+    field = write_radiance(tmp_path / "field.safetensors", TIMES)
+    whole = tmp_path / "one.png"
+    done = mvtf(
+        "render", tmp_path / "field.safetensors", "--azimuth", 30, "--time", 0.5, "--size", 24, "-o", whole
+    )
+    assert done.code == 0, done.err
+    seen = field.render(ExportView(size=24).cameras([30.0]), 0.5)
+    assert float(seen.alpha.max()) > 0.1
+    assert np.abs(composite_white(read_rgba(whole)) / 255 - seen.rgb[0].numpy()).max() < 0.006
+    refused = mvtf("export", tmp_path / "field.safetensors", "-o", tmp_path / "out", "--ply")
+    assert refused.code == 2
+    assert "a radiance field, which has no Gaussians; leave out --ply" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_rivals_field_states_its_size_of_fit(mvtf: Mvtf, tmp_path: Path) -> None:
+    write_planes(tmp_path / "field.safetensors", TIMES)
+    refused = mvtf("render", tmp_path / "field.safetensors", "-o", tmp_path / "x.png", "--fit-size", 64)
+    assert refused.code == 2
+    assert "a field of dg4d, which states its size of fit; leave out --fit-size" in refused.err

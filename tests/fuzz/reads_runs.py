@@ -47,11 +47,13 @@ def make_export(folder: Path, shared: Path) -> None:
 def read_export(folder: Path) -> None:
     from mvtokenflow.cli.method.export import open_field
     from mvtokenflow.splat.export import ExportView, export_ply, export_video, fixed_view
+    from mvtokenflow.splat.timed import MovingGaussians
 
     field, source = open_field(folder / "field.safetensors", "cpu")
     shots = fixed_view(90.0, valid.FRAMES)
     view = ExportView(size=32)
     export_video(field, shots, view, folder / "out" / "azimuth_90", fps=8.0, source=source)
+    assert isinstance(field, MovingGaussians)
     export_ply(field, valid.FRAMES, folder / "out" / "ply", source=source)
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from manifests import make_manifest
 from moving import moving_field
+from rival_fields import write_planes, write_radiance
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.distill.fields import PlaneField, plane_deformation, save_rival_field
 from mvtokenflow.eval.records.rows import load_runs, run_folder
 from mvtokenflow.reports.site import build_site
 from mvtokenflow.splat.gaussians import Gaussians
@@ -178,15 +178,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for n, moment in enumerate(field.at_many(TIMES)):
             write_ply(place / "ply" / f"{n:04d}.ply", moment)
-    deformation = plane_deformation((4, 4, 4, 4), (1,), 4, 8, "residual")
-    deformation.initialise(torch.Generator().manual_seed(0))
-    still = moving_field().gaussians
-    still = type(still)(**{**{n: v.detach() for n, v in still.named().items()}, "hyper": torch.zeros(300, 0)})
-    facts = {"clock": TIMES, "pixel": 2 / 64, "resolution": (4, 4, 4, 4), "factors": (1,), "channels": 4}
-    facts |= {"width": 8, "heads": "residual"}
-    rival = PlaneField(still, deformation, TIMES, 2 / 64)
-    save_rival_field(place / "rival.safetensors", rival, "dg4d", facts)
-    save_rival_field(place / "radiance.safetensors", torch.nn.Linear(2, 2), "consistent4d", {})
+    write_planes(place / "rival.safetensors", TIMES)
+    write_radiance(place / "radiance.safetensors", TIMES)
     return place
 
 

@@ -10,8 +10,8 @@ from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
 
 if TYPE_CHECKING:
-    from mvtokenflow.splat.field import DynamicField
     from mvtokenflow.splat.formats import Axes
+    from mvtokenflow.splat.timed import TimedField
     from mvtokenflow.views.cameras import CameraKind
 
 FIELD_CURE = "give the field.safetensors of an `mvtf run` or `mvtf reconstruct`"
@@ -33,21 +33,27 @@ Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the pictur
 Opaque = Annotated[bool, typer.Option("--opaque", help="PNGs as RGB on white instead of RGBA.")]
 
 
-def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[DynamicField, dict[str, Any]]":
-    """Load a field, and return it with what identifies it in the record of an output folder.
+def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[TimedField, dict[str, Any]]":
+    """Load a field, of the method or of a rival, and return it with what identifies it in an output folder.
 
     Args:
         fit_size: of an old file, the side of the pictures it was fitted to, which spanned the world's -1 to 1.
 
     Raises:
         ConfigError: the file states another size.
+        DataError: no such file, a damaged one, or no field.
     """
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.base.files import sha256_file
+    from mvtokenflow.distill.stored import load_stored_field, stored_kind
     from mvtokenflow.splat.io import load_field
 
     device = chosen_device(device)
     pixel = None if fit_size is None else 2 / fit_size
+    if (kind := stored_kind(path)) is not None:
+        if pixel is not None:
+            raise ConfigError(f"{path}: a field of {kind}, which states its size of fit; leave out --fit-size")
+        return load_stored_field(path, device), {"sha256": sha256_file(path)}
     field = load_field(path, device, pixel=pixel)
     if pixel is not None and field.pixel != pixel:
         stated = "none" if field.pixel is None else f"{2 / field.pixel:g}"
@@ -104,6 +110,7 @@ def export(
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.splat import export as room
     from mvtokenflow.splat.formats import AXES, FORMATS
+    from mvtokenflow.splat.timed import MovingGaussians
     from mvtokenflow.workdir.lock import working_in
 
     view = room.ExportView(size=size, elevation_deg=elevation, kind=cast("CameraKind", camera))
@@ -125,6 +132,8 @@ def export(
     if axes is not None and axes not in AXES:
         raise ConfigError(f"--axes {axes}: choose {', '.join(AXES)}")
     field, source = open_field(field_file, device, fit_size)
+    if kinds and not isinstance(field, MovingGaussians):
+        raise ConfigError(f"{field_file}: a radiance field, which has no Gaussians; leave out --{kinds[0]}")
     made: list[dict[str, Any]] = []
     with working_in(out), progress() as report:
         for name, plan in shots.items():
@@ -144,6 +153,7 @@ def export(
         for kind in kinds:
             folder = out / (kind if moment is None else f"{kind}_{moment:g}")
             turn = cast("Axes | None", axes)
+            assert isinstance(field, MovingGaussians)
             paths = room.export_gaussians(field, times, folder, kind, axes=turn, source=source, progress=report)
             made.append({"kind": kind, "path": str(folder), "frames": len(paths)})
     if as_json:

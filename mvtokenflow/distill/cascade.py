@@ -12,6 +12,7 @@ from mvtokenflow.radiance.occupancy import Occupancy
 from mvtokenflow.radiance.planes import planes_of, signed_time
 from mvtokenflow.radiance.render import render_cascade
 from mvtokenflow.splat.field import Render
+from mvtokenflow.splat.timed import WHITE
 from mvtokenflow.views.cameras import Cameras
 
 KIND = "consistent4d"
@@ -36,16 +37,25 @@ class TimedCascade(nn.Module):
 
     @property
     def occupancy(self) -> Occupancy:
-        """Cells that hold something."""
+        """Return the cells that hold something."""
         return Occupancy(self.occupied, self.cascade.radius)
 
     @torch.no_grad()
-    def render(self, cameras: Cameras, t: float, *, flow_to: float | None = None) -> Render:
-        """Render pictures at time t in [0, 1] on white; a radiance field has no flow."""
+    def render(
+        self,
+        cameras: Cameras,
+        t: float,
+        *,
+        background: Sequence[float] = WHITE,
+        flow_to: float | None = None,
+    ) -> Render:
+        """Render pictures at time t in [0, 1]; a radiance field has no flow."""
         frame = frame_at(self.clock, t)
         times = torch.full((len(cameras),), signed_time(frame, len(self.clock)))
         made = render_cascade(self.cascade, cameras, times, self.samples, occupancy=self.occupancy)
-        return Render(rgb=made.rgb[-1], alpha=made.opacity[-1], depth=made.depth[-1], cameras=cameras, meta={})
+        rgb, alpha = made.rgb[-1], made.opacity[-1]  # on white
+        rgb = rgb + (1 - alpha) * (rgb.new_tensor(tuple(background)) - 1)
+        return Render(rgb=rgb, alpha=alpha, depth=made.depth[-1], cameras=cameras, meta={})
 
 
 def save(path: Path, field: TimedCascade) -> None:
@@ -74,7 +84,7 @@ def load(path: Path) -> TimedCascade:
 
 
 def _resolution(planes: Sequence[Tensor]) -> list[int]:
-    """Entries along x, y, z, t of six planes: xy is (y, x), zt is (t, z)."""
+    """Return the numbers of entries along x, y, z, t of six planes: xy is (y, x), zt is (t, z)."""
     (y, x), (t, z) = planes[0].shape[2:], planes[-1].shape[2:]
     return [x, y, z, t]
 
