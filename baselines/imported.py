@@ -68,11 +68,11 @@ class ImportedRun:
     uses_truth: bool = False
 
     def config(self) -> Mapping[str, Any]:
-        """The settings of all scenes."""
+        """Return the settings of all scenes."""
         return {scene: self.scene_config(scene) for scene in sorted(self.folders)}
 
     def scene_config(self, scene: str) -> Mapping[str, Any]:
-        """The record of a scene's import and the digest of its pictures: another assumption is another run."""
+        """Return a scene's record and the digest of its pictures: another assumption is another run."""
         folder = self.folders.get(scene)
         if folder is None:
             return {"import": None}
@@ -91,7 +91,7 @@ class ImportedRun:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a scene's import, `<folder>/import.json`.
+    """Return the record of a scene's import, `<folder>/import.json`.
 
     Raises:
         DataError: no readable file, or not such a record.
@@ -112,18 +112,18 @@ def _check_record(record: dict[str, Any]) -> None:
 
 
 def unfinished(folder: Path, record: Mapping[str, Any]) -> Path | None:
-    """The first picture of an import that is not there; None if all are."""
+    """Return the first picture of an import that is not there; None if all are."""
     paths = (folder / view / f"{number}.png" for view in record["views"] for number in record["numbers"])
     return next((path for path in paths if not path.is_file()), None)
 
 
 def is_imported(root: Path) -> bool:
-    """Whether a folder holds scenes that `importers` wrote."""
+    """Return whether a folder holds scenes that `importers` wrote."""
     return next(root.glob(f"*/{RECORD}"), None) is not None
 
 
 def imported_run(name: str, root: Path) -> ImportedRun:
-    """The row of a folder that `importers` wrote."""
+    """Return the row of a folder that `importers` wrote."""
     folders = {path.parent.name: path.parent for path in sorted(root.glob(f"*/{RECORD}"))}
     return ImportedRun(name=name, root=root, folders=folders)
 
@@ -154,7 +154,7 @@ def renderings_in(folder: Path, name: str, scene: Scene, progress: Progress) -> 
 
 
 def _frames(folder: Path, view: View) -> NDArray[np.uint8]:
-    """(T, H, W, 3) the frames of a view; they must be the reference's from its first one on."""
+    """Return the frames (T, H, W, 3) of a view; they must be the reference's from its first one on."""
     paths = frame_files(folder)
     ours = frame_numbers(paths)
     wanted = view.frame_numbers() or list(range(ours[0], ours[0] + len(ours)))

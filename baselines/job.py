@@ -55,7 +55,7 @@ class Job:
 
     @cached_property
     def prior(self) -> MultiviewPrior:
-        """The multiview prior, loaded on first use."""
+        """Return the multiview prior, loaded on first use."""
         return self.make_prior()
 
     @property

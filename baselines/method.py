@@ -117,7 +117,7 @@ class PerScene(Method, Protocol):
     """A method whose settings differ from scene to scene: a change in one does not touch the runs of others."""
 
     def scene_config(self, scene: str) -> Mapping[str, Any]:
-        """As `config`, of one scene."""
+        """Return the settings for one scene; as `config`."""
         ...
 
 

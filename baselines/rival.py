@@ -81,7 +81,7 @@ class Rival:
 
     @property
     def settings(self) -> RivalSettings:
-        """Settings of this row.
+        """Return the settings of this row.
 
         Raises:
             ConfigError: no such preset.
@@ -92,12 +92,12 @@ class Rival:
         return made
 
     def configured(self, setup: Setup) -> "Rival":
-        """The same row under a setup; see `Configurable`."""
+        """Return the same row under a setup; see `Configurable`."""
         self.preset(setup.preset)  # a wrong name is refused before the work
         return replace(self, setup=setup)
 
     def config(self) -> Mapping[str, Any]:
-        """Settings, the prior's weights, and what was exchanged."""
+        """Return the settings, the prior's weights, and what was exchanged."""
         settings = self.settings
         described: dict[str, Any] = {self.name: settings.to_dict()}
         if self._has_prior:
@@ -109,18 +109,18 @@ class Rival:
 
     @property
     def _has_prior(self) -> bool:
-        """Whether the multiview prior is used: as the teacher, or for views that are generated first."""
+        """Return whether the multiview prior is used: as the teacher, or for views that are generated first."""
         return self.settings.distill.teacher == "prior" or bool(self.views)
 
     @property
     def _exchanged(self) -> dict[str, str]:
-        """What differs from the original under the settings: with its own teacher, less does."""
+        """Return what differs from the original under the settings: with its own teacher, less does."""
         if self.settings.distill.teacher == "prior":
             return dict(self.exchanged)
         return {what: how for what, how in self.exchanged.items() if what not in EXCHANGED}
 
     def weights(self) -> Sequence[str]:
-        """The teacher, where it is one of the ledger."""
+        """Return the teacher, where it is one of the ledger."""
         teacher = self.settings.distill.teacher
         return () if teacher == "prior" else (LEDGER_NAMES[teacher],)
 
@@ -136,7 +136,7 @@ class Rival:
         return read_costs(workdir / COSTS_FILE)
 
     def artefacts(self, workdir: Path) -> Sequence[Artefact]:
-        """Views, losses, previews and fields of the stages; see `Documented`."""
+        """Return the views, losses, previews and fields of the stages; see `Documented`."""
         return rival_artefacts(workdir, self.stages, self.views, self.settings.distill.stride, OWN_FIELD)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:
@@ -165,7 +165,7 @@ class Rival:
 
 
 def framed(settings: DistillSettings, view: View) -> MethodConfig:
-    """How clips of an input view are cut to squares: whole frames of the prior's own camera, else cropped."""
+    """Return how clips of an input view are cut to squares: not at all where the camera is the prior's."""
     square = settings.square
     if view.cameras is not None and is_front_camera(view.cameras):
         square = replace(square, crop_size=-1)
@@ -173,7 +173,7 @@ def framed(settings: DistillSettings, view: View) -> MethodConfig:
 
 
 def source_of(clip: Clip, given: Input, front: Cameras) -> Source:
-    """The prepared clip in the field's world: square pictures, and the same frames at the clip's own size."""
+    """Return the prepared clip in the field's world: square pictures, and the frames at the clip's own size."""
     size = given.front.shape[1]
     if front.kind == "ortho":
         camera = six_cameras(size)[:1]
@@ -189,7 +189,7 @@ def source_of(clip: Clip, given: Input, front: Cameras) -> Source:
 def rival_artefacts(
     workdir: Path, stages: Mapping[str, str], views: Mapping[str, str], stride: int, field_note: str = ""
 ) -> list[Artefact]:
-    """What the folder of a rival's run holds to be looked at, as far as it is there.
+    """Return what the folder of a rival's run holds to be looked at, as far as it is there.
 
     Args:
         field_note: of fields that `mvtf export` cannot read.

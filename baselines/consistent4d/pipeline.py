@@ -142,7 +142,7 @@ class CascadeTraining(SdsTraining):
         }, seen
 
     def _supervised(self, seen: LevelPictures) -> slice:
-        """Levels that have losses on pictures."""
+        """Return the levels that have losses on pictures."""
         return slice(None) if self.settings.deep else slice(len(seen.rgb) - 1, None)
 
     def _distilled(self, plan: Plan) -> tuple[dict[str, Tensor], LevelPictures]:

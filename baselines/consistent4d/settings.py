@@ -81,12 +81,12 @@ class Consistent4dSettings:
             raise ConfigError(f"sides {self.sides} need one step less in `before`, it has {self.before}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings."""
+        """Return the settings as JSON-able values."""
         return asdict(self)
 
 
 def paper() -> Consistent4dSettings:
-    """The published settings with Zero123-XL, for a GPU."""
+    """Return the published settings with Zero123-XL, for a GPU."""
     return Consistent4dSettings(
         distill=DistillSettings(
             teacher="zero123",
@@ -99,7 +99,7 @@ def paper() -> Consistent4dSettings:
 
 
 def mini() -> Consistent4dSettings:
-    """The same method with the small prior, scaled to two CPU cores."""
+    """Return the same method with the small prior, scaled to two CPU cores."""
     return Consistent4dSettings(
         distill=DistillSettings(level_floor=LEVEL_FLOOR, sds_weight=SDS_WEIGHT),
         resolutions=((16, 16, 16, 6), (32, 32, 32, 12)),

@@ -74,12 +74,12 @@ class Dg4dSettings:
         require(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings."""
+        """Return the settings as JSON-able values."""
         return asdict(self)
 
 
 def paper() -> Dg4dSettings:
-    """The published settings with Stable-Zero123, for a GPU."""
+    """Return the published settings with Stable-Zero123, for a GPU."""
     return Dg4dSettings(
         distill=DistillSettings(
             teacher="stable-zero123",
@@ -93,7 +93,7 @@ def paper() -> Dg4dSettings:
 
 
 def mini() -> Dg4dSettings:
-    """The same method with the small prior, scaled to two CPU cores: fewer steps, faster rates."""
+    """Return the same method with the small prior, scaled to two CPU cores: fewer steps, faster rates."""
     return Dg4dSettings(
         distill=DistillSettings(level_floor=LEVEL_FLOOR, sds_weight=SDS_WEIGHT),
         static_steps=200,

@@ -119,7 +119,7 @@ def denoising_errors(
 def sampled_scores(
     prior: MultiviewPrior, video: VideoModel, clip: TrueClip, settings: MatrixSampling, seed: int
 ) -> tuple[float, float]:
-    """PSNR in dB and warp error in grey levels of a sampled matrix, means over the five generated views."""
+    """Return the PSNR in dB and warp error in grey levels of a sampled matrix, means of the generated views."""
     front = clip.pictures[COLOUR, :, FRONT].movedim(1, -1)
     draws = torch.Generator().manual_seed(seed)
     made = sample_matrix(prior, video, front, clip.times, settings, draws)

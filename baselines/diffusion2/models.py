@@ -21,7 +21,7 @@ LISTED: Mapping[str, str] = {"prior": "sv3d", "video": "svd-xt"}  # in the weigh
 
 
 def model_names(settings: Diffusion2Settings) -> dict[str, str]:
-    """What identifies the models, by "prior" and "video": the sha256 of a small one's file, the ledger's name.
+    """Identify the models, "prior" and "video", by the sha256 of a small one's file or by the ledger's name.
 
     "missing" stands for a file that is not here.
     """

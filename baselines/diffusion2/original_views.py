@@ -45,7 +45,7 @@ _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27
 
 
 def orbit_cameras(views: int, size: int) -> Cameras:
-    """Cameras of V even azimuths at elevation 0, the input's first: it is the last of SV3D's orbit."""
+    """Return level cameras at V even azimuths, the input's first: it is the last of SV3D's orbit."""
     azimuths = np.roll(even_azimuths(views), 1) % 360
     radius = 1 / math.tan(math.radians(FOV_DEG / 2))
     return orbit(tuple(azimuths.tolist()), size=size, kind="pinhole", radius=radius, fov_deg=FOV_DEG)
@@ -107,7 +107,7 @@ class OriginalModels:
         )
 
     def _reference(self) -> Tensor:
-        """A tensor of the models' device and type."""
+        """Return a tensor of the models' device and type."""
         found: Tensor = next(self.autoencoder.parameters())
         return found
 

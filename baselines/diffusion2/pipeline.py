@@ -44,12 +44,12 @@ class Models(Protocol):
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What identifies their weights, by "prior" and "video"."""
+        """Return what identifies their weights, by "prior" and "video"."""
         ...
 
     @property
     def views(self) -> int:
-        """Number of views of the matrix."""
+        """Return the number of views of the matrix."""
         ...
 
     def sample(
@@ -78,7 +78,7 @@ class SmallModels:
 
     @property
     def views(self) -> int:
-        """Number of views of the prior."""
+        """Return the number of views of the prior."""
         return len(self.prior.cameras)
 
     def sample(

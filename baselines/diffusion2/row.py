@@ -56,7 +56,7 @@ class Diffusion2:
 
     @property
     def settings(self) -> Diffusion2Settings:
-        """Settings of this row.
+        """Return the settings of this row.
 
         Raises:
             ConfigError: no such preset.
@@ -89,7 +89,7 @@ class Diffusion2:
         return read_costs(workdir / COSTS_FILE)
 
     def artefacts(self, workdir: Path) -> Sequence[Artefact]:
-        """Return views, losses, previews and fields; see `Documented`."""
+        """Return the views, losses, previews and fields; see `Documented`."""
         return rival_artefacts(workdir, _STAGES, {VIEWS: "Matrix"}, self.settings.stride)
 
     def render(self, scene: Scene, seed: int, workdir: Path, progress: Progress) -> Mapping[str, Rendering]:

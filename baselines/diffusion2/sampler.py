@@ -84,7 +84,7 @@ def noise_of(prior: MultiviewPrior, frames: int, generator: torch.Generator) -> 
 def views_denoiser(
     prior: MultiviewPrior, pictures: Tensor, config: SamplingConfig, generator: torch.Generator
 ) -> Denoiser:
-    """The multiview model, frame by frame, for the input frames (F, 3, S, S)."""
+    """Return the multiview model, frame by frame, for the input frames (F, 3, S, S)."""
     labels, condition = prior.image_encoder.class_labels(pictures, generator), prior.codec.condition(pictures)
     steps = {step.timestep: step for step, _, _ in level_steps(prior, config, *condition.shape[1:3])}
 

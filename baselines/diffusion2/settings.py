@@ -162,7 +162,7 @@ def photometric(config: ReconstructionConfig) -> ReconstructionConfig:
 
 
 def mini() -> Diffusion2Settings:
-    """Settings for two CPU cores: small models, a matrix of six views."""
+    """Return the settings for two CPU cores: small models, a matrix of six views."""
     fit = replace(
         method_mini().reconstruction, static=StageConfig(iterations=300), refine=StageConfig(iterations=0)
     )
@@ -173,7 +173,7 @@ def mini() -> Diffusion2Settings:
 
 
 def paper() -> Diffusion2Settings:
-    """The original's sampler, and our method's reconstruction for a GPU, since its own was not released."""
+    """Return the original's sampler and our reconstruction for a GPU; the original's was not released."""
     return Diffusion2Settings(
         models="sv3d+svd",
         square=SquareConfig(size=576, crop_size=-1),

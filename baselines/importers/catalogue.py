@@ -27,7 +27,7 @@ KINDS: tuple[Kind, ...] = (*OFFICIAL, *GENERAL)
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of a name, or the object at "package.module:attribute" for a kind of your own.
+    """Return the kind of a name, or the object at "package.module:attribute" for a kind of your own.
 
     Raises:
         ConfigError: there is none, or it has not what a kind has.
@@ -44,7 +44,7 @@ def kind_named(name: str) -> Kind:
 
 
 def recognised(folder: Path, name: str = AUTO) -> tuple[Kind, Found] | None:
-    """The kind that a folder is, and where its files are; None if it is none.
+    """Return the kind that a folder is, and where its files are; None if it is none.
 
     Args:
         name: of the only kind to be asked, or "auto" for all.

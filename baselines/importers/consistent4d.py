@@ -51,7 +51,7 @@ class Consistent4D:
     options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """A trial with its settings and its last checkpoint."""
+        """Recognise a trial with its settings and its last checkpoint."""
         settings = [folder / "configs" / name for name in ("parsed.yaml", "raw.yaml")]
         if not any(path.is_file() and _SYSTEM in bounded_bytes(path) for path in settings):
             return Lacks(f"configs/parsed.yaml with {_SYSTEM.decode()}")
@@ -60,7 +60,7 @@ class Consistent4D:
         return Found(root=folder)
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """Frames at the times 2 n / N - 1, of the finest level, in the original's steps along rays."""
+        """Open the frames at the times 2 n / N - 1, of the finest level, in the original's steps along rays."""
         path = found.root / _CHECKPOINT
         field = read_field(path)
         count = frames_fitted(given, wanted, FRAMES, found.root)
@@ -83,7 +83,7 @@ class Consistent4D:
 
 
 def read_field(path: Path) -> Field:
-    """The field of a Lightning checkpoint, of the sizes in the file.
+    """Return the field of a Lightning checkpoint, of the sizes in the file.
 
     Raises:
         DataError: no such file, not such a field, or NaN.
@@ -125,7 +125,7 @@ def _occupied(state: Mapping[str, Tensor], radius: float) -> Occupancy | None:
 
 @torch.no_grad()
 def render(field: Field, camera: Cameras, time: float) -> Tensor:
-    """The picture (H, W, 3) of a field on white through one camera, at a time of -1 to 1."""
+    """Return the picture (H, W, 3) of a field on white through one camera, at a time of -1 to 1."""
     origins, directions = (part[0].flatten(0, 1) for part in pixel_rays(camera))
     rows = [
         _colours(field, Rays(origins[start : start + _CHUNK], directions[start : start + _CHUNK]), time)
@@ -135,7 +135,7 @@ def render(field: Field, camera: Cameras, time: float) -> Tensor:
 
 
 def _colours(field: Field, rays: Rays, time: float) -> Tensor:
-    """Colours (R, 3) of rays, in steps of one length from where each enters the box."""
+    """Return the colours (R, 3) of rays, in steps of one length from where each enters the box."""
     radiance = field.radiance
     step = 2 * radiance.radius * 3**0.5 / SAMPLES
     near, far = box_span(rays, radiance.radius)

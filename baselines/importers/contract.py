@@ -106,7 +106,7 @@ class Opened:
     remarks: tuple[str, ...] = ()
 
     def with_facts(self, facts: Mapping[str, Any], remarks: tuple[str, ...]) -> "Opened":
-        """The same scene with more facts and remarks."""
+        """Return the same scene with more facts and remarks."""
         return replace(self, facts={**self.facts, **facts}, remarks=(*self.remarks, *remarks))
 
 
@@ -115,7 +115,7 @@ class Kind(Protocol):
 
     @property
     def name(self) -> str:
-        """One word, that of `--kind`."""
+        """Return one word, that of `--kind`."""
         ...
 
     @property
@@ -129,7 +129,7 @@ class Kind(Protocol):
         ...
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """Whether a folder holds one scene of this kind, by the files in it."""
+        """Return whether a folder holds one scene of this kind, by the files in it."""
         ...
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
@@ -143,7 +143,7 @@ class Kind(Protocol):
 
 
 def wanted_of(scene: Scene, size: int | None = None) -> list[Wanted]:
-    """The views of a dataset's scene.
+    """Return the views of a dataset's scene.
 
     Args:
         size: side of rendered pictures; None for the dataset's own, or `SIZE` where it has no pictures.
@@ -177,7 +177,7 @@ def _size(view: View) -> tuple[int, int] | None:
 
 
 def standard_views(size: int | None = None) -> list[Wanted]:
-    """The views of the Consistent4D test set, without a dataset."""
+    """Return the views of the Consistent4D test set, without a dataset."""
     side = size or SIZE
     angles = {"input": 0.0, **AZIMUTHS_DEG}
     return [Wanted(name=name, azimuth_deg=deg, width=side, height=side) for name, deg in angles.items()]

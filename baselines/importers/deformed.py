@@ -40,7 +40,7 @@ class Fitted:
 
 
 def fitted(given: Given, wanted: Sequence[Wanted], default: int, where: Path) -> Fitted:
-    """The number of frames: as stated, or that of the published settings for clips of `CLIP` frames.
+    """Return the number of frames: as stated, or that of the published settings for clips of `CLIP` frames.
 
     Raises:
         ConfigError: the dataset's clip has another length, and nobody states it.
@@ -88,12 +88,12 @@ def open_deformed(
 
 
 def lacking_parts(folder: Path) -> list[str]:
-    """Which files of a deformation are not in a folder."""
+    """Return which files of a deformation are not in a folder."""
     return [name for name in PARTS if not (folder / name).is_file()]
 
 
 def read_deformation(path: Path) -> PlaneDeformation:
-    """The network of a `deformation.pth`, of the sizes in the file.
+    """Return the network of a `deformation.pth`, of the sizes in the file.
 
     Raises:
         DataError: no such file, not such a network, or one with parts that are not known here.
@@ -115,7 +115,7 @@ def _is_read(name: str) -> bool:
 
 
 def _sized(chosen: Mapping[str, Tensor], box: Tensor | None) -> PlaneDeformation:
-    """An empty network of the shapes of stored parameters; of the box that they state."""
+    """Return an empty network of the shapes of stored parameters; of the box that they state."""
     planes = {(int(m[1]), int(m[2])): value for name, value in chosen.items() if (m := _GRID.match(name))}
     levels = 1 + max(level for level, _ in planes)
     sides = [_resolution(planes, level) for level in range(levels)]

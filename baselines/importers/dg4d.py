@@ -34,7 +34,7 @@ class DreamGaussian4D:
     options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """The folder `<X>_frames` with `<X>_model.ply` beside it, or the folder that holds both."""
+        """Recognise `<X>_frames` with `<X>_model.ply` beside it, or the folder that holds both."""
         inside = [entry for entry in entries_of(folder) if _FOLDER.match(entry.name) and entry.is_dir()]
         frames = inside[0] if len(inside) == 1 else folder
         match = _FOLDER.match(frames.name)
@@ -84,7 +84,7 @@ def _refuse_gaps(folder: Path, paths: Sequence[Path]) -> None:
 
 
 def _radius(model: Path, given: Given) -> tuple[float, str]:
-    """The distance of the cameras, which depends on what made the static model, and how it was found out.
+    """Return the distance of the cameras, which depends on the static model's origin, and how it was found out.
 
     LGM writes no normals; DreamGaussian, which stands farther away, writes them.
     """

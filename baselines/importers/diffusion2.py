@@ -24,7 +24,7 @@ class DiffusionSquare:
     options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """`ref_multiview.pth` beside the views' folders, here or in the only `default_seed_*`."""
+        """Recognise `ref_multiview.pth` beside the views' folders, here or in the only `default_seed_*`."""
         below = sorted(path for path in folder.glob("default_seed_*") if path.is_dir())
         root = below[0] if len(below) == 1 else folder
         if not (root / _SIGNATURE).is_file():

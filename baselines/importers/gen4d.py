@@ -23,7 +23,7 @@ class FourDGen:
     options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """A run with `point_cloud/iteration_<k>`, or one such iteration."""
+        """Recognise a run with `point_cloud/iteration_<k>`, or one such iteration."""
         found = {
             int(match[1]): path
             for path in folder.glob("point_cloud/*")
@@ -37,7 +37,7 @@ class FourDGen:
         return Found(root=root)
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """Frames at the times n / N, by default of 16."""
+        """Open the frames at the times n / N, by default of 16."""
         fit = fitted(given, wanted, FRAMES, found.root)
         remarks = (f"iteration {match[1]}",) if (match := _ITERATION.match(found.root.name)) else ()
         return open_deformed(found.root / _MODEL, wanted, given, fit, remarks)

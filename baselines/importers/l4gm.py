@@ -23,7 +23,7 @@ class L4gm:
     options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """One video `wo_interp_<name>_fixed.mp4`, with `<name>_orig.png` beside it."""
+        """Recognise one video `wo_interp_<name>_fixed.mp4`, with `<name>_orig.png` beside it."""
         found = {match[1]: path for path in sorted(folder.iterdir()) if (match := _FIXED.match(path.name))}
         if len(found) != 1:
             return Lacks(f"one video wo_interp_<name>_fixed.mp4; it has {len(found)}")

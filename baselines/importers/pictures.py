@@ -26,7 +26,7 @@ class Pictures:
     options: tuple[str, ...] = ("first", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """A folder with folders of pictures, or with videos, is one scene."""
+        """Recognise a folder of folders of pictures, or of videos, as one scene."""
         return (
             Found(root=folder) if _sources(folder) else Lacks("a folder of pictures or a video for each view")
         )
@@ -43,7 +43,7 @@ class Pictures:
 
 
 def azimuth_in(label: str) -> float | None:
-    """The azimuth in degrees that a name states, such as `az_285`; None if it states none."""
+    """Return the azimuth in degrees that a name states, such as `az_285`; None if it states none."""
     match = _AZIMUTH.match(label)
     return float(match.group(1) or match.group(2)) if match else None
 

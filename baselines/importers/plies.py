@@ -44,12 +44,12 @@ def read_columns(path: Path, names: Sequence[str]) -> Tensor:
 
 
 def columns_of(path: Path) -> set[str]:
-    """Names of the columns that the header of a .ply states; none if it is no .ply."""
+    """Return the names of the columns that the header of a .ply states; none if it is no .ply."""
     return set(re.findall(r"^property \w+ (\w+)\s*$", _header(path) or "", re.MULTILINE))
 
 
 def is_gaussians(path: Path) -> bool:
-    """Whether a file is a .ply with the columns of 3D Gaussian Splatting."""
+    """Return whether a file is a .ply with the columns of 3D Gaussian Splatting."""
     return columns_of(path) >= {"x", "y", "z", "f_dc_0", "opacity", "scale_0", "rot_0"}
 
 
@@ -107,7 +107,7 @@ class Raw:
     quats: Tensor
 
     def moved(self, means: Tensor, log_scales: Tensor, quats: Tensor) -> Gaussians:
-        """The Gaussians at other places: (N, 3), (N, 3) and (N, 4), before activation."""
+        """Return the Gaussians at other places: (N, 3), (N, 3) and (N, 4), before activation."""
         unit = torch.nn.functional.normalize(quats, dim=-1)
         return replace(self.rest, means=means, scales=log_scales.exp(), quats=unit)
 

@@ -26,7 +26,7 @@ Draw = Callable[[int, Cameras], Pixels]  # position of a frame and one camera, i
 
 
 def camera_at(view: Wanted, radius: float, fov_deg: float) -> Cameras:
-    """The pinhole camera (1,) at a view's angles that looks at the origin, principal point in the middle."""
+    """Return the pinhole camera (1,) at a view's angles that looks at the origin."""
     made = orbit(
         (view.azimuth_deg,),
         view.elevation_deg,
@@ -41,7 +41,7 @@ def camera_at(view: Wanted, radius: float, fov_deg: float) -> Cameras:
 
 
 def in_world(cameras: Cameras, world: World) -> Cameras:
-    """The same cameras in the coordinates of another world, with the axes of this project's cameras."""
+    """Return the same cameras in the coordinates of another world, with the axes of this project's cameras."""
     if world == "here":
         return cameras
     leave = to_dreamgaussian if world == "dreamgaussian" else to_threestudio
@@ -49,7 +49,7 @@ def in_world(cameras: Cameras, world: World) -> Cameras:
 
 
 def frames_fitted(given: Given, wanted: Sequence[Wanted], default: int, where: Path) -> int:
-    """Number of frames that a method was fitted to, where its files do not hold it.
+    """Return the number of frames that a method was fitted to, where its files do not hold it.
 
     Raises:
         ConfigError: the dataset's clip is not as long as the method takes by default, and nobody states it.
@@ -66,7 +66,7 @@ def frames_fitted(given: Given, wanted: Sequence[Wanted], default: int, where: P
 
 
 def frame_numbers_of(count: int, wanted: Sequence[Wanted]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The dataset's numbers of the frames of a field that has `count`, as many as both have, and remarks."""
+    """Return the dataset's frame numbers of a field with `count` frames, as many as both have, and remarks."""
     known = next((view.numbers for view in wanted if view.numbers is not None), None)
     if known is None:
         return tuple(range(count)), ()
@@ -112,7 +112,7 @@ def open_rendered(
 def method_cameras(
     wanted: Sequence[Wanted], given: Given, world: World, radius: float
 ) -> tuple[dict[str, Cameras], dict[str, Any], tuple[str, ...]]:
-    """The cameras through which a method saw the clip, turned to each view; facts and remarks about them.
+    """Return the cameras through which a method saw the clip, turned to each view, with facts and remarks.
 
     The distance and the field of view are the method's: it was fitted to the clip as seen by them. At another
     distance its object is smaller or larger alike. A dataset whose cameras differ in their field of view has

@@ -21,7 +21,7 @@ _VIEW = re.compile(r"input\Z|eval_\d+\Z")
 def imported_row(
     name: str, source: Path, dataset: Dataset, scenes: Sequence[str], store: Path, report: Report, command: str
 ) -> Method:
-    """The row of a folder of renderings, or of results of any kind that is read.
+    """Return the row of a folder of renderings, or of results of any kind that is read.
 
     Args:
         name: row label.
@@ -65,7 +65,7 @@ def _once(dataset: Dataset, name: str) -> Callable[[], Scene]:
 
 
 def _is_plain(folder: Path, scene: Callable[[], Scene]) -> bool:
-    """Whether the views of a scene are folders of RGB pictures of one size under the dataset's numbers."""
+    """Return whether a scene's views are folders of RGB pictures of one size under the dataset's numbers."""
     views = [entry for entry in entries_of(folder) if entry.is_dir()]
     if not any(_VIEW.match(view.name) for view in views):
         names = {view.name for view in scene().all_views()}

@@ -37,7 +37,7 @@ class Sc4d:
     options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """A `save_path` with `s2` or `s1`, or one of these folders."""
+        """Recognise a `save_path` with `s2` or `s1`, or one of these folders."""
         for root in (folder / "s2", folder / "s1", folder):
             if is_gaussians(root / _MODEL) and (root / _NET).is_file():
                 return Found(root=root, scene=(folder.parent if root == folder else folder).resolve().name)
@@ -87,7 +87,7 @@ class Sc4d:
 
 
 def _network(path: Path) -> TimeNet:
-    """The motion network, of the width and depth in the file."""
+    """Return the motion network, of the width and depth in the file."""
     state = read_state(path)
     with damage(path, "not a network of SC4D", "copy it again"):
         depth = len({name.split(".")[1] for name in state if name.startswith("deformnet.")})

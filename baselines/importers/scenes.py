@@ -73,7 +73,7 @@ def _others(source: Path, known: Sequence[str] | None) -> str:
 
 
 def _folder_of(source: Path, scene: str) -> Path | None:
-    """The folder of a scene in a folder of scenes.
+    """Return the folder of a scene in a folder of scenes.
 
     Raises:
         DataError: there are several.
@@ -89,7 +89,7 @@ def _folder_of(source: Path, scene: str) -> Path | None:
 
 
 def _name_of(source: Path, found: Found, known: Sequence[str] | None) -> str:
-    """The name of the only scene of a folder: the dataset's only one, or as files or the folder are called."""
+    """Return the name of a folder's only scene: the dataset's only one, or that of its files or folder."""
     stated = [name for name in (found.scene, title(utf8_name(source.resolve()))) if name]
     if known is None:
         return stated[0]

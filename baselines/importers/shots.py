@@ -173,7 +173,7 @@ def open_shots(
 
 
 def _placed(shot: Shot, view: Wanted) -> dict[str, Any]:
-    """Where the pictures of a view are from, and by how much their camera misses it; positive is beyond it."""
+    """Return the origin of a view's pictures, and by how much their camera misses it; positive is beyond it."""
     known = shot.azimuth_deg is not None and off(shot, view) < float("inf")
     apart = (float(shot.azimuth_deg or 0) - view.azimuth_deg + 180) % 360 - 180 if known else 0.0
     return {
@@ -186,7 +186,7 @@ def _placed(shot: Shot, view: Wanted) -> dict[str, Any]:
 def _numbers(
     strips: dict[Path, _Strip], views: dict[str, Wanted], given: Given, count: int | None
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The dataset's numbers of the frames; all views must have the same."""
+    """Return the dataset's numbers of the frames; all views must have the same."""
     wanted = next((view.numbers for view in views.values() if view.numbers is not None), None)
     found: dict[Path, tuple[tuple[int, ...], tuple[str, ...]]] = {}
     for path, strip in strips.items():
@@ -203,7 +203,7 @@ def _numbers(
 
 
 def _strip(shot: Shot) -> _Strip:
-    """The pictures of a shot; every one is read once, so that a damaged one is refused now."""
+    """Return the pictures of a shot; every one is read once, so that a damaged one is refused now."""
     return _frames(shot) if shot.path.is_dir() else _video(shot)
 
 
@@ -255,5 +255,5 @@ def _video(shot: Shot) -> _Strip:
 
 
 def is_video(path: Path) -> bool:
-    """Whether a file's name ends as a video's."""
+    """Return whether a file's name ends as a video's."""
     return path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()

@@ -22,14 +22,14 @@ class Stag4d:
     options: tuple[str, ...] = ("frames", "radius", "fov_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """A folder with `model.ply` and the three files of the deformation."""
+        """Recognise a folder with `model.ply` and the three files of the deformation."""
         lacking = [*([] if is_gaussians(folder / _MODEL) else [_MODEL]), *lacking_parts(folder)]
         if lacking:
             return Lacks(", ".join(lacking))
         return Found(root=folder, scene=re.sub(r"(?<=.)\d{4,5}\Z", "", folder.resolve().name))
 
     def open(self, found: Found, wanted: Sequence[Wanted], given: Given) -> Opened:
-        """Frames 0 to N - 1 at the times n / N; the files do not hold N."""
+        """Open the frames 0 to N - 1 at the times n / N; the files do not hold N."""
         fit = fitted(given, wanted, FRAMES, found.root)
         return open_deformed(found.root / _MODEL, wanted, given, fit)
 

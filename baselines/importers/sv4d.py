@@ -24,7 +24,7 @@ class Sv4d:
     options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """The eight videos and `_diag.mp4` of one run."""
+        """Recognise the eight videos and `_diag.mp4` of one run."""
         run = _run(folder)
         if isinstance(run, Lacks):
             return run
@@ -45,7 +45,7 @@ class Sv4d2:
     options: tuple[str, ...] = ("azimuths", "views", "nearest_deg")
 
     def probe(self, folder: Path) -> Found | Lacks:
-        """The four or eight videos of one run, without `_diag.mp4`."""
+        """Recognise the four or eight videos of one run, without `_diag.mp4`."""
         run = _run(folder)
         if isinstance(run, Lacks):
             return run
@@ -66,7 +66,7 @@ def _views(count: int) -> list[str]:
 
 
 def _run(folder: Path) -> dict[str, Path] | Lacks:
-    """The files of the only run in a folder, by the ends of their names."""
+    """Return the files of the only run in a folder, by the ends of their names."""
     found = [
         (match[1], match[2], path) for path in sorted(folder.iterdir()) if (match := _FILE.match(path.name))
     ]

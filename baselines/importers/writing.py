@@ -31,7 +31,7 @@ class Import:
     opened: Opened
 
     def changes(self) -> bool:
-        """Whether what it writes differs from what it reads."""
+        """Return whether what it writes differs from what it reads."""
         files = {(path.parent.name, path.name) for path in self.opened.files}
         written = {(view, f"{number}.png") for view in self.opened.views for number in self.opened.numbers}
         return files != written or self.record.get("background") != AS_IS

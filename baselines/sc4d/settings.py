@@ -116,12 +116,12 @@ class Sc4dSettings:
             raise ConfigError(f"sides {self.sides} need one step less in `before`, it has {self.before}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings."""
+        """Return the settings as JSON-able values."""
         return asdict(self)
 
 
 def paper() -> Sc4dSettings:
-    """The published settings with Zero123-XL, for a GPU."""
+    """Return the published settings with Zero123-XL, for a GPU."""
     return Sc4dSettings(
         distill=DistillSettings(
             teacher="zero123", square=SquareConfig(size=512, crop_size=-1), stride=1, sds_weight=1.0
@@ -130,7 +130,7 @@ def paper() -> Sc4dSettings:
 
 
 def mini() -> Sc4dSettings:
-    """The same method with the small prior, scaled to two CPU cores."""
+    """Return the same method with the small prior, scaled to two CPU cores."""
     return Sc4dSettings(
         distill=DistillSettings(level_floor=LEVEL_FLOOR, sds_weight=SDS_WEIGHT),
         first=FirstStage(

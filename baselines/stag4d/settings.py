@@ -107,12 +107,12 @@ class Stag4dSettings:
         require(len(self.sides) == len(self.before) + 1, "sides", self.sides, "one more than steps in `before`")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able settings."""
+        """Return the settings as JSON-able values."""
         return asdict(self)
 
 
 def paper() -> Stag4dSettings:
-    """The published settings with Zero123-XL, for a GPU; the views are the multiview prior's."""
+    """Return the published settings with Zero123-XL, for a GPU; the views are the multiview prior's."""
     return Stag4dSettings(
         distill=DistillSettings(
             teacher="zero123",
@@ -127,7 +127,7 @@ def paper() -> Stag4dSettings:
 
 
 def mini() -> Stag4dSettings:
-    """The same method with the small prior, scaled to two CPU cores."""
+    """Return the same method with the small prior, scaled to two CPU cores."""
     return Stag4dSettings(
         distill=DistillSettings(level_floor=LEVEL_FLOOR, sds_weight=SDS_WEIGHT),
         points=2000,

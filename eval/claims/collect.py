@@ -156,7 +156,7 @@ class _Reader:
         return found[0] & found[1]
 
     def _views(self, run: Run, column: ColumnSpec) -> list[str]:
-        """The views in a run's records that a column shows, sorted; "*" for what lies between views."""
+        """Return the views in a run's records that a column shows, sorted; "*" for what lies between views."""
         place, measured = column.place, self.places[str(run.folder)]
         return sorted(v for metric, v in measured if metric == column.metric and place and v in place)
 

@@ -24,7 +24,7 @@ def data_notes(runs: Sequence[Run]) -> list[str]:
 
 
 def import_notes(runs: Sequence[Run]) -> list[str]:
-    """What was assumed of rows that `mvtf-eval import` read: one sentence for each row and remark."""
+    """Return what was assumed of rows that `mvtf-eval import` read: one sentence for each row and remark."""
     found: dict[tuple[str, str], dict[str, None]] = {}  # scenes in order
     for run in runs:
         record = run.manifest.config.get("import") if run.manifest.source == "upstream-run" else None

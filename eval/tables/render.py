@@ -40,7 +40,7 @@ class Job:
     device: str = "cpu"
 
     def config(self) -> Mapping[str, Any]:
-        """The method's settings for this scene."""
+        """Return the method's settings for this scene."""
         method = self.method
         return method.scene_config(self.scene) if isinstance(method, PerScene) else method.config()
 
@@ -59,7 +59,7 @@ def stages_folder(root: Path) -> Path:
 
 
 def imports_folder(root: Path) -> Path:
-    """Where results of other programs are kept as pictures, by content; may be deleted."""
+    """Return the folder of pictures made from results of other programs, by content; it may be deleted."""
     return root / ".imports"
 
 

@@ -65,7 +65,7 @@ def grouped(group: type[Any]) -> Callable[[Run], Run]:
 
 
 def renamed(names: Mapping[str, str]) -> type[TyperCommand]:
-    """A kind of command that still takes options by former names, which its help does not list.
+    """Return a kind of command that still takes options by former names, which its help does not list.
 
     Args:
         names: the present name by the former one.

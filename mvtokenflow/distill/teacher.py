@@ -130,7 +130,7 @@ class PriorTeacher:
 
     @property
     def levels(self) -> Levels:
-        """Levels by equal alphabar."""
+        """Return the levels by equal alphabar."""
         return self._levels
 
     def look(self, frame: int, draws: torch.Generator) -> Look:
@@ -159,7 +159,7 @@ class PriorTeacher:
         return decoded[COLOUR, 0].movedim(1, -1)
 
     def _encoded(self, pictures: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (T, 3, S, S), condition (2, T, V, c', h, w) and labels (T, E), computed once."""
+        """Return pictures (T, 3, S, S), condition (2, T, V, c', h, w) and labels (T, E), computed once."""
         first = pictures.movedim(-1, 1)
         with torch.no_grad():
             labels = self.prior.image_encoder.class_labels(first, generator)

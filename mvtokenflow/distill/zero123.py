@@ -81,7 +81,7 @@ class Zero123:
 
     @torch.no_grad()
     def embedded(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """CLIP embeddings (n, 1, E) and unscaled latents (n, 4, h, w) of pictures (n, S, S, 3) in [0, 1]."""
+        """Return CLIP embeddings (n, 1, E) and unscaled latents (n, 4, h, w) of pictures (n, S, S, 3)."""
         first = pictures.movedim(-1, 1).to(self.device, torch.float32)
         seen = F.interpolate(first, (CLIP_SIDE, CLIP_SIDE), mode="bicubic", antialias=True).clamp(0, 1)
         mean, std = (first.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
@@ -141,7 +141,7 @@ class Zero123Teacher:
 
     @property
     def levels(self) -> Levels:
-        """Levels, those of the published schedules themselves."""
+        """Return the levels, those of the published schedules themselves."""
         return self._levels
 
     def look(self, frame: int, draws: torch.Generator) -> Look:
@@ -176,7 +176,7 @@ class Zero123Teacher:
         return (decoded.float() / 2 + 0.5).clamp(0, 1).movedim(1, -1)
 
     def _embedded(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """One frame at a time: a clip of them would not fit beside the networks."""
+        """Embed one frame at a time: a clip of them would not fit beside the networks."""
         found = [self.networks.embedded(one[None]) for one in pictures]
         return torch.cat([embeds for embeds, _ in found]), torch.cat([latents for _, latents in found])
 

@@ -71,7 +71,7 @@ def choose_condition(
 
 
 def needs_draw(azimuth: float, input_half_angle: float = INPUT_HALF_ANGLE_DEG) -> bool:
-    """Whether `choose_condition` uses its draw at this azimuth, in -180 to 180."""
+    """Return whether `choose_condition` uses its draw at this azimuth, in -180 to 180."""
     return not -input_half_angle < azimuth < input_half_angle
 
 

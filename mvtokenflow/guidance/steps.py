@@ -30,7 +30,7 @@ class Stag4dSteps:
     densify: tuple[int, int, int] = (1200, 6000, 100)
 
     def densifies(self, step: int) -> bool:
-        """Whether Gaussians are added and removed after a step: one after every `every`-th."""
+        """Return whether Gaussians are added and removed after a step: one after every `every`-th."""
         start, stop, every = self.densify
         return start <= step <= stop and step % every == 1
 

@@ -72,7 +72,7 @@ def _container(path: Path, stream: BinaryIO) -> str:
 
 
 def _gif_ends(stream: BinaryIO) -> bool:
-    """Whether a GIF has its end mark, whatever follows: it states neither its length nor its frame count."""
+    """Return whether a GIF has its end mark, whatever follows: it states no length and no frame count."""
     stream.seek(0)
     header = stream.read(13)
     _skip_colours(stream, header[10:11])

@@ -74,7 +74,7 @@ def read_frame(path: Path) -> Pixels:
 
 
 def is_jpeg(path: Path) -> bool:
-    """Whether the file's name ends as a JPEG's."""
+    """Return whether the file's name ends as a JPEG's."""
     return path.suffix.lower() in (".jpg", ".jpeg")
 
 

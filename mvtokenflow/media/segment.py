@@ -29,7 +29,7 @@ _LISTED = "rembg-isnet"
 
 
 def load_segmenter() -> Segmenter:
-    """rembg with `MODEL`: a function from (H, W, 3) uint8 to its mask (H, W) uint8, 255 on the object.
+    """Return rembg with `MODEL`: a function from (H, W, 3) uint8 to its mask (H, W) uint8, 255 on the object.
 
     Raises:
         ConfigError: rembg, or the onnxruntime it needs, is not installed.
@@ -60,7 +60,7 @@ def load_segmenter() -> Segmenter:
 
 
 def _network() -> Path:
-    """The file of `MODEL`, under the name that rembg looks for.
+    """Return the file of `MODEL`, under the name that rembg looks for.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: as `ledger.obtain`.
@@ -105,14 +105,14 @@ REMBG = Segmentation(MODEL, load_segmenter)
 
 
 def mask_paths(folder: Path, count: int) -> list[Path]:
-    """Where `cut_out` keeps the masks of a clip of `count` frames."""
+    """Return the paths at which `cut_out` keeps the masks of a clip of `count` frames."""
     return [folder / f"{n:04d}.png" for n in range(count)]
 
 
 def cut_out(
     frames: Pixels, folder: Path, segmenter: Segmenter | None, name: str, progress: Progress | None = None
 ) -> Clip:
-    """The clip of `frames`, with the masks in `folder`; those that are missing are made and written there.
+    """Return the clip of `frames` with the masks in `folder`; missing masks are made and written there.
 
     Levels within `masks.FAINT` of 0 and 255 become these, as with alpha from lossy files: a network's
     background is rarely exactly 0.

@@ -102,7 +102,7 @@ _WITH_WEIGHTS = ("unet", "vae", "image_encoder", "image_normalizer", "text_encod
 
 
 def find_checkpoint(source: str) -> Path:
-    """The folder of a checkpoint: a local path, `ERA3D` by the weights ledger, or another name on the hub.
+    """Return a checkpoint's folder: a local path, `ERA3D` by the weights ledger, or another name on the hub.
 
     What is not here is fetched: `ERA3D` into the weights folder, others into the hub's cache.
 
@@ -123,7 +123,7 @@ def find_checkpoint(source: str) -> Path:
 
 
 def config_differences(folder: Path) -> list[str]:
-    """One line for every setting of a checkpoint that is not Era3D's; empty for the released weights.
+    """Return one line for every setting of a checkpoint that is not Era3D's; empty for the released weights.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: no such configuration, or not JSON.
@@ -196,7 +196,7 @@ def load_era3d(
 
 
 def _check_fit(folder: Path, unet: MultiviewUNet, vae: Any, encoder: UnclipEncoder, texts: Tensor) -> None:
-    """The components belong together: each gives the network as many channels as it takes."""
+    """Check that the components belong together: each gives the network as many channels as it takes."""
     config = unet.config
     pairs = {
         "latents and their condition": (2 * vae.config.latent_channels, config.in_channels),
@@ -226,7 +226,7 @@ def _differences(found: Mapping[str, Any], expected: Mapping[str, Any], name: st
 
 
 def _check_files(folder: Path, *, with_text: bool) -> None:
-    """Every file is there and whole; building starts only then."""
+    """Check that every file is there and whole, before anything is built."""
     if not folder.is_dir():
         raise WeightsMissingError(f"{folder}: no such folder; {_CURE}")
     components = _CONFIGS | (_TEXT_CONFIGS if with_text else {})
@@ -270,7 +270,7 @@ def _scheduler(kind: Any, folder: Path) -> Any:
 
 
 def _extractor(folder: Path) -> Any:
-    """CLIP's preparation of pictures by Pillow, as the original has it."""
+    """Return CLIP's preparation of pictures by Pillow, as the original has it."""
     import transformers
 
     # Where there are both, the plain name is torchvision's, whose bicubic differs by a level here and there.
@@ -286,7 +286,7 @@ def _computed_prompts(folder: Path, dtype: torch.dtype, device: torch.device | s
 
 
 def _stored_prompts(folder: Path) -> Tensor:
-    """(2, 6, L, D) of the two files that come with Era3D's code."""
+    """Read the prompts (2, 6, L, D) of the two files that come with Era3D's code."""
     read = []
     for name in ("normal_embeds.pt", "clr_embeds.pt"):
         path = folder / name

@@ -16,7 +16,7 @@ DOMAIN_NAMES = ("normal", "color")
 
 
 def prompt_texts() -> list[str]:
-    """The 12 prompts of Era3D's training: all views of the normal maps, then of the colour pictures."""
+    """Return the 12 prompts of Era3D's training: all views of the normal maps, then of the colour pictures."""
     return [
         f"a rendering image of 3D models, {view} view, {domain} map."
         for domain in DOMAIN_NAMES

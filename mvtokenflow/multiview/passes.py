@@ -57,7 +57,7 @@ class Pass:
 
     @property
     def parts(self) -> list[tuple[int, ...]]:
-        """Frames of each part, in order."""
+        """Return the frames of each part, in order."""
         return [tuple(self.frames[position] for position in part) for part in self._positions()]
 
     def groups(self, halves: int) -> list[list[int]] | None:

@@ -71,7 +71,7 @@ class InputPose:
 
     @property
     def is_steep(self) -> bool:
-        """Whether the elevation is so high or low that the prior's level views do not match the input."""
+        """Return whether the elevation is too high or low for the prior's level views to match the input."""
         return abs(self.elevation) > STEEP_DEG
 
     @property

@@ -168,7 +168,7 @@ class UNetConfig:
 
     @property
     def regress_pose(self) -> bool:
-        """Whether the network estimates the pose of its input."""
+        """Return whether the network estimates the pose of its input."""
         return self.regress_elevation
 
     @classmethod

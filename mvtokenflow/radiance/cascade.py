@@ -47,7 +47,7 @@ class Radiance(NamedTuple):
 
     @property
     def colours(self) -> Tensor:
-        """Colours (L, N, 3) in [0, 1]."""
+        """Return the colours (L, N, 3) in [0, 1]."""
         return self.features.sigmoid()
 
 

@@ -126,5 +126,5 @@ def cascade_loss(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
 
 
 def is_reference_step(step: int) -> bool:
-    """Whether a step, counted from 0, compares with the input; the others distil."""
+    """Return whether a step, counted from 0, compares with the input; the others distil."""
     return step % 2 == 0

@@ -43,11 +43,11 @@ class Occupancy:
         return replace(self, values=torch.maximum(self.values * decay, fresh))
 
     def occupied(self, threshold: float = THRESHOLD) -> Tensor:
-        """Cells (R, R, R) above the threshold, or above the mean where that is lower."""
+        """Return the cells (R, R, R) above the threshold, or above the mean where that is lower."""
         return self.values > min(float(self.values.mean()), threshold)
 
     def contains(self, points: Tensor, threshold: float = THRESHOLD) -> Tensor:
-        """Whether points (..., 3) lie in occupied cells; outside the cube they do not."""
+        """Return whether points (..., 3) lie in occupied cells; outside the cube they do not."""
         side = len(self.values)
         cells = ((points / self.half_side + 1) * (side / 2)).floor().long()
         inside = ((cells >= 0) & (cells < side)).all(-1)

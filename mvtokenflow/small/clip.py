@@ -98,7 +98,7 @@ def tokens(text: str) -> list[str]:
 
 
 def era3d_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Era3D's prompts by domain (normal, colour) and view, equal to its `fixed_prompt_embeds_6view`."""
+    """Return Era3D's prompts by domain (normal, colour) and view, equal to its `fixed_prompt_embeds_6view`."""
     first, second = (
         tuple(f"a rendering image of 3D models, {view} view, {domain}." for view in VIEWS) for domain in DOMAINS
     )

@@ -51,12 +51,12 @@ class PatchCodec:
 
     @property
     def channels(self) -> int:
-        """Number of latent channels."""
+        """Return the number of latent channels."""
         return 3 * self.patch**2
 
     @property
     def condition_channels(self) -> int:
-        """Number of channels of `condition`."""
+        """Return the number of channels of `condition`."""
         return self.channels + PLANES
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "PatchCodec":

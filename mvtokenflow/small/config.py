@@ -13,7 +13,7 @@ JUMP = 400  # see `small_sampling`
 def small_unet_config(
     channels: tuple[int, ...] = (64, 128), heads: tuple[int, ...] = (2, 4), layers: int = 1, patch: int = PATCH
 ) -> dict[str, Any]:
-    """Settings for `MultiviewUNet.from_config`: Era3D's structure on patch latents, no pose regressors.
+    """Return settings for `MultiviewUNet.from_config`: Era3D's structure on patch latents, no pose regressors.
 
     The first level has attention on the up path only, where token flow acts: a third less work at the most
     expensive size.
@@ -39,7 +39,7 @@ def small_unet_config(
 
 
 def small_sampling(steps: int = 20, jump: int = JUMP) -> SamplingConfig:
-    """Settings of DDIM that starts from the mean: one step at the last level, the others from `jump` down.
+    """Return settings of DDIM from the mean: one step at the last level, the others from `jump` down.
 
     A short training gives a good mean (the prediction from pure noise) and poor samples; noise well below the
     last level keeps the mean's layout and lets the other steps add detail to it.

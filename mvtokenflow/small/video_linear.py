@@ -65,7 +65,7 @@ class Moments:
         return whole
 
     def _interpolated(self, moments: Tensor, lags: Tensor) -> Tensor:
-        """(2, V, *lags.shape)."""
+        """Interpolate to (2, V, *lags.shape)."""
         wanted = lags.clamp_max(float(self.lags[-1])).contiguous()
         after = torch.searchsorted(self.lags, wanted).clamp(1, len(self.lags) - 1)
         share = (wanted - self.lags[after - 1]) / (self.lags[after] - self.lags[after - 1])

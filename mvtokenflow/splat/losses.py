@@ -120,7 +120,7 @@ def arap_edges(points: Tensor, neighbours: int = 10, always: int = 3, radius: fl
 
 
 def arap(sequence: Tensor, edges: Tensor, reduction: Literal["mean", "sum"] = "mean") -> Tensor:
-    """As-rigid-as-possible energy: deviation of each point's edges from a rotation of those at the first time.
+    """Return the as-rigid-as-possible energy: how far edges deviate from a rotation of those at the first time.
 
     Σ ‖ê_ij − R_i e_ij‖² with e = p_i − p_j at time 0, ê at a later time and R_i the best rotation of point i's
     edges (no gradient through it, which changes nothing to first order; reflections are excluded).

@@ -171,7 +171,7 @@ class ReconstructionConfig:
 
 
 def paper() -> ReconstructionConfig:
-    """The paper's preset (4.1, A.1), for a GPU; what the paper leaves open is SC-GS's.
+    """Return the paper's preset (4.1, A.1), for a GPU; what the paper leaves open is SC-GS's.
 
     Density control is 3DGS's, until half of the 30,000 steps: where the coarse stage ends.
     """
@@ -186,7 +186,7 @@ def paper() -> ReconstructionConfig:
 
 
 def mini() -> ReconstructionConfig:
-    """The preset for two CPU cores and pictures of 64 to 128 pixels."""
+    """Return the preset for two CPU cores and pictures of 64 to 128 pixels."""
     return ReconstructionConfig(
         static=StageConfig(iterations=400),
         coarse=StageConfig(iterations=1000),

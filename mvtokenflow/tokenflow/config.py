@@ -69,7 +69,7 @@ class TokenFlowConfig:
             raise ConfigError(f"token flow: visible_share is {self.visible_share}; expected above 0, up to 1")
 
     def propagates(self, index: int, count: int) -> bool:
-        """Whether step `index` of `count` (0 is the noisiest) propagates tokens."""
+        """Return whether step `index` of `count` (0 is the noisiest) propagates tokens."""
         if self.propagation == "none":
             return False
         limit = round(self.tau * count)

@@ -284,7 +284,7 @@ def _inverse(rigid: Tensor) -> Tensor:
 
 
 def _is_rigid(matrices: Tensor) -> bool:
-    """Whether matrices (..., 4, 4) are rotations and translations, to the four digits of pose files."""
+    """Return whether matrices (..., 4, 4) are rotations and translations, to the four digits of pose files."""
     if matrices.shape[-2:] != (4, 4):
         return False
     rotation = matrices[..., :3, :3].double()

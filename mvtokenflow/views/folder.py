@@ -225,7 +225,7 @@ def _layout(folder: Path, views: int) -> _Layout:
 
 
 def _are_views(folder: Path, kind: str, rows: int, columns: int, views: int) -> bool:
-    """Whether the folders are views (else frames)."""
+    """Return whether the folders are views (else frames)."""
     if kind:
         return kind == "view_"
     if rows == columns == views:

@@ -164,7 +164,7 @@ class MultiviewVideo:
 
     @property
     def views(self) -> int:
-        """Number of views V."""
+        """Return the number of views V."""
         return int(self.rgb.shape[1])
 
     @property

@@ -53,12 +53,12 @@ class Artefact:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The form that records have."""
+        """Return the form that records have."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> "Artefact":
-        """An artefact as records hold it.
+        """Return an artefact as records hold it.
 
         Raises:
             ValueError: a field is missing, unknown, of another type, or `path` leads out of the folder.
@@ -104,7 +104,7 @@ def write_artefacts(path: Path, artefacts: Sequence[Artefact]) -> None:
 
 
 def read_artefacts(path: Path) -> list[Artefact]:
-    """The list in a file of `write_artefacts`; none without the file.
+    """Return the list in a file of `write_artefacts`; none without the file.
 
     Raises:
         DataError: the file is damaged.

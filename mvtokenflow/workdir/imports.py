@@ -145,7 +145,7 @@ def _source(name: str, ours: set[str]) -> Path | None:
 
 
 def _is_installed(path: Path | None) -> bool:
-    """Whether a file belongs to the standard library or to an installed package, which have versions."""
+    """Return whether a file belongs to the standard library or to an installed package, which have versions."""
     if path is None:
         return True
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")

@@ -109,7 +109,7 @@ def _given(
     nearest: float,
     world: str | None,
 ) -> "Given":
-    """The assumptions of a command line.
+    """Return the assumptions of a command line.
 
     Raises:
         ConfigError: malformed, or out of range.
@@ -169,7 +169,7 @@ def _map(text: str | None) -> dict[str, str]:
 def _views(
     dataset: str | None, root: Path | None, reference: Path | None, size: int | None
 ) -> "tuple[Sequence[str] | None, Callable[[str], Sequence[Wanted]]]":
-    """Names of the scenes, None for any, and their views.
+    """Return the names of the scenes, None for any, and their views.
 
     Raises:
         ConfigError: both a dataset and a folder of references.
@@ -214,7 +214,7 @@ def mended(prediction: Path, reference: Path) -> Iterator[None]:
 
 
 def _would_import(prediction: Path, reference: Path, refusal: type[Exception]) -> bool:
-    """Whether an import without further options reads a folder, and changes something about it."""
+    """Return whether an import without further options reads a folder, and changes something about it."""
     from mvtokenflow.baselines.importers.contract import Given
     from mvtokenflow.baselines.importers.folder import checked_scenes
 

@@ -27,7 +27,7 @@ NOUNS = ("quadruped", "bird", "fish", "robot", "truck", "car", "steam engine", "
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every word of the captions of trained plans, of the views and of Era3D's sentences."""
+    """Return every word of the captions of trained plans, of the views and of Era3D's sentences."""
     held_out = NOUNS.index("crab")
     words = (
         *BODY_PATTERNS,
@@ -46,7 +46,7 @@ def noun_of(caption: str) -> str:
 
 
 def picture(toy: Toy, azimuth: float, time_: float, size: int, normal: bool) -> NDArray[np.uint8]:
-    """(3, S, S) uint8: colour on white, or normals 0.5 n + 0.5 in Era3D's front frame on mid grey."""
+    """Return (3, S, S) uint8: colour on white, or normals 0.5 n + 0.5 in Era3D's front frame on mid grey."""
     shot = render(toy, orbit((azimuth,), size=size, kind="ortho", radius=RADIUS), [time_])
     if normal:
         n = shot.normal[0, 0]
@@ -94,7 +94,7 @@ _ANY_VIEW = 99  # no text states it
 
 
 def _view(draw: np.random.Generator) -> tuple[float, int]:
-    """Azimuth, and the number of the named view or `_ANY_VIEW`."""
+    """Return the azimuth, and the number of the named view or `_ANY_VIEW`."""
     if draw.random() < NAMED_VIEW_SHARE:
         view = int(draw.integers(len(ERA3D_AZIMUTHS_DEG)))
         return ERA3D_AZIMUTHS_DEG[view], view
@@ -104,7 +104,7 @@ def _view(draw: np.random.Generator) -> tuple[float, int]:
 def _text(
     draw: np.random.Generator, caption: str, facts: tuple[int, int, int, int]
 ) -> tuple[str, tuple[int, int, int, int]]:
-    """A text that is true of a picture, and what it states in the order of `facts`."""
+    """Return a text that is true of a picture, and what it states in the order of `facts`."""
     which, noun, view, domain = facts
     named = view != _ANY_VIEW
     if named and draw.random() < PROMPT_SHARE:
@@ -126,7 +126,7 @@ def _text(
 
 
 def training_fronts(seed: int, size: int) -> Tensor:
-    """(FRONTS, 3, S, S) in [0, 1]: front pictures of training toys."""
+    """Return (FRONTS, 3, S, S) in [0, 1]: front pictures of training toys."""
     stream = ToyStream(seed=seed, batch_size=1, size=size)
     items = [stream.item(number) for number in range(FRONTS)]
     shots = [picture(make_toy(plan, toy), 0.0, float(times[0]), size, False) for plan, toy, times in items]

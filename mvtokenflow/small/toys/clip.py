@@ -35,7 +35,7 @@ def train_clip(
     progress: Progress,
     say: Callable[[str], object],
 ) -> SmallClipTrainer:
-    """One sitting of a training run; the last one also writes weights and scores.
+    """Run one sitting of a training; the last one also writes weights and scores.
 
     Args:
         out: folder of the run.

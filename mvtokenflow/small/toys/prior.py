@@ -62,10 +62,10 @@ class Toys:
         return measure_codec(pictures, six_cameras(size), PATCH)
 
     def first_weights(self) -> None:
-        """None: drawn."""
+        """Return None: the weights are drawn."""
 
     def lesson(self, codec: PatchCodec, training: PriorTraining) -> Lesson[Tensor]:
-        """All six views from the front."""
+        """Return all six views, to be drawn from the front."""
         encoder = load_small_clip(device=codec.means.device)
         with torch.no_grad():
             prompts = encoder.prompt_states()
@@ -74,7 +74,7 @@ class Toys:
     def judge(
         self, unet: MultiviewUNet, codec: PatchCodec, size: int
     ) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-        """The gate's scores, and its sheet, on toys of the trained plans, the same in every call."""
+        """Return the gate's scores, and its sheet, on toys of the trained plans, the same in every call."""
         prior = assemble(unet, codec, load_small_clip(device=codec.means.device), size)
         pictures = unseen(TRAINED_PLANS, EVALUATED, size, seed=1)
         sampling = {"mean": small_sampling(1), "judged": small_sampling()}
@@ -83,12 +83,12 @@ class Toys:
         return kept, gate.sheet(pictures, answers["judged"], EVALUATED)
 
     def export(self, checkpoint: Path, weights: Path) -> None:
-        """As `training.export`."""
+        """Write the averaged weights; as `training.export`."""
         export(checkpoint, weights)
 
 
 def unseen(plans: tuple[str, ...], count: int, size: int, seed: int) -> Tensor:
-    """(2, N, V, 3, S, S) uint8: toys of the validation range of seeds, plans in turn, at random times."""
+    """Render toys of the validation range of seeds as (2, N, V, 3, S, S) uint8, plans in turn."""
     draw, seeds = np.random.default_rng(seed), SEEDS["validation"]
     shots = [
         render(

@@ -44,7 +44,7 @@ def score(model: SmallClip, seed: int = 1) -> dict[str, Any]:
 def _shots(
     model: SmallClip, draw: np.random.Generator, toys: list[Toy], azimuths: list[float], normal: bool
 ) -> tuple[Tensor, NDArray[np.floating[Any]]]:
-    """Pictures (N, 3, S, S) in [0, 1] at random times, and their embeddings."""
+    """Render pictures (N, 3, S, S) in [0, 1] at random times, and their embeddings."""
     size = model.config.image_size
     pairs = zip(toys, azimuths, strict=True)
     shots = np.stack([picture(toy, azimuth, float(draw.random()), size, normal) for toy, azimuth in pairs])

@@ -85,7 +85,7 @@ class ClipSource:
 
 
 def network_of(prior_file: Path) -> dict[str, Any]:
-    """Settings of a prior's network, as its file states them.
+    """Return the settings of a prior's network, as its file states them.
 
     Raises:
         WeightsMissingError, WeightsCorruptError: not a small prior.
@@ -126,7 +126,7 @@ def measure_moments(clips: int, size: int = SIZE, progress: Progress | None = No
 
 
 def _rendered(plan: str, seed: int, times: NDArray[np.float64], size: int) -> Views:
-    """A toy at some times in the six views, in bytes."""
+    """Render a toy at some times in the six views, in bytes."""
     picture = render(make_toy(plan, seed), six_views(size), times)
     return Views(
         rgb=(picture.rgb * 255 + 0.5).astype(np.uint8),
@@ -148,7 +148,7 @@ class ToyVideo:
 
     @cached_property
     def prior(self) -> MultiviewPrior:
-        """The prior, on the CPU."""
+        """Return the prior, on the CPU."""
         return load_small_prior(self.prior_file)
 
     def source(self, seed: int, batch: int, size: int) -> Source[ClipTensors]:
@@ -156,17 +156,17 @@ class ToyVideo:
         return ClipSource(seed, batch, size)
 
     def codec(self, training: PriorTraining, size: int) -> PatchCodec:
-        """The prior's."""
+        """Return the prior's codec."""
         codec = self.prior.codec
         assert isinstance(codec, PatchCodec)
         return codec
 
     def first_weights(self) -> Mapping[str, Tensor]:
-        """The prior's."""
+        """Return the prior's weights."""
         return self.prior.unet.state_dict()
 
     def lesson(self, codec: PatchCodec, training: PriorTraining) -> Lesson[ClipTensors]:
-        """Windows, given what the prior draws."""
+        """Return windows of frames, and what the prior draws as their condition."""
         device = codec.means.device
         prior = self.prior if device.type == "cpu" else load_small_prior(self.prior_file, device)
         return WindowLesson(prior=prior, views=VIEWS_OF_CLIP)
@@ -196,5 +196,5 @@ class ToyVideo:
         return {"clips": _JUDGED, "squared_error": found}, None
 
     def export(self, checkpoint: Path, weights: Path) -> None:
-        """As `training.export`, in the video denoiser's format."""
+        """Write the averaged weights in the video denoiser's format; as `training.export`."""
         export(checkpoint, weights, FORMAT)

@@ -34,7 +34,7 @@ class _SoftmaxAttention(torch.autograd.Function):
 
 
 def softmax_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(Q K^T / sqrt(d)) V of (B, L, d), (B, L', d), (B, L', d) -> (B, L, d)."""
+    """Compute softmax(Q K^T / sqrt(d)) V of (B, L, d), (B, L', d), (B, L', d) -> (B, L, d)."""
     device = query.device.type
     with torch.autocast(device, enabled=False):
         mixed: Tensor = _SoftmaxAttention.apply(query, key.to(query.dtype), value.to(query.dtype))
@@ -65,6 +65,6 @@ class MatrixProcessor:
 
 
 def _split(tokens: Tensor, heads: int) -> Tensor:
-    """(B, L, H d) -> (B H, L, d)."""
+    """Reshape (B, L, H d) to (B H, L, d)."""
     count, length, _ = tokens.shape
     return tokens.view(count, length, heads, -1).transpose(1, 2).flatten(0, 1)

@@ -47,7 +47,7 @@ class PictureTextBatch:
     claims: Tensor
 
     def truth(self) -> Tensor:
-        """(P, P) bool: text j is true of picture i, because all it states holds there."""
+        """Return (P, P) bool: text j is true of picture i, because all it states holds there."""
         stated = self.claims[None] != UNSTATED
         return ((self.claims[None] == self.facts[:, None]) | ~stated).all(-1)
 
@@ -93,7 +93,7 @@ class SmallClipTraining:
 
 
 def text_loss(images: Tensor, texts: Tensor, truth: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric cross entropy with targets spread evenly over true pairs.
+    """Compute CLIP's symmetric cross entropy with targets spread evenly over true pairs.
 
     Args:
         images, texts: (P, E) unit embeddings.

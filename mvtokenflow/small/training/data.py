@@ -21,7 +21,7 @@ class Batch(Protocol[Held_co]):
     """Objects as they are rendered, in bytes."""
 
     def tensors(self) -> Held_co:
-        """What a lesson (`training.lesson`) takes of them."""
+        """Return what a lesson (`training.lesson`) takes of them."""
         ...
 
 
@@ -48,12 +48,12 @@ class Views:
     normal: NDArray[np.int8]
 
     def tensors(self) -> Tensor:
-        """`training_pictures` (2, B, V, 3, S, S) uint8."""
+        """Return `training_pictures` (2, B, V, 3, S, S) uint8."""
         return training_pictures(self)
 
 
 def training_pictures(views: Views) -> Tensor:
-    """(2, B, V, 3, S, S) uint8: normal maps on mid grey (domain 0) and colours on white (domain 1).
+    """Return (2, B, V, 3, S, S) uint8: normal maps on mid grey (domain 0) and colours on white (domain 1).
 
     Normal maps are those of `encode_normals` with background 0.5 and the pixel's coverage as alpha.
     """

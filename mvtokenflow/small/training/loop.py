@@ -45,7 +45,7 @@ def rate_factor(samples: int, warmup: int, cooldown: tuple[int, int] | None) -> 
 
 
 def draw_levels(count: int, terminal: float, generator: torch.Generator) -> Tensor:
-    """(count,) timesteps: a share `terminal` at the last, the others uniform."""
+    """Draw timesteps (count,): a share `terminal` at the last, the others uniform."""
     device = generator.device
     uniform = torch.randint(NOISE_LEVELS, (count,), generator=generator, device=device)
     last = torch.rand(count, generator=generator, device=device) < terminal
@@ -63,7 +63,7 @@ def clean_loss(
     noise: Tensor,
     snr_cap: float,
 ) -> Tensor:
-    """(2, B, V) weighted loss of each picture.
+    """Compute the weighted loss (2, B, V) of each picture.
 
     Args:
         clean, noise: (2, B, V, c, h, w); condition: (2, B, V, c', h, w); labels: (B, E).
@@ -154,7 +154,7 @@ class PriorTrainer:
         return True
 
     def step(self, held: Any, rank: int = 0, world: int = 1) -> list[float]:
-        """One optimiser step on the tensors of a batch; returns the losses (normal, colour)."""
+        """Take one optimiser step on the tensors of a batch; returns the losses (normal, colour)."""
         unet, state, config = self.state.unet, self.state, self.config
         generator = torch.Generator(self.device).manual_seed(
             (config.seed * 1_000_003 + state.samples * 64 + rank) % 2**63
@@ -220,7 +220,7 @@ def _average(tensors: list[Tensor], world: int) -> None:
 
 
 def _agree(stop: bool, world: int) -> bool:
-    """What process 0 decided."""
+    """Return what process 0 decided."""
     if world == 1:
         return stop
     flag = torch.tensor([stop], dtype=torch.uint8)

@@ -51,7 +51,7 @@ class Subject(Protocol):
         ...
 
     def codec(self, training: PriorTraining, size: int) -> PatchCodec:
-        """The codec of a new run."""
+        """Return the codec of a new run."""
         ...
 
     def first_weights(self) -> Mapping[str, Tensor] | None:
@@ -59,11 +59,11 @@ class Subject(Protocol):
         ...
 
     def lesson(self, codec: PatchCodec, training: PriorTraining) -> Lesson[Any]:
-        """What the network is trained on, on the codec's device."""
+        """Return what the network is trained on, on the codec's device."""
         ...
 
     def judge(self, unet: MultiviewUNet, codec: PatchCodec, size: int) -> tuple[dict[str, Any], Picture | None]:
-        """JSON-able scores of a network on objects that training never shows, and a picture to look at."""
+        """Return JSON-able scores of a network on objects that training never shows, and a picture."""
         ...
 
     def export(self, checkpoint: Path, weights: Path) -> None:
@@ -105,7 +105,7 @@ class PriorRun:
 
     @property
     def folder(self) -> Path:
-        """Where this branch of the run lives."""
+        """Return the folder of this branch of the run."""
         return self.out if self.cooldown is None else self.out / "cooldown"
 
     @property
@@ -114,18 +114,18 @@ class PriorRun:
 
     @property
     def weights(self) -> Path:
-        """The file of averaged weights."""
+        """Return the file of averaged weights."""
         return self.folder / "prior.safetensors"
 
     @property
     def started_from(self) -> Path | None:
-        """The checkpoint to go on from, None at the very start."""
+        """Return the checkpoint to go on from, None at the very start."""
         trunk = self.out / "checkpoint.safetensors"
         return next((path for path in (self.checkpoint, trunk) if path.exists()), None)
 
 
 def _trainer(run: PriorRun) -> PriorTrainer:
-    """The trainer of a run, at its latest checkpoint if there is one."""
+    """Return the trainer of a run, at its latest checkpoint if there is one."""
     device = torch.device(run.device)
     codec = _codec(run).to(device)
     trainer = PriorTrainer(
@@ -175,7 +175,7 @@ def _codec(run: PriorRun) -> PatchCodec:
 
 
 def _process(rank: int, world: int, meeting: Path, run: PriorRun) -> None:
-    """A process other than the first: trains until process 0 stops."""
+    """Train in a process other than the first, until process 0 stops."""
     os.setsid()  # Ctrl-C in the terminal reaches process 0 alone, which decides when all stop
     torch.set_num_threads(1)
     with _group(rank, world, meeting):
@@ -251,7 +251,7 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def train_prior(run: PriorRun, processes: int = 1, report: Progress | None = None) -> PriorTrainer:
-    """One sitting of a training run: train, save the checkpoint, and write the averaged weights.
+    """Run one sitting of a training: train, save the checkpoint, and write the averaged weights.
 
     Ctrl-C and termination end the sitting at the next point where a checkpoint can be written.
 
@@ -276,7 +276,7 @@ def train_prior(run: PriorRun, processes: int = 1, report: Progress | None = Non
 
 
 def is_done(run: PriorRun, trainer: PriorTrainer) -> bool:
-    """Whether no further sitting is needed."""
+    """Return whether no further sitting is needed."""
     return trainer.state.samples >= _until(run, trainer)
 
 

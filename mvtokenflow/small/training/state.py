@@ -114,7 +114,7 @@ def save(path: Path, state: TrainingState, facts: Mapping[str, Any], extra: Mapp
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
-    """(facts, counters, tensors) of a checkpoint.
+    """Read (facts, counters, tensors) of a checkpoint.
 
     Raises:
         WeightsCorruptError: not a checkpoint of `save`.

@@ -38,7 +38,7 @@ class Clips:
     times: Tensor
 
     def tensors(self) -> ClipTensors:
-        """As the lesson takes them."""
+        """Return the tensors as the lesson takes them."""
         return ClipTensors(_by_clip(training_pictures(self.views), self.times.shape), self.times)
 
 
@@ -104,5 +104,5 @@ def window_example(
 
 
 def _by_clip(pictures: Tensor, lead: tuple[int, ...]) -> Tensor:
-    """(2, K T, ...) to (2, K, T, ...)."""
+    """Reshape (2, K T, ...) to (2, K, T, ...)."""
     return pictures.view(2, *lead, *pictures.shape[2:])

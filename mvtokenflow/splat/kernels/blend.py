@@ -43,7 +43,7 @@ def _corner(tile: int, tiles: Tiles) -> Any:
 
 @kernel()
 def _any_lane(values: Any) -> Any:
-    """Whether any of a tile's non-negative values is positive."""
+    """Return whether any of a tile's non-negative values is positive."""
     found = load(values, 0)
     for at in range(LANES, _PIXELS, LANES):
         found = found + load(values, at)

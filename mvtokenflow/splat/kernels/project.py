@@ -111,7 +111,7 @@ def _rotation(quat: Any) -> Any:
 
 @kernel()
 def _spread(rotation: Any, scale: Any) -> Any:
-    """The matrix M = R·diag(s) of one Gaussian."""
+    """Return the matrix M = R·diag(s) of one Gaussian."""
     return (
         _columns_scaled(rotation[0], scale),
         _columns_scaled(rotation[1], scale),
@@ -121,7 +121,7 @@ def _spread(rotation: Any, scale: Any) -> Any:
 
 @kernel()
 def _camera_axes(viewmats: Any, n: int) -> Any:
-    """The rotation W of one camera."""
+    """Return the rotation W of one camera."""
     return _row_of(viewmats, n, 0), _row_of(viewmats, n, 1), _row_of(viewmats, n, 2)
 
 
@@ -143,14 +143,14 @@ def _focals(intrinsics: Any, n: int) -> Any:
 
 @kernel()
 def _bounded(slope: float, focal: float, centre: float, size: int) -> Any:
-    """The slope x / z, clamped to the border of the widened field of view."""
+    """Return the slope x / z, clamped to the border of the widened field of view."""
     margin = FOV_MARGIN * 0.5 * size / focal
     return min(max(slope, -(centre / focal + margin)), (size - centre) / focal + margin)
 
 
 @kernel()
 def _jacobian(point: Any, focals: Any, lens: Lens) -> Any:
-    """Non-zero entries J00, J02, J11, J12 of the Jacobian."""
+    """Return the non-zero entries J00, J02, J11, J12 of the Jacobian."""
     fx, fy, cx, cy = focals
     if lens.ortho:
         return fx, 0.0, fy, 0.0
@@ -172,7 +172,7 @@ def _flattened(jacobian: Any, axes: Any, spread: Any) -> Any:
 
 @kernel()
 def _footprint(point: Any, focals: Any, axes: Any, spread: Any, opacity: float, lens: Lens) -> Any:
-    """Radii, pixel, conic and opacity of one Gaussian in one camera; radii are 0 if culled or NaN."""
+    """Return radii, pixel, conic and opacity of one Gaussian in one camera; radii are 0 if culled or NaN."""
     culled = (0.0, 0.0), (0.0, 0.0), _ZERO, 0.0
     if not (lens.near <= point[2] <= lens.far):
         return culled

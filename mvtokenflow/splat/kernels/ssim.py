@@ -76,7 +76,7 @@ class _Ssim(torch.autograd.Function):
 
 @cache
 def _window(double: bool) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-    """The SSIM window as a sum of separable ones: (R, 11) vectors v and (R,) factors f, window = Σ f v vᵀ.
+    """Return the SSIM window as a sum Σ f v vᵀ of separable ones: (R, 11) vectors v and (R,) factors f.
 
     The reference rounds the two-dimensional window to float32, after which it is not separable: that shows in
     the seventh digit of SSIM. In float64 it is therefore split exactly (R = 6: it is symmetric twice); in
