@@ -94,7 +94,8 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     # The names of the package itself, imported when they are used.
     "": ("base", "splat", "method", "eval.records", "eval.score"),
     "cli.method": (
-        *(*LIBRARY, "small", "small.training", "small.toys", "splat", "viewer", "method", "reports"),
+        *(*LIBRARY, "small", "small.training", "small.toys", "splat", "distill", "viewer", "method"),
+        "reports",
     ),
     "cli.eval": (
         *("base", "weights", "method", "datasets", "datasets.toy4d", "baselines", "baselines.importers"),

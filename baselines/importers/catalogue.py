@@ -7,6 +7,7 @@ from mvtokenflow.base.files import choose
 from mvtokenflow.base.imports import attribute_at
 from mvtokenflow.base.names import brief
 from mvtokenflow.baselines.importers.consistent4d import CONSISTENT4D
+from mvtokenflow.baselines.importers.consistent4d_video import CONSISTENT4D_VIDEO
 from mvtokenflow.baselines.importers.contract import Found, Kind, Lacks
 from mvtokenflow.baselines.importers.dg4d import DG4D
 from mvtokenflow.baselines.importers.diffusion2 import DIFFUSION2
@@ -21,9 +22,11 @@ from mvtokenflow.baselines.importers.sv4d import SV4D, SV4D2
 AUTO = "auto"
 # What one program writes, recognised by files that no other has.
 OFFICIAL: tuple[Kind, ...] = (CONSISTENT4D, SC4D, STAG4D, DG4D, DIFFUSION2, SV4D, SV4D2, L4GM, GEN4D)
+# Poorer forms of results that another kind reads from the same folder; asked by name only.
+NAMED: tuple[Kind, ...] = (CONSISTENT4D_VIDEO,)
 # What anybody may write; asked where no program's results are found.
 GENERAL: tuple[Kind, ...] = (PICTURES_KIND, PLY_SEQUENCE)
-KINDS: tuple[Kind, ...] = (*OFFICIAL, *GENERAL)
+KINDS: tuple[Kind, ...] = (*OFFICIAL, *NAMED, *GENERAL)
 
 
 def kind_named(name: str) -> Kind:

@@ -52,8 +52,7 @@ class Consistent4D:
 
     def probe(self, folder: Path) -> Found | Lacks:
         """Recognise a trial with its settings and its last checkpoint."""
-        settings = [folder / "configs" / name for name in ("parsed.yaml", "raw.yaml")]
-        if not any(path.is_file() and _SYSTEM in bounded_bytes(path) for path in settings):
+        if not is_trial(folder):
             return Lacks(f"configs/parsed.yaml with {_SYSTEM.decode()}")
         if not (folder / _CHECKPOINT).is_file():
             return Lacks(str(_CHECKPOINT))
@@ -80,6 +79,12 @@ class Consistent4D:
             facts={"time": f"2 n / {count} - 1", "samples": SAMPLES, **facts},
             remarks=(*everywhere, *short, *assumed),
         )
+
+
+def is_trial(folder: Path) -> bool:
+    """Return whether a folder has the settings of a trial of Consistent4D."""
+    settings = [folder / "configs" / name for name in ("parsed.yaml", "raw.yaml")]
+    return any(path.is_file() and _SYSTEM in bounded_bytes(path) for path in settings)
 
 
 def read_field(path: Path) -> Field:

@@ -34,6 +34,7 @@ class Shot:
         azimuth_deg: of a level camera; None if nobody states it.
         files: the frames of a folder in which other files lie; None takes all files of the folder.
         columns: first and last + 1 of its columns in wider pictures; None is all.
+        span: first and last + 1 of its pictures in a longer video; None is all.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Shot:
     azimuth_deg: float | None = None
     files: tuple[Path, ...] | None = None
     columns: tuple[int, int] | None = None
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +138,8 @@ def open_shots(
     chosen = match(shots, wanted, given, where)
     strips = {view: _strip(shot) for view, shot in chosen.items()}
     views = {view.name: view for view in wanted}
-    by_path = {chosen[view].path: strip for view, strip in strips.items()}
-    numbers, remarks = _numbers(by_path, views, given, count)
+    placed = [(chosen[view].path, strip) for view, strip in strips.items()]
+    numbers, remarks = _numbers(placed, views, given, count)
     sizes = {strip.size for strip in strips.values()}
     if len(sizes) > 1:
         listed = ", ".join(f"{chosen[v].label} {s.size[0]}x{s.size[1]}" for v, s in strips.items())
@@ -184,22 +186,21 @@ def _placed(shot: Shot, view: Wanted) -> dict[str, Any]:
 
 
 def _numbers(
-    strips: dict[Path, _Strip], views: dict[str, Wanted], given: Given, count: int | None
+    strips: Sequence[tuple[Path, _Strip]], views: dict[str, Wanted], given: Given, count: int | None
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the dataset's numbers of the frames; all views must have the same."""
     wanted = next((view.numbers for view in views.values() if view.numbers is not None), None)
-    found: dict[Path, tuple[tuple[int, ...], tuple[str, ...]]] = {}
-    for path, strip in strips.items():
+    found: list[tuple[Path, tuple[int, ...], tuple[str, ...]]] = []
+    for path, strip in strips:
         if count is not None and len(strip.numbers) != count:
             raise DataError(f"{path}: {len(strip.numbers)} frames where {count} are written; copy it again")
         begins = given.first if path.is_dir() else 0  # a video's frames count from 0
-        found[path] = numbered(strip.numbers, wanted, begins, path)
-    (first, numbers), *others = [(path, numbers) for path, (numbers, _) in found.items()]
-    for path, other in others:
+        found.append((path, *numbered(strip.numbers, wanted, begins, path)))
+    first, numbers, _ = found[0]
+    for path, other, _ in found[1:]:
         if other != numbers:
             raise DataError(f"{path}: {len(other)} frames, but {first} has {len(numbers)}; import equal clips")
-    remarks = tuple(dict.fromkeys(remark for _, remarks_of in found.values() for remark in remarks_of))
-    return numbers, remarks
+    return numbers, tuple(dict.fromkeys(remark for *_, remarks in found for remark in remarks))
 
 
 def _strip(shot: Shot) -> _Strip:
@@ -244,13 +245,14 @@ def _video(shot: Shot) -> _Strip:
     with opened(shot.path) as container:
         name = container.streams.video[0].codec_context.name
     start, stop = shot.columns or (0, pictures.shape[2])
+    begin, end = shot.span or (0, len(pictures))
     return _Strip(
         files=[shot.path],
-        numbers=list(range(len(pictures))),
+        numbers=list(range(end - begin)),
         size=(stop - start, pictures.shape[1]),
         codec=name if lossy else f"{name}, lossless",
         alpha=False,
-        read=lambda index: np.ascontiguousarray(decoded()[0][index, :, start:stop]),
+        read=lambda index: np.ascontiguousarray(decoded()[0][begin + index, :, start:stop]),
     )
 
 

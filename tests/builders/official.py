@@ -202,6 +202,17 @@ def sv4d(folder: Path, parts: dict[str, int], frames: int = 21, run: str = "0000
     return folder
 
 
+def consistent4d_video(folder: Path, frames: int, more: int = 0) -> Path:
+    """Consistent4D with `--validate`: four views one after another, [colours | normals | depth] each."""
+    long = np.concatenate([clip(level, frames) for level in (20, 80, 140, 200)] + [clip(90, more)] * (more > 0))
+    (folder / "save").mkdir(parents=True, exist_ok=True)
+    write_video(folder / "save/it10000-val.mp4", np.concatenate([long, 255 - long, long], axis=2), 10)
+    write_video(folder / "save/it2000-val.mp4", np.concatenate([long[:2]] * 3, axis=2), 10)
+    (folder / "configs").mkdir(exist_ok=True)
+    (folder / "configs/parsed.yaml").write_text("name: x\nsystem_type: consistent4d-system\n")
+    return folder
+
+
 def l4gm(folder: Path) -> Path:
     """L4GM: four views side by side in a video of 12 frames."""
     wide = np.concatenate([clip(level, 12) for level in (20, 80, 140, 200)], axis=2)

@@ -62,6 +62,10 @@ SOURCES: dict[str, tuple[Callable[[], Any], str, int, int]] = {
     "outputs/consistent4d": (
         lambda: official.consistent4d(Path("outputs/consistent4d/skull")), "consistent4d", 5, 32,
     ),
+    "outputs/consistent4d -o renders/consistent4d --kind": (
+        lambda: official.consistent4d_video(Path("outputs/consistent4d/skull"), 32),
+        "consistent4d-video", 4, 32,
+    ),
     "SC4D/logs": (lambda: official.sc4d(Path("SC4D/logs/skull")), "sc4d", 5, 32),
     "STAG4D/logs": (lambda: official.stag4d(Path("STAG4D/logs/skull8000")), "stag4d", 5, 30),
     "dreamgaussian4d/logs": (_dg4d, "dg4d", 5, 32),

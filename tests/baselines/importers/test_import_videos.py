@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from official import SIZE, SV4D, SV4D2, clip, diffusion2, l4gm, sv4d
+from official import SIZE, SV4D, SV4D2, clip, consistent4d_video, diffusion2, l4gm, sv4d
 from PIL import Image
 
 from mvtokenflow.base.errors import ConfigError, DataError
@@ -125,3 +125,24 @@ def test_l4gm_is_cut_into_its_views(tmp_path: Path) -> None:
         opened(tmp_path)
     (tmp_path / "toy_orig.png").unlink()
     assert "l4gm lacks toy_orig.png" in lacking(tmp_path)
+
+
+def test_a_validation_video_of_consistent4d_is_cut_into_its_views(tmp_path: Path) -> None:
+    found = opened(consistent4d_video(tmp_path / "trial", 6), Given(frames=6), kind="consistent4d-video")
+    assert list(found.record["views"]) == ["eval_0", "eval_1", "eval_2", "eval_3"]
+    assert (found.record["frames"], found.record["size"]) == (6, [SIZE, SIZE])
+    for view, level in zip(found.record["views"], (20, 80, 140, 200), strict=True):
+        for frame in (0, 5):
+            expected = clip(level, 6)[frame, 16, 16, 0]
+            assert abs(tone(found, view, frame) - int(expected)) < 8, (view, frame)
+    azimuths = [facts["azimuth_deg"] for facts in found.record["views"].values()]
+    assert azimuths == [-75.0, 15.0, 105.0, 195.0]
+
+
+def test_a_training_video_of_consistent4d_is_refused(tmp_path: Path) -> None:
+    """It has 96 pictures of an orbit and three other poses of every frame."""
+    folder = consistent4d_video(tmp_path / "trial", 6, more=90)
+    with pytest.raises(DataError, match=r"114 pictures are not four views of 6 frames; a training's video"):
+        opened(folder, Given(frames=6), kind="consistent4d-video")
+    with pytest.raises(DataError, match=r"consistent4d lacks ckpts/last\.ckpt"):
+        opened(folder)
