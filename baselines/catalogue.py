@@ -12,6 +12,7 @@ from mvtokenflow.baselines.names import KNOWN_ANSWERS as KNOWN_ANSWERS
 from mvtokenflow.baselines.names import METHODS as METHODS
 from mvtokenflow.baselines.names import NATIVES as NATIVES
 from mvtokenflow.baselines.names import is_ablation_of_several, parts_of
+from mvtokenflow.baselines.names import is_catalogued as is_catalogued
 
 
 def method_named(name: str, setup: Setup | None = None) -> Method:
@@ -37,11 +38,6 @@ def _several_left_out(name: str) -> Method | None:
     from mvtokenflow.baselines.mvtokenflow import ablation
 
     return ablation(*parts_of(name))
-
-
-def is_catalogued(name: str) -> bool:
-    """Return whether a name is a method of this package, which data files may therefore name."""
-    return ":" not in name and (name in METHODS or is_ablation_of_several(name))
 
 
 def _imported(name: str) -> Method:

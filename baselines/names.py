@@ -100,3 +100,8 @@ def is_ablation_of_several(name: str) -> bool:
 def parts_of(name: str) -> list[str]:
     """Return the parts that an ablation leaves out, by its name."""
     return name.removeprefix(WITHOUT).split("+")
+
+
+def is_catalogued(name: str) -> bool:
+    """Return whether a name is a method of this package, which data files may therefore name."""
+    return ":" not in name and (name in METHODS or is_ablation_of_several(name))

@@ -67,7 +67,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "eval.records": ("base", "workdir", "eval", "eval.metrics"),
     "eval.score": (
         *LIBRARY,
-        *("weights", "datasets", "datasets.toy4d"),
+        *("weights", "datasets", "datasets.toy4d", "baselines"),
         *("eval", "eval.engine", "eval.metrics", "eval.metrics.compute", "eval.records"),
     ),
     "eval.tables": (
@@ -119,6 +119,7 @@ ONLY = {
     ("reports", "eval.metrics"): ("eval.metrics.spec",),
     ("reports", "eval"): ("eval.protocols",),
     ("reports", "datasets"): ("datasets.scene",),
+    ("eval.score", "baselines"): ("baselines.names",),
 }
 
 

@@ -49,7 +49,7 @@ class Consistent4DVideo:
         if pictures != len(AZIMUTHS_DEG) * count:
             raise DataError(
                 f"{path}: {pictures} pictures are not four views of {count} frames; a training's video has "
-                "other poses: run the program with --validate, or import its checkpoint"
+                "other poses: let the program validate, or import its checkpoint"
             )
         shots = [
             Shot(

@@ -156,7 +156,13 @@ def _pair_alone(
 
 
 def plan_scene(
-    scene: Scene, rendering: Path, protocol: Protocol, *, whole: bool = False, rendered_here: bool = False
+    scene: Scene,
+    rendering: Path,
+    protocol: Protocol,
+    *,
+    whole: bool = False,
+    rendered_here: bool = False,
+    of_package: bool = False,
 ) -> Plan:
     """Pair renderings of a scene, `<rendering>/<view>/<n>.png`, with the frames of its views.
 
@@ -165,7 +171,7 @@ def plan_scene(
     Args:
         whole: every view that the protocol measures must be there; else one that was not rendered is noted and
             left out, and one without reference is measured only together with others.
-        rendered_here: see `check_silhouettes`.
+        rendered_here, of_package: see `check_silhouettes`.
 
     Raises:
         DataError: a view's folder is missing, or its pictures cannot be used.
@@ -200,7 +206,7 @@ def plan_scene(
                 Finding(severity="note", where=scene.name, problem=problem, fix="render it to score it")
             )
     novel = [pair for pair in pairs if pair.view not in INPUT and pair.reference]
-    findings.extend(check_silhouettes(novel, rendered_here))
+    findings.extend(check_silhouettes(novel, rendered_here, of_package))
     return Plan(pairs={scene.name: pairs}, views={scene.name: names}, findings=findings)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mvtokenflow.base.errors import UserError, WeightsMissingError
 from mvtokenflow.base.partial import sweep
+from mvtokenflow.baselines.names import is_catalogued
 from mvtokenflow.datasets.scene import Scene
 from mvtokenflow.eval.metrics.compute.precision import full_precision
 from mvtokenflow.eval.metrics.spec import MetricSpec
@@ -223,7 +224,14 @@ def _plan(run: Run, scene: Scene, protocol: Protocol, force: bool) -> Plan:
         DataError: pictures of either are missing or cannot be used.
         ProtocolError: a strict protocol refuses what was found.
     """
-    plan = plan_scene(scene, run.folder / "pred", protocol, rendered_here=run.manifest.source == "native")
+    here = run.manifest.source == "native"
+    plan = plan_scene(
+        scene,
+        run.folder / "pred",
+        protocol,
+        rendered_here=here,
+        of_package=here and is_catalogued(run.manifest.method),
+    )
     refuse_if_strict(plan.findings, protocol, force or run.manifest.source == "oracle")
     return plan
 

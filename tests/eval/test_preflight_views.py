@@ -46,3 +46,12 @@ def test_a_side_like_the_front_is_noted_of_a_method_that_was_told_the_cameras(
     theirs = plan_scene(reference, prediction, PROTOCOL)
     with pytest.raises(ProtocolError, match="silhouettes match"):
         refuse_if_strict(theirs.findings, PROTOCOL, force=False)
+
+
+def test_a_flat_result_of_a_method_of_this_package_is_scored(layout: Layout, tmp_path: Path) -> None:
+    """Its cameras are tested; to leave out what resembles its own mirror would flatter the row."""
+    prediction, reference = folders(layout, tmp_path, {"eval_0": "eval_1", "eval_1": "eval_0"})
+    plan = plan_scene(reference, prediction, PROTOCOL, rendered_here=True, of_package=True)
+    refuse_if_strict(plan.findings, PROTOCOL, force=False)
+    noted = [finding for finding in plan.findings if "silhouettes match" in finding.problem]
+    assert [finding.severity for finding in noted] == ["note", "note"]
