@@ -179,7 +179,8 @@ class OriginalModels:
     def _mask(self, picture: Tensor) -> Tensor:
         """Alpha (S, S, 1) of a picture (S, S, 3) in [0, 1]."""
         pixels = (picture.numpy() * 255).round().astype(np.uint8)
-        return torch.from_numpy(self.segmenter(pixels).astype(np.float32) / 255)[..., None]
+        (mask,) = self.segmenter(pixels[None], [0])
+        return torch.from_numpy(mask.astype(np.float32) / 255)[..., None]
 
 
 def load_original(

@@ -1,11 +1,11 @@
-"""The object of a clip, cut out by rembg where a clip comes without alpha and without masks.
+"""The object of a clip without alpha and without masks: what segments it, and the masks that are kept.
 
 rembg comes with this package's extra `segment`. Its network is found, or fetched, and checked by the weights
 ledger; a copy in rembg's own folder does.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,13 +23,14 @@ from mvtokenflow.weights import ledger
 
 MODEL = "isnet-general-use"
 
-Segmenter = Callable[[Pixels], Pixels]
+Segmenter = Callable[[Pixels, Sequence[int]], Iterator[Pixels]]
+"""Yields masks (H, W) uint8, 255 on the object, of the frames (T, H, W, 3) uint8 whose numbers are given."""
 
 _LISTED = "rembg-isnet"
 
 
 def load_segmenter() -> Segmenter:
-    """Return rembg with `MODEL`: a function from (H, W, 3) uint8 to its mask (H, W) uint8, 255 on the object.
+    """Return rembg with `MODEL`, which works frame by frame.
 
     Raises:
         ConfigError: rembg, or the onnxruntime it needs, is not installed.
@@ -56,7 +57,12 @@ def load_segmenter() -> Segmenter:
     def segment(frame: Pixels) -> Pixels:
         return np.asarray(rembg.remove(frame, session=session, only_mask=True), np.uint8)
 
-    return segment
+    return each(segment)
+
+
+def each(segment: Callable[[Pixels], Pixels]) -> Segmenter:
+    """Make a segmenter of a function that segments one frame (H, W, 3)."""
+    return lambda frames, wanted: (segment(frames[n]) for n in wanted)
 
 
 def _network() -> Path:
@@ -90,15 +96,18 @@ def _home(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A network that cuts objects out, loaded when it is needed.
+    """What cuts objects out, loaded when it is needed.
 
     Attributes:
-        name: identifies it in records; a network that gives other masks has another name.
-        load: gives the function from (H, W, 3) uint8 to the mask (H, W) uint8, 255 on the object.
+        name: identifies it in records; what gives other masks has another name.
+        load: gives the segmenter.
+        straight: removes the background's colour from the edges of a frame (H, W, 3) with alpha (H, W); None
+            leaves the colours as they are.
     """
 
     name: str
     load: Callable[[], Segmenter]
+    straight: Callable[[Pixels, Pixels], Pixels] | None = None
 
 
 REMBG = Segmentation(MODEL, load_segmenter)
@@ -110,7 +119,12 @@ def mask_paths(folder: Path, count: int) -> list[Path]:
 
 
 def cut_out(
-    frames: Pixels, folder: Path, segmenter: Segmenter | None, name: str, progress: Progress | None = None
+    frames: Pixels,
+    folder: Path,
+    segmenter: Segmenter | None,
+    name: str,
+    progress: Progress | None = None,
+    straight: Callable[[Pixels, Pixels], Pixels] | None = None,
 ) -> Clip:
     """Return the clip of `frames` with the masks in `folder`; missing masks are made and written there.
 
@@ -120,32 +134,45 @@ def cut_out(
     Args:
         frames: (T, H, W, 3) uint8.
         folder: of masks of this very clip.
-        segmenter: of `load_segmenter`; None if all masks are there.
+        segmenter: of `Segmentation.load`; None if all masks are there.
         progress: called with ("segment", done, total).
+        straight: as `Segmentation.straight`.
 
     Raises:
         DataError: a mask without object or without background, a damaged one.
     """
-    masks = []
-    for done, (path, frame) in enumerate(zip(mask_paths(folder, len(frames)), frames, strict=True), 1):
-        if not path.exists():
-            if segmenter is None:
-                raise DataError(f"{path}: no such mask, and nothing to make it with; run the command again")
-            write_png(path, cleaned(segmenter(frame)))
-        mask = read_mask(path)
-        if mask.shape != frame.shape[:2]:
-            raise DataError(f"{path}: does not fit the frames; delete {folder} to make the masks again")
-        if not (mask > 127).any() or mask.min() == 255:
-            found = "nothing" if mask.min() < 255 else "everything"
-            raise DataError(
-                f"{name} frame {done - 1}: {found} was taken for the object ({path}); choose other frames or "
-                "give masks of your own"
-            )
-        masks.append(mask)
-        if progress is not None:
-            progress("segment", done, len(frames))
+    paths = mask_paths(folder, len(frames))
+    wanted = [n for n, path in enumerate(paths) if not path.exists()]
+    if wanted and segmenter is None:
+        raise DataError(f"{paths[wanted[0]]}: no such mask, and nothing to make it with; run the command again")
+    if wanted and segmenter is not None:
+        for n, mask in zip(wanted, segmenter(frames, wanted), strict=True):
+            write_png(paths[n], cleaned(mask))
+            if progress is not None and n + 1 < len(frames):
+                progress("segment", n + 1, len(frames))
+    masks = [
+        _checked(path, frame, f"{name} frame {n}")
+        for n, (path, frame) in enumerate(zip(paths, frames, strict=True))
+    ]
+    if progress is not None:
+        progress("segment", len(frames), len(frames))
+    if straight is not None:
+        frames = np.stack([straight(frame, mask) for frame, mask in zip(frames, masks, strict=True)])
     return Clip(
         rgb=torch.from_numpy(frames).float().div_(255),
         alpha=torch.from_numpy(np.stack(masks)[..., None]).float().div_(255),
         name=name,
     )
+
+
+def _checked(path: Path, frame: Pixels, label: str) -> Pixels:
+    """Read a mask that fits its frame and shows an object."""
+    mask = read_mask(path)
+    if mask.shape != frame.shape[:2]:
+        raise DataError(f"{path}: does not fit the frames; delete {path.parent} to make the masks again")
+    if not (mask > 127).any() or mask.min() == 255:
+        found = "nothing" if mask.min() < 255 else "everything"
+        raise DataError(
+            f"{label}: {found} was taken for the object ({path}); choose other frames or give masks of your own"
+        )
+    return mask

@@ -3,7 +3,7 @@
     run.json            inputs of the asset: settings, prior, seed, digest of the video
     environment.json    versions, platform and device
     artefacts.json      intermediate results of the stages, for pages
-    masks/              of the object, where the video had none
+    masks/              of the object, where the video had none; masks.png shows them
     method/             the folder of the stages (`method.pipeline`)
     field.safetensors   the result
     turntable/, azimuth_<a>/, ply/   `splat.export` of it
@@ -119,6 +119,8 @@ def make_asset(
     *,
     masks: Path | str | None = None,
     segmenter: Segmentation | None = None,
+    background: str | None = None,
+    start: str = "0",
     frames: int | None = None,
     stride: int = 1,
     view: ExportView | None = None,
@@ -135,12 +137,16 @@ def make_asset(
     Stages that are finished in `out` are not computed again.
 
     Args:
-        source: a video, or a folder of frames `<n>.png`; with alpha, or with `masks` or `segmenter`.
+        source: a video, or a folder of frames `<n>.png`; with alpha, or with `masks`,
+            `segmenter` or `background`.
         out: folder of the results: new, empty, or of the same run.
         config: settings of the method, for instance `method.config.mini()`.
         masks: of the object in `source`, a video or a folder of `<n>.png`.
         segmenter: cuts the object out, for instance `media.segment.REMBG`.
-        frames: the first frames only, 2 to `method.config.MAX_FRAMES`; None takes all.
+        background: the plain background to cut the object out of: "auto", "white" or "#rrggbb"; a video with
+            nothing else is cut out by "auto" if that is possible.
+        start: the first frame, counted from 0, or its time, such as "2.5s".
+        frames: their number, 2 to `method.config.MAX_FRAMES`; None takes all.
         stride: every `stride`-th frame of `source` is used.
         view: size, elevation and camera of the videos; None is 256 pixels, level, orthographic.
         fps: frames per second of the videos.
@@ -165,10 +171,15 @@ def make_asset(
     check_seed(seed)
     check_video(view, fps)
     given = read_source(
-        Path(source), None if masks is None else Path(masks), segmenter, frames=frames, stride=stride
+        Path(source),
+        None if masks is None else Path(masks),
+        segmenter,
+        background=background,
+        start=start,
+        frames=frames,
+        stride=stride,
     )
-    # Loaded before anything is written, and only where it is needed.
-    network = segmenter.load() if segmenter is not None and given.lacks_masks(out / "masks") else None
+    network = given.segmenter(out / "masks")  # loaded before anything is written
     identity = {
         "config": config.to_dict(),
         "prior": prior_name(config),

@@ -29,6 +29,7 @@ from mvtokenflow.baselines.diffusion2.original import (
 )
 from mvtokenflow.baselines.diffusion2.original_views import OriginalModels, orbit_cameras
 from mvtokenflow.baselines.diffusion2.settings import EdmSampling, paper
+from mvtokenflow.media.segment import each
 from mvtokenflow.multiview.composition import edm_sigmas, even_azimuths, sample_jointly
 from mvtokenflow.views.cameras import orbit
 from mvtokenflow.views.video import MultiviewVideo
@@ -186,7 +187,7 @@ def models(networks: tuple[Any, Any]) -> OriginalModels:
         frames_unet=networks[1],
         autoencoder=autoencoder(**stage, down_block_types=("DownEncoderBlock2D",) * 2).eval(),
         encoder=encoder(vision).eval(),
-        segmenter=dark,
+        segmenter=each(dark),
         names={},
         views=VIEWS,
         picture=32,

@@ -16,8 +16,8 @@ from mvtokenflow.base.files import frame_files
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
-from mvtokenflow.media.pictures import composite_white, read_rgb, read_rgba, write_png
-from mvtokenflow.media.video import count_frames
+from mvtokenflow.media.pictures import composite_white, read_mask, read_rgb, read_rgba, write_png
+from mvtokenflow.media.video import count_frames, write_video
 from mvtokenflow.splat.io import load_field, read_ply
 
 FRAMES, SIZE = 4, 64
@@ -178,11 +178,16 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "frames": (("--frames", "65"), "--frames is 65; choose 2 to 64"),
     "fewer": (("--frames", "9"), "it has 4"),
     "stride": (("--stride", "0"), "--stride is 0"),
+    "start": (("--start", "soon"), "--start is 'soon'; give a frame, such as 48, or a time, such as 2.5s"),
+    "late": (("--start", "3"), "1 frame selected of 4"),
+    "seconds": (("--start", "1s"), "a folder of frames has no seconds"),
     "one frame": (("--stride", "4"), "a clip needs two or more"),
     "odd": (("--size", "31"), "H.264 needs an even one"),
     "fps": (("--fps", "0"), "fps is 0"),
     "device": (("--device", "cuda:77"), "--device cuda:77: not on this machine"),
     "both": (("--segment", "--mask", "masks"), "--mask and --segment"),
+    "two": (("--segment", "--background", "white"), "--segment and --background"),
+    "alpha too": (("--background", "white"), "has alpha of its own"),
     "mask": (("--mask", "nowhere.mp4"), "nowhere.mp4"),
     "alpha": (("--segment",), "has alpha of its own"),
     "prior": (("--set", "prior=none.safetensors"), "none.safetensors: no prior there"),
@@ -203,17 +208,36 @@ def test_what_the_user_can_mend_ends_with_2_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.fixture
+def busy(clip: Path, tmp_path: Path) -> Path:
+    """The same before stripes, without alpha."""
+    folder = tmp_path / "busy"
+    for path in frame_files(clip):
+        rgba = read_rgba(path).astype(np.float32)
+        stripes = np.indices(rgba.shape[:2]).sum(0)[..., None] % 16 * np.array([16, 8, 4], np.float32)
+        share = rgba[..., 3:] / 255
+        write_png(folder / path.name, np.rint(rgba[..., :3] * share + stripes * (1 - share)).astype(np.uint8))
+    return folder
+
+
 def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
-    mvtf: Run, opaque: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mvtf: Run, busy: Path, few: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ("run", opaque, "-o", tmp_path / "out", *few)
+    given = ("run", busy, "-o", tmp_path / "out", *few)
     code, _, messages = mvtf(*given)
     assert code == 2
-    assert "--mask" in messages
-    for path in frame_files(opaque):
-        write_png(
-            tmp_path / "masks" / path.name, np.where(read_rgb(path).min(axis=-1) < 250, 255, 0).astype(np.uint8)
-        )
+    assert "of the border is of one colour" in messages
+    for way in ("--background", "--segment", "--mask"):
+        assert way in messages
+    code, _, messages = mvtf(*given, "--background", "#ff00ff")
+    assert code == 2
+    assert "0% of the border is of one colour (#ff00ff)" in messages
+    code, _, messages = mvtf(*given, "--background", "pink")
+    assert code == 2
+    assert "--background is 'pink'; choose auto, white or a colour such as '#f4f4f0'" in messages
+    for path in frame_files(busy):
+        mask = np.where(read_rgb(path)[..., 2] > 70, 255, 0).astype(np.uint8)
+        write_png(tmp_path / "masks" / path.name, mask)
     code, _, messages = mvtf(*given, "--mask", tmp_path / "masks", "--set", "prior=none.safetensors")
     assert code == 2
     assert "no prior there" in messages  # which is asked for after the clip was read
@@ -222,6 +246,32 @@ def test_clips_that_are_not_cut_out_need_a_mask_or_rembg(
     assert code == 2
     assert "pip install 'rembg[cpu]'" in messages
     assert not (tmp_path / "out").exists()
+
+
+def test_a_film_before_a_plain_background_becomes_an_asset(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    """Uneven light, H.264, from the second frame on; nothing says how to cut the object out."""
+    film, shades = tmp_path / "toy.mp4", np.linspace(0.75, 0.97, SIZE, dtype=np.float32)[:, None, None]
+    frames = []
+    for path in [frame_files(clip)[0], *frame_files(clip)]:
+        rgba = read_rgba(path).astype(np.float32) / 255
+        frames.append(rgba[..., :3] * rgba[..., 3:] + shades * (1 - rgba[..., 3:]))
+    write_video(film, np.rint(np.stack(frames) * 255).astype(np.uint8), 30)
+    given = ("run", film, "-o", tmp_path / "out", *few, "--without", "refinement", "--no-ply", "--start", 1)
+    code, printed, messages = mvtf(*given, "--json")
+    assert code == 0, messages
+    made = json.loads(printed)
+    assert made["frames"] == FRAMES
+    assert "the object is cut out of its background, #" in made["notes"][-1]
+    for path, truth in zip(sorted((tmp_path / "out" / "masks").glob("*.png")), frame_files(clip), strict=True):
+        mask, wanted = read_mask(path) > 127, read_rgba(truth)[..., 3] > 127
+        assert (mask & wanted).sum() / (mask | wanted).sum() > 0.9
+    assert read_rgb(tmp_path / "out" / "masks.png").shape == (SIZE, 4 * SIZE, 3)
+    assert "background auto" in (tmp_path / "out" / "index.html").read_text()
+    before = _stamps(tmp_path / "out")
+    assert mvtf(*given, "--background", "auto")[0] == 0
+    assert _stamps(tmp_path / "out") == before
 
 
 def test_long_clips_are_refused_with_the_ways_out(mvtf: Run, few: list[str], tmp_path: Path) -> None:

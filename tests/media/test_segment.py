@@ -13,7 +13,7 @@ from mvtokenflow.base.errors import ConfigError, DataError, UserError, WeightsMi
 from mvtokenflow.base.files import sha256_file
 from mvtokenflow.media import segment
 from mvtokenflow.media.pictures import Pixels, read_mask, write_png
-from mvtokenflow.media.segment import MODEL, cut_out, load_segmenter, mask_paths
+from mvtokenflow.media.segment import MODEL, cut_out, each, load_segmenter, mask_paths
 from mvtokenflow.weights import ledger
 from mvtokenflow.weights.package_index import DownloadError
 
@@ -29,7 +29,7 @@ def _half(frame: Pixels) -> Pixels:
 
 def test_masks_become_alpha_and_are_kept(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
-    clip = cut_out(FRAMES, tmp_path, _half, "cat", lambda *call: calls.append(call))
+    clip = cut_out(FRAMES, tmp_path, each(_half), "cat", lambda *call: calls.append(call))
     assert calls == [("segment", n, 3) for n in (1, 2, 3)]
     assert (clip.rgb.numpy() * 255).round().astype(np.uint8).tolist() == FRAMES.tolist()
     row = [0.0, 0.0, 100 / 255, 100 / 255, 1.0, 1.0, 1.0, 1.0]
@@ -38,7 +38,7 @@ def test_masks_become_alpha_and_are_kept(tmp_path: Path) -> None:
 
 
 def test_missing_masks_alone_are_made(tmp_path: Path) -> None:
-    first = cut_out(FRAMES, tmp_path, _half, "cat")
+    first = cut_out(FRAMES, tmp_path, each(_half), "cat")
     mask_paths(tmp_path, 3)[1].unlink()
     made: list[int] = []
 
@@ -46,7 +46,7 @@ def test_missing_masks_alone_are_made(tmp_path: Path) -> None:
         made.append(int(frame[0, 0, 0]))
         return _half(frame)
 
-    second = cut_out(FRAMES, tmp_path, noted, "cat")
+    second = cut_out(FRAMES, tmp_path, each(noted), "cat")
     assert made == [FRAMES[1, 0, 0, 0]]
     assert (first.alpha == second.alpha).all()
     assert (cut_out(FRAMES, tmp_path, None, "cat").alpha == first.alpha).all()
@@ -58,13 +58,13 @@ def test_missing_masks_alone_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("level", "found"), [(10, "nothing"), (100, "nothing"), (250, "everything")])
 def test_a_mask_that_finds_no_object_is_refused(tmp_path: Path, level: int, found: str) -> None:
     with pytest.raises(DataError, match=f"cat frame 0: {found} was taken for the object"):
-        cut_out(FRAMES, tmp_path, lambda frame: np.full(frame.shape[:2], level, np.uint8), "cat")
+        cut_out(FRAMES, tmp_path, each(lambda frame: np.full(frame.shape[:2], level, np.uint8)), "cat")
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     write_png(mask_paths(tmp_path, 3)[0], np.full((4, 4), 255, np.uint8))
     with pytest.raises(DataError, match="does not fit the frames"):
-        cut_out(FRAMES, tmp_path, _half, "cat")
+        cut_out(FRAMES, tmp_path, each(_half), "cat")
     assert read_mask(mask_paths(tmp_path, 3)[0]).shape == (4, 4)
 
 

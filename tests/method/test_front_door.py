@@ -18,7 +18,7 @@ from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.media.pictures import composite_white, read_rgba, write_png
-from mvtokenflow.media.segment import Segmentation, Segmenter
+from mvtokenflow.media.segment import Segmentation, Segmenter, each
 from mvtokenflow.media.video import count_frames
 from mvtokenflow.splat.export import ExportView
 from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, read_artefacts
@@ -76,7 +76,7 @@ def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path
 
     def load() -> Segmenter:
         loads.append("here")
-        return lambda frame: np.asarray((frame < 250).any(-1) * 255, np.uint8)
+        return each(lambda frame: np.asarray((frame < 250).any(-1) * 255, np.uint8))
 
     pages: list[bool] = []
 

@@ -50,12 +50,24 @@ def run(
         bool,
         typer.Option("--segment", help="Cut the object out here; needs `pip install 'rembg[cpu]'`."),
     ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|white|#rrggbb",
+            help="Cut the object out of a plain background of this colour; auto takes that of the border, and "
+            "is the default for a VIDEO without alpha.",
+            show_default=False,
+        ),
+    ] = None,
     preset: Annotated[str, typer.Option(help="mini (two CPU cores) or paper (GPU).")] = "mini",
     without: Parts = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    start: Annotated[
+        str, typer.Option(metavar="N|Ts", help="First frame of VIDEO to use, from 0, or its time: 48 or 2.5s.")
+    ] = "0",
     frames: Annotated[
-        int | None, typer.Option(help=f"Use the first N frames only, at most {MAX_FRAMES}.", metavar="N")
+        int | None, typer.Option(help=f"Use N frames only, at most {MAX_FRAMES}.", metavar="N")
     ] = None,
     stride: Annotated[int, typer.Option(metavar="N", help="Use every N-th frame of VIDEO.")] = 1,
     whole_frame: Annotated[
@@ -69,9 +81,9 @@ def run(
 ) -> None:
     """Turn a video of one object into a dynamic 3D Gaussian field.
 
-    VIDEO has alpha, or a mask, or is segmented here. Writes OUT/field.safetensors, OUT/turntable, four fixed
-    views, OUT/ply, OUT/viewer.html, in which the object can be turned, and a page that shows all of it,
-    OUT/index.html. Run it again to go on where it stopped.
+    VIDEO has alpha, or a plain background, or a mask, or is segmented here. Writes OUT/field.safetensors,
+    OUT/turntable, four fixed views, OUT/ply, OUT/viewer.html, in which the object can be turned, and a page
+    that shows all of it, OUT/index.html. Run it again to go on where it stopped.
 
     Example: mvtf run corgi.webm -o out/corgi --frames 32
     """
@@ -91,6 +103,8 @@ def run(
             config,
             masks=mask,
             segmenter=REMBG if segment else None,
+            background=background,
+            start=start,
             frames=frames,
             stride=stride,
             view=ExportView(size=size),
