@@ -74,6 +74,10 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
         *("base", "media", "workdir", "weights", "datasets", "baselines"),
         *("eval", "eval.engine", "eval.metrics", "eval.records", "eval.score"),
     ),
+    "eval.tasks": (
+        *("base", "workdir", "weights", "datasets", "baselines"),
+        *("eval", "eval.engine", "eval.records", "eval.score", "eval.tables"),
+    ),
     "eval.plots": ("eval.records", "eval.tables"),
     "eval.gate": (
         "base",
@@ -107,6 +111,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
             "eval.records",
             "eval.score",
             "eval.tables",
+            "eval.tasks",
             "eval.plots",
         ),
         *("eval.gate", "eval.claims"),

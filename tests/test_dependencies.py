@@ -13,6 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Modules of one distribution that are but another's: torch.utils.tensorboard is nothing without tensorboard.
 STANDS_FOR = {"torch.utils.tensorboard": "tensorboard"}
+# Modules that only an option loads, by the extra that installs them.
+OF_EXTRAS = {"submitit": "slurm", "ray": "ray"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -39,18 +41,31 @@ def test_every_import_is_a_dependency_of_its_own() -> None:
     """Not one that comes because another package happens to need it."""
     distributions = packages_distributions()
     asked = names(PROJECT["dependencies"])
-    for module in sorted(imported()):
+    for module in sorted(imported() - OF_EXTRAS.keys()):
         assert names(distributions[module]) & asked, f"{module} is imported and not in pyproject.toml"
 
 
 def test_every_dependency_is_imported_by_shipped_code() -> None:
     """Nobody installs what nothing uses."""
     distributions = packages_distributions()
-    used = {name for module in imported() for name in names(distributions[module])}
+    used = {name for module in imported() - OF_EXTRAS.keys() for name in names(distributions[module])}
     assert names(PROJECT["dependencies"]) - used == set()
 
 
-@pytest.mark.parametrize("extra", [None, "dev", "docs"])
+def test_a_module_of_an_extra_is_loaded_in_one_place() -> None:
+    """By functions of the engine that needs it, and the extra installs it."""
+    for module, extra in OF_EXTRAS.items():
+        assert module in names(PROJECT["optional-dependencies"][extra])
+        files = [
+            path.name
+            for top in ("mvtokenflow", "eval", "baselines", "datasets", "reports")
+            for path in (ROOT / top).rglob("*.py")
+            if re.search(rf"^ *(import|from) {module}\b", path.read_text(), re.M)
+        ]
+        assert set(files) == {f"{extra}.py"}
+
+
+@pytest.mark.parametrize("extra", [None, "dev", "docs", "slurm"])
 def test_a_clean_clone_installs_pinned_versions(extra: str | None) -> None:
     pinned = names([line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line])
     wanted = PROJECT["dependencies"] if extra is None else PROJECT["optional-dependencies"][extra]

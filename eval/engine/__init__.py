@@ -1,1 +1,1 @@
-"""Engines that spread units of work over processes."""
+"""Engines that spread work over processes: of this machine, of a SLURM cluster, of a Ray cluster."""

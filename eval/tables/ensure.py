@@ -1,6 +1,6 @@
 """Turns names into a table: renders and scores what is missing, then reads the records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,14 +17,31 @@ from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, wor
 from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.protocols import INPUT, NOVEL, Protocol
 from mvtokenflow.eval.records.rows import Manifest, Run, load_run
-from mvtokenflow.eval.records.summary import Summary, scored
+from mvtokenflow.eval.records.summary import Missing, Summary, scored
 from mvtokenflow.eval.score.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
+from mvtokenflow.eval.score.units import Settings
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.render import Job, refuse_other_pictures, render, scene_digest
 from mvtokenflow.eval.tables.specs import TableSpec
 from mvtokenflow.eval.tables.table import Table
 from mvtokenflow.weights.ledger import fingerprint, missing_in_short
 from mvtokenflow.workdir.lock import working_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """The words of a command from which another machine builds the same dataset, methods and protocol.
+
+    Attributes:
+        dataset, root, protocol, preset: as the options of these names; paths are absolute.
+        methods: by the name of a row the word of `--methods` for it; rows that were imported have none.
+    """
+
+    dataset: str
+    root: str | None
+    protocol: str
+    preset: str
+    methods: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +53,7 @@ class Request:
         root: folder of all runs.
         protocol: how they are scored.
         shard: (i, n): do only every n-th scene from the i-th; the table covers what is finished.
+        words: what another machine needs to build the same request; None where it has no need to.
     """
 
     dataset: Dataset
@@ -46,6 +64,7 @@ class Request:
     protocol: Protocol
     shard: tuple[int, int] = (0, 1)
     options: Options = field(default_factory=Options)
+    words: Words | None = None
 
     def jobs(self) -> list[Job]:
         """Return every run of the grid that belongs to this shard."""
@@ -104,27 +123,47 @@ def ensure(request: Request, tables: Sequence[TableSpec], report: Report) -> lis
     Raises:
         DataError: a finished run was rendered from other pictures than its scene has now.
     """
+    scenes = Scenes(request.dataset)
+    failures = render_missing(request, scenes, report)
+    settings, missing = settings_for(request.protocol, request.options, specs_of(request.protocol, tables))
+    return failures + score_missing(request, scenes, settings, missing, report)
+
+
+def render_missing(request: Request, scenes: "Scenes", report: Report) -> list[Failure]:
+    """Render every run of the request that is not finished; return what failed.
+
+    Raises:
+        DataError: as `ensure`.
+    """
     jobs = request.jobs()
-    book = _Scenes(request.dataset)
     for job in jobs:
-        if is_rendered(job) and book.open(job.scene) is not None:
-            refuse_other_pictures(job.folder(), _manifest(job), book.digests[job.scene])
-    failures = _render_all([job for job in jobs if not is_rendered(job)], request, report)
-    specs = specs_of(request.protocol, tables)
-    settings, missing = settings_for(request.protocol, request.options, specs)
-    pending = []
-    for job in (job for job in jobs if is_rendered(job)):
-        run = Run(folder=job.folder(), manifest=_manifest(job), rows=())  # the tables read the records
-        if book.open(job.scene) is None:
-            failures.append(_failure(job, book.closed[job.scene]))
+        if is_rendered(job) and scenes.open(job.scene) is not None:
+            refuse_other_pictures(job.folder(), manifest_of(job), scenes.digests[job.scene])
+    return _render_all([job for job in jobs if not is_rendered(job)], request, report)
+
+
+def score_missing(
+    request: Request, scenes: "Scenes", settings: Settings, missing: Sequence[Missing], report: Report
+) -> list[Failure]:
+    """Score every rendered run of the request that lacks something of `settings`; return what failed.
+
+    Args:
+        missing: metrics that are not measured, with the reasons that summaries record.
+    """
+    failures, pending = [], []
+    for job in (job for job in request.jobs() if is_rendered(job)):
+        run = Run(folder=job.folder(), manifest=manifest_of(job), rows=())  # the tables read the records
+        if scenes.open(job.scene) is None:
+            failures.append(failure_of(job, scenes.closed[job.scene]))
         elif not is_scored(run, settings, request.options.force):
             pending.append((job, run))
     job_of = {run.folder: job for job, run in pending}
-    refusals = score_runs([run for _, run in pending], book.opened, settings, missing, request.options, report)
-    return failures + [_failure(job_of[refused.run.folder], refused.reason) for refused in refusals]
+    runs = [run for _, run in pending]
+    refusals = score_runs(runs, scenes.opened, settings, missing, request.options, report)
+    return failures + [failure_of(job_of[refused.run.folder], refused.reason) for refused in refusals]
 
 
-class _Scenes:
+class Scenes:
     """The scenes of a dataset, each opened once, with digests; or the reason why one cannot be opened."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -151,7 +190,7 @@ def is_rendered(job: Job) -> bool:
     return (job.folder() / "manifest.json").is_file()
 
 
-def _manifest(job: Job) -> Manifest:
+def manifest_of(job: Job) -> Manifest:
     """Read the manifest in the folder of a job, and check that it is that job's.
 
     Raises:
@@ -170,7 +209,7 @@ def _manifest(job: Job) -> Manifest:
     return manifest
 
 
-def _failure(job: Job, reason: str) -> Failure:
+def failure_of(job: Job, reason: str) -> Failure:
     """Build the failure of a run; its reason goes on pages, so private folders are redacted."""
     method = job.method
     roots = [job.root, method.root] if isinstance(method, ImportedRenderings | ImportedRun) else [job.root]
@@ -207,7 +246,7 @@ def _render_all(jobs: Sequence[Job], request: Request, report: Report) -> list[F
     for done, (job, reason) in enumerate(_render_each(_in_turn(jobs), request.options, report), 1):
         report("render", done, len(jobs))
         if reason is not None:
-            failures.append(_failure(job, reason))
+            failures.append(failure_of(job, reason))
     return failures
 
 
@@ -322,7 +361,7 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
     for job in replace(request, shard=(0, 1)).jobs():
         summary = None
         if is_rendered(job):
-            _manifest(job)
+            manifest_of(job)
             summary = Summary.load(job.folder(), request.protocol.name)
         run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
         if run is not None and summary is not None:
@@ -336,7 +375,7 @@ def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, s
     Manifests name a folder too, but it may differ from the user's. It only shows whether the reference was
     ever on this machine: no scene is generated for a page.
     """
-    scenes = _Scenes(request.dataset)
+    scenes = Scenes(request.dataset)
     found: dict[tuple[str, str], Scene] = {}
     for run in runs:
         place = run.manifest.dataset, run.manifest.scene

@@ -1,6 +1,8 @@
 """One process at a time works in the folder of a run, and a dead one does not count."""
 
 import errno
+import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from mvtokenflow.media.pictures import write_png
 from mvtokenflow.media.video import Clip
 from mvtokenflow.method.config import mini
 from mvtokenflow.method.pipeline import run
+from mvtokenflow.workdir import lock
 from mvtokenflow.workdir.lock import LOCK_FILE, working_in
 
 fcntl = pytest.importorskip("fcntl")
@@ -24,6 +27,7 @@ BUSY = r"another process is working in .*busy; wait for it, or take another fold
 HOLDER = """
 import sys
 from pathlib import Path
+from mvtokenflow.workdir import lock
 from mvtokenflow.workdir.lock import working_in
 with working_in(Path(sys.argv[1])):
     print("holding", flush=True)
@@ -91,13 +95,56 @@ def test_a_lock_that_its_last_holder_removed_is_not_taken(
     assert asked[:2] == [fcntl.LOCK_EX | fcntl.LOCK_NB] * 2
 
 
-def test_a_drive_without_locks_holds_nothing_and_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(number: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def _without_locks(number: int, operation: int) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    _enter(tmp_path)
-    assert not list(tmp_path.iterdir())
+
+OF_ELSEWHERE = "9\nsome.other.machine\n"
+
+
+def _mounted(folder: Path, options: str) -> str:
+    place = str(folder).replace(" ", r"\040")
+    return f"/dev/sda / ext4 rw 0 0\nserver:/runs {place} nfs4 rw,{options},addr=10.0.0.1 0 0\n"
+
+
+@pytest.mark.parametrize("locks", ["none", "of this machine only"])
+def test_where_the_kernel_has_no_lock_a_file_stands_for_it(
+    locks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never is a lock lost in silence, neither within one machine nor between two."""
+    folder = tmp_path / "a drive"
+    folder.mkdir()
+    if locks == "none":
+        monkeypatch.setattr(fcntl, "flock", _without_locks)
+    else:
+        (tmp_path / "mounts").write_text(_mounted(folder, "local_lock=flock"))
+        monkeypatch.setattr(lock, "_MOUNTS", tmp_path / "mounts")
+    marker = folder / f"{LOCK_FILE}.owner"
+    with working_in(folder):
+        assert [path.name for path in folder.iterdir()] == [marker.name]
+        assert marker.read_text().split()[0] == str(os.getpid())
+        with pytest.raises(DataError, match=rf"working in .* \(process {os.getpid()} on .*\); wait for it"):
+            _enter_anyhow(folder)
+    assert not list(folder.iterdir())
+    marker.write_text(OF_ELSEWHERE)
+    with pytest.raises(DataError, match=r"\(process 9 on some.other.machine\); .*delete .*owner if that"):
+        _enter_anyhow(folder)
+    marker.write_text(f"999999999\n{platform.node()}\n")
+    _enter_anyhow(folder)
+    assert not list(folder.iterdir()), "a process of this machine is known to be over"
+
+
+def test_locks_that_other_machines_see_are_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mounts").write_text(_mounted(tmp_path / "runs", "local_lock=none"))
+    monkeypatch.setattr(lock, "_MOUNTS", tmp_path / "mounts")
+    _enter(tmp_path / "runs")
+    (tmp_path / "mounts").write_text(_mounted(tmp_path / "run", "local_lock=all"))
+    _enter(tmp_path / "runs")
+
+
+def _enter_anyhow(folder: Path) -> None:
+    with working_in(folder):
+        pass
 
 
 def _picture() -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -12,7 +12,6 @@ from mvtokenflow.base.terminal import progress
 if TYPE_CHECKING:
     from mvtokenflow.baselines.method import Method, Setup
     from mvtokenflow.datasets.scene import Dataset
-    from mvtokenflow.eval.protocols import Protocol
     from mvtokenflow.eval.score.scoring import Options
     from mvtokenflow.eval.tables.ensure import Request
 
@@ -79,7 +78,9 @@ def request_of(
     """
     from mvtokenflow.baselines.method import Setup
     from mvtokenflow.baselines.names import method_names
-    from mvtokenflow.eval.tables.ensure import Request
+    from mvtokenflow.datasets.names import is_path
+    from mvtokenflow.eval.protocols import protocol_named
+    from mvtokenflow.eval.tables.ensure import Request, Words
     from mvtokenflow.eval.tables.render import imports_folder, stages_folder
     from mvtokenflow.eval.tables.words import seeds_named, shard_named
 
@@ -95,15 +96,24 @@ def request_of(
 
     setup = Setup(preset=preset, device=options.device, store=stages_folder(runs))
     names = default_methods(table, data.name) if methods is None else method_names(methods)
+    rows = _methods(names, imports, setup, row)
+    scored_by = _default_protocol(table, data.name) if protocol is None else protocol
     return Request(
         dataset=data,
-        methods=_methods(names, imports, setup, row),
+        methods=rows,
         scenes=chosen_scenes,
         seeds=seeds_named(seeds if seeds is not None else FULL_SEEDS if full else "0"),
         root=runs,
-        protocol=_protocol(table, data.name, protocol),
+        protocol=protocol_named(scored_by),
         shard=shard_named(shard),
         options=options,
+        words=Words(
+            dataset=str(Path(dataset).absolute()) if is_path(dataset) else dataset,
+            root=None if root is None else str(root.absolute()),
+            protocol=scored_by,
+            preset=preset,
+            methods=dict(zip([row.name for row in rows], names, strict=False)),
+        ),
     )
 
 
@@ -165,12 +175,6 @@ def _scenes(dataset: str, root: Path | None, scenes: str | None, full: bool) -> 
 def _spread(names: Sequence[str], count: int) -> list[str]:
     """Pick `count` names at even distances, the first included, so that every kind of scene occurs."""
     return [names[index * len(names) // count] for index in range(count)]
-
-
-def _protocol(table: str, dataset: str, name: str | None) -> "Protocol":
-    from mvtokenflow.eval.protocols import protocol_named
-
-    return protocol_named(_default_protocol(table, dataset) if name is None else name)
 
 
 def _default_protocol(table: str, dataset: str) -> str:

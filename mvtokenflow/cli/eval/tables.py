@@ -20,6 +20,7 @@ from mvtokenflow.cli.eval.common import (
     fetch_weights,
     options,
 )
+from mvtokenflow.cli.eval.engines import EngineOptions
 from mvtokenflow.cli.eval.grid import (
     DatasetName,
     DatasetRoot,
@@ -78,7 +79,7 @@ FILE_WIDTH = 140  # of a table that goes into a file or a pipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions:
+class TableOptions(EngineOptions):
     """The options that `table1` to `table4` and `ablate` share."""
 
     dataset: DatasetName = "toy4d"
@@ -120,6 +121,7 @@ class TableOptions:
         check_names(self.dataset, methods)
         check_protocol(self.protocol)
         check_jobs(self.jobs)
+        self.check_engine(self.shard)
         check_weights(self.weights)
 
     def request(self, table: str, methods: str | None, imports: Sequence[str] | None = None) -> "Request":
@@ -205,7 +207,6 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
     """Render and score the missing runs, print the table, and exit with 2 if one failed."""
     from mvtokenflow.base.files import write_text
     from mvtokenflow.eval.tables.ensure import (
-        ensure,
         failure_notes,
         reference_scenes,
         scored_runs,
@@ -219,8 +220,7 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
     if shown.fetch:
         of_metrics = [s.weights for s in specs_of(request.protocol, [spec]) if s.weights]
         fetch_weights([*of_metrics, *(name for method in request.methods for name in method.weights())])
-    with progress() as report:
-        failures = ensure(request, [spec], report)
+    failures = _complete(request, spec, shown)
     result = tabulate(request, spec, failures, allow_mixed=shown.allow_mixed, quoted=shown.quoted)
     printed = _chosen(result, request, spec, failures, shown)
     if shown.as_json:
@@ -251,6 +251,26 @@ def _run(name: str, request: "Request", shown: TableOptions) -> None:
         print_message(f"failed: {note}")
     if failures:
         raise typer.Exit(2)
+
+
+def _complete(request: "Request", spec: "TableSpec", shown: TableOptions) -> "list[Failure]":
+    """Render and score the missing runs where `--engine` says; return what failed."""
+    if shown.engine == "local":
+        from mvtokenflow.eval.tables.ensure import ensure
+
+        with progress() as report:
+            return ensure(request, [spec], report)
+    from mvtokenflow.eval.tasks.distribute import distribute
+
+    engine = shown.start(request.root)
+    with progress() as report:
+        failures = distribute(
+            request, [spec], engine, report, print_message, gpus=shown.gpus_per_task, detach=shown.detach
+        )
+    if shown.detach:
+        print_message(f"submitted: {', '.join(engine.ids())}; the same command without --detach waits for it")
+        raise typer.Exit
+    return failures
 
 
 def _chosen(
