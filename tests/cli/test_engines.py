@@ -102,7 +102,7 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_ray_cluster_that_is_open_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    with pytest.raises(ConfigError, match="takes work from anyone: .*RAY_AUTH_MODE=token.* --trust-network"):
+    with pytest.raises(ConfigError, match=r"takes work from anyone: .*RAY_AUTH_MODE=token.* --trust-network"):
         ray(tmp_path, "127.0.0.1:1")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
