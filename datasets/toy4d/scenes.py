@@ -6,8 +6,10 @@ front and which travel by two tokens and more between keyframes. No name is in b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +99,12 @@ class World:
     times: tuple[float, ...] = CLOCK
     geometry: bool = True
     filmed: "World | None" = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with plain mappings: those that cannot be changed cannot be pickled either."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        return partial(World, **plain), ()
 
     @property
     def digests(self) -> Mapping[str, Mapping[str, str]]:

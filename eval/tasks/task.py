@@ -83,7 +83,7 @@ class Task:
         """
         found: dict[str, Any] = json.loads(words)
         if found.keys() != {one.name for one in fields(cls)}:
-            raise OtherMachineError(_other_code(str(found.get("code", "unknown"))))
+            raise OtherMachineError(_other_code(_package_digest(), str(found.get("code", "unknown"))))
         lists = ("given", "tables", "metrics", "command")
         found |= {name: tuple(found[name]) for name in lists}
         return cls(**found)
@@ -100,7 +100,7 @@ class Task:
         """
         found = here(tuple(self.methods.values()), self.dataset, self.protocol)
         if found["code"] != self.code:
-            raise OtherMachineError(_other_code(self.code))
+            raise OtherMachineError(_other_code(found["code"], self.code))
         for name, version in self.versions.items():
             if found.get(name) != version:
                 raise OtherMachineError(
@@ -125,10 +125,10 @@ class Task:
             )
 
 
-def _other_code(wanted: str) -> str:
+def _other_code(found: str, wanted: str) -> str:
     return (
-        f"node {platform.node()} runs mvtokenflow {__version__} of other code ({_package_digest()[:12]}, the "
-        f"command {wanted[:12]}); install the same wheel on all nodes"
+        f"node {platform.node()} runs mvtokenflow {__version__} of other code ({found[:12]}, the "
+        f"command {wanted[:12]}); install the same wheel, and your own modules, on all nodes"
     )
 
 

@@ -50,9 +50,9 @@ KillWait=5
 MinJobAge=20
 MpiDefault=none
 JobRequeue=1
-NodeName=DEFAULT NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={slots} RealMemory=4000 Gres=gpu:2 State=UNKNOWN
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]}
+NodeName=DEFAULT CPUs={slots} RealMemory=4000 Gres=gpu:2 State=UNKNOWN
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=gpu Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
 

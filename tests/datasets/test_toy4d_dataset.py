@@ -1,6 +1,7 @@
 """The benchmark on disk: layout, contents, interruption, damage, digests."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,15 @@ def test_the_exact_surface_is_written_when_it_is_asked_for(copy: Path) -> None:
     with np.load(place) as arrays:
         assert arrays["points"].shape == (32, SURFACE_POINTS, 3)
         assert arrays["outside"].shape == (32, SURFACE_POINTS)
+
+
+def test_a_scene_reaches_the_processes_that_measure_it(copy: Path) -> None:
+    scene = Toy4D(copy).scene(NAME)
+    assert scene.surface is not None
+    found = pickle.loads(pickle.dumps(scene.surface))
+    assert found() == scene.surface()
+    for world in WORLDS:
+        assert pickle.loads(pickle.dumps(world)) == world
 
 
 def test_an_interrupted_generation_is_finished(copy: Path) -> None:
