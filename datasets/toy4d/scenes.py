@@ -103,7 +103,7 @@ class World:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with plain mappings: those that cannot be changed cannot be pickled either."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        plain = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        plain: dict[str, Any] = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
         return partial(World, **plain), ()
 
     @property
