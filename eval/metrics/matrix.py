@@ -14,9 +14,9 @@ readings: one clip against one clip as in Consistent4D's script, averaged over t
 scale of SV4D's table for Consistent4D; and a Fréchet distance over the clips of all objects ("set").
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -34,8 +34,12 @@ from mvtokenflow.eval.metrics.spec import (
     ViewRole,
 )
 
+if TYPE_CHECKING:
+    from mvtokenflow.eval.metrics.compute.i3d import VideoLogits
+
 Order = Literal["frames", "views", "diag", "raster"]
 Place = tuple[int, int]  # view, time
+Matrix = Sequence[Sequence[Pixels]]  # by view and time
 
 # An I3D clip needs 9 pictures; shorter ones are refused by the network.
 LEAST = 9
@@ -78,13 +82,33 @@ class MatrixDistance(VideoDistance):
             )
         key = (self.order, self.pool, self.resize)
 
-        def of(pictures: Sequence[Sequence[Pixels]]) -> list[Floats]:
-            network = self.network(networks)
+        network = self.network(networks)
+
+        def of(pictures: Matrix) -> list[Floats]:
             return [network.of([pictures[v][t] for v, t in clip], self.pool, self.resize) for clip in places]
 
         ours = clips[0].kept(key, lambda: of([clip.rendered for clip in clips]))
-        theirs = clips[0].shared(key, lambda: of([clip.reference for clip in clips]))
+        theirs = clips[0].shared(key, lambda: self._of_reference(clips, network, of))
         return list(zip(ours, theirs, strict=True))
+
+    def _of_reference(
+        self, clips: Sequence[ClipPair], network: "VideoLogits", of: Callable[[Matrix], list[Floats]]
+    ) -> list[Floats]:
+        """Compute the reference's logits, or take those that an earlier command kept."""
+        from mvtokenflow.eval.metrics.compute.stored import stored_features
+
+        pictures = [clip.reference for clip in clips]
+        if getattr(network, "weights", None) is None:  # nothing says which network it is
+            return of(pictures)
+        made_by = {
+            "order": self.order,
+            "version": self.version,
+            "pool": self.pool,
+            "resize": self.resize,
+            "network": network.weights,
+            "views": len(pictures),
+        }
+        return stored_features(made_by, [p for view in pictures for p in view], lambda: of(pictures))
 
 
 @dataclass(frozen=True, kw_only=True)

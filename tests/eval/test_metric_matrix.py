@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from mvtokenflow.base.errors import DataError
 from mvtokenflow.baselines import known_matrix
+from mvtokenflow.eval.metrics.compute.stored import stored_features
 from mvtokenflow.eval.metrics.matrix import MatrixC4d, MatrixDistance, MatrixSet, clips_of_matrix
 from mvtokenflow.eval.metrics.spec import Networks
 from mvtokenflow.eval.protocols import protocol_named
@@ -22,6 +24,7 @@ class Logits:
     """Stands for I3D: logits that depend on every picture of a clip and on their order."""
 
     calls = 0
+    weights: str | None = None
 
     def of(self, pictures: Sequence[np.ndarray], pool: int, resize: str) -> np.ndarray:
         Logits.calls += 1
@@ -150,3 +153,45 @@ def test_signatures_state_what_the_paper_leaves_open() -> None:
             spec.signature().split("|")
         )
     assert all(isinstance(spec, MatrixSet) == key.endswith("_set") for key, spec in SPECS.items())
+
+
+# ---- the reference's features on disk ----
+
+
+def test_features_of_a_reference_are_kept_between_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MVTF_CACHE", str(tmp_path))
+    known = Logits()
+    known.weights = "of the test"
+    made = truth() + 3
+
+    def distances(real: np.ndarray) -> list[float]:
+        networks = Networks({})
+        networks.get("i3d", lambda: known)
+        clips: Any = [Clip(list(a), list(b)) for a, b in zip(made, real, strict=True)]
+        return list(SPECS["fvd_f"].measure_views(clips, networks))
+
+    Logits.calls = 0
+    first = distances(truth())
+    assert Logits.calls == 22
+    assert distances(truth()) == first
+    assert Logits.calls == 33  # of the rendering alone
+    (kept,) = (tmp_path / "features").iterdir()
+    kept.write_bytes(kept.read_bytes()[:100])  # cut off
+    assert distances(truth()) == first
+    assert Logits.calls == 55
+    assert distances(truth() + 1) != first
+    known.weights = "others"
+    distances(truth())
+    assert len(list((tmp_path / "features").iterdir())) == 3
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MVTF_CACHE", str(tmp_path / "file"))
+    picture = np.zeros((2, 2, 3), np.uint8)
+    (made,) = stored_features({"name": "x"}, [picture], lambda: [np.arange(3.0)])
+    np.testing.assert_array_equal(made, [0, 1, 2])

@@ -282,8 +282,8 @@ def prepare_bilinear(frames: Sequence[NDArray[np.uint8]], fit: Literal["crop", "
 class VideoLogits:
     """Maps pictures to I3D's logits: the network with its weights."""
 
-    def __init__(self, network: InceptionI3d) -> None:
-        self._network = network
+    def __init__(self, network: InceptionI3d, weights: str | None = None) -> None:
+        self._network, self.weights = network, weights
 
     def of(
         self, pictures: Sequence[NDArray[np.uint8]], pool: HeadPool, resize: Literal["pil-bicubic", "bilinear"]
@@ -306,4 +306,5 @@ def load(explicit: Path | None, device: torch.device | str = "cpu") -> VideoLogi
     Raises:
         WeightsMissingError, WeightsCorruptError: as `ledger.load`.
     """
-    return VideoLogits(build(ledger.load(WEIGHTS_NAME, explicit), device))
+    network = build(ledger.load(WEIGHTS_NAME, explicit), device)
+    return VideoLogits(network, f"{ledger.fingerprint(WEIGHTS_NAME, explicit)} on {device}")
