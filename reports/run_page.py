@@ -5,9 +5,14 @@ and refers to pictures and videos by relative paths; what is not there (yet) is 
 
     run.json, environment.json          settings, prior, seed; versions
     artefacts.json                      what the stages left: views, losses, previews, costs, and where they lie
+    export.json                         frames per second and size of the videos
+    result.json                         how far the front view covers the input, and warnings
+    progress.json                       how far a run is that has not finished
+    masks.png                           the object as it was cut out
     comparison.mp4, turntable/, azimuth_*/, ply/, viewer.html, field.safetensors
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,10 +80,14 @@ def run_page(folder: Path) -> str:
             title=folder.resolve().name,
             style=[asset(name) for name in _STYLES],
             script=asset("run.js"),
-            facts=_facts(settings, rows, costs) + _pose(folder, made),
+            facts=_facts(settings, rows, costs) + _result(folder) + _pose(folder, made),
             comparison=_link(folder, "comparison.mp4"),
             turntable=_link(folder, "turntable/turntable.mp4"),
             viewer=_link(folder, "viewer.html"),
+            masks=_link(folder, "masks.png"),
+            going=_going(folder),
+            caveats=[*_limits(settings), *_found(folder).get("warnings", [])],
+            commands=_commands(folder),
             fixed=_fixed(folder),
             files=_files(folder),
             passes=passes,
@@ -86,7 +95,7 @@ def run_page(folder: Path) -> str:
             charts=charts(list(rows.items())),
             chart_size=(WIDTH, HEIGHT),
             previews=_previews(folder, made),
-            costs=[{**cost, "duration": duration(cost["seconds"])} for cost in costs],
+            costs=_shares(costs),
             total=duration(sum(cost["seconds"] for cost in costs)),
             settings=settings,
             environments=public(_json(folder / "environment.json", list, check_notes) or []),
@@ -125,6 +134,68 @@ def _facts(
     return [(name, str(value)) for name, value in facts if value is not None]
 
 
+def _found(folder: Path) -> Mapping[str, Any]:
+    found = public(_json(folder / "result.json", dict))
+    return found if isinstance(found, dict) else {}
+
+
+def _result(folder: Path) -> list[tuple[str, str]]:
+    """Return facts of the finished result: agreement of the front view, frames per second."""
+    iou = _found(folder).get("front_iou")
+    fps = (public(_json(folder / "export.json", dict)) or {}).get("fps")
+    facts = [] if fps is None else [("Frames per second", f"{fps:g}")]
+    if isinstance(iou, int | float):
+        facts.append(("Front view covers the input (worst frame, IoU)", f"{iou:.2f}"))
+    return facts
+
+
+def _going(folder: Path) -> dict[str, Any] | None:
+    """Return how far an unfinished run is: whether it is at work, and a sentence."""
+    state = public(_json(folder / "progress.json", dict))
+    if not isinstance(state, dict) or not {"stage", "stages", "title"} <= state.keys():
+        return None
+    place = f"stage {state['stage']} of {state['stages']}, {state['title']}"
+    if not state.get("at_work"):
+        return {"at_work": False, "sentence": f"Stopped in {place}. Run the same command again to go on."}
+    left = state.get("seconds_left")
+    rest = f"about {duration(left)} left" if isinstance(left, int | float) else "the time left is not known yet"
+    return {"at_work": True, "sentence": f"At work: {place}; {rest}. This page loads itself again."}
+
+
+def _limits(settings: Mapping[str, Any]) -> list[str]:
+    """Return what a viewer of the result should know about the prior."""
+    config = settings.get("config", {})
+    side = config.get("square", {}).get("size")
+    drawn = f", at {side} × {side} pixels" if side else ""
+    small = ", which was trained on toys alone" if config.get("prior") == "small" else ""
+    return [
+        f"The video shows one side. The others were drawn by the prior{drawn}{small}: their shape and colour "
+        "are guesses."
+    ]
+
+
+def _commands(folder: Path) -> list[tuple[str, str]]:
+    """List (what for, command) of what can be done next, from the folder above."""
+    if not (folder / "field.safetensors").is_file():
+        return []
+    name = folder.resolve().name
+    field, views = shlex.quote(f"{name}/field.safetensors"), shlex.quote(f"{name}/export")
+    return [
+        ("Files for other programs, one per frame", f"mvtf export {field} -o {views} --splat --glb"),
+        ("One page to send to somebody", f"mvtf view {field} -o {shlex.quote(f'{name}.html')}"),
+        ("A picture from any side, at any time", f"mvtf render {field} --azimuth 75 --time 0.5 -o picture.png"),
+    ]
+
+
+def _shares(costs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the costs with their durations, and shares of the longest one in percent."""
+    longest = max((cost["seconds"] for cost in costs), default=0) or 1
+    return [
+        {**cost, "duration": duration(cost["seconds"]), "share": round(100 * cost["seconds"] / longest, 1)}
+        for cost in costs
+    ]
+
+
 def _pose(folder: Path, made: Sequence[Artefact]) -> list[tuple[str, str]]:
     """Return the camera pose of the input that the prior estimates; empty if it estimates none."""
     poses = (read_pose(path) for _, path in there(folder, made, "pose"))
@@ -154,7 +225,7 @@ def _fixed(folder: Path) -> list[tuple[str, str]]:
 
 def _files(folder: Path) -> list[tuple[str, str, str]]:
     """List (name, relative URL, description) of the results for download."""
-    found = []
+    found: list[tuple[str, str, str]] = []
     field = folder / "field.safetensors"
     if field.is_file():
         found.append((field.name, quote(field.name), f"the field, {field.stat().st_size / 2**20:.1f} MiB"))

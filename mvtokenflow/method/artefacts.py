@@ -15,6 +15,12 @@ _STAGES = {  # folder by training stage, in the order in which they run
     "coarse": ("coarse/coarse", "Coarse field"),
     "refine": ("refined/refine", "Refined field"),
 }
+TITLES = {
+    **{name: title for name, (title, _) in _PASSES.items()},
+    **{name: title for name, (_, title) in _STAGES.items()},
+}
+"""Titles of passes and training stages by name."""
+
 _REPEATED = "has no second pass: without token propagation it would draw the first one's views again."
 
 

@@ -6,60 +6,59 @@
     masks/              of the object, where the video had none; masks.png shows them
     method/             the folder of the stages (`method.pipeline`)
     field.safetensors   the result
-    turntable/, azimuth_<a>/, ply/   `splat.export` of it
-    comparison.mp4      the input beside the field's front view
-    viewer.html         the field to be turned by hand
+    result.json         how far the front view covers the input, and warnings
+    progress.json       how far a run is that has not finished (`method.following`)
+    export.json, turntable/, azimuth_<a>/, ply/, comparison.mp4, viewer.html     `method.exported`
 
-An interrupted run resumes where it stopped; a folder of other settings is refused.
+An interrupted run resumes where it stopped; a folder of other settings is refused. Export settings are no part
+of what a run is: with others its videos are written again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.device import AUTO, described_device, resolve_device
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import frame_files, sha256_file
+from mvtokenflow.base.files import write_json
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
 from mvtokenflow.media.segment import Segmentation
-from mvtokenflow.media.video import Clip, composite_white, read_rgba, to_uint8, write_video
 from mvtokenflow.method.artefacts import artefacts
 from mvtokenflow.method.config import MethodConfig
+from mvtokenflow.method.exported import (
+    EXPORT_FILE,
+    FIXED_VIEWS,
+    PLY,
+    RATE,
+    TURNTABLE,
+    ExportSettings,
+    compare,
+    export,
+    is_written,
+    renew,
+)
+from mvtokenflow.method.exported import view as view_page
+from mvtokenflow.method.following import Following, note_in, unfinished
 from mvtokenflow.method.pipeline import Result, run
 from mvtokenflow.method.priors import prior_name
 from mvtokenflow.method.source import read_source
-from mvtokenflow.multiview.preprocess import square_clip
-from mvtokenflow.splat.export import (
-    ExportView,
-    azimuth_name,
-    check_video,
-    export_ply,
-    export_video,
-    fixed_view,
-    frame_times,
-    turntable,
-)
+from mvtokenflow.splat.export import ExportView, azimuth_name, check_video
 from mvtokenflow.splat.field import DynamicField
 from mvtokenflow.splat.io import load_field, save_field
 from mvtokenflow.splat.trainer import FIELD_FILE
-from mvtokenflow.viewer.fields import pack_dynamic
-from mvtokenflow.viewer.packing import Timing
-from mvtokenflow.viewer.page import write_viewer
 from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, write_artefacts
 from mvtokenflow.workdir.environment import note_environment
-from mvtokenflow.workdir.folder import claim
+from mvtokenflow.workdir.folder import RUN_FILE, claim
 from mvtokenflow.workdir.lock import working_in
 
-FIXED_VIEWS = (0.0, 90.0, 180.0, 270.0)  # azimuths in degrees; the first is the input's
-TURNTABLE_FRAMES = 48  # at least: a clip of few frames would go round in jumps
 FRONT_IOU = 0.85  # of masks; below, the prior has turned or moved the object
 STAGES = "method"  # subfolder
-VIEWER = "viewer.html"
+RESULT_FILE = "result.json"
 
 Say = Callable[[str], object]
 PageWriter = Callable[[Path], Path]
@@ -77,7 +76,7 @@ class Asset:
         comparison: a video of the input beside the front view.
         viewer: a page in which the field can be turned.
         page: what `page` of `make_asset` wrote; None without it.
-        frames: their number in the clip.
+        frames: their number in the clip. fps: frames per second of the videos.
         notes: sentences on assumptions about the input.
         result: the method's: the field itself, costs, pose of the input.
     """
@@ -91,6 +90,7 @@ class Asset:
     viewer: Path
     page: Path | None
     frames: int
+    fps: float
     notes: tuple[str, ...]
     result: Result
 
@@ -124,7 +124,7 @@ def make_asset(
     frames: int | None = None,
     stride: int = 1,
     view: ExportView | None = None,
-    fps: float = 8.0,
+    fps: float | None = None,
     ply: bool = True,
     seed: int = 0,
     device: str = AUTO,
@@ -149,14 +149,15 @@ def make_asset(
         frames: their number, 2 to `method.config.MAX_FRAMES`; None takes all.
         stride: every `stride`-th frame of `source` is used.
         view: size, elevation and camera of the videos; None is 256 pixels, level, orthographic.
-        fps: frames per second of the videos.
+        fps: frames per second of the videos; None is the source's, of the frames that are used, or 8 for a
+            folder of frames.
         ply: whether to write one .ply file per frame.
         seed: of all random numbers, 0 to `seeds.MAX_SEED`.
         device: of torch; "auto" is a GPU if there is one, else the CPU.
         page: writes a page from the files in `out`, for instance `reports.run_page.write_page`, and gives its
             path; called whenever another stage begins, and at the end. Pages are made above the method, hence
             they are passed in.
-        progress: called with (stage, done, total).
+        progress: called with (stage, done, total), stages such as "2/6 Static field".
         say: called with sentences on what was found, as soon as it is.
 
     Raises:
@@ -169,7 +170,7 @@ def make_asset(
     device, asked = resolve_device(device), device
     view = ExportView(size=256) if view is None else view
     check_seed(seed)
-    check_video(view, fps)
+    check_video(view, RATE if fps is None else fps)
     given = read_source(
         Path(source),
         None if masks is None else Path(masks),
@@ -179,49 +180,79 @@ def make_asset(
         frames=frames,
         stride=stride,
     )
+    rate = RATE if given.rate is None else round(given.rate, 3)
+    settings = ExportSettings(view=view, fps=rate if fps is None else fps, ply=ply)
     network = given.segmenter(out / "masks")  # loaded before anything is written
     identity = {
         "config": config.to_dict(),
         "prior": prior_name(config),
         "seed": seed,
         "video": {"pictures": given.digest, "cut_out_by": given.cut_out_by, "frames": len(given)},
-        "export": {"size": view.size, "fps": fps, **_unusual(view)},
     }
     with working_in(out):
-        claim(out, identity)
+        _claim(out, identity)
         note_environment(out, device)
-        report = _reporting(out, config, progress, page)
+        following = Following(config=config, workdir=out / STAGES, progress=progress)
+        following.note = note_in(out, lambda: _draw(out, config, page))
+        if page is not None:
+            message(f"watch it in {page(out)}")
         if asked == AUTO:
             message(f"device: {described_device(device)}")
-        clip = given.cut_out(out / "masks", network, report)
-        for note in clip.notes:
-            message(f"note: {note}")
-        message(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
-        result = run(clip, config, out / STAGES, seed, device=device, progress=report)
-        keep_field(out / FIELD_FILE, result.field, message)
-        videos, points = _export(result.field, clip, view, out, fps, ply, report)
-        comparison = _compare(clip, config, view, out, fps)
-        viewer = _view(result.field, clip, out, fps, videos["turntable"])
-        _list_artefacts(out, config)
-        return Asset(
+        with unfinished(out, following):
+            clip = given.cut_out(out / "masks", network, None if network is None else following.report)
+            for note in clip.notes:
+                message(f"note: {note}")
+            message(f"{len(clip)} frames of {clip.rgb.shape[2]}x{clip.rgb.shape[1]} pixels")
+            if is_written(out, clip, settings):
+                following.note = lambda state: None
+            result = run(clip, config, out / STAGES, seed, device=device, progress=following.report)
+            keep_field(out / FIELD_FILE, result.field, message, rate)
+            renewed = renew(out, clip, settings)
+            if renewed is not None:
+                message(renewed)
+            videos = export(result.field, out / FIELD_FILE, clip, settings, out, following.report)
+            comparison = compare(clip, config.square, settings, out)
+            viewer = view_page(result.field, clip, settings.fps, out, videos[TURNTABLE])
+        asset = Asset(
             folder=out,
             field=out / FIELD_FILE,
-            turntable=videos["turntable"],
+            turntable=videos[TURNTABLE],
             views=tuple(videos[azimuth_name(azimuth)] for azimuth in FIXED_VIEWS),
-            ply=points,
+            ply=out / PLY if ply else None,
             comparison=comparison,
             viewer=viewer,
-            page=None if page is None else page(out),
+            page=None,
             frames=len(clip),
+            fps=settings.fps,
             notes=tuple(clip.notes),
             result=result,
         )
+        _keep_json(out / RESULT_FILE, {"front_iou": result.front_iou, "warnings": asset.warnings()})
+        _list_artefacts(out, config)
+        return replace(asset, page=None if page is None else page(out))
 
 
-def _unusual(view: ExportView) -> dict[str, Any]:
-    """Return the fields of a view that `run.json` records: none for a level orthographic view."""
-    usual = (view.elevation_deg, view.kind) == (0.0, "ortho")
-    return {} if usual else {"elevation_deg": view.elevation_deg, "camera": view.kind}
+def _claim(out: Path, identity: Mapping[str, Any]) -> None:
+    """Make `out` the folder of this run; earlier versions kept export settings in its identity."""
+    path = out / RUN_FILE
+    if path.is_file():
+        found = read_json(path, dict, f"delete {out} to start again")
+        if "export" in found:
+            write_json(out / EXPORT_FILE, found.pop("export"))
+            write_json(path, found)
+    claim(out, identity)
+
+
+def _draw(out: Path, config: MethodConfig, page: PageWriter | None) -> None:
+    _list_artefacts(out, config)
+    if page is not None:
+        page(out)
+
+
+def _keep_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, unless it holds this already."""
+    if not path.is_file() or read_json(path, dict, "delete it and run the same command again") != value:
+        write_json(path, dict(value))
 
 
 def _list_artefacts(out: Path, config: MethodConfig) -> None:
@@ -233,28 +264,12 @@ def _list_artefacts(out: Path, config: MethodConfig) -> None:
     write_artefacts(out / ARTEFACTS_FILE, found)
 
 
-def _reporting(out: Path, config: MethodConfig, progress: Progress | None, page: PageWriter | None) -> Progress:
-    """Wrap `progress` so that the page is also written whenever another stage begins."""
-    begun = ""
-
-    def report(stage: str, done: int, total: int) -> None:
-        nonlocal begun
-        if stage != begun:
-            begun = stage
-            _list_artefacts(out, config)
-            if page is not None:
-                page(out)
-        if progress is not None:
-            progress(stage, done, total)
-
-    return report
-
-
-def keep_field(path: Path, field: DynamicField, say: Say) -> None:
+def keep_field(path: Path, field: DynamicField, say: Say, rate: float | None = None) -> None:
     """Write a field, unless the file has it already: the records of exports hold the digest of the file.
 
     Args:
         say: called with a sentence if another or a damaged field is replaced.
+        rate: frames per second of the clip, kept in a new file.
     """
     if path.exists():
         try:
@@ -265,49 +280,10 @@ def keep_field(path: Path, field: DynamicField, say: Say) -> None:
             if _are_equal(kept, field):
                 return
             say(f"{path}: not the result of the last stage; written again from it")
-    save_field(path, field)
+    save_field(path, field, rate=rate)
 
 
 def _are_equal(one: DynamicField, other: DynamicField) -> bool:
     first, second = ({name: value.cpu() for name, value in f.state_dict().items()} for f in (one, other))
     alike = (one.config, one.pixel, first.keys()) == (other.config, other.pixel, second.keys())
     return alike and all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-def _export(
-    field: DynamicField, clip: Clip, view: ExportView, out: Path, fps: float, ply: bool, report: Progress
-) -> tuple[dict[str, Path], Path | None]:
-    """Write the videos and .ply files; return the videos by folder name, and the .ply folder."""
-    source: dict[str, Any] = {"sha256": sha256_file(out / FIELD_FILE)}
-    frames = len(clip) if clip.clock is None else clip.clock.tolist()
-    shots = {azimuth_name(azimuth): fixed_view(azimuth, frames) for azimuth in FIXED_VIEWS}
-    shots["turntable"] = turntable(max(len(clip), TURNTABLE_FRAMES))
-    videos = {
-        name: export_video(field, plan, view, out / name, fps=fps, source=source, progress=report)
-        for name, plan in shots.items()
-    }
-    if not ply:
-        return videos, None
-    export_ply(field, frames, out / "ply", source=source, progress=report)
-    return videos, out / "ply"
-
-
-def _compare(clip: Clip, config: MethodConfig, view: ExportView, out: Path, fps: float) -> Path:
-    """Write a video of the input, framed as the prior sees it, beside the field's front view."""
-    path = out / "comparison.mp4"
-    if path.exists():
-        return path
-    square = config.square
-    crop = square.crop_size if square.crop_size == -1 else round(square.crop_size * view.size / square.size)
-    given = square_clip(clip, replace(square, size=view.size, crop_size=crop)).front
-    front = frame_files(out / azimuth_name(FIXED_VIEWS[0]) / "frames")
-    rendered = np.stack([composite_white(read_rgba(frame)) for frame in front])
-    write_video(path, np.concatenate([to_uint8(given.numpy(), clip.name), rendered], axis=2), fps)
-    return path
-
-
-def _view(field: DynamicField, clip: Clip, out: Path, fps: float, turntable: Path) -> Path:
-    """Write the page in which the field can be turned; the turntable is for browsers that cannot draw."""
-    times = frame_times(len(clip) if clip.clock is None else clip.clock.tolist())
-    packed = pack_dynamic(field, out.resolve().name, Timing(times=tuple(times), fps=fps))
-    return write_viewer(out / VIEWER, [packed], title=packed.label, turntable=turntable, back="index.html")

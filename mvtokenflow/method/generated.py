@@ -11,6 +11,7 @@ from mvtokenflow.base.partial import partial_folder
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.flow.keyframes import KeyframeFlow
 from mvtokenflow.multiview.config import SamplingConfig
+from mvtokenflow.multiview.kept_steps import KeptSteps
 from mvtokenflow.multiview.prior import MultiviewPrior
 from mvtokenflow.multiview.sampler import MultiviewFrames, generate
 from mvtokenflow.tokenflow.config import TokenFlowConfig
@@ -29,6 +30,7 @@ def sample_views(
     flows: Callable[[], KeyframeFlow | None],
     draws: torch.Generator,
     progress: Progress | None = None,
+    kept: KeptSteps | None = None,
 ) -> tuple[MultiviewFrames, TokenFlowReport | None]:
     """Sample the views of all frames, with token flow if the settings ask for any of it.
 
@@ -36,15 +38,16 @@ def sample_views(
         front: (T, S, S, 3) in [0, 1], on the prior's device.
         flows: computes the flow to the keyframes; called only where tokens are propagated.
         draws: of the noise.
+        kept: state of an interrupted run, see `sampler.generate`; the report is then that of the rest.
 
     Returns:
         the frames, and the report of token flow; None where each frame is sampled by itself.
     """
     if tokens.enlarged == "off" and tokens.propagation == "none":
-        return generate(prior, front, sampling, draws, None, progress), None
+        return generate(prior, front, sampling, draws, None, progress, kept), None
     carried = flows() if tokens.propagation != "none" else None
     with TokenFlow(prior.unet, tokens, carried) as controller:
-        made = generate(prior, front, sampling, draws, controller, progress)
+        made = generate(prior, front, sampling, draws, controller, progress, kept)
         return made, controller.report()
 
 

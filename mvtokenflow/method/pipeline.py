@@ -15,6 +15,7 @@ A run has a folder, and each stage a folder in it; a complete stage is read and 
     regenerated/    the views of stage 3, with regenerated.json
     refined/        the field of stage 3
     <stage>.key     in runs with a `store`: cache key of the stage's inputs, written when the stage starts
+    <pass>.steps.safetensors     state of a pass that was interrupted (`multiview.kept_steps`)
     stages.json     seconds and peak memory of each stage
 """
 
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.base.files import write_json, write_text
+from mvtokenflow.base.files import digest_json, write_json, write_text
 from mvtokenflow.base.partial import partial_folder
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.base.seeds import check_seed
@@ -43,6 +44,7 @@ from mvtokenflow.method.generated import as_video, refuse_empty, sample_views
 from mvtokenflow.method.prepare import FRONT, Input, front_video, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import load_prior, prior_digest, prior_name
 from mvtokenflow.method.stage_inputs import inputs_of_fit, inputs_of_given_views, inputs_of_views
+from mvtokenflow.multiview.kept_steps import KeptSteps
 from mvtokenflow.multiview.pose import InputPose, lens_cameras, read_pose
 from mvtokenflow.multiview.preprocess import Crop
 from mvtokenflow.multiview.prior import MultiviewPrior
@@ -282,16 +284,21 @@ class _Stages:
         folder = self.workdir / name
         with self._stage(name, lambda: self._inputs_of_views(tokens, coarse), report=f"{name}.json"):
             if not (folder / CAMERAS_FILE).is_file():
-                self._generate(folder, tokens, flows)
+                key = digest_json({"pass": name, **self._inputs_of_views(tokens, coarse)})
+                kept = KeptSteps(self.workdir / f"{name}.steps.safetensors", key)
+                self._generate(folder, tokens, flows, kept)
+                kept.drop()
         # folders of earlier versions do not hold the times
         return replace(read_multiview(folder), clock=self.given.times).to(self.device)
 
-    def _generate(self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]) -> None:
+    def _generate(
+        self, folder: Path, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow], kept: KeptSteps
+    ) -> None:
         report: dict[str, Any] = {"token_flow": {}, "pose": None}
         if self.views_given is not None:
             video = self.views_given.make(self.given)
         else:
-            video, report = self._sample(tokens, flows)
+            video, report = self._sample(tokens, flows, kept)
         refuse_empty(video, folder)
         fit, given = self.config.reconstruction, self.given
         pairs = near_pairs(len(given.front), fit.flow_gap, backward=fit.flow_backward)
@@ -303,13 +310,14 @@ class _Stages:
             partial.replace(folder)
 
     def _sample(
-        self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow]
+        self, tokens: TokenFlowConfig, flows: Callable[[], KeyframeFlow], kept: KeptSteps
     ) -> tuple[MultiviewVideo, dict[str, Any]]:
         """Sample the prior; return its views, the report of the token flow, and the pose of the input."""
         prior, front = self._loaded(), self.given.front.to(self.device)
         # Both passes start from the same noise: what flow cannot change stays as it was.
         draws = torch.Generator().manual_seed(self.seed)
-        made, report = sample_views(prior, front, self.config.sampling, tokens, flows, draws, self.progress)
+        sampling = self.config.sampling
+        made, report = sample_views(prior, front, sampling, tokens, flows, draws, self.progress, kept)
         pose = None if made.pose is None else InputPose.of(made.pose).to_dict()
         return as_video(made), {"token_flow": {} if report is None else asdict(report), "pose": pose}
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.multiview.config import SamplingConfig
+from mvtokenflow.multiview.kept_steps import KeptSteps
 from mvtokenflow.multiview.passes import Controller, Pass, Step, check_passes, plain_passes
 from mvtokenflow.multiview.prior import COLOUR, NORMAL, MultiviewPrior, decode_normals
 from mvtokenflow.views.cameras import Cameras
@@ -59,6 +60,7 @@ def generate(
     generator: torch.Generator,
     controller: Controller | None = None,
     progress: Progress | None = None,
+    kept: KeptSteps | None = None,
 ) -> MultiviewFrames:
     """Sample all views of all frames.
 
@@ -67,6 +69,7 @@ def generate(
         generator: on any device. It draws for the image encoder, then the initial noise, then once per step.
         controller: couples the frames; None treats them independently.
         progress: called with (stage, done, total), stages "denoise" (steps) and "decode" (frames).
+        kept: state of an interrupted run, which is gone on with and ends with the same frames.
 
     Raises:
         DataError: `front` is not F pictures of the prior's size in [0, 1].
@@ -85,7 +88,7 @@ def generate(
             [prior.codec.condition(pictures[start : start + config.chunk]) for start in starts], dim=1
         )
         noise = draw_noise(prior, config, condition, generator)
-        latents, pose = denoise(prior, condition, labels, noise, config, controller, progress)
+        latents, pose = denoise(prior, condition, labels, noise, config, controller, progress, kept)
         decoded = _decode(prior, latents, pictures, config.chunk, progress)
     normal, alpha = decode_normals(decoded[NORMAL], prior.background)
     return MultiviewFrames(rgb=decoded[COLOUR], normal=normal, alpha=alpha, cameras=prior.cameras, pose=pose)
@@ -118,6 +121,7 @@ def denoise(
     config: SamplingConfig,
     controller: Controller | None = None,
     progress: Progress | None = None,
+    kept: KeptSteps | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Denoise to latents (2, F, V, c, h, w) and poses (F, 2).
 
@@ -132,7 +136,14 @@ def denoise(
     latents = noise.initial.expand(2, frames, views, -1, height, width)
     extra = iter(noise.steps)
     pose: Tensor | None = None
-    for step, alpha, alpha_after in steps:
+    state = None if kept is None else kept.read()
+    levels = 0 if state is None else state[0]
+    if state is not None:
+        latents = state[1].to(latents)
+        pose = None if state[2] is None else state[2].to(latents.device)
+        for _ in range(levels if config.eta > 0 else 0):
+            next(extra)  # as drawn by the levels that are done
+    for step, alpha, alpha_after in steps[levels:]:
         prediction, pose = _predict(prior, latents, condition, labels, step, config.guidance, controller)
         latents = ddim_step(
             latents,
@@ -144,6 +155,8 @@ def denoise(
             eta=config.eta,
             noise=next(extra) if config.eta > 0 else None,
         )
+        if kept is not None:
+            kept.keep(step.index + 1, latents, pose)
         if progress is not None:
             progress("denoise", step.index + 1, step.count)
     if not latents.isfinite().all():

@@ -30,20 +30,37 @@ _LARGEST = 30.0  # logarithm of a scale; the squares of larger ones overflow in 
 _NORMALS = ("nx", "ny", "nz")  # always 0: some viewers expect the columns
 
 
-def save_field(path: Path, field: DynamicField, *, half: bool = False) -> None:
+def save_field(path: Path, field: DynamicField, *, half: bool = False, rate: float | None = None) -> None:
     """Write a field and its config atomically.
 
     Args:
         path: the .safetensors file; an existing one is replaced.
         half: store float16. A unit-sized object is then exact to about 5e-4, good for viewing, not for
             training on.
+        rate: frames per second of the clip that the field was fitted to, at which results play.
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {name: value.detach().to("cpu", dtype).contiguous() for name, value in field.state_dict().items()}
     # One entry only: safetensors writes several in random order, and equal fields must be equal files.
     facts = {"version": VERSION, "config": field.config.to_dict(), "pixel": field.pixel}
+    if rate is not None:
+        facts["rate"] = rate
     metadata = {FORMAT: json.dumps(facts)}
     write_tensors(path, tensors, metadata)
+
+
+def field_rate(path: Path) -> float | None:
+    """Read the frames per second of the clip that a field was fitted to; None where its file states none.
+
+    Raises:
+        DataError: the file cannot be read, or states a rate that is not one.
+    """
+    metadata, _ = read_tensors(path, "cannot be read as safetensors", _CURE, names=False)
+    with damage(path, "the field is damaged", _CURE):
+        rate = parse_json(metadata.get(FORMAT, "{}")).get("rate")
+        if rate is not None and not (isinstance(rate, int | float) and 0 < rate <= 1000):
+            raise ValueError(f"its rate is {rate!r}")
+        return None if rate is None else float(rate)
 
 
 def load_field(path: Path, device: torch.device | str = "cpu", *, pixel: float | None = None) -> DynamicField:

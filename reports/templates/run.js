@@ -12,3 +12,28 @@ if (films.length) {
   button.addEventListener("click", () => play(films[0].paused));
   play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
 }
+// The round view follows a drag or the arrow keys: its width is one round.
+const turn = document.querySelector("#turn video");
+if (turn) {
+  let from = null;
+  const seek = time => { turn.currentTime = ((time % turn.duration) + turn.duration) % turn.duration; };
+  document.querySelector("#turn .drag").hidden = false;
+  turn.tabIndex = 0;
+  turn.addEventListener("pointerdown", event => {
+    if (!turn.duration) return;
+    from = { x: event.clientX, time: turn.currentTime };
+    turn.pause();
+    turn.setPointerCapture(event.pointerId);
+  });
+  turn.addEventListener("pointermove", event => {
+    if (from) seek(from.time + (event.clientX - from.x) / turn.clientWidth * turn.duration);
+  });
+  for (const end of ["pointerup", "pointercancel"]) turn.addEventListener(end, () => { from = null; });
+  turn.addEventListener("keydown", event => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || !turn.duration) return;
+    event.preventDefault();
+    turn.pause();
+    seek(turn.currentTime + step * turn.duration / 48);
+  });
+}

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
 from mvtokenflow.media.pictures import composite_white, read_mask, read_rgb, read_rgba, write_png
 from mvtokenflow.media.video import count_frames, write_video
-from mvtokenflow.splat.io import load_field, read_ply
+from mvtokenflow.splat.io import field_rate, load_field, read_ply
 
 FRAMES, SIZE = 4, 64
 Run = Callable[..., tuple[int, str, str]]
@@ -74,7 +75,7 @@ def _killed() -> Iterator[Callable[[str, int, int], None]]:
     """In place of progress bars: Ctrl-C when the coarse stage begins."""
 
     def report(stage: str, done: int, total: int) -> None:
-        if stage == "coarse":
+        if "Coarse field" in stage:
             raise KeyboardInterrupt
 
     yield report
@@ -90,9 +91,13 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
     begun = (out / "index.html").read_text()
     assert "First pass" in begun
     assert "Second pass" not in begun
+    assert "Stopped in stage 3 of 6, Coarse field. Run the same command again to go on." in begun
+    assert 'http-equiv="refresh"' not in begun
     views = _stamps(out / "method" / "views")
     code, printed, messages = mvtf("run", clip, "-o", out, *few, "--json")
     assert code == 0, messages
+    assert messages.startswith(f"watch it in {out / 'index.html'}\n")
+    assert not (out / "progress.json").exists()
     assert _stamps(out / "method" / "views") == views
     made = json.loads(printed)
     assert made["frames"] == FRAMES
@@ -113,6 +118,9 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
     page = Path(made["page"]).read_text()
     for part in ("comparison.mp4", "turntable/turntable.mp4", "First pass", "Second pass", "refine, step 3"):
         assert part in page
+    assert f"{made['front_iou']:.2f}" in page
+    assert "mvtf export out/field.safetensors -o out/export" in page
+    assert "At work" not in page
 
     before = _stamps(out)
     code, again, messages = mvtf("run", clip, "-o", out, *few, "--json")
@@ -125,7 +133,6 @@ def test_a_clip_becomes_a_field_videos_and_a_page_and_never_again(
         (("--frames", 3), "video.frames is 4 there, 3 here"),
         (("--whole-frame",), "config.square.crop_size is 56 there, -1 here"),
         (("--without", "flow-loss"), "config.flow_loss is true there, false here"),
-        (("--fps", 9), "export.fps is 8.0 there, 9.0 here"),
     ):
         code, _, messages = mvtf("run", clip, "-o", out, *few, *options)
         assert code == 2
@@ -269,9 +276,57 @@ def test_a_film_before_a_plain_background_becomes_an_asset(
         assert (mask & wanted).sum() / (mask | wanted).sum() > 0.9
     assert read_rgb(tmp_path / "out" / "masks.png").shape == (SIZE, 4 * SIZE, 3)
     assert "background auto" in (tmp_path / "out" / "index.html").read_text()
+    assert made["fps"] == 30
+    assert field_rate(Path(made["field"])) == 30
     before = _stamps(tmp_path / "out")
     assert mvtf(*given, "--background", "auto")[0] == 0
     assert _stamps(tmp_path / "out") == before
+
+    _, _, messages = mvtf(*given, "--fps", 9)
+    assert "videos are written again (fps 30.0 -> 9.0); nothing else is computed" in messages
+    after = _stamps(tmp_path / "out")
+    changed = {Path(path).name for path in before if after[path] != before[path]}
+    assert {"turntable.mp4", "azimuth_0.mp4", "comparison.mp4", "viewer.html", "export.json"} <= changed
+    assert not {path for path in before if "method" in path or path.endswith((".png", "field.safetensors"))} & {
+        path for path in before if after[path] != before[path]
+    }
+    with av.open(made["turntable"]) as video:
+        assert video.streams.video[0].average_rate == 9
+    _, _, messages = mvtf(*given, "--fps", 9, "--size", 40)
+    assert "size 48 -> 40" in messages
+    assert read_rgba(tmp_path / "out" / "turntable" / "frames" / "0000.png").shape == (40, 40, 4)
+    resized = _stamps(tmp_path / "out")
+    assert {path for path in resized if "method" in path and resized[path] != before[path]} == set()
+
+
+def test_a_dry_run_loads_everything_and_writes_nothing(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    code, printed, messages = mvtf("run", clip, "-o", tmp_path / "out", *few, "--dry-run", "--json")
+    assert code == 0, messages
+    found = json.loads(printed)
+    assert (found["frames"], found["passes"], found["cut_out_by"]) == (FRAMES, 2, "alpha")
+    assert found["frame_seconds"] > 0
+    assert not (tmp_path / "out").exists()
+    code, _, messages = mvtf("run", clip, "-o", tmp_path / "out", *few, "--dry-run", "--set", "flow=raft")
+    assert code == 2, messages
+
+
+def test_folders_of_earlier_versions_keep_their_stages(
+    mvtf: Run, clip: Path, few: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("run", clip, "-o", out, *few, "--without", "refinement", "--no-ply")
+    assert mvtf(*given)[0] == 0
+    before = _stamps(out / "method")
+    settings = json.loads((out / "run.json").read_text())
+    settings["export"] = json.loads((out / "export.json").read_text())
+    (out / "run.json").write_text(json.dumps(settings))
+    (out / "export.json").unlink()
+    code, _, messages = mvtf(*given)
+    assert code == 0, messages
+    assert _stamps(out / "method") == before
+    assert "export" not in json.loads((out / "run.json").read_text())
 
 
 def test_long_clips_are_refused_with_the_ways_out(mvtf: Run, few: list[str], tmp_path: Path) -> None:

@@ -107,7 +107,12 @@ def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path
     assert asset.page == tmp_path / "out" / "page"
     assert pages[-1], "written at the end"
     assert len(pages) > 4, "and whenever another stage began"
-    assert {"segment", "coarse", "refine", "turntable", "azimuth_0"} <= set(stages)
+    assert {
+        "1/6 First pass: segment",
+        "3/6 Coarse field",
+        "5/6 Refined field",
+        "6/6 Videos and files: turntable",
+    } <= set(stages)
     assert said == ["3 frames of 64x64 pixels"]
     assert [path.stem for path in asset.views] == [f"azimuth_{a}" for a in (0, 90, 180, 270)]
     assert [count_frames(path) for path in (asset.comparison, *asset.views)] == [3] * 5

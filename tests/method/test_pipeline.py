@@ -19,6 +19,7 @@ from mvtokenflow.method.config import SWITCHES, MethodConfig, mini, paper, prese
 from mvtokenflow.method.pipeline import GivenViews, run
 from mvtokenflow.method.prepare import Input, input_flow, near_pairs, prepare
 from mvtokenflow.method.priors import prior_digest, prior_name
+from mvtokenflow.multiview.kept_steps import KeptSteps
 from mvtokenflow.splat.training_config import StageConfig
 from mvtokenflow.splat.training_config import paper as fit_paper
 from mvtokenflow.views.cameras import orbit
@@ -67,6 +68,49 @@ def _state(path: Path) -> dict[str, bytes]:
         for file in sorted(path.rglob("*"))
         if file.suffix in (".png", ".safetensors", ".npz")
     }
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_an_interrupted_pass_goes_on_at_its_noise_level(
+    clip: Clip, config: MethodConfig, tmp_path: Path, eta: float
+) -> None:
+    config = replace(config, sampling=replace(config.sampling, eta=eta), refinement=False)
+    run(clip, config, tmp_path / "whole", 0)
+    steps: list[tuple[str, int]] = []
+
+    def interrupt(stage: str, done: int, total: int) -> None:
+        steps.append((stage, done))
+        if (stage, done) == ("denoise", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, config, tmp_path / "parts", 0, progress=interrupt)
+    state = tmp_path / "parts" / "views.steps.safetensors"
+    kept = state.read_bytes()
+    state.write_bytes(kept[:-9])
+    with pytest.raises(DataError, match=r"views\.steps\.safetensors: damaged state of a sampling run"):
+        run(clip, config, tmp_path / "parts", 0)
+    state.write_bytes(kept)
+    steps.clear()
+    run(clip, config, tmp_path / "parts", 0, progress=lambda stage, done, total: steps.append((stage, done)))
+    assert [done for stage, done in steps if stage == "denoise"] == [2]
+    assert _state(tmp_path / "parts") == _state(tmp_path / "whole")
+
+
+def test_the_state_of_other_inputs_is_not_taken_up(tmp_path: Path) -> None:
+    latents, pose = torch.rand(2, 3, 4), torch.rand(3, 2)
+    kept = KeptSteps(tmp_path / "views.steps.safetensors", "a key")
+    assert kept.read() is None
+    kept.keep(3, latents, pose)
+    found = kept.read()
+    assert found is not None
+    assert found[0] == 3
+    assert torch.equal(found[1], latents)
+    assert found[2] is not None
+    assert torch.equal(found[2], pose)
+    assert replace(kept, key="another").read() is None
+    kept.drop()
+    assert kept.read() is None
 
 
 def test_runs_all_stages_and_never_again(clip: Clip, config: MethodConfig, tmp_path: Path) -> None:

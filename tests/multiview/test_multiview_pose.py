@@ -232,6 +232,7 @@ def test_steep_inputs_are_told(elevation: float, warns: bool, capsys: pytest.Cap
         comparison=path,
         viewer=path,
         page=path,
+        fps=8.0,
         frames=3,
         notes=(),
         result=result,

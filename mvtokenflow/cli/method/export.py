@@ -27,6 +27,14 @@ FitSize = Annotated[
         show_default=False,
     ),
 ]
+RATE = 8.0  # frames per second of clips that state none
+Fps = Annotated[
+    float | None,
+    typer.Option(
+        help="Frames per second; default: those of the clip, where the field states them, else 8.",
+        show_default=False,
+    ),
+]
 Size = Annotated[int, typer.Option(help="Width and height in pixels.")]
 Elevation = Annotated[float, typer.Option(help="Degrees above the horizon, within -90 and 90.")]
 Camera = Annotated[str, typer.Option(help="ortho (world -1 to 1 fills the picture) or pinhole.")]
@@ -62,6 +70,16 @@ def open_field(path: Path, device: str, fit_size: int | None = None) -> "tuple[T
     return field, source if pixel is None else source | {"pixel": pixel}
 
 
+def rate_of(field_file: Path, fps: float | None) -> float:
+    """Return `fps` or, if it is None, the frames per second that a field's file states, or `RATE`."""
+    from mvtokenflow.splat.io import field_rate
+
+    if fps is not None:
+        return fps
+    stated = field_rate(field_file) if field_file.suffix == ".safetensors" else None
+    return RATE if stated is None else stated
+
+
 def export(
     field_file: FieldFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
@@ -91,7 +109,7 @@ def export(
         typer.Option(help="Those files of one time only, 0 to 1, in OUT/<format>_<T>.", show_default=False),
     ] = None,
     frames: Annotated[int, typer.Option(help="Frames, from the first to the last moment.")] = 32,
-    fps: Annotated[float, typer.Option(help="Frames per second of videos.")] = 8.0,
+    fps: Fps = None,
     size: Size = 512,
     elevation: Elevation = 0.0,
     camera: Camera = "ortho",
@@ -119,7 +137,7 @@ def export(
     if turntable:
         shots["turntable"] = room.turntable(frames)
     if shots:
-        room.check_video(view, fps)
+        room.check_video(view, RATE if fps is None else fps)
     kinds = [kind for kind, asked in zip(FORMATS, (ply, splat, spz, glb), strict=True) if asked]
     if not shots and not kinds:
         raise ConfigError(
@@ -134,6 +152,7 @@ def export(
     field, source = open_field(field_file, device, fit_size)
     if kinds and not isinstance(field, MovingGaussians):
         raise ConfigError(f"{field_file}: a radiance field, which has no Gaussians; leave out --{kinds[0]}")
+    rate = rate_of(field_file, fps)
     made: list[dict[str, Any]] = []
     with working_in(out), progress() as report:
         for name, plan in shots.items():
@@ -142,7 +161,7 @@ def export(
                 plan,
                 view,
                 out / name,
-                fps=fps,
+                fps=rate,
                 source=source,
                 opaque=opaque,
                 progress=report,

@@ -9,12 +9,13 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import check_device, print_json, print_message, progress
+from mvtokenflow.base.terminal import check_device, chosen_device, print_json, print_message, progress
 from mvtokenflow.method import config as method
 from mvtokenflow.method.config import MAX_FRAMES, MethodConfig
 
 if TYPE_CHECKING:
     from mvtokenflow.method.asset import Asset
+    from mvtokenflow.method.source import SourceVideo
 
 Video = Annotated[
     Path, typer.Argument(metavar="VIDEO", help="A video file or folder of frames <n>.png.", show_default=False)
@@ -74,8 +75,17 @@ def run(
         bool, typer.Option("--whole-frame", help="Show the prior whole frames instead of a crop of the object.")
     ] = False,
     size: Annotated[int, typer.Option(help="Width and height of the videos in pixels.")] = 256,
-    fps: Annotated[float, typer.Option(help="Frames per second of the results.")] = 8.0,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Frames per second of the results; default: those of VIDEO that are used, or 8 of a folder.",
+            show_default=False,
+        ),
+    ] = None,
     ply: Annotated[bool, typer.Option("--ply/--no-ply", help="One 3DGS .ply file per frame.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Load everything, generate one frame, and write nothing.")
+    ] = False,
     device: Device = AUTO,
     as_json: Json = False,
 ) -> None:
@@ -83,7 +93,8 @@ def run(
 
     VIDEO has alpha, or a plain background, or a mask, or is segmented here. Writes OUT/field.safetensors,
     OUT/turntable, four fixed views, OUT/ply, OUT/viewer.html, in which the object can be turned, and a page
-    that shows all of it, OUT/index.html. Run it again to go on where it stopped.
+    that shows all of it, OUT/index.html, also while it runs. Run it again to go on where it stopped, or with
+    another --fps or --size to have the videos written again.
 
     Example: mvtf run corgi.webm -o out/corgi --frames 32
     """
@@ -93,16 +104,24 @@ def run(
     check_device(device)
     from mvtokenflow.media.segment import REMBG
     from mvtokenflow.method.asset import make_asset
+    from mvtokenflow.method.source import read_source
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.splat.export import ExportView
 
+    segmenter = REMBG if segment else None
+    if dry_run:
+        given = read_source(
+            video, mask, segmenter, background=background, start=start, frames=frames, stride=stride
+        )
+        _try_out(given, config, seed, device, as_json)
+        return
     with progress() as bars:
         asset = make_asset(
             video,
             out,
             config,
             masks=mask,
-            segmenter=REMBG if segment else None,
+            segmenter=segmenter,
             background=background,
             start=start,
             frames=frames,
@@ -126,6 +145,27 @@ def _config(preset: str, whole_frame: bool, settings: Sequence[str], without: Se
     return method.without(method.overridden(config, settings), *without)
 
 
+def _try_out(given: "SourceVideo", config: MethodConfig, seed: int, device: str, as_json: bool) -> None:
+    """Run --dry-run and print what it found."""
+    from mvtokenflow.method.dry_run import dry_run
+
+    with progress() as bars:
+        found = dry_run(given, config, seed=seed, device=chosen_device(device), progress=bars)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for note in found.notes:
+        print_message(f"note: {note}")
+    print_message(
+        f"everything is here: loaded in {found.load_seconds:.0f} s, the object cut out by {found.cut_out_by}; "
+        f"one frame of all views took {found.frame_seconds:.1f} s"
+    )
+    print_message(
+        f"{found.passes} x {found.frames} frames take {found.sampling_seconds / 60:.1f} min or more, and the "
+        "fits come on top; nothing was written"
+    )
+
+
 def _print(asset: "Asset", as_json: bool) -> None:
     result, count = asset.result, len(asset.result.field.gaussians)
     if as_json:
@@ -141,6 +181,7 @@ def _print(asset: "Asset", as_json: bool) -> None:
         }
         numbers = {
             "frames": asset.frames,
+            "fps": asset.fps,
             "gaussians": count,
             "front_iou": result.front_iou,
             "pose": None if pose is None else {"elevation_deg": pose.elevation, "focal_mm": pose.focal_mm},

@@ -7,7 +7,7 @@ import typer
 
 from mvtokenflow.base.options import Json, check_there
 from mvtokenflow.base.terminal import print_json, print_message
-from mvtokenflow.cli.method.export import FitSize
+from mvtokenflow.cli.method.export import FitSize, Fps, rate_of
 
 FIELD_CURE = "give a field.safetensors, or a folder of numbered .ply files"
 
@@ -29,7 +29,7 @@ def view(
             show_default=False,
         ),
     ] = None,
-    fps: Annotated[float, typer.Option(help="Frames per second.")] = 8.0,
+    fps: Fps = None,
     title: Annotated[str | None, typer.Option(help="Heading; default: the page's name.")] = None,
     turntable: Annotated[
         Path | None,
@@ -53,7 +53,9 @@ def view(
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{out}: the page is one file; give it a name that ends in .html")
     pixel = None if fit_size is None else 2 / fit_size
-    packed = [pack_source(path, name, frames=frames, fps=fps, pixel=pixel) for name, path in sources]
+    packed = [
+        pack_source(path, name, frames=frames, fps=rate_of(path, fps), pixel=pixel) for name, path in sources
+    ]
     write_viewer(out, packed, title=title or out.stem, turntable=turntable)
     size = out.stat().st_size
     if as_json:

@@ -1,0 +1,114 @@
+"""How far a run is: its stages by name, the time left, and what stays of a run that was stopped."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mvtokenflow.method.config import MethodConfig, mini, without
+from mvtokenflow.method.following import PROGRESS_FILE, Following, note_in, unfinished
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _followed(
+    config: MethodConfig, workdir: Path, calls: Sequence[tuple[float, str, int, int]]
+) -> tuple[list[Any], list[str]]:
+    """States and names of a run whose progress is called at these times."""
+    clock, states, named = _Clock(), list[Any](), list[str]()
+    following = Following(
+        config=config,
+        workdir=workdir,
+        note=states.append,
+        progress=lambda name, done, total: named.append(name),
+        clock=clock,
+    )
+    for seconds, label, done, total in calls:
+        clock.now = seconds
+        following.report(label, done, total)
+    return states, named
+
+
+WHOLE = [
+    (0, "denoise", 1, 4),
+    (30, "denoise", 4, 4),
+    (33, "decode", 1, 1),
+    (34, "static", 1, 2),
+    (40, "coarse", 1, 1),
+    (60, "denoise", 1, 4),
+    (80, "decode", 1, 1),
+    (81, "refine", 1, 1),
+    (91, "turntable", 1, 48),
+]
+
+
+def test_stages_are_counted_and_named_as_the_page_names_them(tmp_path: Path) -> None:
+    states, named = _followed(mini(), tmp_path, WHOLE)
+    begun = {state["stage"]: state["title"] for state in states}
+    assert begun == {
+        1: "First pass",
+        2: "Static field",
+        3: "Coarse field",
+        4: "Second pass",
+        5: "Refined field",
+        6: "Videos and files",
+    }
+    assert {state["stages"] for state in states} == {6}
+    assert named[0] == "1/6 First pass: denoise"
+    assert named[5] == "4/6 Second pass: denoise"
+    assert named[-1] == "6/6 Videos and files: turntable"
+
+
+def test_the_time_left_falls_and_is_not_given_too_early(tmp_path: Path) -> None:
+    states, _ = _followed(mini(), tmp_path, WHOLE)
+    assert states[0]["seconds_left"] is None
+    left = [state["seconds_left"] for state in states[1:]]
+    assert 40 <= left[0] <= 120
+    assert max(left[-3:]) < min(left[:3])
+    assert left[-1] <= 10
+
+
+def test_a_resumed_run_begins_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "views").mkdir()
+    (tmp_path / "views" / "cameras.json").write_text("{}")
+    states, named = _followed(mini(), tmp_path, [(0, "denoise", 1, 4), (20, "refine", 1, 1)])
+    assert [state["stage"] for state in states] == [4, 5]
+    assert named[0] == "4/6 Second pass: denoise"
+
+
+@pytest.mark.parametrize(
+    ("parts", "stages"), [(("refinement",), 4), (("regeneration",), 5), (("propagation",), 5), ((), 6)]
+)
+def test_parts_that_are_left_out_are_no_stages(parts: tuple[str, ...], stages: int, tmp_path: Path) -> None:
+    states, _ = _followed(without(mini(), *parts), tmp_path, [(0, "denoise", 1, 4)])
+    assert states[0]["stages"] == stages
+
+
+def test_what_stays_of_a_run_that_was_stopped(tmp_path: Path) -> None:
+    drawn: list[dict[str, Any]] = []
+    path = tmp_path / PROGRESS_FILE
+    following = Following(config=replace(mini()), workdir=tmp_path)
+    following.note = note_in(tmp_path, lambda: drawn.append(json.loads(path.read_text())))
+
+    def stop(label: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    following.progress = stop
+    with pytest.raises(KeyboardInterrupt), unfinished(tmp_path, following):
+        following.report("static", 1, 10)
+    following.progress = None
+    assert [state["at_work"] for state in drawn] == [True, False]
+    assert drawn[1]["title"] == "Static field"
+    with unfinished(tmp_path, following):
+        following.report("coarse", 1, 10)
+        assert path.is_file()
+    assert not path.exists()
