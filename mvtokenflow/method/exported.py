@@ -111,7 +111,8 @@ def renew(out: Path, clip: Clip, settings: ExportSettings) -> str | None:
     write_json(out / EXPORT_FILE, now)
     if before is None:
         return None
-    changed = [f"{name} {before.get(name)} -> {now.get(name)}" for name in now if before.get(name) != now[name]]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    changed = [f"{name} {before.get(name, 'usual')} -> {now.get(name, 'usual')}" for name in names]
     return f"videos are written again ({', '.join(changed)}); nothing else is computed"
 
 

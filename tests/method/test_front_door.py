@@ -13,7 +13,6 @@ import torch
 from settings import few_steps
 
 import mvtokenflow
-from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.datasets.toy4d.render import render
 from mvtokenflow.datasets.toy4d.stream import six_views
 from mvtokenflow.datasets.toy4d.toys import make_toy
@@ -113,7 +112,7 @@ def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path
         "5/6 Refined field",
         "6/6 Videos and files: turntable",
     } <= set(stages)
-    assert said == ["3 frames of 64x64 pixels"]
+    assert said == [f"watch it in {tmp_path / 'out' / 'page'}", "3 frames of 64x64 pixels"]
     assert [path.stem for path in asset.views] == [f"azimuth_{a}" for a in (0, 90, 180, 270)]
     assert [count_frames(path) for path in (asset.comparison, *asset.views)] == [3] * 5
     listed = read_artefacts(asset.folder / ARTEFACTS_FILE)
@@ -127,5 +126,10 @@ def test_a_video_becomes_an_asset(opaque: Path, prior_file: Path, tmp_path: Path
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert again.page is None
     assert loads == ["here"], "the masks are there, so the network is not loaded again"
-    with pytest.raises(ConfigError, match=r"export\.elevation_deg is 10\.0 there, null here"):
-        make(opaque, view=ExportView(size=32))
+    level = make(opaque, view=ExportView(size=32), say=said.append)
+    assert said[-1].startswith(
+        "videos are written again (elevation_deg 10.0 -> usual, camera ortho -> usual); "
+    )
+    fitted = {path: stamp for path, stamp in before.items() if "method" in path.parts}
+    assert {path: path.stat().st_mtime_ns for path in fitted} == fitted
+    assert level.turntable.stat().st_mtime_ns != before[level.turntable]
