@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -64,11 +65,14 @@ def grouped(group: type[Any]) -> Callable[[Run], Run]:
     return decorate
 
 
-def renamed(names: Mapping[str, str]) -> type[TyperCommand]:
+def renamed(
+    names: Mapping[str, str], words_of: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> type[TyperCommand]:
     """Return a kind of command that still takes options by former names, which its help does not list.
 
     Args:
         names: the present name by the former one.
+        words_of: options whose word may be left out, with their words; the first stands for none.
     """
 
     class Renamed(TyperCommand):
@@ -76,7 +80,7 @@ def renamed(names: Mapping[str, str]) -> type[TyperCommand]:
             from mvtokenflow.base.terminal import print_message
 
             words = []
-            for word in args:
+            for word, following in zip(args, [*args[1:], None], strict=True):
                 name, equals, value = word.partition("=")
                 if name in names:
                     print_message(
@@ -84,6 +88,8 @@ def renamed(names: Mapping[str, str]) -> type[TyperCommand]:
                     )
                     word = f"{names[name]}{equals}{value}"
                 words.append(word)
+                if word in words_of and following not in words_of[word]:
+                    words.append(words_of[word][0])
             return super().parse_args(ctx, words)
 
     return Renamed

@@ -13,7 +13,7 @@ from mvtokenflow.cli.method.gate_prior import gate_prior
 from mvtokenflow.cli.method.measure_video import measure_video
 from mvtokenflow.cli.method.reconstruct import reconstruct
 from mvtokenflow.cli.method.render import render
-from mvtokenflow.cli.method.run import run
+from mvtokenflow.cli.method.run import SEGMENTERS, run
 from mvtokenflow.cli.method.train_clip import train_clip
 from mvtokenflow.cli.method.train_prior import train_prior
 from mvtokenflow.cli.method.train_video import train_video
@@ -45,7 +45,7 @@ app.command("gate-prior")(gate_prior)
 app.command("measure-video")(measure_video)
 app.command("reconstruct", cls=renamed({"--size": "--fit-size"}))(reconstruct)
 app.command("render", cls=renamed(_OUT))(render)
-app.command("run", cls=renamed({**_OUT, "--export-size": "--size"}))(run)
+app.command("run", cls=renamed({**_OUT, "--export-size": "--size"}, {"--segment": SEGMENTERS}))(run)
 app.command("train-clip")(train_clip)
 app.command("train-prior")(train_prior)
 app.command("train-video")(train_video)

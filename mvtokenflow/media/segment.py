@@ -41,8 +41,9 @@ def load_segmenter() -> Segmenter:
         rembg = import_module("rembg")
     except (ImportError, SystemExit) as error:  # without onnxruntime rembg ends the process
         raise ConfigError(
-            "segmenting needs rembg, which is not installed; run `pip install 'rembg[cpu]'`, or give "
-            "a mask or a clip with alpha"
+            "segmenting needs rembg, which is not installed; run `pip install 'rembg[cpu]'` (its network, 179 "
+            "MB, code Apache-2.0, weights without a stated licence, is fetched then), or give a mask or a clip "
+            "with alpha"
         ) from error
     try:
         with _home(_network().parent):

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mvtokenflow.base.device import AUTO
+from mvtokenflow.base.device import AUTO, resolve_device
+from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.terminal import check_device, chosen_device, print_json, print_message, progress
 from mvtokenflow.method import config as method
 from mvtokenflow.method.config import MAX_FRAMES, MethodConfig
 
+SEGMENTERS = ("rembg", "sam2")
+
 if TYPE_CHECKING:
+    from mvtokenflow.media.segment import Segmentation
     from mvtokenflow.method.asset import Asset
     from mvtokenflow.method.source import SourceVideo
 
@@ -48,9 +52,28 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
     mask: Mask = None,
     segment: Annotated[
-        bool,
-        typer.Option("--segment", help="Cut the object out here; needs `pip install 'rembg[cpu]'`."),
-    ] = False,
+        str | None,
+        typer.Option(
+            "--segment",
+            metavar="[rembg|sam2]",
+            help="Have a network cut the object out: rembg, if no word follows (`pip install 'rembg[cpu]'`; "
+            "fetches IS-Net, 179 MB, code Apache-2.0, weights without a stated licence), or sam2 with --point "
+            "or --box (`hf download facebook/sam2.1-hiera-small`, about 184 MB, Apache-2.0).",
+            show_default=False,
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y", help="Pixel of the object in the first frame, for sam2; may be repeated."),
+    ] = None,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEFT,TOP,RIGHT,BOTTOM",
+            help="Box around the object in the first frame, for sam2.",
+            show_default=False,
+        ),
+    ] = None,
     background: Annotated[
         str | None,
         typer.Option(
@@ -102,13 +125,12 @@ def run(
     check_there(None if segment else mask, "give --mask a video, or a folder of <n>.png")
     config = _config(preset, whole_frame, settings or [], without or [])
     check_device(device)
-    from mvtokenflow.media.segment import REMBG
     from mvtokenflow.method.asset import make_asset
     from mvtokenflow.method.source import read_source
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.splat.export import ExportView
 
-    segmenter = REMBG if segment else None
+    segmenter = _segmentation(segment, point or [], box, device)
     if dry_run:
         given = read_source(
             video, mask, segmenter, background=background, start=start, frames=frames, stride=stride
@@ -136,6 +158,28 @@ def run(
             say=print_message,
         )
     _print(asset, as_json)
+
+
+def _segmentation(
+    word: str | None, points: Sequence[str], box: str | None, device: str
+) -> "Segmentation | None":
+    """Return what --segment names, with the places of --point and --box."""
+    from mvtokenflow.media import sam2
+    from mvtokenflow.media.segment import REMBG
+
+    if word not in (None, *SEGMENTERS):
+        raise ConfigError(f"--segment is '{word}'; choose {' or '.join(SEGMENTERS)}")
+    if word != "sam2":
+        if points or box is not None:
+            raise ConfigError("--point and --box belong to --segment sam2; give that as well")
+        return None if word is None else REMBG
+    places = [sam2.numbers("--point", point, 2) for point in points]
+    sides = None
+    if box is not None:
+        left, top, right, bottom = sam2.numbers("--box", box, 4)
+        sides = (left, top, right, bottom)
+    prompt = sam2.Prompt(points=tuple((x, y) for x, y in places), box=sides)
+    return sam2.sam2(prompt, resolve_device(device))
 
 
 def _config(preset: str, whole_frame: bool, settings: Sequence[str], without: Sequence[str]) -> MethodConfig:
