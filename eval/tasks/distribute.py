@@ -164,6 +164,10 @@ class _Desk:
             alive = self.engine.alive()
             self.collect()
             self._note_lost(alive)
+            if not any(self.left.values()):  # a node that was taken for lost may have delivered after all
+                self.engine.cancel(self.flights)
+                self.engine.ended(self.flights)
+                self.flights.clear()
             self._submit()
             self._show(alive)
             if self.flights:

@@ -127,10 +127,12 @@ class SlurmCluster:
         """End a node as a power cut would: its daemon, the daemons of its jobs and all below them."""
         with suppress(OSError, ValueError):
             _kill_below(int((self.folder / f"slurmd-{node}.pid").read_text()))
-        for pid, _, words in _processes():
-            spool = str(self.folder / "spool" / node)
-            if "slurmstepd" in words and spool in _open_files(pid):
+        here = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
+        for pid, parent in list(_processes()):
+            if here <= _surroundings(pid):
                 _kill_below(pid)
+                if "slurmstepd" in _words(parent):
+                    _kill_below(parent)
 
     def ask(self, *command: str) -> str:
         """What a command of SLURM prints."""
@@ -153,26 +155,32 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _processes() -> Iterator[tuple[int, int, str]]:
-    """Every process: its number, its parent's, its words."""
+def _processes() -> Iterator[tuple[int, int]]:
+    """Every process: its number and its parent's."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError, IndexError, ValueError):
                 parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                yield int(folder.name), parent, (folder / "cmdline").read_bytes().decode(errors="replace")
+                yield int(folder.name), parent
 
 
-def _open_files(pid: int) -> str:
+def _surroundings(pid: int) -> set[str]:
+    """The environment of a process; empty if it is over."""
     with suppress(OSError):
-        found = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
-        return " ".join([*found, str(Path(f"/proc/{pid}/cwd").readlink())])
+        return set(Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0"))
+    return set()
+
+
+def _words(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     return ""
 
 
 def _kill_below(pid: int) -> None:
     """Kill a process and all below it."""
     below: dict[int, list[int]] = {}
-    for child, parent, _ in _processes():
+    for child, parent in _processes():
         below.setdefault(parent, []).append(child)
     waiting = [pid]
     while waiting:
