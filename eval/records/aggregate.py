@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.eval.records.rows import Row
+from mvtokenflow.eval.records.rows import Row, ViewMean
 
 # Part of a row's signature where the value covers a whole clip: its length, and after a slash the reference's
 # where that differs.
@@ -65,19 +65,43 @@ def object_values(
             (a re-rendered prediction) counts with its last row.
         views: only these views; None for all.
     """
-    cells = _cells(rows, metric, views)
-    values = {}
-    for name in sorted(cells.keys() - _without_mean(cells)):
-        by_view = {
-            view: mean([row.value for row in frames.values()]) for view, frames in sorted(cells[name].items())
-        }
-        values[name] = ObjectValue(
-            value=mean(list(by_view.values())),
-            views=by_view,
-            frames={view: len(frames) for view, frames in sorted(cells[name].items())},
-            signatures=frozenset(row.signature for frames in cells[name].values() for row in frames.values()),
+    return object_means(view_means(rows, metric), views)
+
+
+def view_means(rows: Iterable[Row], metric: str) -> dict[str, dict[str, ViewMean]]:
+    """Average the rows of `metric` by object and view; rows as for `object_values`."""
+    return {
+        name: {view: _view_mean(list(frames.values())) for view, frames in sorted(views.items())}
+        for name, views in sorted(_cells(rows, metric, None).items())
+    }
+
+
+def _view_mean(rows: Sequence[Row]) -> ViewMean:
+    values = [row.value for row in rows]
+    return ViewMean(
+        value=mean(values) if has_mean(values) else None,
+        frames=len(rows),
+        signatures=frozenset(row.signature for row in rows),
+    )
+
+
+def object_means(
+    means: Mapping[str, Mapping[str, ViewMean]], views: Container[str] | None = None
+) -> dict[str, ObjectValue]:
+    """Average over the views of each object; as `object_values`."""
+    found = {}
+    for name, by_view in means.items():
+        chosen = {view: one for view, one in by_view.items() if views is None or view in views}
+        values = {view: one.value for view, one in chosen.items() if one.value is not None}
+        if not chosen or len(values) < len(chosen) or not has_mean(values.values()):
+            continue
+        found[name] = ObjectValue(
+            value=mean(list(values.values())),
+            views=values,
+            frames={view: one.frames for view, one in chosen.items()},
+            signatures=frozenset().union(*(one.signatures for one in chosen.values())),
         )
-    return values
+    return found
 
 
 def frame_values(

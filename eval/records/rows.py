@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from mvtokenflow.base.damaged import bounded_bytes, damage, parse_json
 from mvtokenflow.base.errors import DataError
@@ -255,20 +255,50 @@ class Manifest:
         write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})
 
     @classmethod
-    def load(cls, path: Path) -> "Manifest":
+    def load(cls, path: Path, *, count_frames: bool = True) -> "Manifest":
+        """Read a manifest.
+
+        Args:
+            count_frames: compare its number of frames with the pictures beside it.
+
+        Raises:
+            DataError: damaged, or of another version.
+        """
         with damage(path, "not a manifest", "delete the run folder and run again"):
             fields = _fields(bounded_bytes(path).decode())
             record_checks.manifest(fields)
-            _check_frames(path.parent / "pred", fields)
+            if count_frames:
+                _check_frames(path.parent / "pred", fields)
             stages = tuple(Stage(**stage) for stage in fields.get("stages", ()))
             artefacts = tuple(Artefact.from_json(one) for one in fields.get("artefacts", ()))
             assumed = tuple(fields.get("assumed", ()))
             return cls(**{**fields, "stages": stages, "assumed": assumed, "artefacts": artefacts})
 
 
+class ViewMean(NamedTuple):
+    """The rows of one metric on one view of one object, averaged.
+
+    Attributes:
+        value: mean over its frames; None where there is none, between infinities of both signs.
+        frames: their number.
+        signatures: of the rows.
+    """
+
+    value: float | None
+    frames: int
+    signatures: frozenset[str]
+
+
+Means = Mapping[str, Mapping[str, Mapping[str, ViewMean]]]  # by metric, object and view
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One finished run folder: renderings, measured values, and reasons for missing values."""
+    """One finished run folder: renderings, measured values, and reasons for missing values.
+
+    Attributes:
+        means: of the rows; a run that has them may come without its rows.
+    """
 
     folder: Path
     manifest: Manifest
@@ -276,6 +306,7 @@ class Run:
     features: Sequence[FeatureRow] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     measured_by: Mapping[str, Any] = field(default_factory=dict)
+    means: Means | None = None
 
 
 def _check_frames(pred: Path, fields: Mapping[str, Any]) -> None:

@@ -241,9 +241,9 @@ def _overruled(severities: Iterable[str], run: Run, protocol: Protocol) -> bool:
     return protocol.strict and run.manifest.source != "oracle" and "refuse" in severities
 
 
-def was_forced(run: Run, summary: Summary, protocol: Protocol) -> bool:
-    """Return whether a run's summary is of a prediction that a strict pre-flight refused."""
-    return _overruled((str(finding["severity"]) for finding in summary.findings), run, protocol)
+def was_forced(run: Run, severities: Iterable[str], protocol: Protocol) -> bool:
+    """Return whether findings of such severities are of a prediction that a strict pre-flight refused."""
+    return _overruled(severities, run, protocol)
 
 
 def is_scored(run: Run, settings: Settings, force: bool) -> bool:
@@ -254,6 +254,6 @@ def is_scored(run: Run, settings: Settings, force: bool) -> bool:
     summary = Summary.load(run.folder, settings.protocol.name)
     if summary is None:
         return False
-    forced = was_forced(run, summary, settings.protocol)
+    forced = was_forced(run, (str(one["severity"]) for one in summary.findings), settings.protocol)
     views = [str(view["name"]) for view in run.manifest.views]
     return force >= forced and _measured(replace(settings, forced=forced), views) <= summary.measured

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from mvtokenflow.eval.records.aggregate import (
     clip_lengths,
     kind_of,
     mean,
+    object_means,
     object_values,
     signature_of,
 )
@@ -35,6 +36,7 @@ from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
 
 STATISTICS_SEED = 2025
+T = TypeVar("T")
 
 
 ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
@@ -97,7 +99,11 @@ def build_table(
     """
     measured = {s.key: s for s in protocol.metrics}
     columns = [column for column in spec.under(protocol).columns if _is_measured(column, protocol)]
-    by_method = {m: [r for r in runs if r.manifest.method == m and r.manifest.scene in scenes] for m in methods}
+    wanted = set(scenes)
+    by_method: dict[str, list[Run]] = {method: [] for method in methods}
+    for run in runs:
+        if run.manifest.method in by_method and run.manifest.scene in wanted:
+            by_method[run.manifest.method].append(run)
     grid = {
         (method, index): _measure(column, measured.get(column.metric), by_method[method])
         for method in methods
@@ -158,7 +164,11 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
     counts_frames = spec.needs != "clip"
     found: dict[tuple[str, int], ObjectValue] = {}
     for run in runs:
-        values_here = object_values(run.rows, column.metric, column.place)
+        values_here = (
+            object_values(run.rows, column.metric, column.place)
+            if run.means is None
+            else object_means(run.means.get(column.metric, {}), column.place)
+        )
         if run.manifest.scene in values_here:
             found[run.manifest.scene, run.manifest.seed] = values_here[run.manifest.scene]
     if not found:
@@ -168,10 +178,8 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
     return _Measured(
         values=by_scene,
         extent={
-            scene: frozenset().union(
-                *(_extent(v, counts_frames) for (name, _), v in found.items() if name == scene)
-            )
-            for scene in by_scene
+            scene: frozenset().union(*(_extent(value, counts_frames) for value in values))
+            for scene, values in _by_scene(found).items()
         },
         kinds=frozenset(_kind(signature) for value in found.values() for signature in value.signatures),
         signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
@@ -196,8 +204,15 @@ def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
 
 
 def _over_seeds(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
-    scenes = sorted({scene for scene, _ in values})
-    return {scene: mean([v for (name, _), v in sorted(values.items()) if name == scene]) for scene in scenes}
+    return {scene: mean(of_seeds) for scene, of_seeds in _by_scene(values).items()}
+
+
+def _by_scene(values: Mapping[tuple[str, int], T]) -> dict[str, list[T]]:
+    """Group values of scenes and seeds by scene, both in order."""
+    found: dict[str, list[T]] = {}
+    for scene, seed in sorted(values):
+        found.setdefault(scene, []).append(values[scene, seed])
+    return found
 
 
 def _measure_cost(cost: Cost, runs: Sequence[Run]) -> _Measured | None:
@@ -233,13 +248,13 @@ def _measure_set(column: ColumnSpec, spec: MetricSpec, runs: Sequence[Run]) -> _
         np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
     )
     counts = Counter((f.object, f.view) for f in features)
+    extent: dict[str, set[tuple[str, int | str]]] = {}
+    for (name, view), count in sorted(counts.items()):
+        extent.setdefault(name, set()).add((view, count))
     signatures = sorted({f.signature for f in features})
     return _Measured(
         values={},
-        extent={
-            scene: frozenset((view, count) for (name, view), count in counts.items() if name == scene)
-            for scene in sorted({name for name, _ in counts})
-        },
+        extent={scene: frozenset(places) for scene, places in extent.items()},
         kinds=frozenset(map(_kind, signatures)),
         signature=" + ".join(f"{signature}|clips:{len(features)}" for signature in signatures),
         total=total,

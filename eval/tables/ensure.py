@@ -16,7 +16,9 @@ from mvtokenflow.datasets.scene import Dataset, Scene
 from mvtokenflow.eval.engine.local import set_threads, start_worker, submit, worker_pool
 from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.protocols import INPUT, NOVEL, Protocol
-from mvtokenflow.eval.records.rows import Manifest, Run, load_run
+from mvtokenflow.eval.records.common import Common
+from mvtokenflow.eval.records.means import averages
+from mvtokenflow.eval.records.rows import Manifest, Run, feature_log, load_run
 from mvtokenflow.eval.records.summary import Missing, Summary, scored
 from mvtokenflow.eval.score.scoring import Options, Report, is_scored, score_runs, settings_for, was_forced
 from mvtokenflow.eval.score.units import Settings
@@ -190,14 +192,14 @@ def is_rendered(job: Job) -> bool:
     return (job.folder() / "manifest.json").is_file()
 
 
-def manifest_of(job: Job) -> Manifest:
-    """Read the manifest in the folder of a job, and check that it is that job's.
+def manifest_of(job: Job, *, count_frames: bool = True) -> Manifest:
+    """Read the manifest in the folder of a job, and check that it is that job's; as `Manifest.load`.
 
     Raises:
         DataError: damaged, or of another run: numbers of a folder that was moved would be in a wrong row.
     """
     path = job.folder() / "manifest.json"
-    manifest = Manifest.load(path)
+    manifest = Manifest.load(path, count_frames=count_frames)
     wanted = (job.dataset.name, job.method.name, job.scene, job.seed, job.config_hash())
     found = (manifest.dataset, manifest.method, manifest.scene, manifest.seed, manifest.config_hash)
     for kind, ours, theirs in zip(("dataset", "method", "scene", "seed", "config"), wanted, found, strict=True):
@@ -294,11 +296,11 @@ def tabulate(
     quoted: bool = True,
 ) -> Table:
     """Build the table over all finished runs of the request, in all shards."""
-    found = _scored(request)
+    shown = specs_of(request.protocol, [spec])
+    found = list(averaged_runs(request, features=any(one.is_of_set for one in shown)))
     hidden = [] if request.options.force else [run for run, forced in found if forced]
     runs = [run for run, forced in found if request.options.force or not forced]
     failures = [*failures, *_hidden(hidden, failures)]
-    shown = specs_of(request.protocol, [spec])
     _, missing = settings_for(request.protocol, request.options, shown)
     absent = {entry.metric for entry in missing}  # for want of weights
     reasons = {s.key: missing_in_short(s.weights) for s in shown if s.weights and s.key in absent}
@@ -352,11 +354,6 @@ def scored_runs(request: Request) -> list[Run]:
 
     Runs that were scored by force are among them only if the request forces as well.
     """
-    return [run for run, forced in _scored(request) if request.options.force or not forced]
-
-
-def _scored(request: Request) -> list[tuple[Run, bool]]:
-    """Yield every finished and scored run of the whole grid, and whether it was scored by force."""
     found = []
     for job in replace(request, shard=(0, 1)).jobs():
         summary = None
@@ -365,8 +362,40 @@ def _scored(request: Request) -> list[tuple[Run, bool]]:
             summary = Summary.load(job.folder(), request.protocol.name)
         run = scored(load_run(job.folder()), request.protocol.name) if summary is not None else None
         if run is not None and summary is not None:
-            found.append((run, was_forced(run, summary, request.protocol)))
+            severities = [str(finding["severity"]) for finding in summary.findings]
+            if request.options.force or not was_forced(run, severities, request.protocol):
+                found.append(run)
     return found
+
+
+def averaged_runs(request: Request, *, features: bool) -> Iterator[tuple[Run, bool]]:
+    """Yield every finished and scored run of the whole grid without its rows, and whether force scored it.
+
+    What runs have in common is held once, so that ten thousands of them fit into memory.
+
+    Args:
+        features: read the features of clips as well, on which values of sets of clips rest.
+    """
+    name = request.protocol.name
+    common = Common()
+    for job in replace(request, shard=(0, 1)).jobs():
+        folder = job.folder()
+        found = averages(folder, name) if (folder / "manifest.json").is_file() else None
+        if found is None:
+            continue
+        run = Run(
+            folder=folder,
+            manifest=common.of_manifest(manifest_of(job, count_frames=False)),
+            rows=(),
+            missing=common(found.missing),
+            measured_by=common.of_pedigree(found.pedigree),
+            means=found.means,
+        )
+        if features:
+            keys = summary.keys if (summary := Summary.load(folder, name)) is not None else frozenset()
+            kept = [row for row in feature_log(folder).read() if row.key in keys]
+            run = replace(run, features=kept)
+        yield run, was_forced(run, found.severities, request.protocol)
 
 
 def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, str], Scene]:

@@ -29,6 +29,10 @@ Floats = NDArray[np.float64]
 Rng = int | np.random.Generator
 
 EXACT_UP_TO = 20  # objects; 2^20 sign patterns take 8 MB and a few milliseconds
+# Random numbers for one interval or test, at most: for more objects there are fewer resamples or draws. An
+# interval has all of its resamples up to 1,000 objects, a test all of its draws up to 100.
+MOST_DRAWN = 10_000_000
+_AT_A_TIME = 1_000_000  # of them in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,8 @@ class Interval:
 def bootstrap_mean(values: ArrayLike, rng: Rng, *, resamples: int = 10_000, level: float = 0.95) -> Interval:
     """Compute the percentile bootstrap interval of the mean over objects.
 
+    Of more than `MOST_DRAWN` / `resamples` objects there are fewer resamples, so that the time does not grow.
+
     Args:
         values: (n,) one value per object, already averaged over its frames and views.
         rng: seed or Generator.
@@ -72,8 +78,13 @@ def bootstrap_mean(values: ArrayLike, rng: Rng, *, resamples: int = 10_000, leve
     if len(sample) < 2:
         return Interval(mean=mean, low=None, high=None, n=len(sample), level=level)
     generator = np.random.default_rng(rng)
-    drawn = generator.integers(0, len(sample), (resamples, len(sample)))
-    means = np.sort(sample[drawn].mean(axis=1))
+    resamples = max(1, min(resamples, MOST_DRAWN // len(sample)))
+    found = []
+    step = max(1, _AT_A_TIME // len(sample))
+    for start in range(0, resamples, step):  # bounded memory, and the same numbers as all at once
+        drawn = generator.integers(0, len(sample), (min(step, resamples - start), len(sample)))
+        found.append(sample[drawn].mean(axis=1))
+    means = np.sort(np.concatenate(found))
     tail = (1 - level) / 2
     # Order statistics that leave at most `tail` of the resamples outside on either side.
     outside = int(np.floor(tail * resamples))
@@ -114,8 +125,8 @@ def sign_flip_test(
 
     Under the hypothesis that swapping the two methods on any object changes nothing, each difference is
     as likely with the other sign. Up to `exact_up_to` pairs all patterns are enumerated and `rng` is not
-    used; beyond, `draws` patterns are drawn and p = (1 + hits) / (1 + draws) (Phipson and Smyth, 2010),
-    which never understates p.
+    used; beyond, `draws` patterns, or `MOST_DRAWN` / n if that is less, are drawn and p is
+    (1 + hits) / (1 + draws) (Phipson and Smyth, 2010), which never understates p.
 
     Args:
         differences: (n,) one difference per object; `paired_differences` makes them from two rows.
@@ -137,8 +148,10 @@ def sign_flip_test(
         return SignFlipTest(p=p, n=n, exact=True, minimum_p=minimum_p(n), resolution=2.0**-n)
     generator = np.random.default_rng(rng)
     hits = 0
-    for start in range(0, draws, 10_000):  # bounded memory
-        signs = generator.integers(0, 2, (min(10_000, draws - start), n), dtype=np.int8) * 2 - 1
+    draws = max(1, min(draws, MOST_DRAWN // n))
+    at_once = max(1, min(10_000, _AT_A_TIME // n))
+    for start in range(0, draws, at_once):  # bounded memory
+        signs = generator.integers(0, 2, (min(at_once, draws - start), n), dtype=np.int8) * 2 - 1
         hits += int((np.abs(signs @ sample) >= reach).sum())
     step = 1 / (draws + 1)
     return SignFlipTest(p=(1 + hits) * step, n=n, exact=False, minimum_p=step, resolution=step)

@@ -1,0 +1,155 @@
+"""How the time and memory of a table grow with finished runs: fake records, no pictures.
+
+    python benchmarks/growth.py --scenes 1000 --methods 3 runs/fake
+
+The records of a run are those of a toy4d scene: 189 rows of six metrics on five views of 32 frames, with random
+values. Prints seconds and MiB above the start of the first table, which reads all rows, and of the second one.
+"""
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mvtokenflow.base.files import digest_json
+from mvtokenflow.baselines.imported import ImportedRenderings
+from mvtokenflow.datasets.scene import Scene
+from mvtokenflow.eval.protocols import PROTOCOLS
+from mvtokenflow.eval.records.rows import Manifest, Row, Stage, run_folder
+from mvtokenflow.eval.records.summary import Summary
+from mvtokenflow.eval.score.units import Settings
+from mvtokenflow.eval.tables.ensure import Request, tabulate
+from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.workdir.provenance import pedigree
+
+PROTOCOL = PROTOCOLS["toy4d-v1"]
+VIEWS = ("input", "eval_0", "eval_1", "eval_2", "eval_3")
+FRAMES = 8
+
+
+class Fake:
+    """A dataset of scenes by name only."""
+
+    name = "fake"
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def scene_names(self) -> list[str]:
+        return [f"scene-{number:05d}" for number in range(self.count)]
+
+    def scene(self, name: str) -> Scene:
+        raise NotImplementedError("a table of finished runs opens no scene")
+
+
+class FakeRow(ImportedRenderings):
+    """A row without files."""
+
+    def config(self) -> dict[str, Any]:
+        return {"fake": self.name}
+
+
+def write_runs(root: Path, scenes: int, methods: list[FakeRow]) -> None:
+    """Write the records of every run that is not there."""
+    made = pedigree("cpu", {})
+    settings = Settings(protocol=PROTOCOL, specs=tuple(s for s in PROTOCOL.metrics if s.weights is None))
+    for place, method in enumerate(methods):
+        hashed = digest_json({"method": method.name, **method.config()})
+        for scene in Fake(scenes).scene_names():
+            folder = run_folder(root, "fake", method.name, scene, 0, hashed)
+            if not (folder / "manifest.json").is_file():
+                folder.mkdir(parents=True)
+                _write_run(folder, method, scene, hashed, settings, made, place)
+
+
+def _write_run(
+    folder: Path, method: FakeRow, scene: str, hashed: str, settings: Settings, made: dict[str, Any], place: int
+) -> None:
+    rng = random.Random(f"{method.name}/{scene}")
+    rows = []
+    for spec in settings.specs:
+        for view in PROTOCOL.names_of(spec, VIEWS):
+            whole = list(spec.moments(range(FRAMES))) == [None] if spec.needs == "clip" else False
+            for frame in [None] if whole else range(FRAMES):
+                signature = settings.signature(spec, composite=False) + (f"|clip:{FRAMES}" if whole else "")
+                value = rng.gauss(20 - place / 4, 1)
+                key = digest_json([scene, view, frame, signature, method.name])
+                rows.append(
+                    Row(
+                        key=key,
+                        object=scene,
+                        view=view,
+                        frame=frame,
+                        metric=spec.key,
+                        value=value,
+                        signature=signature,
+                    )
+                )
+    (folder / "rows.jsonl").write_text("".join(row.to_json() + "\n" for row in rows))
+    Summary(
+        protocol=PROTOCOL.name,
+        keys=frozenset(row.key for row in rows),
+        measured=frozenset(),
+        missing=(),
+        findings=(),
+        pedigree=made,
+    ).save(folder, rows, PROTOCOL)
+    Manifest(
+        dataset="fake",
+        method=method.name,
+        source="released-renderings",
+        uses_truth=False,
+        scene=scene,
+        tags=[],
+        seed=0,
+        config=method.config(),
+        config_hash=hashed,
+        reference_root="/fake",
+        views=[{"name": view, "azimuth_deg": 0.0, "elevation_deg": 0.0} for view in VIEWS],
+        frames=FRAMES,
+        prediction_digest=digest_json([scene, method.name]),
+        pedigree=made,
+        stages=[Stage(name="render", wall_s=rng.uniform(1, 2), peak_mib=100.0)],
+        scene_digest=digest_json(scene),
+    ).save(folder / "manifest.json")
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Write what is missing, then build the table twice."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--methods", type=int, default=3)
+    given = parser.parse_args()
+    methods = [FakeRow(name=f"row-{number}", root=Path("/fake")) for number in range(given.methods)]
+    start = time.monotonic()
+    write_runs(given.root, given.scenes, methods)
+    print(f"wrote {given.scenes * given.methods} runs, {time.monotonic() - start:.1f} s", file=sys.stderr)
+    dataset = Fake(given.scenes)
+    request = Request(
+        dataset=dataset,
+        methods=methods,
+        scenes=dataset.scene_names(),
+        seeds=[0],
+        root=given.root,
+        protocol=PROTOCOL,
+    )
+    for table in ("first", "second"):
+        before, start = _peak_mib(), time.monotonic()
+        found = tabulate(request, table_named("table2"), [], quoted=False)
+        seconds, more = time.monotonic() - start, _peak_mib() - before
+        digest = digest_json(found.to_json())[:12]
+        print(json.dumps({"table": table, "runs": given.scenes * given.methods, "s": round(seconds, 2),
+                          "MiB": round(more), "digest": digest}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
