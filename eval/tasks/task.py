@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from mvtokenflow.base.errors import UserError, WeightsMissingError
+from mvtokenflow.base.errors import ConfigError, UserError, WeightsMissingError
 from mvtokenflow.base.files import digest_json
+from mvtokenflow.base.terminal import check_device
 from mvtokenflow.base.version import __version__
 from mvtokenflow.weights.ledger import fingerprint
 from mvtokenflow.workdir.imports import code_digest
@@ -96,7 +97,7 @@ class Task:
         """Compare this machine with the one that the command runs on.
 
         Raises:
-            OtherMachineError: its code, versions or weights differ.
+            OtherMachineError: its code, versions or weights differ, or it lacks the device.
         """
         found = here(tuple(self.methods.values()), self.dataset, self.protocol)
         if found["code"] != self.code:
@@ -109,6 +110,13 @@ class Task:
                 )
         for name, sha in self.weights.items():
             self._refuse_other_weights(name, sha)
+        try:
+            check_device(self.device)
+        except ConfigError as error:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            raise OtherMachineError(
+                f"node {platform.node()} has no GPU that torch sees (CUDA_VISIBLE_DEVICES={visible}; {error})"
+            ) from error
 
     def _refuse_other_weights(self, name: str, sha: str) -> None:
         path = self.paths.get(name)

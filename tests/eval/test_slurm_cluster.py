@@ -1,0 +1,205 @@
+"""A table on a SLURM cluster of two nodes on this machine: the same bytes, whatever dies."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from slurm_cluster import NODES, SlurmCluster, why_not
+
+from mvtokenflow.eval.records.rows import load_runs
+
+pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+ROWS = "ground-truth,white,tinyscenes:NATIVE"
+# Ends as `kill -9` would end it, on one scene.
+DEADLY = """
+import os, signal
+from tinyscenes import Native
+
+class Deadly(Native):
+    def render(self, scene, seed, workdir, progress):
+        if scene.name == "bee":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().render(scene, seed, workdir, progress)
+
+DEADLY = Deadly(name="deadly")
+"""
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def start(cluster: SlurmCluster, tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Start `mvtf-eval table2` in a process of its own."""
+    root = tmp_path_factory.mktemp("tables")
+    tiny_folder = str(Path(tiny.__file__ or "").parent)
+    (root / "deadly.py").write_text(DEADLY)
+    surroundings = {
+        **os.environ,
+        **cluster.environment,
+        **{"MVTF_WEIGHTS": str(root / "none"), "GIT_DIR": str(root / "none"), "OMP_NUM_THREADS": "1"},
+        "PYTHONPATH": os.pathsep.join([tiny_folder, str(root)]),
+    }
+
+    def started(runs: str, *words: str, methods: str = ROWS) -> "subprocess.Popen[str]":
+        program = "from mvtokenflow.cli.mvtf_eval import main; main()"
+        place = ["--dataset", "tinyscenes:Tiny", "--root", root / "data", "--runs", root / runs]
+        command = [sys.executable, "-c", program, "table2", *place, "--protocol", "toy4d-v1"]
+        return subprocess.Popen(
+            [*map(str, command), "--methods", methods, "--json", *words],
+            env=surroundings,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    vars(started)["root"] = root
+    return started
+
+
+@pytest.fixture(scope="module")
+def here(start: Start) -> str:
+    """The table of this machine."""
+    return ended(start("here", "--jobs", "1"))[0]
+
+
+SLURM = ("--engine", "slurm", "--partition", "gpu")
+
+
+def ended(process: "subprocess.Popen[str]", code: int = 0) -> tuple[str, str]:
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == code, err
+    return out, err
+
+
+def running(cluster: SlurmCluster) -> list[str]:
+    """The nodes of jobs that run, one for each."""
+    return cluster.ask("squeue", "--noheader", "--array", "--states=R", "--format=%N").split()
+
+
+def until(holds: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def assert_same_runs(start: Start, name: str) -> None:
+    root: Path = vars(start)["root"]
+    pairs = list(zip(load_runs(root / name), load_runs(root / "here"), strict=True))
+    assert pairs
+    for run, twin in pairs:
+        assert sorted(row.to_json() for row in run.rows) == sorted(row.to_json() for row in twin.rows)
+        for picture in (twin.folder / "pred").rglob("*.png"):
+            other = run.folder / "pred" / picture.relative_to(twin.folder / "pred")
+            assert picture.read_bytes() == other.read_bytes()
+
+
+def logs(start: Start, name: str) -> list[Path]:
+    folder: Path = vars(start)["root"] / name / ".tasks" / "logs"
+    return sorted(folder.glob("*.out"))
+
+
+def test_a_cluster_makes_the_table_of_one_machine(cluster: SlurmCluster, start: Start, here: str) -> None:
+    out, err = ended(start("slurm", *SLURM))
+    assert out == here
+    assert_same_runs(start, "slurm")
+    assert len(logs(start, "slurm")) == 3, "each scene once"
+    assert "rows 9/9, tasks: " in err
+    listening = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout
+    of_slurm = [line.split()[3] for line in listening.splitlines() if "slurm" in line]
+    assert of_slurm
+    assert all(address.startswith("127.0.0.1:") for address in of_slurm)
+
+
+def test_what_sbatch_refuses_is_one_sentence(start: Start) -> None:
+    _, err = ended(start("refused", "--engine", "slurm", "--partition", "nosuch"), code=2)
+    assert err.splitlines()[-1].startswith("error: SLURM refuses the jobs: ")
+    assert "Invalid partition name specified; nothing was submitted" in err
+
+
+@pytest.mark.slow
+def test_a_killed_node_costs_what_it_was_working_on(cluster: SlurmCluster, start: Start, here: str) -> None:
+    process = start("killed", *SLURM)
+    until(lambda: NODES[0] in running(cluster), process)
+    time.sleep(1)
+    cluster.kill_node(NODES[0])
+    try:
+        out, err = ended(process)
+    finally:
+        cluster.start_node(NODES[0])
+    assert out == here
+    assert_same_runs(start, "killed")
+    assert f"(seed 0) on {NODES[0]}; its log: " in err
+    assert len(logs(start, "killed")) > 3, "somewhere else again"
+
+
+@pytest.mark.slow
+def test_a_killed_command_leaves_its_jobs_to_the_next(cluster: SlurmCluster, start: Start, here: str) -> None:
+    process = start("parent", *SLURM)
+    until(lambda: running(cluster), process)
+    process.kill()
+    process.communicate()
+    assert ended(start("parent", *SLURM))[0] == here
+    assert_same_runs(start, "parent")
+    assert len(logs(start, "parent")) == 3, "none was submitted twice"
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_the_jobs(cluster: SlurmCluster, start: Start, here: str) -> None:
+    process = start("stopped", *SLURM)
+    until(lambda: running(cluster), process)
+    process.send_signal(signal.SIGINT)
+    _, err = ended(process, code=130)
+    assert "interrupted; run the same command again" in err
+    end = time.monotonic() + 10
+    while cluster.ask("squeue", "--noheader").strip():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert ended(start("stopped", *SLURM))[0] == here
+
+
+@pytest.mark.slow
+def test_detached_jobs_are_waited_for_later(cluster: SlurmCluster, start: Start, here: str) -> None:
+    out, err = ended(start("detached", *SLURM, "--detach"))
+    assert out == ""
+    assert "submitted: " in err
+    assert ended(start("detached", *SLURM))[0] == here
+    assert len(logs(start, "detached")) == 3
+
+
+@pytest.mark.slow
+def test_a_task_that_dies_three_times_is_a_failure(cluster: SlurmCluster, start: Start) -> None:
+    out, err = ended(start("dead", *SLURM, methods="white,deadly:DEADLY"), code=2)
+    assert "deadly on bee (seed 0): lost 3 times (out of memory or time, or its node failed); its log: " in err
+    have = {
+        row["label"]: {cell["have"] for cell in row["cells"] if cell["value"] is not None}
+        for row in json.loads(out)["rows"]
+        if row["group"] != "quoted"
+    }
+    assert have == {"white": {3}, "deadly": {2}}
+
+
+def test_each_task_has_a_gpu_of_its_own(start: Start) -> None:
+    """The stand-ins are no GPUs, so that tasks refuse them by the numbers that SLURM gave them."""
+    _, err = ended(start("gpu", *SLURM, "--gpus-per-task", "1", methods="white"), code=2)
+    assert "has no GPU that torch sees" in err
+    assert set(re.findall(r"CUDA_VISIBLE_DEVICES=(\d*);", err)) == {"0", "1"}, "two tasks of one node"
+    assert "lost" not in err
