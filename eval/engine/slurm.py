@@ -94,7 +94,7 @@ class Slurm:
             if avoid:  # there may be no other nodes
                 self.submit(works)
                 return
-            raise ConfigError(f"SLURM refuses the jobs: {_last_line(error)}; nothing was submitted") from error
+            raise ConfigError(f"SLURM refuses the jobs: {_line_of(error)}; nothing was submitted") from error
         for job, chunk in zip(jobs, chunks, strict=True):
             self._local[job.job_id] = job
             for key, words in chunk:
@@ -196,5 +196,6 @@ def _answer(command: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.CompletedProcess(command, 1, "", f"no answer within {ANSWER_S} s")
 
 
-def _last_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:_LONGEST]
+def _line_of(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if line.startswith("sbatch: ")), lines[-1])[:_LONGEST]

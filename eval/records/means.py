@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,15 @@ def _parsed(path: Path, stamps: Mapping[str, Any]) -> Averages:
     )
 
 
-def _view_mean(view: str, value: Any, frames: Any, signatures: Any) -> ViewMean:
+@lru_cache(maxsize=4096)
+def _check_view(view: str) -> None:
+    """Raise a ValueError for what is no name of a view."""
     if view != "*":
         record_checks.name(view, "view")
+
+
+def _view_mean(view: str, value: Any, frames: Any, signatures: Any) -> ViewMean:
+    _check_view(view)
     number = None if value is None else float(value)
     if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1 or (number and math.isnan(number)):
         raise ValueError("not a mean")

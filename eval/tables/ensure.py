@@ -391,7 +391,7 @@ def averaged_runs(request: Request, *, features: bool) -> Iterator[tuple[Run, bo
             measured_by=common.of_pedigree(found.pedigree),
             means=found.means,
         )
-        if features:
+        if features and (folder / "features.jsonl").is_file():
             keys = summary.keys if (summary := Summary.load(folder, name)) is not None else frozenset()
             kept = [row for row in feature_log(folder).read() if row.key in keys]
             run = replace(run, features=kept)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ class Job:
         method = self.method
         return method.scene_config(self.scene) if isinstance(method, PerScene) else method.config()
 
-    def config_hash(self) -> str:
+    @cached_property
+    def _hash(self) -> str:
         return digest_json({"method": self.method.name, **self.config()})
+
+    def config_hash(self) -> str:
+        return self._hash
 
     def folder(self) -> Path:
         return run_folder(
