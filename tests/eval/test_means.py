@@ -2,8 +2,7 @@
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,10 +27,11 @@ NAME = "toy4d-v1"
 
 
 @pytest.fixture(scope="module")
-def request_(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Request:
-    """A finished grid of the tiny scenes."""
+def request_(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Request]:
+    """A finished grid of the tiny scenes, without weights."""
     root = tmp_path_factory.mktemp("grid")
-    os.environ["MVTF_WEIGHTS"] = str(root / "none")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("MVTF_WEIGHTS", str(root / "none"))
     request = Request(
         dataset=tiny.Tiny(root / "data"),
         methods=[method_named(word) for word in WORDS],
@@ -41,7 +41,8 @@ def request_(tiny: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Requ
         protocol=PROTOCOLS[NAME],
     )
     assert ensure(request, [table_named("table2")], lambda stage, done, total: None) == []
-    return request
+    yield request
+    patch.undo()
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -39,9 +39,10 @@ ROWS = {"ground-truth": "ground-truth", "white": "white", "native": "tinyscenes:
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No weights, and folders of the test's own."""
+    """No weights, no commit, and folders of the test's own."""
     monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setenv("MVTF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))  # the commit may move during a test
 
 
 Make = Callable[..., Request]
