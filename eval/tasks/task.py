@@ -72,8 +72,8 @@ class Task:
     attempt: int = 0
 
     def to_json(self) -> str:
-        """Serialise to one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+        """Serialise to one line of JSON, in which rows and reasons keep their order."""
+        return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, words: str) -> "Task":

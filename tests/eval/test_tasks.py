@@ -24,6 +24,7 @@ from mvtokenflow.baselines.method import Method
 from mvtokenflow.eval.engine.engine import Placement, Work
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import load_runs
+from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score.scoring import Options
 from mvtokenflow.eval.tables.ensure import Failure, Request, Scenes, Words, ensure, tabulate
 from mvtokenflow.eval.tables.specs import table_named
@@ -150,6 +151,10 @@ def assert_equal(one: Request, other: Request, failures: Sequence[Failure] = ())
         assert sorted(row.to_json() for row in run.rows) == sorted(row.to_json() for row in twin.rows)
         assert run.rows
         assert run.manifest.reference_root == twin.manifest.reference_root
+        ours, theirs = (Summary.load(found.folder, one.protocol.name) for found in (run, twin))
+        assert ours is not None
+        assert theirs is not None
+        assert list(ours.missing) == list(theirs.missing), "pages list the reasons in this order"
         assert run.manifest.scene_digest == twin.manifest.scene_digest
 
 
@@ -283,7 +288,8 @@ def delivered(task: Task) -> dict[str, Any]:
 
 def test_a_task_is_words(task: Task) -> None:
     assert Task.from_json(task.to_json()) == task
-    assert json.loads(task.to_json())["methods"] == ROWS
+    assert list(json.loads(task.to_json())["methods"].items()) == list(ROWS.items())
+    assert list(Task.from_json(task.to_json()).missing) == list(task.missing) != sorted(task.missing)
     assert len(delivered(task)) == 4
 
 
