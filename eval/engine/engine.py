@@ -86,7 +86,11 @@ class Engine(Protocol):
         ...
 
     def log(self, key: str) -> str:
-        """Return where the log of a task is, or what is known of its end; "" if there is nothing."""
+        """Return a clause on the log of a task, or on what is known of its end; "" if there is nothing."""
+        ...
+
+    def close(self) -> None:
+        """Leave the cluster; tasks that outlive the command go on."""
         ...
 
     def cancel(self, keys: Collection[str]) -> None:

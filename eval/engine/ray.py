@@ -13,6 +13,7 @@ from mvtokenflow.eval.engine.engine import Function, Placement, Work
 
 ANSWER_S = 5  # seconds in which a cluster's port answers
 LOOK_S = 0.2
+_LONGEST = 500  # characters of what Ray reports
 PER_SLOT = 2  # tasks handed to Ray for each that can run: what they were given waits in its memory
 
 
@@ -97,6 +98,9 @@ class Ray:
             self._ray.cancel(generator, force=False)
         self._running.clear()
 
+    def close(self) -> None:
+        self._ray.shutdown()
+
     def _take(self, key: str, generator: Any) -> None:
         """Write one file of a task, or note its end."""
         try:
@@ -105,7 +109,8 @@ class Ray:
             del self._running[key]
         except self._ray.exceptions.RayError as error:
             del self._running[key]
-            self._ends[key] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._ends[key] = f"Ray: {lines[-1].partition('. ')[0][:_LONGEST]}"
         else:
             write_bytes(self.arrived / f"{key}.{name}", content)
 

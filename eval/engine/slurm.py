@@ -113,7 +113,10 @@ class Slurm:
 
     def log(self, key: str) -> str:
         path = Path(self._jobs[key]["log"]) if key in self._jobs else None
-        return str(path) if path is not None and path.is_file() else ""
+        return f"its log: {path}" if path is not None and path.is_file() else ""
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""
 
     def ids(self) -> list[str]:
         """Return the numbers of the arrays that hold tasks."""

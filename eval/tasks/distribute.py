@@ -370,4 +370,4 @@ def _packed(folder: Path) -> bytes:
 
 
 def _log_of(log: str) -> str:
-    return f"its log: {log}" if log else "it left no log"
+    return log or "it left no log"

@@ -118,7 +118,9 @@ class InTurn:
         return []
 
     def log(self, key: str) -> str:
-        return f"/logs/{key}"
+        return f"its log: /logs/{key}"
+
+    def close(self) -> None: ...
 
     def cancel(self, keys: Collection[str]) -> None:
         self.cancelled += list(keys)

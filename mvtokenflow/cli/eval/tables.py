@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO, cast
@@ -262,13 +263,15 @@ def _complete(request: "Request", spec: "TableSpec", shown: TableOptions) -> "li
             return ensure(request, [spec], report)
     from mvtokenflow.eval.tasks.distribute import distribute
 
-    engine = shown.start(request.root)
-    with progress() as report:
+    with redirect_stdout(sys.stderr), progress() as report:  # libraries of clusters print; stdout is for data
+        engine = shown.start(request.root)
         failures = distribute(
             request, [spec], engine, report, print_message, gpus=shown.gpus_per_task, detach=shown.detach
         )
+        submitted = ", ".join(engine.ids())
+        engine.close()
     if shown.detach:
-        print_message(f"submitted: {', '.join(engine.ids())}; the same command without --detach waits for it")
+        print_message(f"submitted: {submitted}; the same command without --detach waits for it")
         raise typer.Exit
     return failures
 
