@@ -90,7 +90,13 @@ class Legend:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A section of a page. `missing` lists, one sentence each, what the runs lack and how to get it."""
+    """A section of a page.
+
+    Attributes:
+        missing: what the runs lack and how to get it, one sentence each.
+        needs: methods without whose runs there is nothing to show; figures that need some and have no sheet are
+            gathered at the end of a page (`gathered`).
+    """
 
     id: str
     title: str
@@ -98,6 +104,7 @@ class Figure:
     sheets: Sequence[Sheet] = ()
     legends: Sequence[Legend] = ()
     missing: Sequence[str] = field(default_factory=tuple)
+    needs: Sequence[str] = ()
 
 
 class Album:
@@ -304,3 +311,15 @@ def read_array(path: Path, name: str) -> NDArray[np.float32] | None:
         return None
     found = read_arrays(path, {name: _FORMS[name]}, "delete its run and run it again", optional=True)
     return found[name].astype(np.float32) if name in found else None
+
+
+def gathered(made: Sequence[Figure], album: Album) -> tuple[list[Figure], str | None]:
+    """Separate figures that cannot be drawn for want of runs; one sentence names these and the command."""
+    wanting = [one for one in made if one.needs and not one.sheets]
+    if not wanting:
+        return list(made), None
+    methods = dict.fromkeys(name for one in wanting for name in one.needs)
+    titles = ", ".join(one.title for one in wanting)
+    verb = "needs" if len(wanting) == 1 else "need"
+    rest = [one for one in made if one not in wanting]
+    return rest, f"{titles} {verb} more runs. One command makes them all: {album.command(*methods)}."

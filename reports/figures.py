@@ -138,6 +138,7 @@ def ablation(album: Album) -> Figure:
         sheets=sheets,
         legends=legends,
         missing=missing,
+        needs=(FULL, COARSE, _NO_FLOW_LOSS) if absent else (),
     )
 
 
@@ -152,7 +153,7 @@ def flow_maps(album: Album) -> Figure:
     }
     if not flows:
         reason = f"No run here holds flow; the method's own do: {album.command(FULL)}."
-        return Figure(id="flow", title="Flow", caption="", missing=[reason])
+        return Figure(id="flow", title="Flow", caption="", missing=[reason], needs=(FULL,))
     true = [flow for (series, _), flow in flows.items() if series == everyone[0].id]
     rim = colormaps.flow_rim(true or list(flows.values()))
     steps = min(len(flow) for flow in flows.values())

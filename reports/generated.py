@@ -137,7 +137,8 @@ def propagation(album: Album) -> Figure:
     absent = [f"`{name}`" for name, one in named if one is None]
     if absent:
         command = album.command(FULL, NO_PROPAGATION)
-        return replace(figure, missing=[f"Needs a run of {' and '.join(absent)}: {command}."])
+        needed = f"Needs a run of {' and '.join(absent)}: {command}."
+        return replace(figure, missing=[needed], needs=(FULL, NO_PROPAGATION))
     rows, missing = [], []
     for name, one in named:
         found = last_pass(one)

@@ -86,7 +86,7 @@ def run_page(folder: Path) -> str:
             viewer=_link(folder, "viewer.html"),
             masks=_link(folder, "masks.png"),
             going=_going(folder),
-            caveats=[*_limits(settings), *_found(folder).get("warnings", [])],
+            caveats=[*_limits(settings), *map(_sentence, _found(folder).get("warnings", []))],
             commands=_commands(folder),
             fixed=_fixed(folder),
             files=_files(folder),
@@ -158,8 +158,18 @@ def _going(folder: Path) -> dict[str, Any] | None:
     if not state.get("at_work"):
         return {"at_work": False, "sentence": f"Stopped in {place}. Run the same command again to go on."}
     left = state.get("seconds_left")
-    rest = f"about {duration(left)} left" if isinstance(left, int | float) else "the time left is not known yet"
+    rest = f"about {_rounded(left)} left" if isinstance(left, int | float) else "the time left is not known yet"
     return {"at_work": True, "sentence": f"At work: {place}; {rest}. This page loads itself again."}
+
+
+def _sentence(words: Any) -> str:
+    text = str(words)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _rounded(seconds: float) -> str:
+    """Return a time as people say one that is not exact: seconds by the ten, then minutes."""
+    return f"{max(10, round(seconds / 10) * 10)} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 def _limits(settings: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.tables.table import Column, Table
 from mvtokenflow.reports import figures, generated, training
 from mvtokenflow.reports.curves import HEIGHT, WIDTH
-from mvtokenflow.reports.figure import FULL, Album, Figure
+from mvtokenflow.reports.figure import FULL, Album, Figure, gathered
 from mvtokenflow.reports.gallery import gallery
 from mvtokenflow.reports.html import TEMPLATES, duration, environment, public, script_json, table_html
 from mvtokenflow.reports.pictures import PictureStore
@@ -192,11 +192,13 @@ def _write(root: Path, earlier: Path, inputs: _Inputs, progress: Progress, max_s
         data = scene_data(page, _columns(tables), inputs.metrics, store, step)
         write_text(root / "scenes" / f"{page.slug}.js", f"window.SCENE = {script_json(data)};\n")
         album = Album(page, data, drawn, FIGURES)
+        made, unmade = gathered([_figure(build, album) for build in _BUILDERS], album)
         html = jinja.get_template("scene.html").render(
             page=page,
             data=data,
             viewer=write_scene_viewer(page, root / "scenes", f"{quote(page.slug)}.html"),
-            figures=[_figure(build, album) for build in _BUILDERS],
+            figures=made,
+            unmade=unmade,
             trainings=training.trainings(album),
             costs=training.costs(album),
             chart_size=(WIDTH, HEIGHT),

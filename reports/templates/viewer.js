@@ -29,9 +29,14 @@ window.report = (() => {
   const last = Math.max(0, scene.frames - 1);
   // The first view on which a measured row has values of the first metric; else of any row; else the first view.
   const valued = (kinds) => views.find((view) => scene.series.some((series) => kinds.includes(series.kind) && scene.values[metrics[0]]?.[series.id]?.[view]));
+  // Shown at first: the reference, the measured rows and one known answer between the best and the worst.
+  const known = scene.series.filter((series) => series.kind === "oracle");
+  const kept = known.find((series) => series.label.startsWith("blurred")) || known.find((series) => !series.label.startsWith("ground-truth"));
+  const folds = known.length > 2 && scene.series.some((series) => series.kind === "measured");
+  const folded = folds ? known.filter((series) => series !== kept).map((series) => series.id).join(",") : "";
   const defaults = {
     view: valued(["measured"]) || valued(["measured", "oracle"]) || views[0], frame: 0, mode: "pictures", metric: metrics[0] || "",
-    a: ids[0], b: ids[1] || ids[0], gain: 4, hide: "",
+    a: ids[0], b: ids[1] || ids[0], gain: 4, hide: folded,
   };
   const allowed = { view: views, mode: ["pictures", "difference", "wipe"], metric: metrics, a: ids, b: ids };
 
@@ -45,7 +50,7 @@ window.report = (() => {
     };
     whole("frame", 0, last);
     whole("gain", 1, 16);
-    state.hide = (asked.get("hide") || "").split(",").filter((id) => ids.includes(id)).join(",");
+    if (asked.has("hide")) state.hide = asked.get("hide").split(",").filter((id) => ids.includes(id)).join(",");
     return state;
   };
 
@@ -279,6 +284,11 @@ window.report = (() => {
       });
       by("shown").append(button);
     }
+    if (folded) {
+      const more = make("button", { type: "button", id: "more" }, "");
+      more.addEventListener("click", () => set({ hide: state.hide ? "" : folded }));
+      by("shown").append(more);
+    }
   };
   const syncControls = () => {
     for (const id of ["view", "a", "b", "metric", "gain"]) by(id).value = state[id];
@@ -293,7 +303,8 @@ window.report = (() => {
     by("difference-note").hidden = state.mode !== "difference";
     for (const field of document.querySelectorAll("[data-for]")) field.hidden = field.dataset.for !== state.mode;
     by("mode").querySelector(`input[value=${state.mode}]`).checked = true;
-    for (const button of by("shown").children) button.setAttribute("aria-pressed", String(isShown(button.dataset.series)));
+    for (const button of by("shown").querySelectorAll("[data-series]")) button.setAttribute("aria-pressed", String(isShown(button.dataset.series)));
+    if (folded) by("more").textContent = state.hide ? `Show ${state.hide.split(",").length} more` : "Show fewer";
   };
 
   const next = (values, value, step) => values[(values.indexOf(value) + step + values.length) % values.length];

@@ -1,7 +1,7 @@
 """The site in a real browser, opened from the file system: what is drawn, synced, linked and reachable."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +49,12 @@ def score(series: int, view: str, frame: int) -> float:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site whose path and names hold what addresses must quote."""
-    root = tmp_path_factory.mktemp("a site #1 with 100% é")
-    for index, method in enumerate(METHODS, 1):
+    return made_site(tmp_path_factory.mktemp("a site #1 with 100% é"), METHODS)
+
+
+def made_site(root: Path, methods: Sequence[str]) -> Path:
+    """A site of a scene with runs of these methods; those that no list here names are known answers."""
+    for index, method in enumerate(methods, 1):
         folder = run_folder(root / "runs", "toy4d", method, "fox <&>", 0, "c0ffee" * 4)
         rows = []
         for view in VIEWS:
@@ -75,8 +79,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_manifest(
             dataset="toy4d",
             method=method,
-            source="oracle" if method == "oracle" else "native",
-            uses_truth=method == "oracle",
+            source="native" if method in METHODS[:2] else "oracle",
+            uses_truth=method not in METHODS[:2],
             scene="fox <&>",
             tags=["held-out-plan"] if method == "ours" else [],
             config={"steps": 40, "a long name without any place to break it " * 3: "x" * 200},
@@ -116,7 +120,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         title="Table 1",
         caption="",
         columns=columns,
-        rows=[TableRow(label=name, source="native", group="measured", cells=cells) for name in METHODS],
+        rows=[TableRow(label=name, source="native", group="measured", cells=cells) for name in methods],
         footnotes=[],
     )
     build_site([table], list(load_runs(root / "runs")), root / "site")
@@ -318,6 +322,24 @@ def test_hidden_methods_leave_panes_curves_and_maps(browser: Browser, scene: Pat
     browser.settle()
     assert browser.js(count.format("#chart .curve")) == browser.js(count.format("#maps figure")) == 3
     assert browser.js("location.hash") == "#view=eval_1&frame=5"
+
+
+def test_known_answers_but_one_are_folded_away(browser: Browser, tmp_path: Path) -> None:
+    site = made_site(tmp_path, ("ours", "rival", "ground-truth", "blurred", "white"))
+    (page,) = (site / "scenes").glob("*.html")
+    labels = "[...document.querySelectorAll('.pane:not([hidden]) .label')].map((label) => label.textContent)"
+    browser.open(page)
+    first = ["Ground truth", "ours", "rival", "blurred"]
+    assert browser.js(labels) == first
+    assert browser.js("document.getElementById('more').textContent") == "Show 2 more"
+    browser.js("document.getElementById('more').click()")
+    browser.settle()
+    assert set(browser.js(labels)) == {*first, "ground-truth", "white"}
+    assert "hide=" in browser.js("location.hash"), "the address holds that nothing is hidden"
+    browser.js("document.getElementById('more').click()")
+    browser.settle()
+    assert browser.js(labels) == first
+    assert browser.complaints() == []
 
 
 @pytest.mark.parametrize("width", [1280, 390, 320])

@@ -173,13 +173,17 @@ def images(site: Path, markup: str, alt: str) -> list[Pixels]:
 def test_every_section_says_what_it_needs(tmp_path: Path) -> None:
     add_run(tmp_path / "runs", "rival", native=False, values=lambda *_: None)
     site = build(tmp_path)
-    told = {name: text(section(site, name)) for name in SECTIONS}
+    gathered = ("ablation", "propagation", "flow")
+    told = {name: text(section(site, name)) for name in SECTIONS if name not in gathered}
     assert "Needs other methods to compare with" in told["strip"]
     assert "Normals: no run here holds any" in told["viewpoints"]
-    assert "Needs runs of `" not in told["ablation"]  # backticks become code
-    assert re.search(r"Needs runs of mvtokenflow\s*,\s*coarse\s*,\s*no-flow-loss\s*:", told["ablation"])
-    assert "mvtf-eval table3 --methods mvtokenflow,no-propagation --scenes fox" in told["propagation"]
-    assert "No run here holds flow" in told["flow"]
+    (page,) = (site / "scenes").glob("*.html")
+    assert not [name for name in gathered if f'<section id="{name}"' in page.read_text()]
+    unmade = text(section(site, "unmade"))
+    assert "Ablation, Token propagation, Flow need more runs. One command makes them all:" in unmade
+    wanted = "mvtf-eval table3 --methods mvtokenflow,coarse,no-flow-loss,no-propagation --scenes fox"
+    assert wanted in unmade
+    assert "`" not in unmade  # backticks become code
     assert "Turntable: rival lists no field" in told["around"]
     assert "Needs a run of the method" in told["training"]
     assert "has no values frame by frame" in text(section(site, "failures", "index.html"))
@@ -190,7 +194,10 @@ def test_only_the_absent_runs_are_named(tmp_path: Path) -> None:
     add_run(tmp_path / "runs", "coarse")
     site = build(tmp_path)
     assert re.search(r"Needs runs of no-flow-loss\s*:", text(section(site, "ablation")))
-    assert re.search(r"Needs a run of no-propagation\s*:", text(section(site, "propagation")))
+    unmade = text(section(site, "unmade"))
+    assert "Token propagation" in unmade
+    assert "mvtf-eval table3 --methods mvtokenflow,no-propagation --scenes fox" in unmade
+    assert "Ablation" not in unmade, "it shows the runs that are there"
     training = text(section(site, "training"))
     assert "What the run lists of its making, losses and previews, is gone" in training
     assert "loss, at last 0.01" in training

@@ -266,3 +266,39 @@ def test_the_estimated_pose_of_the_input_is_told(folder: Path) -> None:
         assert ("level views cannot lie over it" in page) == (elevation > 10)
     write_json(report, {"made_by": "x", "pose": None})
     assert "estimated" not in run_page(folder)
+
+
+def test_an_unfinished_run_says_how_far_it_is_and_loads_itself_again(folder: Path) -> None:
+    assert "At work" not in run_page(folder)
+    state = {"stage": 2, "stages": 6, "title": "Static field", "seconds_left": 1580, "at_work": True}
+    for left, words in ((1580, "about 26 min left"), (62, "about 60 s left"), (None, "not known yet")):
+        write_json(folder / "progress.json", {**state, "seconds_left": left})
+        html = run_page(folder)
+        assert "At work: stage 2 of 6, Static field; " in html
+        assert words in html
+        assert 'http-equiv="refresh" content="10"' in html
+    write_json(folder / "progress.json", {**state, "at_work": False})
+    html = run_page(folder)
+    assert "Stopped in stage 2 of 6, Static field. Run the same command again to go on." in html
+    assert 'http-equiv="refresh"' not in html
+    _Page(html)
+
+
+def test_the_page_says_what_was_guessed_what_it_found_and_what_to_do_next(folder: Path) -> None:
+    write_json(folder / "result.json", {"front_iou": 0.714, "warnings": ["the view is <bad>"]})
+    write_json(folder / "export.json", {"size": 256, "fps": 3.75})
+    write_png(folder / "masks.png", np.zeros((8, 8, 3), np.uint8))
+    html = run_page(folder)
+    page = _Page(html)
+    assert "their shape and colour are guesses" in page.text
+    assert "The view is <bad>." in page.text
+    assert "<bad>" not in html
+    for words in (
+        "0.71",
+        "3.75",
+        "mvtf export 'cat & dog/field.safetensors' -o 'cat & dog/export' --splat --glb",
+    ):
+        assert words in page.text
+    assert "masks.png" in page.links
+    widths = re.findall(r'class="bar"><span style="width: ([\d.]+)%', html)
+    assert widths == ["100.0", "2.0"]
