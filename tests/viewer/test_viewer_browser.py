@@ -289,7 +289,14 @@ def test_a_mouse_and_fingers_turn_move_and_zoom(browser: Browser, page: Path) ->
             [] if kind == "touchEnd" else [{"x": x - gap, "y": y, "id": 0}, {"x": x + gap, "y": y, "id": 1}]
         )
         browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)
-    assert browser.js("mvtf4d.state.places[0].zoom") > 2
+    zoomed = browser.js("mvtf4d.state.places[0]")
+    assert zoomed["zoom"] > 2
+    for kind, shift in (("touchStart", 0), ("touchMove", 30), ("touchMove", 60), ("touchEnd", 0)):
+        finger = [] if kind == "touchEnd" else [{"x": x + shift, "y": y, "id": 0}]
+        browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=finger)
+    turned = browser.js("mvtf4d.state.places[0]")
+    assert turned["az"] == pytest.approx(zoomed["az"] - 24), "one finger turns, by 0.4 degrees a pixel"
+    assert (turned["zoom"], turned["x"], turned["y"]) == (zoomed["zoom"], zoomed["x"], zoomed["y"])
     assert (
         browser.js("[document.documentElement.scrollWidth, picture.getBoundingClientRect().height]")[0] <= 390
     )
