@@ -24,7 +24,7 @@ from mvtokenflow.eval.tasks.worker import perform
         ({"engine": "ray", "address": "a:1", "detach": True}, "--detach is no option of --engine ray"),
         ({"engine": "slurm", "trust_network": True}, "--trust-network is no option of --engine slurm"),
         ({"engine": "ray"}, "--engine ray needs --address HOST:PORT"),
-        ({"engine": "slurm", "time": "3"}, "--time 3: write a time as 90m, 3h or 1d12h"),
+        ({"engine": "slurm", "time_limit": "3"}, "--time-limit 3: write a time as 90m, 3h or 1d12h"),
         ({"engine": "slurm", "slurm": ["gpu"]}, "--slurm gpu: write NAME=VALUE"),
         ({"engine": "slurm", "slurm": ["a b=c"]}, "--slurm a b=c: write NAME=VALUE"),
     ],

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PANEL = "Clusters (docs/clusters.md)"
 ENGINES = ("local", "slurm", "ray")
 _TIME = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?", re.ASCII)
-_OF_SLURM = ("partition", "time", "slurm", "setup", "detach")
+_OF_SLURM = ("partition", "time_limit", "slurm", "setup", "detach")
 
 EngineName = Annotated[
     str, typer.Option("--engine", help="local, slurm or ray: where rows are made.", rich_help_panel=_PANEL)
@@ -33,7 +33,7 @@ Gpus = Annotated[
 Cpus = Annotated[
     int, typer.Option("--cpus-per-task", min=1, help="Of a scene and seed.", rich_help_panel=_PANEL)
 ]
-Time = Annotated[
+TimeLimit = Annotated[
     str | None,
     typer.Option(
         help="SLURM: after which a task is ended, 90m, 3h or 1d12h; the partition's limit if not given.",
@@ -82,7 +82,7 @@ class EngineOptions:
     partition: Partition = None
     gpus_per_task: Gpus = 0
     cpus_per_task: Cpus = 1
-    time: Time = None
+    time_limit: TimeLimit = None
     at_once: AtOnce = None
     slurm: Sbatch = None
     setup: SetupLines = None
@@ -112,7 +112,7 @@ class EngineOptions:
             )
         if self.engine == "ray" and self.address is None:
             raise ConfigError("--engine ray needs --address HOST:PORT of the head of a Ray cluster")
-        minutes(self.time)
+        minutes(self.time_limit)
         sbatch_options(self.slurm)
 
     def placement(self) -> "Placement":
@@ -122,7 +122,7 @@ class EngineOptions:
         return Placement(
             gpus_per_task=self.gpus_per_task,
             cpus_per_task=self.cpus_per_task,
-            minutes=minutes(self.time),
+            minutes=minutes(self.time_limit),
             partition=self.partition,
             at_once=self.at_once,
             sbatch=sbatch_options(self.slurm),
@@ -163,7 +163,7 @@ def minutes(text: str | None) -> int | None:
         else 0
     )
     if not total:
-        raise ConfigError(f"--time {text}: write a time as 90m, 3h or 1d12h")
+        raise ConfigError(f"--time-limit {text}: write a time as 90m, 3h or 1d12h")
     return total
 
 
