@@ -157,7 +157,7 @@ class Slurm:
         """Return the node of each job that is not over, "" where it waits; as before if SLURM is silent."""
         if self._cluster == "local":
             return {name: "localhost" for name, job in self._local.items() if not job.done()}
-        answer = _answer([*_SQUEUE, f"--user={getuser()}"])
+        answer = _answer([*_SQUEUE, "-u", getuser()])
         if answer.returncode:
             return self._last if self._last is not None else {job["id"]: "" for job in self._jobs.values()}
         found = {}

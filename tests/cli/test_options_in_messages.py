@@ -30,6 +30,8 @@ PASSED_ON = {
     "mvtokenflow.cli.eval.grid.import_paths": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
     "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
+    # Whole commands of other verbs, on a page.
+    "mvtokenflow.reports.run_page._commands": {"--splat", "--glb", "--azimuth", "--time"},
 }
 
 Node = tuple[str, str]  # module and top-level name

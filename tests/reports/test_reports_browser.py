@@ -479,9 +479,9 @@ def test_figures_need_no_script_and_no_wide_window(browser: Browser, scene: Path
 def test_an_address_of_a_section_leaves_the_viewer_alone(browser: Browser, scene: Path) -> None:
     browser.size(1280, 900)
     browser.open(scene, "#view=eval_1&frame=3")
-    browser.js("document.querySelector('.contents a[href=\"#ablation\"]').click()")
+    browser.js("document.querySelector('.contents a[href=\"#provenance\"]').click()")
     browser.settle()
-    assert browser.js("location.hash") == "#ablation"
+    assert browser.js("location.hash") == "#provenance"
     assert browser.js("document.documentElement.dataset.shown") == "eval_1/3"
 
 
