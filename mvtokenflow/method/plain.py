@@ -57,8 +57,8 @@ def plain_segmentation(background: Background, word: str, lossy: bool) -> Segmen
 
     def load() -> Segmenter:
         def segment(frames: Pixels, wanted: Sequence[int]) -> Iterator[Pixels]:
-            masks = cut_out(frames, background, lossy=lossy, flow=flow_between(frames))
-            return (mask for n, mask in enumerate(masks) if n in set(wanted))
+            masks, chosen = cut_out(frames, background, lossy=lossy, flow=flow_between(frames)), set(wanted)
+            return (mask for n, mask in enumerate(masks) if n in chosen)
 
         return segment
 
@@ -79,6 +79,7 @@ def flow_between(frames: Pixels) -> Flow | None:
         picture = cv2.resize(frames[n], size, interpolation=cv2.INTER_AREA)
         return torch.from_numpy(picture)[None].float().div_(255)
 
+    @lru_cache(maxsize=4)  # both frames of a pair ask for the same two
     def flow(source: int, target: int) -> NDArray[np.float32]:
         found = resize(estimator.estimate(small(source), small(target)), height, width)[0]
         return np.asarray(found.numpy())
