@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tuning import camera, filmed, on_white, print_table, tuning_toy
+from tuning import camera, filmed, nearness, on_white, print_table, tuning_toy
 
 from mvtokenflow.base.files import digest_json
 from mvtokenflow.base.settings import overridden
@@ -62,8 +62,7 @@ def measure(toy: Toy, row: Rival, workdir: Path) -> dict[str, float]:
     psnr: dict[str, list[float]] = {"input": [], "novel": []}
     for name, seen in cameras.items():
         truth = on_white(taken if name == "input" else filmed(toy, seen, times)[:, 0])
-        error = np.square(made[name].rgb.astype(np.float64) - truth).mean((1, 2, 3))
-        psnr["input" if name == "input" else "novel"].append(float((-10 * np.log10(error / 255**2)).mean()))
+        psnr["input" if name == "input" else "novel"].append(nearness(made[name].rgb, truth))
     return {f"psnr_{group}": float(np.mean(values)) for group, values in psnr.items()} | {"all_s": spent}
 
 

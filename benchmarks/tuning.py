@@ -72,6 +72,12 @@ def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mixed
 
 
+def nearness(made: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    """Mean PSNR in dB of frames (T, H, W, 3)."""
+    error = np.square(made.astype(np.float64) - truth).mean((1, 2, 3))
+    return float((-10 * np.log10(error / 255**2)).mean())
+
+
 def true_views(toy: Toy) -> GivenViews:
     """Render the toy in the prior's six cameras."""
 
@@ -110,8 +116,7 @@ def measure(
         group = "input" if name == "input" else "novel"
         made = rendering(result.field, cameras_in_field(seen, front, result.crop), FRAMES).rgb
         truth = on_white(taken if name == "input" else filmed(toy, seen, times)[:, 0])
-        error = np.square(made.astype(np.float64) - truth).mean((1, 2, 3))
-        psnr[group].append(float((-10 * np.log10(error / 255**2)).mean()))
+        psnr[group].append(nearness(made, truth))
         if lpips is not None:
             pairs = zip(made[::EVERY], truth[::EVERY], strict=True)
             distance[group] += [lpips.distance(lpips.features(a), lpips.features(b)) for a, b in pairs]

@@ -98,7 +98,7 @@ class MatrixDistance(VideoDistance):
         from mvtokenflow.eval.metrics.compute.stored import stored_features
 
         pictures = [clip.reference for clip in clips]
-        if getattr(network, "weights", None) is None:  # nothing says which network it is
+        if network.weights is None:  # weights that no ledger names
             return of(pictures)
         made_by = {
             "order": self.order,

@@ -56,9 +56,11 @@ def toy_truth(
     frames: int = 4, size: int = 32, *, plan: str = "quadruped", seed: int = SEEDS["validation"][7]
 ) -> Truth:
     """Render a toy at T times and all azimuths; its motion is a quarter of its loop."""
-    cameras = orbit(AZIMUTHS_DEG, size=size, kind="ortho", radius=3.0)
-    shot = render(make_toy(plan, seed), cameras, (np.arange(frames) / frames / 2).tolist(), samples=2)
-    rgb, alpha, normal = (torch.from_numpy(part) for part in (shot.rgb, shot.alpha, shot.normal))
+    cameras, finer = (orbit(AZIMUTHS_DEG, size=side, kind="ortho", radius=3.0) for side in (size, 2 * size))
+    toy, times = make_toy(plan, seed), (np.arange(frames) / frames / 2).tolist()
+    shot = render(toy, cameras, times, samples=2)
+    normal = _halved(torch.from_numpy(render(toy, finer, times).normal))
+    rgb, alpha = torch.from_numpy(shot.rgb), torch.from_numpy(shot.alpha)
     return Truth(
         clip=Clip(rgb=rgb[:, 0], alpha=alpha[:, 0], name="toy"),
         pictures=rgb * alpha + 1 - alpha,
@@ -66,6 +68,13 @@ def toy_truth(
         normals=normal,
         azimuths=AZIMUTHS_DEG,
     )
+
+
+def _halved(normals: Tensor) -> Tensor:
+    """Mean directions (..., S, S, 3) of normals (..., 2S, 2S, 3), so that edges have one as far as they are covered."""
+    *lead, height, width, _ = normals.shape
+    blocks = normals.reshape(*lead, height // 2, 2, width // 2, 2, 3)
+    return torch.nn.functional.normalize(blocks.sum(dim=(-2, -4)), dim=-1)
 
 
 def _turned(normals: Tensor, angle_deg: float) -> Tensor:

@@ -39,17 +39,25 @@ REFVIEW, STRICT, LAX = PROTOCOLS["refview-v1"], PROTOCOLS["toy4d-v1"], PROTOCOLS
 BETWEEN = next(spec for spec in REFVIEW.metrics if spec.needs == "views")
 
 
-class Stub(Networks):
-    """Networks that see the mean grey of a picture."""
+class MeanGrey:
+    """Stands for a network of any kind: it sees the mean grey of a picture."""
 
-    def get(self, name: Hashable, load: Callable[[], Any]) -> Any:
-        return self
+    weights: str | None = None
 
     def embed(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
         return torch.tensor([[1.0, float(image.mean())] for image in images])
 
     def of(self, pictures: Sequence[NDArray[np.uint8]], pool: int, resize: str) -> NDArray[np.float64]:
         return np.array([float(len(pictures)), float(np.mean(pictures))])
+
+
+class Stub(Networks):
+    """Gives one network in place of every other."""
+
+    network = MeanGrey()
+
+    def get(self, name: Hashable, load: Callable[[], Any]) -> Any:
+        return self.network
 
 
 def measured(
@@ -209,14 +217,16 @@ def test_cosines_over_time_are_of_pictures_at_the_protocols_size(layout: Layout,
     assert isinstance(spec, ClipTime)
     seen: list[tuple[int, ...]] = []
 
-    class Watching(Stub):
+    class Watching(MeanGrey):
         def embed(self, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
             seen.extend(image.shape for image in images)
             return super().embed(images)
 
+    networks = Stub({})
+    networks.network = Watching()
     for protocol in (REFVIEW, STRICT):
         (pair,) = [one for one in planned(reference, reference, protocol).pairs["cat"] if one.view == "input"]
-        spec.measure_clip(ClipFiles(pair, protocol.size, {}), Watching({}))
+        spec.measure_clip(ClipFiles(pair, protocol.size, {}), networks)
     assert seen == [(512, 512, 3)] * 2 + [(48, 48, 3)] * 2
 
 

@@ -7,8 +7,9 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
+from mvtokenflow.base.terminal import chosen_device
 from mvtokenflow.cli.method.common import check_minutes
+from mvtokenflow.cli.method.training import check_counts, trained
 
 
 def train_prior(
@@ -46,13 +47,13 @@ def train_prior(
 
     from mvtokenflow.small.config import SIZE
     from mvtokenflow.small.toys.prior import Toys
-    from mvtokenflow.small.training import sittings
     from mvtokenflow.small.training.config import read_prior_config
+    from mvtokenflow.small.training.sittings import PriorRun
 
     unet, training = read_prior_config(config)
     if batch is not None:
         training = replace(training, batch=batch)
-    run = sittings.PriorRun(
+    run = PriorRun(
         out=out.absolute(),
         subject=Toys(),
         training=training,
@@ -67,38 +68,4 @@ def train_prior(
         compile=compile_,
         evaluate=evaluate_every,
     )
-    with progress() as report:
-        trainer = sittings.train_prior(run, processes, report)
-    state = trainer.state
-    if as_json:
-        last = state.curve[-1] if state.curve else {}
-        print_json({"samples": state.samples, "last": last, "training": asdict(training)})
-    done = sittings.is_done(run, trainer)
-    print_message(f"{state.samples} toys; {'done' if done else 'run again to go on'}; wrote {run.weights}")
-
-
-def check_counts(
-    dtype: str,
-    device: str,
-    processes: int,
-    workers: int,
-    evaluate_every: int,
-    samples: int,
-    cooldown: int | None,
-) -> None:
-    """Check the numbers that trainings share.
-
-    Raises:
-        ConfigError: one out of range, or several processes on a GPU.
-    """
-    from mvtokenflow.base.errors import ConfigError
-
-    if dtype not in ("float32", "bfloat16"):
-        raise ConfigError(f"--dtype {dtype}: choose float32 or bfloat16")
-    if min(processes, samples, 1 if cooldown is None else cooldown) < 1 or min(workers, evaluate_every) < 0:
-        raise ConfigError(
-            "--processes, --samples and --cooldown must be at least 1, "
-            "--workers and --evaluate-every at least 0"
-        )
-    if processes > 1 and device != "cpu":
-        raise ConfigError("--processes: several processes share the work on a CPU only; leave it out on a GPU")
+    trained(run, processes, "toys", as_json, {"training": asdict(training)})

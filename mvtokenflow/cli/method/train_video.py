@@ -7,9 +7,9 @@ import typer
 
 from mvtokenflow.base.device import AUTO
 from mvtokenflow.base.options import Device, Json, check_there
-from mvtokenflow.base.terminal import chosen_device, print_json, print_message, progress
+from mvtokenflow.base.terminal import chosen_device
 from mvtokenflow.cli.method.common import check_minutes
-from mvtokenflow.cli.method.train_prior import check_counts
+from mvtokenflow.cli.method.training import check_counts, trained
 
 
 def train_video(
@@ -43,9 +43,9 @@ def train_video(
     from mvtokenflow.small.config import SIZE
     from mvtokenflow.small.prior import WEIGHTS
     from mvtokenflow.small.toys.video import TRAINING, ToyVideo, network_of
-    from mvtokenflow.small.training import sittings
+    from mvtokenflow.small.training.sittings import PriorRun
 
-    run = sittings.PriorRun(
+    run = PriorRun(
         out=out.absolute(),
         subject=ToyVideo(prior),
         training=TRAINING,
@@ -60,10 +60,4 @@ def train_video(
         compile=False,
         evaluate=evaluate_every,
     )
-    with progress() as report:
-        trainer = sittings.train_prior(run, processes, report)
-    state = trainer.state
-    if as_json:
-        print_json({"samples": state.samples, "last": state.curve[-1] if state.curve else {}})
-    done = sittings.is_done(run, trainer)
-    print_message(f"{state.samples} windows; {'done' if done else 'run again to go on'}; wrote {run.weights}")
+    trained(run, processes, "windows", as_json)
