@@ -9,10 +9,13 @@ import numpy as np
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.baselines.importers.contract import Found, Given, Lacks, Opened, Wanted
 from mvtokenflow.baselines.importers.shots import Shot, open_shots
+from mvtokenflow.media.pictures import read_rgb
 
 VIEWS, FRAMES = 21, 25
 WHITE = 0.95  # least mean of the border; less is noise that a run on other than eight GPUs leaves
 _SIGNATURE = "ref_multiview.pth"
+_INPUT = VIEWS - 1  # view that shows the input's frames
+_OBJECT = 230  # of 255: a pixel with a channel below is the object's
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class DiffusionSquare:
             for name, azimuth in zip(_folders(), azimuths, strict=True)
         ]
         opened = open_shots(shots, wanted, given, found.root, FRAMES)
+        _refuse_reframed(shots[_INPUT].path, shots[_INPUT].files or ())
         for view in opened.views:
             _refuse_noise(found.root / str(opened.views[view]["from"]), opened, view)
         stated = "as stated" if given.azimuths else "even, the direction of rotation is assumed"
@@ -55,6 +59,36 @@ class DiffusionSquare:
 
 def _folders() -> list[str]:
     return [f"view_{k:02d}" for k in range(VIEWS)]
+
+
+def _refuse_reframed(folder: Path, files: Sequence[Path]) -> None:
+    """Refuse frames that were each scaled and centred on their own, as `--image_frame_ratio` does.
+
+    The object's larger side and its middle are then those of the picture in all frames, while its other side
+    changes. Such views show no motion in depth or across the picture and match no camera of a dataset.
+
+    Raises:
+        DataError: they are.
+    """
+    boxes = []
+    for file in files:
+        picture = read_rgb(file)
+        shown = picture.min(-1) < _OBJECT
+        rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+        if not len(rows):
+            return
+        boxes.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1, *picture.shape[1::-1]))
+    left, top, right, bottom, width, height = np.array(boxes, float).T
+    slack = np.maximum(1, width / 200)
+    sides = np.sort([right - left, bottom - top], axis=0)
+    middle = np.stack([left + right - width, top + bottom - height])
+    centred = abs(middle) <= 2 * slack
+    alike = (abs(sides[1] - sides[1, 0]) <= slack).all()
+    if centred.all() and alike and np.ptp(sides[0]) > 2 * slack[0]:
+        raise DataError(
+            f"{folder}: the object is as large and as centred in every frame, while its shape changes; the "
+            "frames were scaled one by one and match no camera. Run it again without --image_frame_ratio"
+        )
 
 
 def _refuse_noise(folder: Path, opened: Opened, view: str) -> None:

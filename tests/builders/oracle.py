@@ -71,7 +71,7 @@ def toy_truth(
 
 
 def _halved(normals: Tensor) -> Tensor:
-    """Mean directions (..., S, S, 3) of normals (..., 2S, 2S, 3), so that edges have one as far as they are covered."""
+    """Mean directions (..., S, S, 3) of normals (..., 2S, 2S, 3): every pixel with an alpha has one."""
     *lead, height, width, _ = normals.shape
     blocks = normals.reshape(*lead, height // 2, 2, width // 2, 2, 3)
     return torch.nn.functional.normalize(blocks.sum(dim=(-2, -4)), dim=-1)

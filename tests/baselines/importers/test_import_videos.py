@@ -68,6 +68,17 @@ def test_damaged_results_of_diffusion2(tmp_path: Path, spoil: Callable[[Path], A
     assert said in str(caught.value)
 
 
+def test_frames_that_were_scaled_one_by_one_are_refused(tmp_path: Path) -> None:
+    root = diffusion2(tmp_path)
+    for n, path in enumerate(sorted((root / "view_20").glob("frame_*.png"))):
+        picture = np.full((SIZE, SIZE, 3), 255, np.uint8)
+        half = 4 + n % 5  # of its width
+        picture[4 : SIZE - 4, SIZE // 2 - half : SIZE // 2 + half] = 200
+        Image.fromarray(picture).save(path)
+    with pytest.raises(DataError, match=r"view_20: .* without --image_frame_ratio"):
+        opened(root, Given(nearest_deg=6.5))
+
+
 def _noise(path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
