@@ -47,10 +47,13 @@ _FLOW = "Flow"
 
 
 def temporal_strip(album: Album) -> Figure:
-    """Build figure 3: every method over time at one view, and one pixel column over all times."""
+    """Build figure 3: every method over time at one view, and one pixel column over all times.
+
+    Views with a reference come first, since the first is the one that the page shows unfolded.
+    """
     everyone = [truth_of(album.page), *rows_of(album.page)]
     sheets = []
-    for view in album.page.views:
+    for view in sorted(album.page.views, key=lambda view: album.frame(everyone[0], view["name"], 0) is None):
         name = view["name"]
         clips = [[album.frame(one, name, n) for n in range(album.frames)] for one in everyone]
         column = next((found for clip in clips if (found := busiest_column(clip)) is not None), None)

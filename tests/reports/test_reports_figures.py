@@ -229,6 +229,14 @@ def test_damaged_files_cost_their_figure_alone(tmp_path: Path) -> None:
 # ---- what is shown ----
 
 
+def test_time_is_shown_first_where_there_is_a_reference(tmp_path: Path) -> None:
+    add_run(tmp_path / "runs", "mvtokenflow")
+    shutil.rmtree(tmp_path / "gt/fox/eval_0")
+    shutil.rmtree(tmp_path / "gt/fox/eval_1")
+    titles = re.findall(r"<summary>(.*?)</summary>", section(build(tmp_path), "strip"))
+    assert [title.split(",")[0] for title in titles] == ["input", "eval_0", "eval_1"]
+
+
 def test_a_slice_is_the_busiest_column_over_time(tmp_path: Path) -> None:
     def flash(pixels: Pixels, view: str, frame: int) -> Pixels:
         pixels[3:20, 20] = 0 if frame % 2 else 255
