@@ -217,7 +217,7 @@ def _cell(table: Table, row: TableRow, column: Column, cell: Cell, notes: _Notes
     return PrintCell(
         text=cell.printed or number(cell.value, column.digits),
         interval=bounds,
-        coverage=f"{cell.have}/{cell.want}" if cell.have < cell.want else "",
+        coverage=cell.coverage,
         best=ranked and cell.rank == 1,
         second=ranked and cell.rank == 2,
         tied=ranked and cell.tied,

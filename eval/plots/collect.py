@@ -77,7 +77,16 @@ def _marks(table: Table, place: int) -> list[Mark]:
         cell = row.cells[place]
         if row.group == "quoted" or cell.value is None or not math.isfinite(cell.value):
             continue
-        marks.append(Mark(label=row.label, group=row.group, value=cell.value, low=cell.low, high=cell.high))
+        marks.append(
+            Mark(
+                label=row.label,
+                group=row.group,
+                value=cell.value,
+                low=cell.low,
+                high=cell.high,
+                coverage=cell.coverage,
+            )
+        )
     return marks
 
 

@@ -14,13 +14,19 @@ PADDING = 0.06  # of a range, on either side
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A number of one row with its interval, if it has one; `value` is finite."""
+    """A number of one row with its interval, if it has one.
+
+    Attributes:
+        value: finite.
+        coverage: "12/14", of how many of the runs asked for it is; "" if of all.
+    """
 
     label: str
     group: Group
     value: float
     low: float | None = None
     high: float | None = None
+    coverage: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

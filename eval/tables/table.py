@@ -53,6 +53,11 @@ class Cell:
     reason: str | None = None
     provenance: Mapping[str, Any] | None = None
 
+    @property
+    def coverage(self) -> str:
+        """Return "12/14" where runs that were asked for are missing, else ""."""
+        return f"{self.have}/{self.want}" if self.have < self.want else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableRow:

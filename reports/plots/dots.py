@@ -28,7 +28,7 @@ def dots(panel: Dots, colors: Colors) -> Drawing:
     """Lay out a strip: measured rows below each other, known answers as grey ticks with their names above."""
     measured = [mark for mark in panel.marks if mark.group == "measured"]
     known = [mark for mark in panel.marks if mark.group == "oracle"]
-    numbers = [number(mark.value, panel.digits) for mark in measured]
+    numbers = [" ".join((number(mark.value, panel.digits), mark.coverage)).rstrip() for mark in measured]
     low, high = panel.span()
     x = Scale(
         low=low,

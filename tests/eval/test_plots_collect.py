@@ -15,6 +15,8 @@ from mvtokenflow.eval.records.rows import Row, Run, Stage
 from mvtokenflow.eval.tables.build import build_table
 from mvtokenflow.eval.tables.specs import table_named
 from mvtokenflow.eval.tables.table import Table
+from mvtokenflow.reports.plots.draw import draw
+from mvtokenflow.reports.plots.items import Words
 
 SCENES = ("ant", "bee")
 VIEWS = ("eval_0", "eval_1")
@@ -77,6 +79,19 @@ def test_dots_are_the_cells_of_the_table_without_what_papers_print() -> None:
     for mark in psnr.marks:
         cell = cells[mark.label][place]
         assert (mark.value, mark.low, mark.high) == (cell.value, cell.low, cell.high)
+
+
+def test_a_row_that_lacks_scenes_is_drawn_with_their_count() -> None:
+    partial = [one for one in RUNS if (one.manifest.method, one.manifest.scene) != ("theirs", "bee")]
+    (psnr,) = panels(table(partial), SPEC.columns, partial, "metric")
+    assert isinstance(psnr, Dots)
+    assert {mark.label: mark.coverage for mark in psnr.marks if mark.group == "measured"} == {
+        "ours": "",
+        "theirs": "1/2",
+    }
+    drawing = draw(psnr, {"ours": 0, "theirs": 1})
+    shown = [item.text for item in drawing.items if isinstance(item, Words)]
+    assert "22.25 1/2" in shown, shown
 
 
 def test_the_range_is_that_of_measured_rows_and_their_intervals() -> None:
