@@ -158,7 +158,7 @@ def test_a_page_holds_all_it_needs_and_forbids_everything_else() -> None:
 
 def test_the_script_is_small() -> None:
     folder = Path(viewer_page.__code__.co_filename).parent / "templates"
-    assert sum((folder / name).stat().st_size for name in SCRIPTS) <= 64_000
+    assert sum((folder / name).stat().st_size for name in SCRIPTS) <= 60_000
 
 
 def test_two_fields_need_two_names() -> None:

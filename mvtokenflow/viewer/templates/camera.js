@@ -10,8 +10,7 @@ function cameraOf(place, pinhole, size, width, height) {
   const [sa, ca, se, ce] = [Math.sin(azimuth), Math.cos(azimuth), Math.sin(elevation), Math.cos(elevation)];
   const right = [ca, sa, 0], ahead = [-sa * ce, ca * ce, -se];
   const down = cross(ahead, right), target = [place.x, place.y, place.z], radius = RADIUS * size;
-  const side = Math.min(width, height), unit = side / (2 * (pinhole ? TANGENT : size));
-  const focal = unit * place.zoom;
+  const focal = Math.min(width, height) * place.zoom / (2 * (pinhole ? TANGENT : size));
   return {
     right, down, ahead, radius, focal, pinhole, width, height,
     shift: [-dot(right, target), -dot(down, target), radius - dot(ahead, target)],

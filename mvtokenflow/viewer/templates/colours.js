@@ -37,17 +37,17 @@ function drawLegend(canvas, mode, field, camera) {
       context.fillStyle = `rgb(${bytes[4 * x]} ${bytes[4 * x + 1]} ${bytes[4 * x + 2]})`;
       context.fillRect(x, height / 3, 1, height / 3);
     }
-    return `${(camera.radius - field.size).toFixed(2)} to ${(camera.radius + field.size).toFixed(2)} world units from the camera's plane`;
+    const [near, far] = [-1, 1].map((side) => (camera.radius + side * field.size).toFixed(2));
+    return `${near} to ${far} world units from the camera's plane`;
   }
   if (mode === "flow") {
     const wheel = wheelColours(), middle = height / 2, picture = context.createImageData(height, height);
-    for (let y = 0; y < height; y++)
-      for (let x = 0; x < height; x++) {
-        const u = (x + 0.5) / middle - 1, v = (y + 0.5) / middle - 1, far = Math.hypot(u, v);
-        const hue = Math.round(((Math.atan2(-v, -u) / Math.PI + 1) / 2) * 54), at = 4 * (y * height + x);
-        for (let k = 0; k < 3; k++) picture.data[at + k] = 255 - far * (255 - wheel[4 * hue + k]);
-        picture.data[at + 3] = far <= 1 ? 255 : 0;
-      }
+    for (let i = 0; i < height ** 2; i++) {
+      const u = ((i % height) + 0.5) / middle - 1, v = (Math.floor(i / height) + 0.5) / middle - 1, far = Math.hypot(u, v);
+      const hue = Math.round(((Math.atan2(-v, -u) / Math.PI + 1) / 2) * 54);
+      for (let k = 0; k < 3; k++) picture.data[4 * i + k] = 255 - far * (255 - wheel[4 * hue + k]);
+      picture.data[4 * i + 3] = far <= 1 ? 255 : 0;
+    }
     context.putImageData(picture, 0, 0);
     return `motion to the next frame; the rim is ${rimOf(field, camera).toFixed(1)} pixels here`;
   }

@@ -79,8 +79,9 @@ function prepareField(header, tables) {
   const skinned = header.kind === "skinned", counts = skinned ? [header.count] : header.counts, starts = [0];
   for (const count of counts) starts.push(starts[starts.length - 1] + count);
   if (skinned) normaliseWeights(tables.weights, header.neighbours);
+  const { low: colourLow = [0, 0, 0], step: colourStep = [0, 0, 0] } = header.sections.find((one) => one.name === "colours") || {};
   const size = header.extent > 1.5 || header.extent < 0.3 ? header.extent : 1;
-  return { ...header, ...tables, nodes_count: header.nodes, skinned, counts, starts, size, frames: header.times.length };
+  return { ...header, ...tables, nodes_count: header.nodes, skinned, counts, starts, size, colourLow, colourStep, frames: header.times.length };
 }
 
 function normaliseWeights(weights, neighbours) {

@@ -16,6 +16,7 @@ const live = { renderer: null, playing: false, dirty: true, busy: false, gaps: [
 // ---- state and address ----
 
 const WORDS = { show: MODES, camera: ["ortho", "pinhole"], layout: LAYOUTS, bg: Object.keys(BACKGROUNDS), filter: ["trained", "plain"] };
+const USUAL = Object.fromEntries(Object.keys(WORDS).map((name) => [name, state[name]]));
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1)), number = (name, low, high) => {
@@ -27,8 +28,8 @@ function readAddress() {
     const found = sources.findIndex((one) => one.meta.label === given.get(name));
     if (found >= 0) state[name] = found;
   }
-  if (sources.length < 2 && state.layout !== "one") state.layout = "one";
-  state.points = given.has("points") ? given.get("points") === "1" : state.points;
+  if (sources.length < 2) state.layout = "one";
+  if (given.has("points")) state.points = given.get("points") === "1";
   state.t = number("t", 0, meta().times.length - 1) ?? state.t;
   state.split = number("split", 0, 1) ?? state.split;
   const limits = { az: 36000, el: 89, zoom: 1000, x: 1e6, y: 1e6, z: 1e6 };
@@ -47,14 +48,10 @@ function writeAddress() {
     if (place) for (const name of Object.keys(START)) if (place[name] !== START[name] || (i && name === "az")) words.set(name + (i ? "2" : ""), short(place[name]));
   });
   put("t", short(state.t), "0");
-  put("show", state.show, "colour");
-  put("camera", state.camera, "ortho");
+  for (const name of Object.keys(WORDS)) put(name, state[name], USUAL[name]);
   if (sources.length > 1) for (const name of ["a", "b"]) words.set(name, sources[state[name]].meta.label);
-  put("layout", state.layout, sources.length > 1 ? "side" : "one");
   if (state.layout === "wipe") put("split", short(state.split), "0.5");
   put("points", state.points ? "1" : "0", "0");
-  put("bg", state.bg, "white");
-  put("filter", state.filter, "trained");
   try { history.replaceState(null, "", `#${words}`); } catch { /* some browsers limit how often; the next change writes it */ }
 }
 
@@ -66,6 +63,7 @@ function placeOf(pane) { return state.places[pane] || state.places[0]; }
 function change(values = {}) {
   Object.assign(state, values);
   state.t = clamp(state.t, 0, frames() - 1);
+  state.split = clamp(state.split, 0, 1);
   live.dirty = true;
   live.touched = performance.now();
   showState();
@@ -85,21 +83,17 @@ function move(values) {
 // ---- controls ----
 
 function showState() {
-  const place = placeOf(live.pane), two = state.layout !== "one", skinned = shownIndices().some((i) => sources[i].meta.kind === "skinned");
+  const place = placeOf(live.pane), skinned = shownIndices().some((i) => sources[i].meta.kind === "skinned");
   for (const name of ["show", "camera"]) document.querySelector(`input[name="${name}"][value="${state[name]}"]`).checked = true;
-  for (const name of ["layout", "bg", "filter"]) $(name).value = state[name];
-  $("a").value = state.a;
-  $("b").value = state.b;
-  $("b").disabled = !two;
+  for (const name of ["layout", "bg", "filter", "a", "b", "split"]) $(name).value = state[name];
+  for (const name of ["az", "el"]) $(name).value = place[name];
+  $("b").disabled = state.layout === "one";
   $("points").checked = state.points;
   $("points").disabled = !skinned;
   $("unlink").checked = state.places[1] !== null;
   $("unlink").disabled = state.layout !== "side";
   $("time").max = frames() - 1;
   $("time").value = state.t;
-  $("split").value = state.split;
-  $("az").value = place.az;
-  $("el").value = place.el;
   document.querySelector(".wipe").hidden = state.layout !== "wipe";
   const whole = Math.round(state.t * 100) / 100;
   $("frame").textContent = `frame ${Number.isInteger(whole) ? whole : whole.toFixed(2)} of ${frames() - 1}`;
@@ -111,10 +105,9 @@ function showState() {
 
 function notes(skinned) {
   const said = [];
-  const shown = [...new Set(shownIndices())].map((i) => sources[i].meta);
   if (state.points && !skinned) said.push("Control points: not of this kind of field.");
-  for (const one of shown.filter((entry) => !entry.linked && entry.times.length > 1))
-    said.push(`${one.label}: each frame has Gaussians of its own, so it shows whole frames and no flow.`);
+  for (const { linked, times, label } of new Set(shownIndices().map((i) => sources[i].meta)))
+    if (!linked && times.length > 1) said.push(`${label}: each frame has Gaussians of its own, so it shows whole frames and no flow.`);
   if (live.renderer && live.renderer.precision === "bytes") said.push("This device blends 8-bit colours only: no depth, normals and flow.");
   $("note").textContent = said.join(" ");
 }
@@ -135,13 +128,9 @@ function connect() {
   for (const name of ["az", "el"]) $(name).oninput = () => move({ [name]: Number($(name).value) });
   for (const node of document.querySelectorAll("[data-view]"))
     node.onclick = () => { const [az, el] = node.dataset.view.split(",").map(Number); move({ az, el }); };
-  $("fit").onclick = fit;
-  $("play").onclick = toggle;
-  $("copy").onclick = copyLink;
-  $("save").onclick = savePicture;
-  $("help").onclick = toggleKeys;
-  document.addEventListener("keydown", onKey);
-  window.addEventListener("hashchange", () => { readAddress(); change(); });
+  for (const [name, act] of Object.entries({ fit, play: toggle, copy: copyLink, save: savePicture, help: toggleKeys })) $(name).onclick = act;
+  document.onkeydown = onKey;
+  window.onhashchange = () => { readAddress(); change(); };
   new ResizeObserver(() => change()).observe($("stage"));
   connectPointer($("picture"));
 }
@@ -168,60 +157,58 @@ function savePicture() {
 // ---- pointer and keys ----
 
 function paneAt(x, y) {
-  const { width, height } = $("picture").getBoundingClientRect();
-  if (state.layout !== "side") return 0;
-  const [, second] = panesOf("side", width, height);
-  return x >= second[0] && y >= second[1] ? 1 : 0;
+  const { clientWidth, clientHeight } = $("picture"), [, second] = panesOf(state.layout, clientWidth, clientHeight);
+  return state.layout === "side" && x >= second[0] && y >= second[1] ? 1 : 0;
 }
 
 /** World units of a CSS pixel, and the camera's axes, for the pane pointed at. */
 function grip() {
-  const { width, height } = $("picture").getBoundingClientRect(), field = sources[shownIndices()[live.pane] ?? state.a].field;
-  const box = panesOf(state.layout, width, height)[live.pane];
-  return { ...cameraOf(placeOf(live.pane), state.camera === "pinhole", field ? field.size : 1, box[2], box[3]), box };
+  const { clientWidth, clientHeight } = $("picture"), box = panesOf(state.layout, clientWidth, clientHeight)[live.pane];
+  const { field } = sources[shownIndices()[live.pane] ?? state.a];
+  return { ...cameraIn(state, live.pane, field || { size: 1 }, box[2], box[3]), box };
 }
 
 /** Shifts the camera by CSS pixels in the plane of the picture. */
-function pan(dx, dy, extra = {}) {
-  const { right, down, pixel } = grip(), place = placeOf(live.pane), to = ["x", "y", "z"];
-  const moved = Object.fromEntries(to.map((name, i) => [name, place[name] - (right[i] * dx + down[i] * dy) * pixel]));
-  move({ ...moved, ...extra });
+function pan(dx, dy) {
+  const { right, down, pixel } = grip(), { x, y, z } = placeOf(live.pane);
+  const [mx, my, mz] = [x, y, z].map((at, i) => at - (right[i] * dx + down[i] * dy) * pixel);
+  move({ x: mx, y: my, z: mz });
 }
 
 /** Zooms so that what lies under a point of the canvas (CSS pixels) stays there. */
 function zoomAt(factor, x, y) {
-  const { box } = grip(), zoom = clamp(placeOf(live.pane).zoom * factor, 0.05, 200), by = 1 - zoom / placeOf(live.pane).zoom;
-  const dx = x - box[0] - box[2] / 2, dy = y - box[1] - box[3] / 2;
-  move({ zoom });
-  pan(dx * by, dy * by);
+  const { box } = grip(), before = placeOf(live.pane).zoom;
+  zoomBy(factor);
+  const by = 1 - placeOf(live.pane).zoom / before;
+  pan((x - box[0] - box[2] / 2) * by, (y - box[1] - box[3] / 2) * by);
 }
 
 function connectPointer(canvas) {
-  const local = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.x, event.clientY - box.y]; };
-  canvas.addEventListener("pointerdown", (event) => {
+  const local = (event) => [event.offsetX, event.offsetY];
+  canvas.onpointerdown = (event) => {
     canvas.setPointerCapture(event.pointerId);
     const [x, y] = local(event);
     live.pane = paneAt(x, y);
     live.pointers.set(event.pointerId, [x, y]);
     live.wiping = state.layout === "wipe" && live.pointers.size === 1 && Math.abs(x - state.split * canvas.clientWidth) < 16;
-  });
-  canvas.addEventListener("pointermove", (event) => {
+  };
+  canvas.onpointermove = (event) => {
     if (!live.pointers.has(event.pointerId)) return;
     const before = live.pointers.get(event.pointerId), [x, y] = local(event);
     const other = [...live.pointers].find(([id]) => id !== event.pointerId);
     live.pointers.set(event.pointerId, [x, y]);
     const dx = x - before[0], dy = y - before[1];
-    if (live.wiping) change({ split: clamp(x / canvas.clientWidth, 0, 1) });
+    if (live.wiping) change({ split: x / canvas.clientWidth });
     else if (other) {
       const [ox, oy] = other[1], was = Math.hypot(before[0] - ox, before[1] - oy), is = Math.hypot(x - ox, y - oy);
       pan(dx / 2, dy / 2);
       if (was > 0) zoomAt(is / was, (x + ox) / 2, (y + oy) / 2);
     } else if (event.shiftKey || event.buttons & 2) pan(dx, dy);
     else move({ az: placeOf(live.pane).az - dx * 0.4, el: placeOf(live.pane).el + dy * 0.4 });
-  });
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => live.pointers.delete(event.pointerId));
-  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-  canvas.addEventListener("dblclick", fit);
+  };
+  canvas.onpointerup = canvas.onpointercancel = (event) => live.pointers.delete(event.pointerId);
+  canvas.oncontextmenu = (event) => event.preventDefault();
+  canvas.ondblclick = fit;
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     const [x, y] = local(event);
@@ -230,20 +217,19 @@ function connectPointer(canvas) {
   }, { passive: false });
 }
 
-const next = (list, now) => list[(list.indexOf(now) + 1) % list.length];
+function turnWord(name) { change({ [name]: WORDS[name][(WORDS[name].indexOf(state[name]) + 1) % WORDS[name].length] }); }
+function step(by) { change({ t: (by < 0 ? Math.ceil(state.t) : Math.floor(state.t)) + by }); }
+function zoomBy(factor) { move({ zoom: placeOf(live.pane).zoom * factor }); }
 
 const KEYS = {
   " ": toggle,
-  ",": () => change({ t: Math.ceil(state.t) - 1 }), ".": () => change({ t: Math.floor(state.t) + 1 }),
-  "<": () => change({ t: Math.ceil(state.t) - 5 }), ">": () => change({ t: Math.floor(state.t) + 5 }),
+  ",": () => step(-1), ".": () => step(1), "<": () => step(-5), ">": () => step(5),
   Home: () => change({ t: 0 }), End: () => change({ t: frames() - 1 }),
-  o: () => change({ camera: next(WORDS.camera, state.camera) }), c: () => change({ points: !state.points }),
-  f: () => change({ filter: next(WORDS.filter, state.filter) }),
+  o: () => turnWord("camera"), f: () => turnWord("filter"), w: () => { if (sources.length > 1) turnWord("layout"); },
+  c: () => change({ points: !state.points }),
   a: () => change({ a: (state.a + 1) % sources.length }), b: () => change({ b: (state.b + 1) % sources.length }),
-  w: () => { if (sources.length > 1) change({ layout: next(LAYOUTS, state.layout) }); },
-  "[": () => change({ split: clamp(state.split - 0.05, 0, 1) }), "]": () => change({ split: clamp(state.split + 0.05, 0, 1) }),
-  "?": toggleKeys, "+": () => move({ zoom: placeOf(live.pane).zoom * 1.15 }), "=": () => move({ zoom: placeOf(live.pane).zoom * 1.15 }),
-  "-": () => move({ zoom: placeOf(live.pane).zoom / 1.15 }), 0: fit,
+  "[": () => change({ split: state.split - 0.05 }), "]": () => change({ split: state.split + 0.05 }),
+  "?": toggleKeys, "+": () => zoomBy(1.15), "=": () => zoomBy(1.15), "-": () => zoomBy(1 / 1.15), 0: fit,
   ...Object.fromEntries(MODES.map((mode, i) => [i + 1, () => { if (!$("show").querySelector(`[value=${mode}]`).disabled) change({ show: mode }); }])),
 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
@@ -256,12 +242,11 @@ function onKey(event) {
     const by = event.shiftKey ? 15 : 3, place = placeOf(live.pane);
     if (event.altKey) pan(20 * arrow[0], -20 * arrow[1]);
     else move({ az: place.az + by * arrow[0], el: place.el + by * arrow[1] });
-    event.preventDefault();
-    return;
+  } else {
+    const needed = [" ", "Home", "End"].includes(event.key);
+    if (event.altKey || !KEYS[event.key] || (own && needed) || target.matches("select")) return;
+    KEYS[event.key]();
   }
-  const needed = [" ", "Home", "End"].includes(event.key);
-  if (event.altKey || !KEYS[event.key] || (own && needed) || target.matches("select")) return;
-  KEYS[event.key]();
   event.preventDefault();
 }
 
@@ -317,7 +302,6 @@ async function draw(fast) {
   } catch (error) { fail(String(error.message || error)); }
   live.busy = false;
   if (live.dirty) wake();
-  document.documentElement.dataset.drawn = Number(document.documentElement.dataset.drawn || 0) + 1;
 }
 
 function drawNow(fast) {
@@ -332,7 +316,7 @@ function drawNow(fast) {
   drawView(live.renderer, state, live.fields, { fast });
   drawOver($("over"), ratio, state, live.fields, shownIndices().map((i) => sources[i].meta.label));
   const canvas = $("picture"), [box] = panesOf(state.layout, canvas.width, canvas.height);
-  const camera = cameraOf(placeOf(0), state.camera === "pinhole", live.fields[0].size, box[2], box[3]);
+  const camera = cameraIn(state, 0, live.fields[0], box[2], box[3]);
   $("about").textContent = drawLegend($("legend"), state.show, live.fields[0], { ...camera, focal: camera.focal / (fast ? 0.5 : 1) });
   $("legend").hidden = !["depth", "flow"].includes(state.show);
   if (!live.playing) writeAddress();
@@ -348,38 +332,8 @@ function fail(reason) {
   if (!$("fallback").querySelector("video")) $("fallback").append($("film").content.cloneNode(true));
 }
 
-// ---- for tests and other scripts ----
-
-/** Draws a state without the page's layout: `picture` in 8 bits, or the values of the targets; both base64, rows from above. */
-async function shot(asked, width, height, { precision, values = false } = {}) {
-  const { places, a = 0, b = a, ...rest } = asked;
-  const wanted = { ...state, layout: "one", points: false, ...rest, places: places || [{ ...START, ...asked.place }, null] };
-  const fields = [await fieldAt(a), await fieldAt(b)], { renderer } = live, canvas = $("picture");
-  const text = (array) => { let word = ""; for (const byte of new Uint8Array(array.buffer)) word += String.fromCharCode(byte); return btoa(word); };
-  if (values) {
-    const camera = cameraOf(wanted.places[0], wanted.camera === "pinhole", fields[0].size, width, height);
-    const drawn = renderer.accumulate("shot", fields[0], wanted.t, camera, { plain: wanted.filter === "plain", geometry: true, precision });
-    return renderer.read(drawn).map(text);
-  }
-  Object.assign(canvas, { width, height });
-  drawView(renderer, wanted, fields, { precision });
-  const bytes = new Uint8Array(4 * width * height), { gl } = renderer;
-  gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-  gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
-  live.dirty = true;
-  wake();
-  return text(bytes);
-}
-
-/** Milliseconds of poses and of the order, for a field at a frame. */
-async function orderTime(index, frame) {
-  const field = await fieldAt(index), begin = performance.now(), { frame: at, fraction } = interval(field, frame);
-  const pose = field.skinned ? poseOf(field, at, fraction) : null;
-  nearestFirst(depthsOf(field, at, fraction, pose, [0.6, 0.7, 0.3]));
-  return performance.now() - begin;
-}
-
-window.mvtf4d = { state, live, shot, orderTime, sources, precision: () => live.renderer && live.renderer.precision };
+// For other scripts, and tests.
+window.mvtf4d = { state, live, sources, START, fieldAt, wake, cameraIn, drawView, interval, poseOf, depthsOf, nearestFirst };
 
 function begin() {
   if (typeof DecompressionStream === "undefined") return fail("this browser cannot inflate data (DecompressionStream)");

@@ -3,6 +3,11 @@
 const MOST_SAMPLES = 16, MOST_PIXELS = 4096, LOW_PASS = 0.3;
 const TARGETS = { float32: ["RGBA32F", "FLOAT"], float16: ["RGBA16F", "HALF_FLOAT"], bytes: ["RGBA8", "UNSIGNED_BYTE"] };
 
+const SETTERS = [
+  ["FLOAT", "uniform1f"], ["INT", "uniform1i"], ["BOOL", "uniform1i"],
+  ["FLOAT_VEC2", "uniform2fv"], ["FLOAT_VEC3", "uniform3fv"], ["INT_VEC2", "uniform2iv"],
+];
+
 /** The widest target that this device blends into. */
 function widestTarget(gl) {
   const float = gl.getExtension("EXT_color_buffer_float"), blends = gl.getExtension("EXT_float_blend");
@@ -55,12 +60,12 @@ class Renderer {
       gl.shaderSource(shader, head + defines.map((one) => `#define ${one}\n`).join("") + source);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
-      if (!gl.getShaderParameter(shader, gl.COMPILE_STATUS) && !gl.isContextLost())
-        throw new Error(`the ${name} shader does not compile: ${gl.getShaderInfoLog(shader)}`);
     }
     gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost())
-      throw new Error(`the ${name} shader does not link: ${gl.getProgramInfoLog(program)}`);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
+      const said = gl.getAttachedShaders(program).map((shader) => gl.getShaderInfoLog(shader));
+      throw new Error(`the ${name} shaders do not work: ${[...said, gl.getProgramInfoLog(program)].join(" ")}`);
+    }
     const places = {};
     for (let i = 0; i < gl.getProgramParameter(program, gl.ACTIVE_UNIFORMS); i++) {
       const { name: uniform, type } = gl.getActiveUniform(program, i);
@@ -82,23 +87,19 @@ class Renderer {
         gl.activeTexture(gl.TEXTURE0 + unit);
         gl.bindTexture(gl.TEXTURE_2D, value || this.empty);
         gl.uniform1i(place, unit++);
-      } else if (type === gl.FLOAT) gl.uniform1f(place, value);
-      else if (type === gl.INT || type === gl.BOOL) gl.uniform1i(place, Number(value));
-      else if (type === gl.FLOAT_VEC2) gl.uniform2fv(place, value);
-      else if (type === gl.FLOAT_VEC3) gl.uniform3fv(place, value);
-      else if (type === gl.INT_VEC2) gl.uniform2iv(place, value);
-      else gl.uniformMatrix3fv(place, false, value);
+      } else if (type === gl.FLOAT_MAT3) gl.uniformMatrix3fv(place, false, value);
+      else gl[SETTERS.find((one) => gl[one[0]] === type)[1]](place, typeof value === "boolean" ? Number(value) : value);
     }
   }
 
-  texture(width, height, format, type, data) {
+  texture(width, height, format, type, data, filter = "NEAREST") {
     const { gl } = this, made = gl.createTexture();
     const limit = gl.getParameter(gl.MAX_TEXTURE_SIZE);
-    if (width > limit || height > limit) throw new Error(`a table of ${width} x ${height} texels; this device takes ${limit}`);
+    if (Math.max(width, height) > limit) throw new Error(`a table of ${width} x ${height} texels; this device takes ${limit}`);
     gl.bindTexture(gl.TEXTURE_2D, made);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl[format], width, height, 0, gl.RGBA, gl[type], data);
-    for (const side of ["MIN_FILTER", "MAG_FILTER"]) gl.texParameteri(gl.TEXTURE_2D, gl[`TEXTURE_${side}`], gl.NEAREST);
-    for (const side of ["WRAP_S", "WRAP_T"]) gl.texParameteri(gl.TEXTURE_2D, gl[`TEXTURE_${side}`], gl.CLAMP_TO_EDGE);
+    const ways = { MIN_FILTER: filter, MAG_FILTER: filter, WRAP_S: "CLAMP_TO_EDGE", WRAP_T: "CLAMP_TO_EDGE" };
+    for (const [name, way] of Object.entries(ways)) gl.texParameteri(gl.TEXTURE_2D, gl[`TEXTURE_${name}`], gl[way]);
     return made;
   }
 
@@ -109,11 +110,7 @@ class Renderer {
     return this.texture(ACROSS, rows, "RGBA32F", "FLOAT", whole);
   }
 
-  strip(bytes) {
-    const { gl } = this, made = this.texture(bytes.length / 4, 1, "RGBA8", "UNSIGNED_BYTE", bytes);
-    for (const side of ["MIN_FILTER", "MAG_FILTER"]) gl.texParameteri(gl.TEXTURE_2D, gl[`TEXTURE_${side}`], gl.LINEAR);
-    return made;
-  }
+  strip(bytes) { return this.texture(bytes.length / 4, 1, "RGBA8", "UNSIGNED_BYTE", bytes, "LINEAR"); }
 
   /** Textures of a field's Gaussians at a stored frame, made once and kept for the last few frames. */
   still(field, frame) {
@@ -139,8 +136,8 @@ class Renderer {
 
   /** A target of two attachments; the one of that name is reused while it has the size and precision. */
   target(name, width, height, precision) {
-    const { gl } = this, kept = this.targets.get(name);
-    if (kept && kept.width === width && kept.height === height && kept.precision === precision) return kept;
+    const { gl } = this, kept = this.targets.get(name), shape = [width, height, precision].join();
+    if (kept && kept.shape === shape) return kept;
     if (kept) {
       for (const one of kept.textures) gl.deleteTexture(one);
       gl.deleteFramebuffer(kept.buffer);
@@ -149,20 +146,25 @@ class Renderer {
     const textures = [0, 1].map(() => this.texture(width, height, format, type, null));
     gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
     textures.forEach((one, i) => gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0 + i, gl.TEXTURE_2D, one, 0));
-    const made = { width, height, precision, buffer, textures };
+    const made = { width, height, shape, buffer, textures };
     this.targets.set(name, made);
     return made;
+  }
+
+  /** Directs drawing into a target, whose second attachment is left alone without `geometry`. */
+  into(name, width, height, precision, geometry) {
+    const { gl } = this, target = this.target(name, width, height, precision);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target.buffer);
+    gl.drawBuffers([gl.COLOR_ATTACHMENT0, geometry ? gl.COLOR_ATTACHMENT1 : gl.NONE]);
+    gl.viewport(0, 0, width, height);
+    return target;
   }
 
   /** Draws a field into a target: colours, and with `geometry` depth and flow; premultiplied by alpha. */
   accumulate(name, field, place, camera, { plain = false, most = MOST_SAMPLES, geometry = false, precision = this.precision } = {}) {
     const { gl } = this, low = lowPassOf(field, camera, plain, most), { samples } = low;
     const width = camera.width * samples, height = camera.height * samples;
-    const target = this.target(`${name} samples`, width, height, precision);
-    const buffers = [gl.COLOR_ATTACHMENT0, geometry ? gl.COLOR_ATTACHMENT1 : gl.NONE];
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.buffer);
-    gl.drawBuffers(buffers);
-    gl.viewport(0, 0, width, height);
+    const target = this.into(`${name} samples`, width, height, precision, geometry);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
     gl.enable(gl.BLEND);
@@ -170,10 +172,7 @@ class Renderer {
     this.splat(field, place, camera, low, geometry);
     gl.disable(gl.BLEND);
     if (samples === 1) return { target, samples };
-    const whole = this.target(name, camera.width, camera.height, precision);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, whole.buffer);
-    gl.drawBuffers([gl.COLOR_ATTACHMENT0, gl.COLOR_ATTACHMENT1]);
-    gl.viewport(0, 0, camera.width, camera.height);
+    const whole = this.into(name, camera.width, camera.height, precision, true);
     this.fill(this.program("average", COVER_VERTEX, AVERAGE_FRAGMENT), { colours: target.textures[0], geometries: target.textures[1], samples });
     return { target: whole, samples };
   }
@@ -185,20 +184,17 @@ class Renderer {
     const pose = field.skinned ? poseOf(field, frame, fraction) : null;
     const order = nearestFirst(depthsOf(field, frame, fraction, pose, camera.ahead));
     const own = [], keep = (texels) => (own.push(this.table(texels)), own[own.length - 1]);
-    const poses = field.skinned && { pose: keep(pose.texels) };
-    if (field.skinned && geometry) {
-      const last = Math.min(field.frames - 1, frame + 1);
-      poses.poseEarly = fraction > 0 ? keep(poseOf(field, frame, 0).texels) : poses.pose;
-      poses.poseLate = keep(poseOf(field, last, 0).texels);
+    const poses = pose && { pose: keep(pose.texels) };
+    if (pose && geometry) {
+      poses.poseEarly = keep(poseOf(field, frame, 0).texels);
+      poses.poseLate = keep(poseOf(field, Math.min(field.frames - 1, frame + 1), 0).texels);
     }
-    const ownHarmonics = field.sh && !field.skinned && !field.linked;
-    const colours = field.sections.find((one) => one.name === "colours");
     this.use(program, {
-      still: this.still(field, frame), later: late && !field.skinned ? this.still(field, frame + 1) : this.still(field, frame), ...poses,
-      harmonics: ownHarmonics ? keep(harmonicTexels(field, frame)) : this.kept(field).harmonics,
+      still: this.still(field, frame), later: this.still(field, late && !field.skinned ? frame + 1 : frame), ...poses,
+      harmonics: this.kept(field).harmonics || (field.sh && keep(harmonicTexels(field, frame))),
       stride: strideOf(field), neighbours: field.neighbours || 0, bands: field.sh ? (field.sh_degree + 1) ** 2 : 0,
       fraction, residual: field.rotation === "residual",
-      colourLow: colours ? colours.low : [0, 0, 0], colourStep: colours ? colours.step : [0, 0, 0],
+      colourLow: field.colourLow, colourStep: field.colourStep,
       axes: axesOf(camera), shift: camera.shift, centre: camera.centre, size: [camera.width * samples, camera.height * samples],
       focal: camera.focal * samples, radius: camera.radius, pinhole: camera.pinhole, lowPassWorld: low.world, lowPassPixels: low.pixels,
     });
@@ -230,18 +226,6 @@ class Renderer {
     });
     gl.disable(gl.SCISSOR_TEST);
   }
-
-  /** Values of a target: colours and (z − radius, flow x, flow y) times alpha, and alpha; rows from below. */
-  read({ target }) {
-    const { gl } = this;
-    gl.bindFramebuffer(gl.FRAMEBUFFER, target.buffer);
-    return [0, 1].map((i) => {
-      const values = new Float32Array(4 * target.width * target.height);
-      gl.readBuffer(gl.COLOR_ATTACHMENT0 + i);
-      gl.readPixels(0, 0, target.width, target.height, gl.RGBA, gl.FLOAT, values);
-      return values;
-    });
-  }
 }
 
 /** Columns of the rotation to the camera's axes. */
@@ -255,16 +239,16 @@ function strideOf(field) { return 3 + (field.skinned ? Math.ceil(field.neighbour
 function stillTexels(field, frame) {
   const start = field.skinned ? 0 : field.starts[frame], count = field.counts[field.skinned ? 0 : frame];
   const stride = 4 * strideOf(field), texels = new Float32Array(stride * count);
-  const looks = field.linked ? 0 : start, colours = field.sections.find((one) => one.name === "colours");
+  const looks = field.linked ? 0 : start;
   for (let i = 0; i < count; i++) {
     const from = start + i, look = looks + i;
     texels.set(field.means.subarray(3 * from, 3 * from + 3), stride * i);
     texels[stride * i + 3] = field.opacities[look];
     texels.set(field.quats.subarray(4 * from, 4 * from + 4), stride * i + 4);
     texels.set(field.scales.subarray(3 * from, 3 * from + 3), stride * i + 8);
-    if (colours)
+    if (field.colours)
       for (let k = 0; k < 3; k++)
-        texels[stride * i + 11] += Math.round((field.colours[3 * look + k] - colours.low[k]) / colours.step[k]) * 256 ** k;
+        texels[stride * i + 11] += Math.round((field.colours[3 * look + k] - field.colourLow[k]) / field.colourStep[k]) * 256 ** k;
     if (!field.skinned) continue;
     for (let k = 0; k < field.neighbours; k++) {
       texels[stride * i + 12 + 2 * k] = field.indices[i * field.neighbours + k];

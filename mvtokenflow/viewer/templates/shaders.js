@@ -19,6 +19,8 @@ flat out vec2 middle;
 flat out vec4 look;
 flat out vec3 carried;
 
+struct Moved { vec3 mean; vec4 quat; vec3 scale; float opacity; float colour; vec3 ahead; };
+
 vec4 at(sampler2D table, int index) { return texelFetch(table, ivec2(index % ${ACROSS}, index / ${ACROSS}), 0); }
 
 vec4 product(vec4 p, vec4 q) { // Hamilton's, wxyz
@@ -38,16 +40,16 @@ const HARMONICS = `
 vec3 harmonic(int index, int count, vec3 d) {
   float x = d.x, y = d.y, z = d.z, xx = x * x, yy = y * y, zz = z * z;
   float basis[16];
-  basis[0] = 0.28209479177387814;
-  basis[1] = -0.4886025119029199 * y; basis[2] = 0.4886025119029199 * z; basis[3] = -0.4886025119029199 * x;
-  basis[4] = 1.0925484305920792 * x * y; basis[5] = -1.0925484305920792 * y * z;
-  basis[6] = 0.31539156525252005 * (2.0 * zz - xx - yy);
-  basis[7] = -1.0925484305920792 * x * z; basis[8] = 0.5462742152960396 * (xx - yy);
-  basis[9] = -0.5900435899266435 * y * (3.0 * xx - yy); basis[10] = 2.890611442640554 * x * y * z;
-  basis[11] = -0.4570457994644658 * y * (4.0 * zz - xx - yy);
-  basis[12] = 0.3731763325901154 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy);
-  basis[13] = -0.4570457994644658 * x * (4.0 * zz - xx - yy); basis[14] = 1.445305721320277 * z * (xx - yy);
-  basis[15] = -0.5900435899266435 * x * (xx - 3.0 * yy);
+  basis[0] = 0.282094792;
+  basis[1] = -0.488602512 * y; basis[2] = 0.488602512 * z; basis[3] = -0.488602512 * x;
+  basis[4] = 1.09254843 * x * y; basis[5] = -1.09254843 * y * z;
+  basis[6] = 0.315391565 * (2.0 * zz - xx - yy);
+  basis[7] = -1.09254843 * x * z; basis[8] = 0.546274215 * (xx - yy);
+  basis[9] = -0.59004359 * y * (3.0 * xx - yy); basis[10] = 2.89061144 * x * y * z;
+  basis[11] = -0.457045799 * y * (4.0 * zz - xx - yy);
+  basis[12] = 0.373176333 * z * (2.0 * zz - 3.0 * xx - 3.0 * yy);
+  basis[13] = -0.457045799 * x * (4.0 * zz - xx - yy); basis[14] = 1.44530572 * z * (xx - yy);
+  basis[15] = -0.59004359 * x * (xx - 3.0 * yy);
   vec3 sum = vec3(0.5);
   for (int band = 0; band < count; band++) sum += basis[band] * at(harmonics, index * count + band).rgb;
   return max(sum, 0.0);
@@ -57,7 +59,6 @@ vec3 harmonic(int index, int count, vec3 d) {
 // Gives: moved centre, unit quaternion, scales, opacity, packed colour, and the displacement to the next frame.
 const MOVED = {
   skinned: `
-struct Moved { vec3 mean; vec4 quat; vec3 scale; float opacity; float colour; vec3 ahead; };
 vec3 carry(sampler2D table, int node, vec3 x) {
   vec3 turned = vec3(dot(at(table, node + 1).xyz, x), dot(at(table, node + 2).xyz, x), dot(at(table, node + 3).xyz, x));
   return at(table, node).xyz + turned;
@@ -78,11 +79,10 @@ Moved moved(int index) {
     ahead += entry.y * (carry(poseLate, node, mean) - carry(poseEarly, node, mean));
 #endif
   }
-  vec4 quat = residual ? normalize(normalize(raw + turn)) : normalize(product(turn + vec4(1.0, 0.0, 0.0, 0.0), normalize(raw)));
+  vec4 quat = normalize(residual ? raw + turn : product(turn + vec4(1.0, 0.0, 0.0, 0.0), normalize(raw)));
   return Moved(mean + by, quat, abs(third.xyz + grow), first.w, third.w, ahead);
 }`,
   moments: `
-struct Moved { vec3 mean; vec4 quat; vec3 scale; float opacity; float colour; vec3 ahead; };
 Moved moved(int index) {
   int start = index * stride;
   vec4 first = at(still, start), quat = at(still, start + 1), third = at(still, start + 2);
@@ -105,12 +105,11 @@ void main() {
   Moved one = moved(index);
   vec3 p = axes * one.mean + shift;
   if (!(p.z >= 0.01) || one.opacity < 1.0 / 255.0) return;
-  vec2 slope = p.xy / p.z, edge = 0.5 * size / focal * 1.3;
-  vec2 bounded = clamp(slope, -edge, edge);
+  vec2 edge = 0.5 * size / focal * 1.3, bounded = clamp(p.xy / p.z, -edge, edge);
   float scale = pinhole ? focal / p.z : focal;
-  vec3 ahead = vec3(axes[0][2], axes[1][2], axes[2][2]);
-  vec3 across = scale * vec3(axes[0][0], axes[1][0], axes[2][0]) - (pinhole ? scale * bounded.x : 0.0) * ahead;
-  vec3 down = scale * vec3(axes[0][1], axes[1][1], axes[2][1]) - (pinhole ? scale * bounded.y : 0.0) * ahead;
+  vec2 slant = pinhole ? scale * bounded : vec2(0.0);
+  mat3 rows = transpose(axes);
+  vec3 ahead = rows[2], across = scale * rows[0] - slant.x * ahead, down = scale * rows[1] - slant.y * ahead;
   vec3 sides = sqrt(one.scale * one.scale + lowPassWorld);
   mat3 spread = rotation(one.quat);
   vec3 tx = (across * spread) * sides, ty = (down * spread) * sides;
@@ -194,7 +193,6 @@ uniform mat3 axes;
 uniform float focal, radius, reach, rim, samples;
 uniform bool pinhole;
 out vec4 shown;
-ivec2 here() { return ivec2(gl_FragCoord.xy) - corner; }
 vec4 geometry(ivec2 at) { return texelFetch(geometries, at, 0); }
 vec3 point(ivec2 at) {
   vec4 found = geometry(at);
@@ -205,10 +203,9 @@ vec3 point(ivec2 at) {
 }
 vec3 normals(ivec2 at) {
   if (at.x < 1 || at.y < 1 || at.x >= area.x - 1 || at.y >= area.y - 1) return background;
-  ivec2 right = at + ivec2(1, 0), left = at - ivec2(1, 0), up = at + ivec2(0, 1), low = at - ivec2(0, 1);
-  float least = min(geometry(at).a, min(min(geometry(right).a, geometry(left).a), min(geometry(up).a, geometry(low).a)));
-  if (least < 0.9) return background;
-  vec3 normal = normalize(cross(point(low) - point(up), point(right) - point(left)));
+  ivec2 x = ivec2(1, 0), y = ivec2(0, 1), around[5] = ivec2[5](at, at + x, at - x, at + y, at - y);
+  for (int i = 0; i < 5; i++) if (geometry(around[i]).a < 0.9) return background;
+  vec3 normal = normalize(cross(point(at - y) - point(at + y), point(at + x) - point(at - x)));
   return 0.5 + 0.5 * (normal * axes); // axes transposed: to the world
 }
 vec3 flow(vec2 by) {
@@ -219,7 +216,7 @@ vec3 flow(vec2 by) {
   return 1.0 - min(far, 1.0) * (1.0 - hue);
 }
 void main() {
-  ivec2 at = here();
+  ivec2 at = ivec2(gl_FragCoord.xy) - corner;
   vec4 seen = texelFetch(colours, at, 0);
   vec3 rgb = seen.rgb, clear = background * (1.0 - seen.a);
   if (mode == 4) rgb = vec3(seen.a), clear = vec3(0.0);

@@ -6,38 +6,38 @@ const FALLS = new Set(["depth", "normals", "flow"]); // modes that need a floati
 
 /** Parts of a canvas of width × height pixels: a box (x, y from above, width, height) for each pane. */
 function panesOf(layout, width, height) {
-  if (layout !== "side") return layout === "wipe" ? [[0, 0, width, height], [0, 0, width, height]] : [[0, 0, width, height]];
+  if (layout !== "side") return Array(layout === "wipe" ? 2 : 1).fill([0, 0, width, height]);
   if (height > 1.2 * width) return [0, 1].map((i) => [0, i * Math.floor(height / 2), width, Math.floor(height / 2)]);
   return [0, 1].map((i) => [i * Math.floor(width / 2), 0, Math.floor(width / 2), height]);
+}
+
+/** The camera of a pane of width × height pixels; linked panes have one place. */
+function cameraIn(state, pane, field, width, height) {
+  return cameraOf(state.places[pane] || state.places[0], state.camera === "pinhole", field.size, width, height);
 }
 
 /** Draws the state's panes; `fields` are those of A and B, `fast` gives up exactness for speed. */
 function drawView(renderer, state, fields, { fast = false, precision } = {}) {
   const { canvas } = renderer, boxes = panesOf(state.layout, canvas.width, canvas.height);
-  const asked = precision || (state.show === "colour" && coarsePointer() && renderer.precision === "float32" ? "float16" : renderer.precision);
+  const phone = matchMedia("(pointer: coarse)").matches && state.show === "colour" && renderer.precision === "float32";
   boxes.forEach((box, pane) => {
     const field = fields[pane], [x, top, width, height] = box;
-    const camera = cameraOf(state.places[pane] || state.places[0], state.camera === "pinhole", field.size, width, height);
-    const y = canvas.height - top - height, wiped = state.layout === "wipe" && pane === 1;
-    const edge = Math.round(state.split * width);
+    const camera = cameraIn(state, pane, field, width, height);
+    const y = canvas.height - top - height, edge = state.layout === "wipe" && pane ? Math.round(state.split * width) : 0;
     const drawn = renderer.accumulate(`pane ${pane}`, field, placeIn(field, state, fields[0]), camera, {
-      plain: state.filter === "plain", most: fast ? 1 : MOST_SAMPLES, geometry: FALLS.has(state.show), precision: asked,
+      plain: state.filter === "plain", most: fast ? 1 : MOST_SAMPLES, geometry: FALLS.has(state.show),
+      precision: precision || (phone ? "float16" : renderer.precision),
     });
-    const shown = wiped ? [x + edge, y, width - edge, height] : [x, y, width, height];
-    renderer.display(drawn, field, camera, state.show, BACKGROUNDS[state.bg], [x, y], shown);
+    renderer.display(drawn, field, camera, state.show, BACKGROUNDS[state.bg], [x, y], [x + edge, y, width - edge, height]);
   });
 }
-
-function coarsePointer() { return window.matchMedia("(pointer: coarse)").matches; }
 
 /** The (fractional) frame of a field at the state's time, which counts frames of A. */
 function placeIn(field, state, first) {
   if (field === first) return Math.min(state.t, field.frames - 1);
-  const time = timeAt(first, state.t), { times } = field;
-  let after = times.findIndex((one) => one >= time);
-  if (after < 0) after = times.length - 1;
-  if (after === 0) return 0;
-  return after - 1 + (time - times[after - 1]) / (times[after] - times[after - 1]);
+  const time = timeAt(first, state.t), { times } = field, found = times.findIndex((one) => one >= time);
+  const after = found < 0 ? times.length - 1 : found;
+  return after ? after - 1 + (time - times[after - 1]) / (times[after] - times[after - 1]) : 0;
 }
 
 /** Time in [0, 1] at a (fractional) frame. */
@@ -59,8 +59,8 @@ function drawOver(canvas, ratio, state, fields, labels) {
     else context.rect(...box);
     context.clip();
     context.translate(x, y);
-    const camera = cameraOf(state.places[pane] || state.places[0], state.camera === "pinhole", field.size, width, height);
-    if (state.points && field.skinned) drawPoints(context, ratio, field, camera, placeIn(field, state, fields[0]));
+    if (state.points && field.skinned)
+      drawPoints(context, ratio, field, cameraIn(state, pane, field, width, height), placeIn(field, state, fields[0]));
     context.restore();
     if (state.layout !== "one") nameOf(context, ratio, labels[pane], box, state.layout === "wipe" && pane === 1, state.bg);
   });
@@ -70,9 +70,9 @@ function drawOver(canvas, ratio, state, fields, labels) {
 }
 
 function drawPoints(context, ratio, field, camera, place) {
-  const first = Math.max(0, Math.ceil(place) - TRAIL), stops = [];
-  for (let frame = first; frame < place; frame++) stops.push(frame);
-  const lines = [...stops, place].map((stop) => {
+  const stops = [place];
+  for (let frame = Math.ceil(place) - 1; frame >= Math.max(0, Math.ceil(place) - TRAIL); frame--) stops.unshift(frame);
+  const lines = stops.map((stop) => {
     const { frame, fraction } = interval(field, stop), { places } = poseOf(field, frame, fraction);
     return Array.from({ length: field.nodes_count }, (_, i) => projected(camera, ...places.subarray(3 * i, 3 * i + 3)));
   });
@@ -95,5 +95,6 @@ function nameOf(context, ratio, label, [x, y, width], right, background) {
   context.textAlign = right ? "right" : "left";
   context.textBaseline = "top";
   context.fillStyle = background === "black" ? "#fff" : "#1d1b18";
-  context.fillText(label, right ? x + width - 10 * ratio : x + 10 * ratio, y + 10 * ratio, width / 2 - 14 * ratio);
+  const gap = 10 * ratio;
+  context.fillText(label, right ? x + width - gap : x + gap, y + gap, width / 2 - 14 * ratio);
 }
