@@ -3,8 +3,10 @@
 The background is a smooth surface of colour, fitted to the border of each picture, so that uneven light is no
 object. A pixel's distance is the CIE76 difference of its colour, averaged with neighbours, from this surface.
 Background is what lies within a threshold and is connected to the border; the threshold follows from the
-distances along the border, which are noise and compression. Masks are voted on by neighbouring frames along
-optical flow, and their edges feathered by where a pixel's colour lies between background and object.
+distances along the border, which are noise and compression. A lossy codec keeps lightness better than colour,
+which it spreads over blocks: differences of colour near strong colours count less. Masks are voted on by
+neighbouring frames along optical flow, and their edges feathered by where a pixel's colour lies between
+background and object.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,8 +39,9 @@ _NOISES = 4.0  # the threshold in medians of the distances along the border
 _RINGING = 2.0  # the threshold in ninth deciles of the distances around the object
 _MOST_RINGING = 3.5  # the threshold around the object in thresholds along the border
 _AROUND = (3, 11)  # pixels from the object
-_BLEEDING = 0.15  # share of an object's distance that a lossy codec spreads over its block
-_BLOCK = 8  # pixels
+_GRAIN = 1.5  # most averaged distance of background, in medians of the averaged distances of background
+_BLEEDING = 0.15  # share of an object's chroma that a lossy codec spreads
+_BLOCK = 16  # pixels that it may reach; a block of halved chroma
 _SPECK = 0.01  # of the largest part's area; smaller parts are dust and compression
 _HOLE = 2e-4  # of the picture's area
 _EDGE = 3  # pixels of the mask's rim whose colour mixes object and background
@@ -149,18 +152,23 @@ def object_of(frame: Pixels, background: Background, *, lossy: bool = False) -> 
         behind = _connected(away <= slack * threshold, border)
         shrunk = ndimage.binary_erosion(behind, iterations=_EDGE, border_value=1)
         where = shrunk if shrunk.any() else where
-    bled = _BLEEDING * ndimage.maximum_filter(away, size=2 * _BLOCK + 1) if lossy else np.zeros_like(away)
+    fitted = surface(smooth, where, 3)
+    if lossy:
+        away = grain = _without_bleeding(smooth, fitted)
+    else:  # where two colours of the object mix to the background's, the mean distance is not small
+        grain = _blurred(_distances(frame.astype(np.float32) / 255, fitted))
+    finest = _GRAIN * float(np.median(grain[where]))
     most = _MOST_RINGING * threshold
     while True:
-        low = np.maximum(bled, threshold)
-        found = _parts(~_connected(away <= low, border), away, threshold)
+        low = (away <= threshold) & (grain <= max(threshold, finest))
+        found = _parts(~_connected(low, border), away, threshold)
         outside = ndimage.distance_transform_edt(~found)
         around = away[(outside > _AROUND[0]) & (outside <= _AROUND[1])]
         ringing = _RINGING * float(np.quantile(around, 0.9)) if around.size else 0.0
         if min(ringing, most) <= 1.02 * threshold:
             break
         threshold = min(ringing, most)
-    return found & ~_holes(found & (away <= low), away, threshold)
+    return found & ~_holes(found & low, away, threshold)
 
 
 def voted(masks: list[Mask], flow: Flow) -> list[Mask]:
@@ -252,14 +260,25 @@ def _behind(rgb: Colours, mask: Mask) -> Colours:
 
 
 def _smoothed(frame: Pixels) -> Colours:
-    rgb = frame.astype(np.float32) / 255
-    return np.asarray(cv2.GaussianBlur(rgb, (0, 0), _SMOOTHED, borderType=cv2.BORDER_REFLECT))
+    return np.asarray(_blurred(frame.astype(np.float32) / 255))
+
+
+def _blurred(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), _SMOOTHED, borderType=cv2.BORDER_REFLECT))
 
 
 def _distances(one: Colours, other: Colours) -> Distances:
     """Return CIE76 differences; one colour may be (1, 1, 3)."""
     first, second = (rgb2lab(np.asarray(colours, np.float32)) for colours in (one, other))
     return np.asarray(np.linalg.norm(first - second, axis=-1))
+
+
+def _without_bleeding(one: Colours, other: Colours) -> Distances:
+    """Return CIE76 differences less what a lossy codec spreads: colour over its blocks, lightness not."""
+    apart = rgb2lab(one) - rgb2lab(other)
+    colour = np.linalg.norm(apart[..., 1:], axis=-1)
+    bled = _BLEEDING * ndimage.maximum_filter(colour, size=2 * _BLOCK + 1)
+    return np.asarray(np.hypot(apart[..., 0], np.maximum(colour - bled, 0)))
 
 
 def _labelled(mask: Mask, connectivity: int) -> NDArray[np.int64]:

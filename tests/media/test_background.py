@@ -94,9 +94,22 @@ def test_masks_lie_on_the_truth(toy: tuple[Array, Array], shown: Shown) -> None:
 def test_compression_is_no_object(toy: tuple[Array, Array]) -> None:
     frames = _jpeg(_pixels(_on((0.96, 0.96, 0.95))(*toy)), 60)
     alpha = np.stack(list(cut_out(frames, measure_background(frames), lossy=True)))
-    assert _iou(alpha, toy[1]) >= 0.95
+    assert _iou(alpha, toy[1]) >= 0.97
     lossless = np.stack(list(cut_out(frames, measure_background(frames))))
     assert _iou(lossless, toy[1]) < _iou(alpha, toy[1])
+
+
+@pytest.mark.parametrize(("name", "shown"), [("crab-03", _noisy), ("crab-02", None), ("crab-05", None)])
+def test_toys_of_nearly_the_background_s_colours(name: str, shown: Shown | None) -> None:
+    """Grey seams between pale and blue on grey; pale rings round black pupils on off-white, as JPEG."""
+    front = orbit((0.0,), size=256, kind="ortho", radius=RADIUS)
+    seen = render_scene(name, front, np.linspace(0, 2 / 31, 3))
+    rgb, truth = seen.rgb[:, 0], seen.alpha[:, 0]
+    lossy = shown is None
+    frames = _pixels((shown or _on((0.96, 0.96, 0.95)))(rgb, truth))
+    frames = _jpeg(frames, 60) if lossy else frames
+    alpha = np.stack(list(cut_out(frames, measure_background(frames), lossy=lossy)))
+    assert _iou(alpha, truth) >= 0.97
 
 
 def test_edges_are_soft_and_lose_the_colour_of_the_background(toy: tuple[Array, Array]) -> None:
