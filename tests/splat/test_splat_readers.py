@@ -13,7 +13,7 @@ import pytest
 import torch
 from moving import moving_field
 
-from mvtokenflow.splat.formats import EXTENSION, Axes, turned, write_gaussians
+from mvtokenflow.splat.formats import EXTENSION, USUAL, Axes, Format, turned, write_gaussians
 from mvtokenflow.splat.gaussians import SH_C0, Gaussians
 
 DEGREES = (None, 1, 3)
@@ -72,7 +72,8 @@ def test_plyfile_reads_ply(tmp_path: Path, degree: int | None, axes: Axes) -> No
 @pytest.mark.parametrize("degree", DEGREES)
 def test_gsply_reads_ply_and_spz(tmp_path: Path, degree: int | None) -> None:
     gsply = pytest.importorskip("gsply", reason="the extra `formats` is not installed")
-    for kind, read, axes in (("ply", gsply.plyread, "project"), ("spz", gsply.read_spz, "gltf")):
+    readers: dict[Format, Any] = {"ply": gsply.plyread, "spz": gsply.read_spz}
+    for kind, read in readers.items():
         path = tmp_path / f"x.{kind}"
         write_gaussians(path, moment(degree), kind)
         seen = read(str(path))
@@ -85,7 +86,7 @@ def test_gsply_reads_ply_and_spz(tmp_path: Path, degree: int | None) -> None:
             "sh": np.concatenate([seen.sh0.reshape(-1, 1, 3), rest], axis=1),
         }
         coarse = {"means": 3e-4, "quats": 4e-3, "scales": 4e-2, "opacities": 3e-3, "sh": 7e-2}
-        assert_alike(found, expected(moment(degree), axes), **(coarse if kind == "spz" else {}))
+        assert_alike(found, expected(moment(degree), USUAL[kind]), **(coarse if kind == "spz" else {}))
 
 
 @pytest.mark.parametrize("degree", DEGREES)
