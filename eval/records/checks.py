@@ -7,7 +7,7 @@ of JSON: true is no number, and a number is finite.
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from mvtokenflow.base.names import brief, name_fault
@@ -30,31 +30,33 @@ Check = Callable[[Any, str], None]
 
 
 def manifest(fields: Mapping[str, Any]) -> None:
-    """Check the fields of `manifest.json`, except `schema`."""
-    _each(
-        fields,
-        {
-            "dataset": name,
-            "method": name,
-            "source": _one_of(SOURCES),
-            "uses_truth": flag,
-            "scene": name,
-            "tags": _list_of(text),
-            "seed": _whole(0, MAX_SEED),
-            "config": mapping,
-            "config_hash": fingerprint,
-            "reference_root": _place,
-            "views": _list_of(_view, 0, MAX_VIEWS),
-            "frames": _whole(1, MAX_FRAMES),
-            "prediction_digest": fingerprint,
-            "pedigree": pedigree,
-            "stages": _list_of(_stage),
-            "scene_digest": _or_none(fingerprint),
-            "assumed": _list_of(text),
-            "artefacts": _list_of(_artefact, 0, MAX_ARTEFACTS),
-            "variant_of": _or_none(name),
-        },
-    )
+    """Check the fields of `manifest.json`, except `schema`, as far as they are there."""
+    _each(fields, _of_manifest())
+
+
+@cache
+def _of_manifest() -> Mapping[str, Check]:
+    return {
+        "dataset": name,
+        "method": name,
+        "source": _one_of(SOURCES),
+        "uses_truth": flag,
+        "scene": name,
+        "tags": _list_of(text),
+        "seed": _whole(0, MAX_SEED),
+        "config": mapping,
+        "config_hash": fingerprint,
+        "reference_root": _place,
+        "views": _list_of(_view, 0, MAX_VIEWS),
+        "frames": _whole(1, MAX_FRAMES),
+        "prediction_digest": fingerprint,
+        "pedigree": pedigree,
+        "stages": _list_of(_stage),
+        "scene_digest": _or_none(fingerprint),
+        "assumed": _list_of(text),
+        "artefacts": _list_of(_artefact, 0, MAX_ARTEFACTS),
+        "variant_of": _or_none(name),
+    }
 
 
 def row(fields: Mapping[str, Any]) -> None:
@@ -195,8 +197,13 @@ def _code(value: Any, field: str) -> None:
 
 
 def _stage(value: Any, field: str) -> None:
+    _of_stage()(value, field)
+
+
+@cache
+def _of_stage() -> Check:
     cost = number(0, _MAX_COST)
-    _object({"name": text, "wall_s": cost, "peak_mib": cost})(value, field)
+    return _object({"name": text, "wall_s": cost, "peak_mib": cost})
 
 
 def _artefact(value: Any, field: str) -> None:

@@ -209,7 +209,7 @@ def feature_log(folder: Path) -> Log[FeatureRow]:
     return Log(folder / "features.jsonl", FeatureRow.from_json)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """Cost of one stage of a run: wall seconds and peak resident (or device) memory in MiB."""
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -175,12 +176,14 @@ def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -
         return None
     by_scene = _over_seeds({key: value.value for key, value in found.items()})
     over = f"objects:{len(by_scene)}|seeds:{len({seed for _, seed in found})}"
+    extents: dict[Extent, Extent] = {}  # the same of nearly all scenes, held once
+    extent = {}
+    for scene, values in _by_scene(found).items():
+        whole: Extent = frozenset().union(*(_extent(value, counts_frames) for value in values))
+        extent[scene] = extents.setdefault(whole, whole)
     return _Measured(
         values=by_scene,
-        extent={
-            scene: frozenset().union(*(_extent(value, counts_frames) for value in values))
-            for scene, values in _by_scene(found).items()
-        },
+        extent=extent,
         kinds=frozenset(_kind(signature) for value in found.values() for signature in value.signatures),
         signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
         total=mean(list(by_scene.values())),
@@ -366,10 +369,10 @@ def _provenance(found: _Measured) -> dict[str, object]:
         "config": dict(first.config),
         **({"assumed": list(first.assumed)} if first.assumed else {}),
         "seeds": sorted({run.manifest.seed for run in found.runs}),
-        "runs": {
-            run.folder.name if len(found.runs) == 1 else f"{run.manifest.scene}/{run.folder.name}": (
-                run.manifest.prediction_digest[:16]
-            )
+        "runs": {  # texts that the cells of a row share
+            intern(
+                run.folder.name if len(found.runs) == 1 else f"{run.manifest.scene}/{run.folder.name}"
+            ): intern(run.manifest.prediction_digest[:16])
             for run in found.runs
         },
         "code": first.pedigree.get("code"),

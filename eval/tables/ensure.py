@@ -71,19 +71,26 @@ class Request:
     def jobs(self) -> list[Job]:
         """Return every run of the grid that belongs to this shard."""
         index, count = self.shard
-        return [
-            Job(
-                dataset=self.dataset,
-                method=method,
-                scene=scene,
-                seed=seed,
-                root=self.root,
-                device=self.options.device,
-            )
-            for scene in list(self.scenes)[index::count]
-            for method in self.methods
-            for seed in self.seeds
-        ]
+        return list(self._runs(list(self.scenes)[index::count]))
+
+    def whole_grid(self) -> Iterator[Job]:
+        """Yield every run of all shards."""
+        return self._runs(self.scenes)
+
+    def _runs(self, scenes: Sequence[str]) -> Iterator[Job]:
+        hashes: dict[tuple[str, str], str] = {}
+        for scene in scenes:
+            for method in self.methods:
+                for seed in self.seeds:
+                    yield Job(
+                        dataset=self.dataset,
+                        method=method,
+                        scene=scene,
+                        seed=seed,
+                        root=self.root,
+                        device=self.options.device,
+                        hashes=hashes,
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,23 +199,30 @@ def is_rendered(job: Job) -> bool:
     return (job.folder() / "manifest.json").is_file()
 
 
-def manifest_of(job: Job, *, count_frames: bool = True) -> Manifest:
+def manifest_of(job: Job) -> Manifest:
     """Read the manifest in the folder of a job, and check that it is that job's; as `Manifest.load`.
 
     Raises:
         DataError: damaged, or of another run: numbers of a folder that was moved would be in a wrong row.
     """
     path = job.folder() / "manifest.json"
-    manifest = Manifest.load(path, count_frames=count_frames)
+    manifest = Manifest.load(path)
+    _refuse_other_run(path, manifest, job)
+    return manifest
+
+
+def _refuse_other_run(path: Path, manifest: Manifest, job: Job) -> None:
+    """Raise a DataError if a manifest is not that of a job."""
     wanted = (job.dataset.name, job.method.name, job.scene, job.seed, job.config_hash())
     found = (manifest.dataset, manifest.method, manifest.scene, manifest.seed, manifest.config_hash)
+    if wanted == found:
+        return
     for kind, ours, theirs in zip(("dataset", "method", "scene", "seed", "config"), wanted, found, strict=True):
         if ours != theirs:
             raise DataError(
                 f"{path}: not a manifest of this folder (its {kind} is {theirs}, not {ours}); delete the run "
                 "folder and run again"
             )
-    return manifest
 
 
 def failure_of(job: Job, reason: str) -> Failure:
@@ -355,7 +369,7 @@ def scored_runs(request: Request) -> list[Run]:
     Runs that were scored by force are among them only if the request forces as well.
     """
     found = []
-    for job in replace(request, shard=(0, 1)).jobs():
+    for job in request.whole_grid():
         summary = None
         if is_rendered(job):
             manifest_of(job)
@@ -371,24 +385,26 @@ def scored_runs(request: Request) -> list[Run]:
 def averaged_runs(request: Request, *, features: bool) -> Iterator[tuple[Run, bool]]:
     """Yield every finished and scored run of the whole grid without its rows, and whether force scored it.
 
-    What runs have in common is held once, so that ten thousands of them fit into memory.
+    Its manifest is in short (`Averages.manifest`), and what runs have in common is held once, so that ten
+    thousands of them fit into memory.
 
     Args:
         features: read the features of clips as well, on which values of sets of clips rest.
     """
     name = request.protocol.name
     common = Common()
-    for job in replace(request, shard=(0, 1)).jobs():
+    for job in request.whole_grid():
         folder = job.folder()
-        found = averages(folder, name) if (folder / "manifest.json").is_file() else None
+        found = averages(folder, name, common)
         if found is None:
             continue
+        _refuse_other_run(folder / "manifest.json", found.manifest, job)
         run = Run(
             folder=folder,
-            manifest=common.of_manifest(manifest_of(job, count_frames=False)),
+            manifest=found.manifest,
             rows=(),
-            missing=common(found.missing),
-            measured_by=common.of_pedigree(found.pedigree),
+            missing=found.missing,
+            measured_by=found.pedigree,
             means=found.means,
         )
         if features and (folder / "features.jsonl").is_file():
@@ -421,7 +437,7 @@ def reference_scenes(request: Request, runs: Sequence[Run]) -> dict[tuple[str, s
 
 def finished_only(request: Request) -> Request:
     """Restrict the request to scenes and methods with a finished run."""
-    done = [job for job in replace(request, shard=(0, 1)).jobs() if is_rendered(job)]
+    done = [job for job in request.whole_grid() if is_rendered(job)]
     scenes = {job.scene for job in done}
     methods = {job.method.name for job in done}
     if not done:

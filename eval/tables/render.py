@@ -1,8 +1,7 @@
 """Renders every method on every scene, each into its own run folder, never twice."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,12 @@ from mvtokenflow.workdir.provenance import pedigree
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: a method on a scene with a seed."""
+    """One run: a method on a scene with a seed.
+
+    Attributes:
+        hashes: digests of settings by method, and scene if they depend on it; shared by the runs of a grid, so
+            that each is computed once.
+    """
 
     dataset: Dataset
     method: Method
@@ -39,18 +43,21 @@ class Job:
     seed: int
     root: Path
     device: str = "cpu"
+    hashes: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     def config(self) -> Mapping[str, Any]:
         """Return the method's settings for this scene."""
         method = self.method
         return method.scene_config(self.scene) if isinstance(method, PerScene) else method.config()
 
-    @cached_property
-    def _hash(self) -> str:
-        return digest_json({"method": self.method.name, **self.config()})
-
     def config_hash(self) -> str:
-        return self._hash
+        """Return the digest of the method's name and settings."""
+        name = self.method.name
+        known = self.hashes.get((name, "")) or self.hashes.get((name, self.scene))
+        if known is None:
+            known = digest_json({"method": name, **self.config()})
+            self.hashes[name, self.scene if isinstance(self.method, PerScene) else ""] = known
+        return known
 
     def folder(self) -> Path:
         return run_folder(

@@ -127,17 +127,25 @@ class SlurmCluster:
         """End a node as a power cut would: its daemon, the daemons of its jobs and all below them."""
         with suppress(OSError, ValueError):
             _kill_below(int((self.folder / f"slurmd-{node}.pid").read_text()))
-        here = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
-        for pid, parent in list(_processes()):
-            if here <= _surroundings(pid):
-                _kill_below(pid)
-                if "slurmstepd" in _words(parent):
-                    _kill_below(parent)
+        parents = dict(_processes())
+        for pid in self._pids(node):
+            _kill_below(pid)
+            if "slurmstepd" in words_of(parents.get(pid, 0)):
+                _kill_below(parents[pid])
+
+    def cpu_s(self, node: str) -> float:
+        """CPU seconds of the processes of a node's jobs."""
+        return sum(cpu_s_of(pid) for pid in self._pids(node))
 
     def ask(self, *command: str) -> str:
         """What a command of SLURM prints."""
         surroundings = {**os.environ, **self.environment}
         return subprocess.run(command, capture_output=True, text=True, env=surroundings, check=False).stdout
+
+    def _pids(self, node: str) -> list[int]:
+        """The processes of a node's jobs."""
+        here = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
+        return [pid for pid, _ in _processes() if here <= _surroundings(pid)]
 
     def _start(self, name: str, *options: str) -> None:
         program = _program(name)
@@ -171,10 +179,19 @@ def _surroundings(pid: int) -> set[str]:
     return set()
 
 
-def _words(pid: int) -> str:
+def words_of(pid: int) -> str:
+    """The command line of a process; empty if it is over."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     return ""
+
+
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds of a process; 0 if it is over."""
+    with suppress(OSError, IndexError, ValueError):
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _kill_below(pid: int) -> None:

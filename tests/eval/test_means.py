@@ -14,11 +14,11 @@ from mvtokenflow.base.errors import DataError
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.aggregate import object_means, object_values, view_means
-from mvtokenflow.eval.records.common import Common
 from mvtokenflow.eval.records.means import averages
-from mvtokenflow.eval.records.rows import Row, load_runs
+from mvtokenflow.eval.records.rows import Manifest, Row, load_runs
 from mvtokenflow.eval.tables.build import build_table
-from mvtokenflow.eval.tables.ensure import Request, averaged_runs, ensure, scored_runs, tabulate
+from mvtokenflow.eval.tables.ensure import Request, averaged_runs, ensure, scored_runs
+from mvtokenflow.eval.tables.render import Job
 from mvtokenflow.eval.tables.specs import TABLES, table_named
 from mvtokenflow.eval.tables.stats import MOST_DRAWN, bootstrap_mean, sign_flip_test
 
@@ -116,7 +116,17 @@ def test_changed_records_are_read_anew(request_: Request) -> None:
     assert averages(folder, NAME) == before
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"version": 1}', b"\xff", None, "mean", "view"])
+DAMAGE = {
+    "numbers": "AAAA",
+    "form": '[["psnr", [[0, "../../x", 4, []]]]]',
+    "objects": [],
+    "own": {"scene": "../../x"},
+    "pedigrees": ["{}", "[]"],
+    "state": "{",
+}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"version": 2}', b"\xff", None, *DAMAGE])
 def test_a_damaged_file_of_averages_is_made_anew(request_: Request, damage: Any) -> None:
     folder = next(load_runs(request_.root)).folder
     before = averages(folder, NAME)
@@ -126,12 +136,9 @@ def test_a_damaged_file_of_averages_is_made_anew(request_: Request, damage: Any)
     elif isinstance(damage, bytes):
         _file(folder).write_bytes(damage)
     else:
-        place = fields["means"]["psnr"]["ant"]
-        place["eval_0"] = "much" if damage == "mean" else place["eval_0"]
-        place |= {"../../x": place["eval_0"]} if damage == "view" else {}
-        _file(folder).write_text(json.dumps(fields))
+        _file(folder).write_text(json.dumps(fields | {damage: DAMAGE[damage]}))
     assert averages(folder, NAME) == before
-    assert json.loads(_file(folder).read_text())["of"] == fields["of"]
+    assert json.loads(_file(folder).read_text()) == fields
 
 
 def test_a_folder_that_was_not_scored_has_no_averages(tmp_path: Path) -> None:
@@ -140,12 +147,44 @@ def test_a_folder_that_was_not_scored_has_no_averages(tmp_path: Path) -> None:
 
 
 def test_runs_share_what_they_have_in_common(request_: Request) -> None:
-    common = Common()
-    first, second = (common.of_manifest(run.manifest) for run in list(load_runs(request_.root))[:2])
-    assert first.config is second.config
-    assert first.views is second.views
-    assert first.pedigree["packages"] is second.pedigree["packages"]
-    assert tabulate(request_, table_named("table2"), []).rows
+    runs = [run for run, _ in averaged_runs(request_, features=False) if run.manifest.method == "native"]
+    assert len(runs) == 6
+    for run in runs[1:]:
+        assert run.manifest.config is runs[0].manifest.config
+        assert run.manifest.views is runs[0].manifest.views
+        assert run.manifest.pedigree["packages"] is runs[0].manifest.pedigree["packages"]
+    for run in runs:
+        whole = Manifest.load(run.folder / "manifest.json")
+        for name in ("config", "views", "stages", "prediction_digest", "scene", "seed", "source", "assumed"):
+            assert getattr(run.manifest, name) == getattr(whole, name)
+
+
+def test_a_changed_manifest_is_read_anew(request_: Request) -> None:
+    path = next(load_runs(request_.root)).folder / "manifest.json"
+    text = path.read_text()
+    before = averages(path.parent, NAME)
+    assert before is not None
+    try:
+        path.write_text(json.dumps({**json.loads(text), "source": "oracle", "prediction_digest": "ab" * 32}))
+        after = averages(path.parent, NAME)
+        assert after is not None
+        assert (after.manifest.source, after.manifest.prediction_digest) == ("oracle", "ab" * 32)
+        path.write_text("{")
+        with pytest.raises(DataError, match="not a manifest"):
+            averages(path.parent, NAME)
+    finally:
+        path.write_text(text)
+    assert averages(path.parent, NAME) == before
+
+
+def test_a_grid_computes_the_digest_of_a_method_once(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    hashes = [job.config_hash() for job in request_.jobs()]
+    monkeypatch.setattr(Job, "config", lambda job: asked.append(job.method.name) or job.method.config())
+    assert [job.config_hash() for job in request_.jobs()] == hashes
+    assert sorted(asked) == sorted(method.name for method in request_.methods)
 
 
 def test_many_objects_take_no_more_random_numbers_than_a_thousand() -> None:
