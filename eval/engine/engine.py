@@ -89,6 +89,10 @@ class Engine(Protocol):
         """Return a clause on the log of a task, or on what is known of its end; "" if there is nothing."""
         ...
 
+    def unseen(self, key: str) -> bool:
+        """Return whether a task that is over ran on a node that does not see the command's folder."""
+        ...
+
     def close(self) -> None:
         """Leave the cluster; tasks that outlive the command go on."""
         ...

@@ -92,6 +92,10 @@ class Ray:
     def log(self, key: str) -> str:
         return self._ends.get(key, "")
 
+    def unseen(self, key: str) -> bool:
+        """Return False: nodes see no folder of the command, and need none."""
+        return False
+
     def cancel(self, keys: Collection[str]) -> None:
         self._waiting.clear()
         for generator in self._running.values():

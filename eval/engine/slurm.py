@@ -113,7 +113,19 @@ class Slurm:
 
     def log(self, key: str) -> str:
         path = Path(self._jobs[key]["log"]) if key in self._jobs else None
-        return f"its log: {path}" if path is not None and path.is_file() else ""
+        return f"its log: {path}" if path is not None and _is_listed(path) else ""
+
+    def unseen(self, key: str) -> bool:
+        """Return whether SLURM started a task, and its job ended by itself without a log here.
+
+        A node opens the log before anything else, and where it sees another folder under the same path it lacks
+        what submitit wrote there. A lost node, a time limit and a cancelled job are other states.
+        """
+        if self._cluster == "local" or key not in self._jobs or self.log(key):
+            return False
+        answer = _answer(["scontrol", "--oneliner", "show", "job", self._jobs[key]["id"]])
+        found = re.search(r"\bJobState=(\w+)", answer.stdout)
+        return found is not None and found[1] == "FAILED"
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
@@ -197,6 +209,14 @@ def _answer(command: list[str]) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"no answer within {ANSWER_S} s")
+
+
+def _is_listed(path: Path) -> bool:
+    """Return whether a file is there; a drive of a network may remember for a while that it was not."""
+    try:
+        return path in path.parent.iterdir()
+    except OSError:
+        return False
 
 
 def _line_of(error: Exception) -> str:

@@ -93,6 +93,7 @@ def take_in(archive: Path, root: Path, scenes: Scenes, waiting: Callable[[str], 
 
 
 def _add_records(source: Path, folder: Path) -> None:
+    """Add the records of a delivered run to those of the same pictures; a second delivery changes no file."""
     if rows := row_log(source).read():
         row_log(folder).append(rows)
     if features := feature_log(source).read():
@@ -100,5 +101,5 @@ def _add_records(source: Path, folder: Path) -> None:
     for path in sorted(source.glob(f"{_SUMMARY}*.json")):
         protocol = path.stem.removeprefix(_SUMMARY)
         new, known = Summary.load(source, protocol), Summary.load(folder, protocol)
-        if new is not None and (known is None or new.measured >= known.measured):
+        if new is not None and (known is None or not new.measured <= known.measured):
             path.replace(folder / path.name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import ConfigError, DataError, UserError
@@ -328,6 +329,8 @@ class _Desk:
         for key, flight in self.flights.items():
             flight.node = alive.get(key) or flight.node
             flight.gone = 0 if key in alive else flight.gone + 1
+            if flight.gone and self.engine.unseen(key):
+                self._refuse_folder(flight.node)
             over += [key] if flight.gone >= _GONE else []
         for key in over:
             flight, log = self.flights.pop(key), self.engine.log(key)
@@ -339,15 +342,19 @@ class _Desk:
             if self.lost[place] < ATTEMPTS:
                 self.counts.retried += 1
             elif self.engine.name == "slurm" and not log:
-                self.engine.cancel(self.flights)
-                raise DataError(
-                    f"{self.request.root} is not seen by node {node or 'of the cluster'}: a task left neither "
-                    "result nor log; choose a folder that all nodes share, or --engine ray"
-                )
+                self._refuse_folder(node)
             else:
                 reason = f"lost {ATTEMPTS} times (out of memory or time, or its node failed); {_log_of(log)}"
                 self._fail(place, sorted(flight.rows & self.left.get(place, {}).keys()), reason)
         self.engine.ended(over)
+
+    def _refuse_folder(self, node: str) -> NoReturn:
+        """End the tasks, and raise a DataError: a node does not see the folder of runs."""
+        self.engine.cancel(self.flights)
+        raise DataError(
+            f"{self.request.root} is not seen by {f'node {node}' if node else 'a node'}: a task left neither "
+            "result nor log; choose a folder that all nodes share, or --engine ray"
+        )
 
     def _show(self, alive: Mapping[str, str]) -> None:
         """Print one line on the progress, if it is another one than before."""

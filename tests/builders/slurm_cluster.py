@@ -120,8 +120,13 @@ class SlurmCluster:
             with suppress(OSError, ValueError):
                 os.kill(int((self.folder / f"{name}.pid").read_text()), signal.SIGKILL)
 
-    def start_node(self, node: str) -> None:
-        self._start("slurmd", "-f", f"{self.folder}/slurm.conf", "-N", node)
+    def start_node(self, node: str, without: Path | None = None) -> None:
+        """Start a node; on one `without` a folder, it is empty."""
+        self._start("slurmd", "-f", f"{self.folder}/slurm.conf", "-N", node, without=without)
+
+    def cut_off(self, node: str) -> None:
+        """End the daemon of a node alone: the cluster loses it, its tasks go on."""
+        os.kill(int((self.folder / f"slurmd-{node}.pid").read_text()), signal.SIGKILL)
 
     def kill_node(self, node: str) -> None:
         """End a node as a power cut would: its daemon, the daemons of its jobs and all below them."""
@@ -147,11 +152,15 @@ class SlurmCluster:
         here = {f"SLURM_CONF={self.environment['SLURM_CONF']}", f"SLURMD_NODENAME={node}"}
         return [pid for pid, _ in _processes() if here <= _surroundings(pid)]
 
-    def _start(self, name: str, *options: str) -> None:
+    def _start(self, name: str, *options: str, without: Path | None = None) -> None:
         program = _program(name)
         assert program is not None
+        command = [program, *options]
+        if without is not None:
+            hide = 'mount -t tmpfs none "$0" && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", hide, str(without), *command]
         surroundings = {**os.environ, **self.environment}
-        subprocess.run([program, *options], check=True, env=surroundings, capture_output=True)
+        subprocess.run(command, check=True, env=surroundings, capture_output=True)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Options of clusters: what does not go together, and what is not here, is one sentence."""
 
+import json
 import socket
 import sys
 from collections.abc import Callable
@@ -87,6 +88,28 @@ def test_a_controller_that_does_not_answer(
     monkeypatch.setattr("mvtokenflow.eval.engine.slurm.ANSWER_S", 0.3)
     with pytest.raises(ConfigError, match=r"SLURM does not answer \((Unable to contact|no answer within)"):
         slurm(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("state", "log", "unseen"),
+    [("FAILED", False, True), ("FAILED", True, False), ("NODE_FAIL", False, False), ("TIMEOUT", False, False)],
+)
+def test_a_task_that_failed_without_a_log_did_not_see_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, log: bool, unseen: bool
+) -> None:
+    """A job of an earlier command; a node that died is no such case."""
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    for name, answer in (("srun", ""), ("sinfo", ""), ("scontrol", f"JobId=7 JobState={state} Reason=None")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    note = {"key": {"id": "7_0", "log": str(tmp_path / "7_0_log.out"), "words": "{}"}}
+    (tmp_path / "submitted.json").write_text(json.dumps(note))
+    if log:
+        (tmp_path / "7_0_log.out").touch()
+    engine = slurm(tmp_path)
+    assert engine.unseen("key") == unseen
+    assert not engine.unseen("another")
 
 
 def ray(folder: Path, address: str, trust: bool = False) -> Ray:

@@ -33,6 +33,29 @@ class Deadly(Native):
 
 DEADLY = Deadly(name="deadly")
 """
+# The first to render one scene goes on only when it is let go: a node that was taken for lost.
+GHOST = """
+import os, time
+from pathlib import Path
+from tinyscenes import Native
+
+class Ghost(Native):
+    def render(self, scene, seed, workdir, progress):
+        folder = Path(os.environ["TINY_GHOST"])
+        if scene.name == "ant":
+            try:
+                with (folder / "first").open("x") as file:
+                    file.write(os.environ["SLURMD_NODENAME"])
+            except FileExistsError:
+                pass
+            else:
+                end = time.monotonic() + 400
+                while not (folder / "go").exists() and time.monotonic() < end:
+                    time.sleep(0.2)
+        return super().render(scene, seed, workdir, progress)
+
+GHOST = Ghost(name="ghost")
+"""
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -48,10 +71,12 @@ def start(cluster: SlurmCluster, tiny: ModuleType, tmp_path_factory: pytest.Temp
     root = tmp_path_factory.mktemp("tables")
     tiny_folder = str(Path(tiny.__file__ or "").parent)
     (root / "deadly.py").write_text(DEADLY)
+    (root / "ghost.py").write_text(GHOST)
     surroundings = {
         **os.environ,
         **cluster.environment,
         **{"MVTF_WEIGHTS": str(root / "none"), "GIT_DIR": str(root / "none"), "OMP_NUM_THREADS": "1"},
+        "TINY_GHOST": str(root),
         "PYTHONPATH": os.pathsep.join([tiny_folder, str(root)]),
     }
 
@@ -101,9 +126,9 @@ def until(holds: Callable[[], object], process: "subprocess.Popen[str]") -> None
         time.sleep(0.1)
 
 
-def assert_same_runs(start: Start, name: str) -> None:
+def assert_same_runs(start: Start, name: str, twins: str = "here") -> None:
     root: Path = vars(start)["root"]
-    pairs = list(zip(load_runs(root / name), load_runs(root / "here"), strict=True))
+    pairs = list(zip(load_runs(root / name), load_runs(root / twins), strict=True))
     assert pairs
     for run, twin in pairs:
         assert sorted(row.to_json() for row in run.rows) == sorted(row.to_json() for row in twin.rows)
@@ -150,6 +175,85 @@ def test_a_killed_node_costs_what_it_was_working_on(cluster: SlurmCluster, start
     assert_same_runs(start, "killed")
     assert f"(seed 0) on {NODES[0]}; its log: " in err
     assert len(logs(start, "killed")) > 3, "somewhere else again"
+
+
+@pytest.mark.slow
+def test_the_methods_rows_on_a_killed_node(cluster: SlurmCluster, start: Start) -> None:
+    methods = "tinymethod:FULL,tinymethod:COARSE,white"
+    local, _ = ended(start("method-here", "--jobs", "1", methods=methods))
+    process = start("method", *SLURM, methods=methods)
+    until(lambda: cluster.cpu_s(NODES[0]) > 8, process)  # in the middle of a row; starting takes half of it
+    cluster.kill_node(NODES[0])
+    try:
+        out, err = ended(process)
+    finally:
+        cluster.start_node(NODES[0])
+    assert out == local
+    assert_same_runs(start, "method", "method-here")
+    assert f"(seed 0) on {NODES[0]}; its log: " in err
+
+
+def files(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    """What runs hold, and when it changed."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.glob("tiny/*/*/*/**/*"))
+        if path.is_file() and path.name[0] != "."
+    }
+
+
+@pytest.mark.slow
+def test_a_node_that_delivers_after_it_was_lost_changes_nothing(cluster: SlurmCluster, start: Start) -> None:
+    root: Path = vars(start)["root"]
+    methods = "white,ghost:GHOST"
+    process = start("ghost", *SLURM, methods=methods)
+    until((root / "first").exists, process)
+    node = (root / "first").read_text()
+    cluster.cut_off(node)
+    try:
+        out, err = ended(process)
+        assert f"lost: ant (seed 0) on {node}; its log: " in err
+        before = files(root / "ghost")
+        assert before
+        (root / "go").touch()
+        arrived, end = root / "ghost" / ".tasks" / "arrived", time.monotonic() + 120
+        while not list(arrived.glob("*.end.json")):
+            assert time.monotonic() < end, "the lost node delivers nothing"
+            time.sleep(0.2)
+        assert list(arrived.glob("*.tar"))
+        assert ended(start("ghost", *SLURM, methods=methods))[0] == out
+    finally:
+        cluster.start_node(node)
+    assert not list(arrived.iterdir())
+    assert files(root / "ghost") == before
+    assert ended(start("ghost-here", "--jobs", "1", methods=methods))[0] == out
+    assert_same_runs(start, "ghost", "ghost-here")
+
+
+@pytest.mark.slow
+def test_a_folder_that_nodes_do_not_see_is_named_when_the_first_task_ends(
+    cluster: SlurmCluster, start: Start
+) -> None:
+    folder: Path = vars(start)["root"] / "unseen"
+    folder.mkdir()
+    try:
+        for node in NODES:
+            cluster.kill_node(node)
+            cluster.start_node(node, without=folder)
+        out, err = ended(start("unseen", *SLURM), code=2)
+    finally:
+        for node in NODES:
+            cluster.kill_node(node)
+            cluster.start_node(node)
+    assert out == ""
+    assert re.search(
+        r"^error: \S+/unseen is not seen by (node n[12]|a node): a task left neither result nor log; choose a "
+        r"folder that all nodes share, or --engine ray$",
+        err,
+        re.MULTILINE,
+    )
+    assert "lost: " not in err, "not submitted again"
+    assert "Traceback" not in err
 
 
 @pytest.mark.slow

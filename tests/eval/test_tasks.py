@@ -120,6 +120,9 @@ class InTurn:
     def log(self, key: str) -> str:
         return f"its log: /logs/{key}"
 
+    def unseen(self, key: str) -> bool:
+        return False
+
     def close(self) -> None: ...
 
     def cancel(self, keys: Collection[str]) -> None:
@@ -372,9 +375,19 @@ def take(request: Request, archive: Path) -> Path:
 
 def test_a_second_delivery_changes_nothing(finished: tuple[Request, Path, Path]) -> None:
     request, folder, archive = finished
-    before = contents(folder)
+    before = {path: (data, path.stat().st_mtime_ns) for path, data in contents(folder).items()}
     assert take(request, archive) == folder
-    assert contents(folder) == before
+    assert {path: (data, path.stat().st_mtime_ns) for path, data in contents(folder).items()} == before
+
+
+def test_values_under_another_signature_are_taken_in(finished: tuple[Request, Path, Path]) -> None:
+    request, folder, archive = finished
+    path = Summary.path(folder, request.protocol.name)
+    text = path.read_text()
+    path.write_text(text.replace("psnr@eval_0 ", "psnr@eval_0 with other weights "))
+    assert path.read_text() != text
+    take(request, archive)
+    assert path.read_text() == text
 
 
 def test_a_delivery_of_other_pictures_is_dropped(finished: tuple[Request, Path, Path]) -> None:
