@@ -7,12 +7,15 @@
 `run` starts SLURM (Debian: slurm-wlm, munge) or Ray, needs root, and writes OUT/stdout, OUT/stderr, OUT/runs
 and OUT/site. With `--kill S` the second node is ended by `kill -9`, with everything that runs there, once its
 tasks have worked for S CPU seconds, and is started again when the command has reported the loss. `compare`
-prints how many tables, pictures, rows and pages there are and which differ, and ends with 1 if any does.
+prints how many tables, pictures, rows and pages there are and which differ, and ends with 1 if any does. Pages
+show times, memory and the command line, which differ from trial to trial: they are built anew from the other
+trial's records with these of the first one put in.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -120,7 +123,7 @@ def _kill(
 
 
 def contents(out: Path) -> dict[str, dict[str, bytes]]:
-    """What a trial made, by kind and name: the table, pictures, sorted rows, pages."""
+    """What a trial made, by kind and name: the table, pictures, sorted rows."""
     runs = {}
     for one in load_runs(out / "runs"):
         name = one.folder.relative_to(out / "runs").as_posix()
@@ -129,7 +132,6 @@ def contents(out: Path) -> dict[str, dict[str, bytes]]:
         "table": {"stdout": (out / "stdout").read_bytes()},
         "pictures": _files(out / "runs", "*/*/*/*/pred/**/*"),
         "rows": runs,
-        "pages": _files(out / "site", "**/*"),
     }
     assert all(found.values()), f"{out}: nothing to compare"
     return found
@@ -139,9 +141,26 @@ def _files(root: Path, pattern: str) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.glob(pattern) if path.is_file()}
 
 
+def rebuilt(one: Path, other: Path, folder: Path) -> Path:
+    """Build the pages of one trial from its records, with the costs and provenance of another; return them."""
+    shutil.copytree(other / "runs", folder / "runs", ignore=shutil.ignore_patterns(".*"))
+    records = [path for name in ("manifest", "metrics-*") for path in folder.glob(f"runs/*/*/*/*/{name}.json")]
+    for path in records:
+        fields = json.loads(path.read_text())
+        known = json.loads((one / path.relative_to(folder)).read_text())
+        write_json(path, fields | {name: known[name] for name in ("stages", "pedigree") if name in fields})
+    words = json.loads((other / "trial.json").read_text())["words"]
+    command = [sys.executable, "-c", PROGRAM, *words, "--jobs", "1", "--runs", str(folder / "runs")]
+    subprocess.run([*command, "--site", str(folder / "site")], check=True, capture_output=True)
+    return folder / "site"
+
+
 def compare(one: Path, other: Path) -> bool:
     """Print what differs between two trials; return whether nothing does."""
     ours, theirs = contents(one), contents(other)
+    with TemporaryDirectory() as folder:
+        ours["pages"] = _files(one / "site", "**/*")
+        theirs["pages"] = _files(rebuilt(one, other, Path(folder)), "**/*")
     same = True
     for kind, files in ours.items():
         names = sorted(files.keys() | theirs[kind].keys())

@@ -125,10 +125,12 @@ def _parsed(fields: Mapping[str, Any], stamps: Mapping[str, Any], common: Common
     record_checks.manifest(own)
     missing, severities = common(_state, fields["state"])
     rendered, measured = (common(_pedigree, text) for text in fields["pedigrees"])
-    names = {name: intern(own[name]) for name in ("dataset", "method", "scene", "config_hash")}
     manifest = Manifest(
-        **names,
         **common(_shared, fields["shared"]),
+        dataset=intern(own["dataset"]),
+        method=intern(own["method"]),
+        scene=intern(own["scene"]),
+        config_hash=intern(own["config_hash"]),
         seed=own["seed"],
         prediction_digest=own["prediction_digest"],
         pedigree=rendered,
@@ -147,7 +149,7 @@ def _parsed(fields: Mapping[str, Any], stamps: Mapping[str, Any], common: Common
     )
 
 
-def _shared(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def _shared(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Check the part of manifests that runs have in common."""
     record_checks.manifest(fields)
     return {**{name: fields[name] for name in _SHARED}, "assumed": tuple(fields["assumed"])}

@@ -100,7 +100,7 @@ def score_folder(
             say(f"{finding.severity}: {finding.sentence()}")
     refused = any(finding.severity == "refuse" for finding in plan.findings)
     settings = replace(settings, forced=chosen.strict and refused)
-    folder = _records_of(prediction, reference) if record is None else Path(record)
+    folder = records_of(prediction, reference) if record is None else Path(record)
     summary = score_plan(plan, settings, missing, folder, options, progress or _silent)
     rows = [row for row in row_log(folder).read() if row.key in summary.keys]
     document = score_json(chosen, rows, summary.missing, plan.absent)
@@ -113,6 +113,7 @@ def _silent(stage: str, done: int, total: int) -> None:
     """Report nothing; the default reporter."""
 
 
-def _records_of(prediction: Path, reference: Path) -> Path:
+def records_of(prediction: Path, reference: Path) -> Path:
+    """Return the default folder of the records of two folders."""
     both = digest_json([str(prediction.resolve()), str(reference.resolve())])[:8]
     return RECORDS / f"{prediction.resolve().name}-{both}"

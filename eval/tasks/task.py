@@ -83,8 +83,7 @@ class Task:
             OtherMachineError: another version of this package wrote it.
         """
         found: dict[str, Any] = json.loads(words)
-        if found.keys() != {one.name for one in fields(cls)}:
-            raise OtherMachineError(_other_code(_package_digest(), str(found.get("code", "unknown"))))
+        refuse_other_fields(cls, found)
         lists = ("given", "tables", "metrics", "command")
         found |= {name: tuple(found[name]) for name in lists}
         return cls(**found)
@@ -100,37 +99,66 @@ class Task:
             OtherMachineError: its code, versions or weights differ, or it lacks the device.
         """
         found = here(tuple(self.methods.values()), self.dataset, self.protocol)
-        if found["code"] != self.code:
-            raise OtherMachineError(_other_code(found["code"], self.code))
-        for name, version in self.versions.items():
-            if found.get(name) != version:
-                raise OtherMachineError(
-                    f"node {platform.node()} has {name} {found.get(name)}, the command {version}; install the "
-                    "same packages on all nodes"
-                )
-        for name, sha in self.weights.items():
-            self._refuse_other_weights(name, sha)
-        try:
-            check_device(self.device)
-        except ConfigError as error:
-            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-            raise OtherMachineError(
-                f"node {platform.node()} has no GPU that torch sees (CUDA_VISIBLE_DEVICES={visible}; {error})"
-            ) from error
+        paths = {name: Path(path) for name, path in self.paths.items()}
+        refuse_difference(found, {"code": self.code, **self.versions}, self.weights, paths)
+        refuse_absent(self.device)
 
-    def _refuse_other_weights(self, name: str, sha: str) -> None:
-        path = self.paths.get(name)
-        cure = f"`mvtf-eval weights fetch {name}` there, or share MVTF_WEIGHTS"
-        try:
-            found = fingerprint(name, None if path is None else Path(path))
-        except WeightsMissingError as error:
+
+def refuse_other_fields(kind: type[Any], found: Mapping[str, Any]) -> None:
+    """Raise an OtherMachineError if another version of this package wrote the words of a task."""
+    if found.keys() != {one.name for one in fields(kind)}:
+        raise OtherMachineError(_other_code(_package_digest(), str(found.get("code", "unknown"))))
+
+
+def refuse_difference(
+    found: Mapping[str, str],
+    wanted: Mapping[str, str],
+    weights: Mapping[str, str],
+    paths: Mapping[str, Path],
+) -> None:
+    """Compare this machine with the one that a command runs on.
+
+    Args:
+        found, wanted: as `here`.
+        weights: sha256 by name.
+        paths: files or folders of weights that the command names.
+
+    Raises:
+        OtherMachineError: its code, versions or weights differ.
+    """
+    if found["code"] != wanted["code"]:
+        raise OtherMachineError(_other_code(found["code"], wanted["code"]))
+    for name, version in wanted.items():
+        if found.get(name) != version:
             raise OtherMachineError(
-                f"node {platform.node()} lacks {name} (sha256 {sha[:12]}); {cure}"
-            ) from error
-        if found != sha:
-            raise OtherMachineError(
-                f"node {platform.node()} has another {name} (sha256 {found[:12]}, not {sha[:12]}); {cure}"
+                f"node {platform.node()} has {name} {found.get(name)}, the command {version}; install the "
+                "same packages on all nodes"
             )
+    for name, sha in weights.items():
+        _refuse_other_weights(name, sha, paths.get(name))
+
+
+def refuse_absent(device: str) -> None:
+    """Raise an OtherMachineError if this machine lacks a torch device."""
+    try:
+        check_device(device)
+    except ConfigError as error:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        raise OtherMachineError(
+            f"node {platform.node()} has no GPU that torch sees (CUDA_VISIBLE_DEVICES={visible}; {error})"
+        ) from error
+
+
+def _refuse_other_weights(name: str, sha: str, path: Path | None) -> None:
+    cure = f"`mvtf-eval weights fetch {name}` there, or share MVTF_WEIGHTS"
+    try:
+        found = fingerprint(name, path)
+    except WeightsMissingError as error:
+        raise OtherMachineError(f"node {platform.node()} lacks {name} (sha256 {sha[:12]}); {cure}") from error
+    if found != sha:
+        raise OtherMachineError(
+            f"node {platform.node()} has another {name} (sha256 {found[:12]}, not {sha[:12]}); {cure}"
+        )
 
 
 def _other_code(found: str, wanted: str) -> str:

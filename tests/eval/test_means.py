@@ -182,7 +182,12 @@ def test_a_grid_computes_the_digest_of_a_method_once(
 ) -> None:
     asked: list[str] = []
     hashes = [job.config_hash() for job in request_.jobs()]
-    monkeypatch.setattr(Job, "config", lambda job: asked.append(job.method.name) or job.method.config())
+
+    def config(job: Job) -> Mapping[str, Any]:
+        asked.append(job.method.name)
+        return job.method.config()
+
+    monkeypatch.setattr(Job, "config", config)
     assert [job.config_hash() for job in request_.jobs()] == hashes
     assert sorted(asked) == sorted(method.name for method in request_.methods)
 

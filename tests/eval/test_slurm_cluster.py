@@ -108,7 +108,7 @@ SLURM = ("--engine", "slurm", "--partition", "gpu")
 
 
 def ended(process: "subprocess.Popen[str]", code: int = 0) -> tuple[str, str]:
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=500)
     assert process.returncode == code, err
     return out, err
 
@@ -119,7 +119,7 @@ def running(cluster: SlurmCluster) -> list[str]:
 
 
 def until(holds: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 400
     while not holds():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end

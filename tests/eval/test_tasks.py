@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from in_turn import InTurn
 from PIL import Image
 
 from mvtokenflow.base.errors import DataError
-from mvtokenflow.base.files import write_bytes
 from mvtokenflow.baselines.catalogue import method_named
 from mvtokenflow.baselines.imported import ImportedRenderings
 from mvtokenflow.baselines.method import Method
@@ -71,62 +71,6 @@ def make(tiny: ModuleType, tmp_path: Path) -> Make:
         )
 
     return request
-
-
-class InTurn:
-    """An engine that runs a task in this process when it is asked what is alive.
-
-    `faults` by place in the order of submission: "lost" leaves nothing, "late" loses the end of a task,
-    "interrupt" is the user's while the task runs.
-    """
-
-    name = "ray"
-    pause_s = 0.0
-
-    def __init__(self, folder: Path, faults: Mapping[int, str] | None = None) -> None:
-        self.arrived = folder / "arrived"
-        self.arrived.mkdir(parents=True)
-        self.faults = dict(faults or {})
-        self.waiting: dict[str, Work] = {}
-        self.submitted: list[Task] = []
-        self.cancelled: list[str] = []
-        self.carried: dict[str, str] = {}
-
-    def held(self) -> Mapping[str, str]:
-        return self.carried
-
-    def submit(self, works: Mapping[str, Work], avoid: frozenset[str] = frozenset()) -> None:
-        self.waiting |= works
-        self.submitted += [Task.from_json(work.words) for work in works.values()]
-
-    def alive(self) -> Mapping[str, str]:
-        if self.waiting:
-            key = next(iter(self.waiting))
-            work = self.waiting.pop(key)
-            fault = self.faults.get(len(self.submitted) - len(self.waiting) - 1, "")
-            for name, file in perform(work.words, {name: read() for name, read in work.given.items()}):
-                if fault == "lost" or (fault and name == "end.json"):
-                    break
-                write_bytes(self.arrived / f"{key}.{name}", file.read_bytes())
-            if fault == "interrupt":
-                raise KeyboardInterrupt
-        return dict.fromkeys(self.waiting, "")
-
-    def ended(self, keys: Collection[str]) -> None: ...
-
-    def ids(self) -> list[str]:
-        return []
-
-    def log(self, key: str) -> str:
-        return f"its log: /logs/{key}"
-
-    def unseen(self, key: str) -> bool:
-        return False
-
-    def close(self) -> None: ...
-
-    def cancel(self, keys: Collection[str]) -> None:
-        self.cancelled += list(keys)
 
 
 def here(request: Request) -> list[Failure]:

@@ -11,7 +11,7 @@ import typer
 from mvtokenflow.base.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mvtokenflow.eval.engine.engine import Engine, Placement
+    from mvtokenflow.eval.engine.engine import Engine, Function, Placement
 
 _PANEL = "Clusters (docs/clusters.md)"
 ENGINES = ("local", "slurm", "ray")
@@ -129,8 +129,11 @@ class EngineOptions:
             setup=tuple(self.setup or ()),
         )
 
-    def start(self, runs: Path) -> "Engine":
+    def start(self, runs: Path, function: "Function | None" = None) -> "Engine":
         """Connect to the cluster, for rows in a folder of runs.
+
+        Args:
+            function: runs a task; None is `tasks.worker.perform`.
 
         Raises:
             ConfigError: it is not there, or what it needs is not installed.
@@ -141,11 +144,11 @@ class EngineOptions:
         if self.engine == "slurm":
             from mvtokenflow.eval.engine.slurm import Slurm
 
-            return Slurm(tasks_folder(runs), perform, self.placement())
+            return Slurm(tasks_folder(runs), function or perform, self.placement())
         from mvtokenflow.eval.engine.ray import Ray
 
         assert self.address is not None  # checked
-        return Ray(tasks_folder(runs), perform, self.placement(), self.address, self.trust_network)
+        return Ray(tasks_folder(runs), function or perform, self.placement(), self.address, self.trust_network)
 
 
 def minutes(text: str | None) -> int | None:

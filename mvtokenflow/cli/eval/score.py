@@ -1,18 +1,26 @@
 """`mvtf-eval score`, `ambiguity` and `align`: compare one prediction folder with one reference folder."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mvtokenflow.base.device import AUTO
-from mvtokenflow.base.options import Device, Json, check_there
+from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.options import Device, Json, check_there, grouped
 from mvtokenflow.base.terminal import print_json, print_line, print_message, progress, rich_text
 from mvtokenflow.cli.eval.audit import conclude
-from mvtokenflow.cli.eval.common import Jobs, WeightsPath, check_weights, options
+from mvtokenflow.cli.eval.common import Jobs, WeightsPath, check_weights
+from mvtokenflow.cli.eval.common import options as measuring
+from mvtokenflow.cli.eval.engines import EngineOptions
 from mvtokenflow.cli.eval.grid import check_protocol
 from mvtokenflow.cli.eval.importing import mended
+
+if TYPE_CHECKING:
+    from mvtokenflow.eval.score.scoring import Options
 
 LAYOUT = "expected <object>/eval_<i>/<n>.png in it"
 Prediction = Annotated[Path, typer.Argument(help="Renderings, <object>/eval_<i>/<n>.png.", show_default=False)]
@@ -21,7 +29,9 @@ Objects = Annotated[str | None, typer.Option(help="Score only these objects, sep
 Clip = Annotated[Path | None, typer.Option("--clip", help="A local CLIP model folder or checkpoint.")]
 
 
+@grouped(EngineOptions)
 def score(
+    options: EngineOptions,
     prediction: Prediction,
     reference: Reference,
     protocol: Annotated[
@@ -54,15 +64,19 @@ def score(
     check_there(prediction, LAYOUT)
     check_there(reference, LAYOUT)
     check_weights(_with_clip(weights, clip))
+    _check_engine(options)
     from mvtokenflow.eval.score.folder import score_folder
 
-    how = options(device, jobs, _with_clip(weights, clip), force)
+    only = objects.split(",") if objects else None
+    how = measuring(device, jobs, _with_clip(weights, clip), force)
     with mended(prediction, reference), progress() as report:
+        if options.engine != "local":
+            _measure_there(options, prediction, reference, protocol, only, record, allow_missing, how)
         result = score_folder(
             prediction,
             reference,
             protocol,
-            objects=objects.split(",") if objects else None,
+            objects=only,
             record=record,
             allow_missing=allow_missing,
             options=how,
@@ -81,6 +95,41 @@ def score(
         with progress() as report:
             second = audit(*cells, check, weights=how.weights, progress=report)
         conclude(second, print_message)
+
+
+def _check_engine(options: EngineOptions) -> None:
+    """Raise a ConfigError for options of a cluster that do not go together, or not with `score`."""
+    options.check_engine("0/1")
+    for name in ("detach", "gpus_per_task"):
+        if getattr(options, name):
+            raise ConfigError(f"--{name.replace('_', '-')} is no option of `mvtf-eval score`")
+
+
+def _measure_there(
+    options: EngineOptions,
+    prediction: Path,
+    reference: Path,
+    protocol: str,
+    objects: list[str] | None,
+    record: Path | None,
+    allow_missing: bool,
+    how: "Options",
+) -> None:
+    """Measure the objects on a cluster; raises as `tasks.folder.measure_objects`."""
+    from mvtokenflow.eval.tasks.folder import measure_objects, perform_object
+
+    with redirect_stdout(sys.stderr):  # libraries of clusters print
+        measure_objects(
+            prediction,
+            reference,
+            protocol,
+            lambda folder: options.start(folder, perform_object),
+            print_message,
+            objects=objects,
+            record=record,
+            allow_missing=allow_missing,
+            options=how,
+        )
 
 
 def _with_clip(weights: list[str] | None, clip: Path | None) -> list[str]:
@@ -128,7 +177,7 @@ def ambiguity(
     from mvtokenflow.eval.tables.ambiguity import spread
 
     base = protocol_named(protocol)
-    how = options(device, jobs, _with_clip(weights, clip))
+    how = measuring(device, jobs, _with_clip(weights, clip))
     plan = plan_folder(prediction, reference, base, only=objects.split(",") if objects else None, force=True)
     with progress() as report:
         readings = spread(plan, base, how, report)
@@ -167,8 +216,6 @@ def align(
 
     Example: mvtf-eval align renders/mine --gt data/test_dataset/eval_gt
     """
-    from mvtokenflow.base.errors import ConfigError
-
     only = objects.split(",") if objects else None
     if (reference is None) == (dataset is None):
         raise ConfigError("align needs either --gt FOLDER or --dataset toy4d to compare with")
