@@ -8,13 +8,14 @@ TABLE_FLAGS ?=
 ARENA_FLAGS ?=
 ARENA := --methods mvtokenflow,rivals --scenes quadruped-01,crab-01 $(ARENA_FLAGS)
 
-.PHONY: help setup table1 arena test suite nightly lint style types kernels bench docs clean
+.PHONY: help setup table1 arena test suite nightly clusters lint style types kernels bench docs clean
 
 help:
 	@echo "make table1   Table 1 on the embedded benchmark, with a report page"
 	@echo "make arena    tables 1, 2 and 4 of the method and all published ones on two scenes, with report pages"
 	@echo "make test     install and run the tests (minutes)"
 	@echo "make nightly  the slow tests as well, and 2000 damaged files for every reader"
+	@echo "make clusters the tests on a SLURM and a Ray cluster of this machine, slow ones too (root)"
 	@echo "make lint     ruff and mypy --strict"
 	@echo "make docs     these documents and the Python interface as pages, build/docs/index.html"
 	@echo "make bench    speed, printed against the floor and the peer"
@@ -44,6 +45,10 @@ nightly: lint $(DOCS_STAMP)
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "slow or not slow" --fuzz-count 2000
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-known.json --device cpu --markdown runs/regress.md --junit runs/regress.xml
 	$(BIN)/mvtf-eval regress --against eval/regression/toy4d-mini.json --device cpu --runs runs/regress-mini --markdown runs/regress-mini.md --junit runs/regress-mini.xml
+
+# Both clusters have two nodes on this machine; tests without root, the Debian packages or Ray skip.
+clusters: kernels
+	$(BIN)/pytest -ra -m "slow or not slow" tests/eval/test_slurm_cluster.py tests/eval/test_ray_cluster.py
 
 lint: style types
 

@@ -3,15 +3,18 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 from slurm_cluster import NODES, SlurmCluster, why_not
 
 from mvtokenflow.eval.records.rows import load_runs
@@ -82,12 +85,14 @@ def start(
         "PYTHONPATH": os.pathsep.join([tiny_folder, str(root)]),
     }
 
-    def started(runs: str, *words: str, methods: str = ROWS) -> "subprocess.Popen[str]":
+    def started(
+        runs: str, *words: str, methods: str = ROWS, instead: Sequence[str] = ()
+    ) -> "subprocess.Popen[str]":
         program = "from mvtokenflow.cli.mvtf_eval import main; main()"
         place = ["--dataset", "tinyscenes:Tiny", "--root", root / "data", "--runs", root / runs]
-        command = [sys.executable, "-c", program, "table2", *place, "--protocol", "toy4d-v1"]
+        table = ["table2", *place, "--protocol", "toy4d-v1", "--methods", methods]
         return subprocess.Popen(
-            [*map(str, command), "--methods", methods, "--json", *words],
+            [sys.executable, "-c", program, *map(str, instead or table), "--json", *words],
             env=surroundings,
             cwd=root,
             stdout=subprocess.PIPE,
@@ -177,6 +182,28 @@ def test_a_killed_node_costs_what_it_was_working_on(cluster: SlurmCluster, start
     assert_same_runs(start, "killed")
     assert f"(seed 0) on {NODES[0]}; its log: " in err
     assert len(logs(start, "killed")) > 3, "somewhere else again"
+
+
+@pytest.mark.slow
+def test_a_folder_is_scored_object_by_object(
+    cluster: SlurmCluster, start: Start, tiny: ModuleType, tmp_path: Path
+) -> None:
+    """What `mvtf-eval score` prints and records, and no object twice."""
+    for scene in ("ant", "bee"):
+        tiny.Tiny(tmp_path / "gt").scene(scene)
+        shutil.rmtree(tmp_path / "gt" / scene / "truth")
+        for view in tiny.VIEWS:
+            for n, frame in enumerate(tiny.pictures(scene, view) // 2 + 100):
+                (tmp_path / "theirs" / scene / view).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(frame.astype(np.uint8)).save(tmp_path / "theirs" / scene / view / f"{n}.png")
+    words = ["score", str(tmp_path / "theirs"), "--gt", str(tmp_path / "gt"), "--record"]
+    local, _ = ended(start("", instead=[*words, str(tmp_path / "here")]))
+    out, err = ended(start("", *SLURM, instead=[*words, str(tmp_path / "there")]))
+    assert out == local
+    assert "objects 2/2" in err
+    ours, theirs = (tmp_path / name / "rows.jsonl" for name in ("there", "here"))
+    assert sorted(ours.read_text().splitlines()) == sorted(theirs.read_text().splitlines())
+    assert len(list((tmp_path / "there" / ".tasks" / "logs").glob("*.out"))) == 2
 
 
 @pytest.mark.slow
