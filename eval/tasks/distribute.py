@@ -17,6 +17,7 @@ from typing import NoReturn
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import ConfigError, DataError, UserError
 from mvtokenflow.eval.engine.engine import Engine, Work
+from mvtokenflow.eval.records.means import averages
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.records.summary import Missing
 from mvtokenflow.eval.score.scoring import Report, is_scored, settings_for
@@ -302,6 +303,7 @@ class _Desk:
     def _take(self, key: str, file: Path) -> None:
         try:
             folder = take_in(file, self.request.root, self.scenes, self.say)
+            averages(folder, self.request.protocol.name)  # now, while tasks run: a table need not read all rows
         except UserError as error:
             self.say(f"dropped: {error}")
             if key in self.flights:

@@ -99,7 +99,8 @@ def perform_object(words: str, given: Mapping[str, bytes]) -> Iterator[tuple[str
             refuse_absent(task.device)
             sys.argv = list(task.command)
             score_folder(
-                *(_side(task, side, folder, given) for side in _SIDES),
+                _side(task, "prediction", folder, given),
+                _side(task, "reference", folder, given),
                 task.protocol,
                 objects=[task.object],
                 record=folder / "records",

@@ -110,6 +110,7 @@ def assert_equal(one: Request, other: Request, failures: Sequence[Failure] = ())
 def test_tasks_make_what_this_machine_makes(make: Make) -> None:
     one, other = make("here"), make("there")
     assert here(one) == there(other, engine_of(other)) == []
+    assert all((run.folder / ".means-toy4d-v1.json").is_file() for run in load_runs(other.root))
     assert_equal(one, other)
     assert not list((other.root / ".tasks" / "arrived").iterdir()), "what arrived is in its place"
     again = engine_of(other)
@@ -224,7 +225,8 @@ def task(make: Make) -> Task:
     request = make("words")
     engine = engine_of(request)
     there(request, engine, detach=True)
-    return engine.submitted[0]
+    found: Task = engine.submitted[0]
+    return found
 
 
 def delivered(task: Task) -> dict[str, Any]:

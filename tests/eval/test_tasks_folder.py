@@ -16,6 +16,7 @@ from mvtokenflow.eval.engine.engine import Function
 from mvtokenflow.eval.score.folder import FolderScore, score_folder
 from mvtokenflow.eval.score.scoring import Options
 from mvtokenflow.eval.tasks.folder import FolderTask, measure_objects, perform_object
+from mvtokenflow.eval.tasks.task import here as machine
 
 PROTOCOL = "c4d-fixed-v1"
 
@@ -100,10 +101,8 @@ def test_a_task_that_is_lost_three_times_ends_the_command(folders: tuple[Path, P
 def test_a_node_that_differs_refuses(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mvtokenflow.eval.tasks import folder
-
-    found = {**folder.here(PROTOCOL), "code": "f00d" * 16}
-    monkeypatch.setattr(folder, "here", lambda *words: found)
+    found = {**machine(PROTOCOL), "code": "f00d" * 16}
+    monkeypatch.setattr("mvtokenflow.eval.tasks.folder.here", lambda *words: found)
     engine = InTurn(tmp_path / "record" / ".tasks", None, perform_object, FolderTask.from_json)
 
     def start(place: Path) -> InTurn:
