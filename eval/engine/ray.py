@@ -1,7 +1,10 @@
 """Tasks on a Ray cluster. Nodes share no folder with the command: files travel as values of tasks."""
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +15,27 @@ from mvtokenflow.base.files import write_bytes
 from mvtokenflow.eval.engine.engine import Function, Placement, Work
 
 ANSWER_S = 5  # seconds in which a cluster's port answers
+GREETED_S = 60  # seconds in which a process has started and greeted it
 LOOK_S = 0.2
 _LONGEST = 500  # characters of what Ray reports
 PER_SLOT = 2  # tasks handed to Ray for each that can run: what they were given waits in its memory
+
+
+_OPEN = (
+    "the cluster takes work from anyone: start it, and this command, with RAY_AUTH_MODE=token, or say "
+    "--trust-network"
+)
+# Asks the head for its name; prints the reason if it refuses. Ray reads the token's settings once a process.
+_GREET = f"""
+import signal, sys
+from ray._raylet import GcsClient
+signal.alarm({ANSWER_S})  # ends the process, in compiled code too
+try:
+    GcsClient(address=sys.argv[1])
+except Exception as error:
+    sys.exit(print("refused:", error))
+print("welcome")
+"""
 
 
 def yielding(function: Function, words: str, given: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
@@ -135,6 +156,26 @@ class Ray:
         return max(1, int(PER_SLOT * min(slots)))
 
 
+def _greeting(address: str, surroundings: Mapping[str, str]) -> str | None:
+    """Greet the head of a cluster as a process with these variables would.
+
+    Returns:
+        "" if it is let in; else why not, in one sentence; None if there was no answer in time.
+    """
+    command = [sys.executable, "-c", _GREET, address]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, env=surroundings, timeout=GREETED_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    lines = answer.stdout.splitlines()
+    if "welcome" in lines or answer.returncode == -signal.SIGALRM:
+        return "" if "welcome" in lines else None
+    said = [line for line in lines if line.startswith("refused: ")] or answer.stderr.splitlines() or [""]
+    return said[-1].removeprefix("refused: ").partition(". ")[0][:_LONGEST] or f"exit code {answer.returncode}"
+
+
 def _connected(address: str, trust_network: bool) -> Any:
     """Connect to the cluster at an address and return the module `ray`; raises as `Ray`."""
     try:
@@ -145,15 +186,20 @@ def _connected(address: str, trust_network: bool) -> Any:
     if not host or not port.isdecimal():
         raise ConfigError(f"--address {address}: write HOST:PORT of the head of a Ray cluster, 10.0.0.1:6379")
     if os.environ.get("RAY_AUTH_MODE") != "token" and not trust_network:
-        raise ConfigError(
-            "the cluster takes work from anyone: start it, and this command, with RAY_AUTH_MODE=token, or say "
-            "--trust-network"
-        )
+        raise ConfigError(_OPEN)
+    absent = f"no Ray cluster at {address}; start one, or name another --address"
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
     except OSError as error:
-        raise ConfigError(f"no Ray cluster at {address}; start one, or name another --address") from error
+        raise ConfigError(absent) from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    greeting = _greeting(address, os.environ)  # `ray.init` takes half a minute to be refused
+    if greeting is None:
+        raise ConfigError(absent)
+    if greeting:
+        raise ConfigError(f"the Ray cluster at {address} refuses this command: {greeting}")
+    if not trust_network and _greeting(address, {**os.environ, "RAY_AUTH_MODE": "disabled"}) == "":
+        raise ConfigError(_OPEN)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

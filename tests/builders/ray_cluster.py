@@ -40,10 +40,22 @@ def why_not() -> str:
 
 
 class RayCluster:
-    """Two nodes with `slots` CPUs each, and caches of their own; `surroundings` are variables of both."""
+    """Two nodes with `slots` CPUs each, and caches of their own.
 
-    def __init__(self, folder: Path, slots: int = 2, surroundings: Mapping[str, str] | None = None) -> None:
-        self.folder, self.slots = folder, slots
+    Args:
+        surroundings: variables of both.
+        token: refuse who has it not; else anybody in these networks is let in.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        slots: int = 2,
+        surroundings: Mapping[str, str] | None = None,
+        *,
+        token: bool = True,
+    ) -> None:
+        self.folder, self.slots, self.token = folder, slots, token
         self.surroundings = {**os.environ, **(surroundings or {})}
         self._holders: dict[str, subprocess.Popen[bytes]] = {}  # keep the networks of nodes
 
@@ -51,7 +63,7 @@ class RayCluster:
     def environment(self) -> Mapping[str, str]:
         """What a process needs to reach the cluster."""
         return {
-            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_MODE": "token" if self.token else "disabled",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",

@@ -132,6 +132,12 @@ def test_a_ray_cluster_that_is_open_or_not_there(tmp_path: Path, monkeypatch: py
         address = f"127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(ConfigError, match=f"no Ray cluster at {address}; start one, or name another --address"):
         ray(tmp_path, address, trust=True)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"no Ray cluster at {address}; start one"):
+            ray(tmp_path, address, trust=True)
     with pytest.raises(ConfigError, match="write HOST:PORT"):
         ray(tmp_path, "auto", trust=True)
 

@@ -89,7 +89,7 @@ def test_a_killed_node_changes_no_byte(cluster: RayCluster, start: Start, root: 
         assert run.manifest.reference_root == twin.manifest.reference_root
 
 
-@pytest.mark.parametrize("token", ["", "0" * 64])
+@pytest.mark.parametrize("token", ["", "0" * 64], ids=["none", "another"])
 def test_who_has_not_the_token_is_refused(start: Start, root: Path, token: str) -> None:
     (root / "other-token").write_text(token)
     mine = {"RAY_AUTH_TOKEN_PATH": str(root / "other-token")} if token else {"RAY_AUTH_MODE": "disabled"}
@@ -97,4 +97,34 @@ def test_who_has_not_the_token_is_refused(start: Start, root: Path, token: str) 
     assert out == ""
     assert re.search(rf"^error: the Ray cluster at {ADDRESS} refuses this command: \S", err, re.MULTILINE), err
     assert "Traceback" not in err
+    assert "InvalidAuthToken" in err
     assert not list(load_runs(root / "refused"))
+
+
+def test_a_cluster_without_a_token_is_refused(tmp_path: Path, surroundings: dict[str, str]) -> None:
+    """Though the command has one; unless the network is trusted."""
+    with RayCluster(tmp_path / "open", slots=1, surroundings=surroundings, token=False) as running:
+        token = tmp_path / "token"
+        token.write_text("0" * 64)
+        table = [
+            "table2",
+            "--dataset",
+            "tinyscenes:Tiny",
+            "--root",
+            str(tmp_path / "data"),
+            "--methods",
+            "white",
+        ]
+        table += ["--protocol", "toy4d-v1", "--runs", str(tmp_path / "runs"), "--json", *RAY]
+        mine = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        found = subprocess.run(
+            [*running.prefix, sys.executable, "-c", PROGRAM, *table],
+            env={**os.environ, **surroundings, **mine},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert found.returncode == 2, found.stderr
+    assert found.stdout == ""
+    assert "error: the cluster takes work from anyone: start it" in found.stderr
+    assert "Traceback" not in found.stderr
