@@ -60,7 +60,7 @@ class Cluster:
 def started(engine: str, folder: Path, slots: int) -> Iterator[Cluster]:
     """Start a cluster of two nodes with so many slots each; none for "local"."""
     if engine == "local":
-        yield Cluster(["--jobs", "1"], [], {}, lambda: 0.0, lambda: None, lambda: None)
+        yield Cluster(["--jobs", "2"], [], {}, lambda: 0.0, lambda: None, lambda: None)
     elif engine == "slurm":
         if why_no_slurm():
             sys.exit(why_no_slurm())
