@@ -3,12 +3,10 @@
 All hold the low-pass of the training pixel in their scales, as `io.write_ply`.
 """
 
-import json
-import struct
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.base.files import atomic_path, write_bytes
 from mvtokenflow.splat.control import quaternion_product
 from mvtokenflow.splat.gaussians import SH_C0, Gaussians
+from mvtokenflow.splat.glb import VERTICES, Tables, glb_bytes
 from mvtokenflow.splat.io import write_ply
 from mvtokenflow.splat.kernels.sh import sh_basis
 
@@ -137,67 +136,34 @@ def write_spz(path: Path, gaussians: Gaussians) -> None:
 def write_glb(path: Path, gaussians: Gaussians) -> None:
     """Write one glTF file with the extension KHR_gaussian_splatting; other readers see coloured points."""
     values = _values(gaussians, path)
-    count, coefficients = len(gaussians), values["sh"]
+    coefficients = values["sh"]
     rgba = np.column_stack([coefficients[:, 0] * SH_C0 + 0.5, values["opacities"]]).clip(0, 1)
-    attributes: dict[str, tuple[str, NDArray[np.float32]]] = {
-        "POSITION": ("VEC3", values["means"]),
-        "COLOR_0": ("VEC4", rgba.astype(np.float32)),
-        f"{EXTENSION}:ROTATION": ("VEC4", values["quats"][:, [1, 2, 3, 0]]),  # xyzw
-        f"{EXTENSION}:SCALE": ("VEC3", values["scales"]),
-        f"{EXTENSION}:OPACITY": ("SCALAR", values["opacities"]),
+    columns: dict[str, NDArray[np.float32]] = {
+        "POSITION": values["means"],
+        "COLOR_0": rgba.astype(np.float32),
+        f"{EXTENSION}:ROTATION": values["quats"][:, [1, 2, 3, 0]],  # xyzw
+        f"{EXTENSION}:SCALE": values["scales"],
+        f"{EXTENSION}:OPACITY": values["opacities"],
     }
-    band = 0
-    for degree in range((gaussians.sh_degree or 0) + 1):
-        for place in range(2 * degree + 1):
-            attributes[f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{place}"] = ("VEC3", coefficients[:, band])
-            band += 1
-    views, accessors, parts, offset = [], [], [], 0
-    for kind, table in attributes.values():
-        data = np.ascontiguousarray(table, "<f4").tobytes()
-        views.append({"buffer": 0, "byteOffset": offset, "byteLength": len(data), "target": 34962})
-        accessors.append({"bufferView": len(views) - 1, "componentType": 5126, "count": count, "type": kind})
-        parts.append(data)
-        offset += len(data)
-    accessors[0] |= {"min": values["means"].min(0).tolist(), "max": values["means"].max(0).tolist()}
+    bands = [
+        (degree, place) for degree in range((gaussians.sh_degree or 0) + 1) for place in range(2 * degree + 1)
+    ]
+    for band, (degree, place) in enumerate(bands):
+        columns[f"{EXTENSION}:SH_DEGREE_{degree}_COEF_{place}"] = coefficients[:, band]
+    tables = Tables()
+    attributes = {
+        name: tables.add(values, target=VERTICES, ranged=name == "POSITION") for name, values in columns.items()
+    }
     splats = {"kernel": "ellipse", "colorSpace": "srgb_rec709_display"}
+    primitive = {"mode": 0, "attributes": attributes, "extensions": {EXTENSION: splats}}
     document = {
-        "asset": {"version": "2.0", "generator": "mvtokenflow"},
         "extensionsUsed": [EXTENSION],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"mesh": 0}],
-        "meshes": [
-            {
-                "primitives": [
-                    {
-                        "mode": 0,
-                        "attributes": {name: place for place, name in enumerate(attributes)},
-                        "extensions": {EXTENSION: splats},
-                    }
-                ]
-            }
-        ],
-        "buffers": [{"byteLength": offset}],
-        "bufferViews": views,
-        "accessors": accessors,
+        "meshes": [{"primitives": [primitive]}],
     }
-    write_bytes(path, _glb(document, b"".join(parts)))
-
-
-def _glb(document: Mapping[str, Any], body: bytes) -> bytes:
-    """Wrap a glTF document and its buffer, whose length is a multiple of four, into one file."""
-    text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    text += b" " * (-len(text) % 4)
-    length = 12 + 8 + len(text) + 8 + len(body)
-    return b"".join(
-        [
-            struct.pack("<4sII", b"glTF", 2, length),
-            struct.pack("<I4s", len(text), b"JSON"),
-            text,
-            struct.pack("<I4s", len(body), b"BIN\0"),
-            body,
-        ]
-    )
+    write_bytes(path, glb_bytes(document, tables))
 
 
 def _values(gaussians: Gaussians, path: Path) -> dict[str, NDArray[np.float32]]:

@@ -1,9 +1,5 @@
 """Exported Gaussians opened by programs of others: plyfile, gsply, pygltflib, and Khronos' glTF validator."""
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +7,13 @@ import numpy as np
 import plyfile
 import pytest
 import torch
+from gltf_validator import validated
 from moving import moving_field
 
 from mvtokenflow.splat.formats import EXTENSION, USUAL, Axes, Format, turned, write_gaussians
 from mvtokenflow.splat.gaussians import SH_C0, Gaussians
 
 DEGREES = (None, 1, 3)
-VALIDATE = """
-const validator = require("gltf-validator"), fs = require("fs");
-validator.validateBytes(new Uint8Array(fs.readFileSync(process.argv[1])))
-  .then((report) => console.log(JSON.stringify(report.issues.messages)));
-"""
 
 
 def moment(degree: int | None) -> Gaussians:
@@ -120,22 +112,6 @@ def test_pygltflib_reads_glb(tmp_path: Path, degree: int | None) -> None:
         "sh": np.stack([column(name) for name in order], axis=1),
     }
     assert_alike(found, expected(moment(degree), "gltf"))
-
-
-def validated(path: Path) -> list[dict[str, Any]]:
-    """Messages of the Khronos validator about a file."""
-    if shutil.which("node") is None:
-        pytest.skip("no node on this machine, which runs Khronos' glTF validator")
-    done = subprocess.run(
-        ["node", "-e", VALIDATE, str(path)], capture_output=True, text=True, check=False, env=dict(os.environ)
-    )
-    if "Cannot find module 'gltf-validator'" in done.stderr:
-        pytest.skip(
-            "no gltf-validator; `npm install gltf-validator`, and NODE_PATH=…/node_modules, run this test"
-        )
-    assert done.returncode == 0, done.stderr
-    messages: list[dict[str, Any]] = json.loads(done.stdout)
-    return messages
 
 
 @pytest.mark.parametrize("degree", DEGREES)

@@ -96,6 +96,16 @@ def export(
         bool, typer.Option("--spz", help="One .spz file per frame; needs `pip install 'mvtokenflow[formats]'`.")
     ] = False,
     glb: Annotated[bool, typer.Option("--glb", help="One glTF file of Gaussians per frame.")] = False,
+    mesh: Annotated[
+        bool, typer.Option("--mesh", help="A triangle mesh per frame, and one glTF file in which they play.")
+    ] = False,
+    cells: Annotated[
+        int | None,
+        typer.Option(
+            help="Of --mesh: cells of its volume along each side; default: as large as the pixels of the fit.",
+            show_default=False,
+        ),
+    ] = None,
     axes: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +138,7 @@ def export(
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.splat import export as room
     from mvtokenflow.splat.formats import AXES, FORMATS
+    from mvtokenflow.splat.mesh_files import export_meshes
     from mvtokenflow.splat.timed import MovingGaussians
     from mvtokenflow.workdir.lock import working_in
 
@@ -139,19 +150,24 @@ def export(
     if shots:
         room.check_video(view, RATE if fps is None else fps)
     kinds = [kind for kind, asked in zip(FORMATS, (ply, splat, spz, glb), strict=True) if asked]
-    if not shots and not kinds:
+    if not shots and not kinds and not mesh:
         raise ConfigError(
-            "nothing to export: give --turntable, --fixed AZIMUTH, --ply, --splat, --spz or --glb"
+            "nothing to export: give --turntable, --fixed AZIMUTH, --ply, --splat, --spz, --glb or --mesh"
         )
-    if (axes is not None or moment is not None) and not kinds:
-        raise ConfigError("--axes and --moment belong to --ply, --splat, --spz and --glb; give one of these")
+    if (axes is not None or moment is not None) and not kinds and not mesh:
+        raise ConfigError(
+            "--axes and --moment belong to --ply, --splat, --spz, --glb and --mesh; give one of these"
+        )
+    if cells is not None and not mesh:
+        raise ConfigError("--cells belongs to --mesh; give that too")
     if moment is not None and not 0 <= moment <= 1:
         raise ConfigError(f"--moment {moment}: choose 0 (first frame) to 1 (last frame)")
     if axes is not None and axes not in AXES:
         raise ConfigError(f"--axes {axes}: choose {', '.join(AXES)}")
     field, source = open_field(field_file, device, fit_size)
-    if kinds and not isinstance(field, MovingGaussians):
-        raise ConfigError(f"{field_file}: a radiance field, which has no Gaussians; leave out --{kinds[0]}")
+    if (kinds or mesh) and not isinstance(field, MovingGaussians):
+        unfit = kinds[0] if kinds else "mesh"
+        raise ConfigError(f"{field_file}: a radiance field, which has no Gaussians; leave out --{unfit}")
     rate = rate_of(field_file, fps)
     made: list[dict[str, Any]] = []
     with working_in(out), progress() as report:
@@ -175,6 +191,21 @@ def export(
             assert isinstance(field, MovingGaussians)
             paths = room.export_gaussians(field, times, folder, kind, axes=turn, source=source, progress=report)
             made.append({"kind": kind, "path": str(folder), "frames": len(paths)})
+        if mesh:
+            folder = out / ("mesh" if moment is None else f"mesh_{moment:g}")
+            assert isinstance(field, MovingGaussians)
+            paths = export_meshes(
+                field,
+                times,
+                folder,
+                fps=rate,
+                source=source,
+                axes=cast("Axes", axes or "gltf"),
+                cells=cells,
+                progress=report,
+            )
+            count = len(paths) if moment is not None else frames
+            made.append({"kind": "mesh", "path": str(paths[-1] if count > 1 else folder), "frames": count})
     if as_json:
         print_json({"field": source, "outputs": made})
         return
