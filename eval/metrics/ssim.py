@@ -96,7 +96,7 @@ def ssim(pred: Image, gt: Image, data_range: SsimRange = 255.0, border: SsimBord
         border: "crop5" leaves out the outermost 5 pixels (torchmetrics up to 1.4.1), "full" does not.
 
     Raises:
-        as `ssim_map`.
+        DataError, ConfigError: as `ssim_map`.
     """
     c1, c2 = _constants(pred, gt, data_range)
     margin = {"crop5": _RADIUS, "full": 0}[border]

@@ -19,7 +19,7 @@ class ViewFlow:
     Attributes:
         view: index of the view.
         pairs: P different pairs (source, target) of frames, at least one.
-        flow: (P, H, W, 2) float32, (dx, dy) in pixels on the grid of the source: x(target) = x + flow[p](x).
+        flow: (P, H, W, 2) float32, (dx, dy) in pixels on the grid of the source: `x(target) = x + flow[p](x)`.
         visible: (P, H, W) bool, True where the flow is reliable: on the object, not occluded in the target.
     """
 
