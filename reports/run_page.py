@@ -159,7 +159,9 @@ def _going(folder: Path) -> dict[str, Any] | None:
         return {"at_work": False, "sentence": f"Stopped in {place}. Run the same command again to go on."}
     left = state.get("seconds_left")
     rest = f"about {_rounded(left)} left" if isinstance(left, int | float) else "the time left is not known yet"
-    return {"at_work": True, "sentence": f"At work: {place}; {rest}. This page loads itself again."}
+    sentence = f"At work: {place}; {rest}. This page loads itself again."
+    written = state.get("written")
+    return {"at_work": True, "sentence": sentence, "written": written if isinstance(written, int) else None}
 
 
 def _sentence(words: Any) -> str:

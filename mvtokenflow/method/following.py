@@ -1,6 +1,7 @@
 """How far a run is: names of its stages, the time left, and the file from which its page shows both.
 
-progress.json       of a run that is not finished: stage, number of stages, seconds left, whether it is at work
+progress.json       of a run that is not finished: stage, number of stages, seconds left, whether it is at work,
+                    and when it was written, in seconds since 1970
 """
 
 import time
@@ -133,7 +134,7 @@ def note_in(out: Path, then: Callable[[], object]) -> Callable[[dict[str, Any]],
     """Return what writes a state to progress.json in `out`, and then calls `then`, which draws it."""
 
     def note(state: dict[str, Any]) -> None:
-        write_json(out / PROGRESS_FILE, state)
+        write_json(out / PROGRESS_FILE, state | {"written": round(time.time())})
         then()
 
     return note

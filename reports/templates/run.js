@@ -1,4 +1,9 @@
 "use strict";
+// A run that was killed could not write that it stopped; its page says for how long it has been silent.
+const going = document.querySelector(".going[data-written]");
+const silent = going ? Math.floor((Date.now() / 1000 - going.dataset.written) / 60) : 0;
+if (silent >= 3)
+  going.textContent += ` Nothing was written for ${silent} minutes: if the command is not running any more, run it again to go on.`;
 // One button plays and pauses all videos; without this script each has its own controls.
 const films = [...document.querySelectorAll("video")];
 const button = document.getElementById("play");

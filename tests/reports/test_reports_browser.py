@@ -1,6 +1,7 @@
 """The site in a real browser, opened from the file system: what is drawn, synced, linked and reachable."""
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from manifests import make_manifest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mvtokenflow.base.files import write_json
 from mvtokenflow.eval.records.rows import Row, load_runs, row_log, run_folder
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
+from mvtokenflow.reports.run_page import write_page
 from mvtokenflow.reports.site import build_site
 
 
@@ -548,3 +551,15 @@ def test_curves_have_their_names_beside_them_and_known_answers_are_grey(browser:
     soft = "getComputedStyle(document.querySelector('.soft')).color"
     assert browser.js(color.format("oracle")) == browser.js(soft)
     assert browser.js(color.format("measured")) != browser.js(soft)
+
+
+def test_the_page_of_a_killed_run_says_that_nothing_is_written(browser: Browser, tmp_path: Path) -> None:
+    state = {"stage": 2, "stages": 6, "title": "Static field", "seconds_left": 60, "at_work": True}
+    write_json(tmp_path / "run.json", {"kind": "asset"})
+    for minutes, silent in ((0, False), (25, True)):
+        write_json(tmp_path / "progress.json", {**state, "written": round(time.time()) - 60 * minutes - 5})
+        browser.open(write_page(tmp_path))
+        said = browser.js("document.querySelector('.going').textContent")
+        assert said.startswith("At work: stage 2 of 6, Static field")
+        assert ("Nothing was written for 25 minutes" in said) == silent
+        assert browser.complaints() == []

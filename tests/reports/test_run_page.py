@@ -277,6 +277,9 @@ def test_an_unfinished_run_says_how_far_it_is_and_loads_itself_again(folder: Pat
         assert "At work: stage 2 of 6, Static field; " in html
         assert words in html
         assert 'http-equiv="refresh" content="10"' in html
+        assert 'data-written="' not in html  # of a run of an earlier version
+    write_json(folder / "progress.json", {**state, "written": 1_800_000_000})
+    assert '<p class="going" role="status" data-written="1800000000">At work' in run_page(folder)
     write_json(folder / "progress.json", {**state, "at_work": False})
     html = run_page(folder)
     assert "Stopped in stage 2 of 6, Static field. Run the same command again to go on." in html
