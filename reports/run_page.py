@@ -156,7 +156,8 @@ def _going(folder: Path) -> dict[str, Any] | None:
         return None
     place = f"stage {state['stage']} of {state['stages']}, {state['title']}"
     if not state.get("at_work"):
-        return {"at_work": False, "sentence": f"Stopped in {place}. Run the same command again to go on."}
+        sentence = f"Stopped in {place}. Run the same command again to go on."
+        return {"at_work": False, "sentence": sentence, "written": None}
     left = state.get("seconds_left")
     rest = f"about {_rounded(left)} left" if isinstance(left, int | float) else "the time left is not known yet"
     sentence = f"At work: {place}; {rest}. This page loads itself again."
