@@ -33,17 +33,9 @@ TINY = Path(__file__).parent / "data" / "tables_tiny"
 
 # Files that take longest begin first, so that none of them runs alone at the end.
 LONG = (
-    *(
-        "table_kill",
-        "slurm_cluster",
-        "tables_reuse",
-        "readers",
-        "regress_end_to_end",
-        "docs_examples",
-        "mvtf_run",
-        "pipeline",
-    ),
-    *("splat_trainer", "score_resume", "prior_command", "tables_runs", "places", "golden", "examples"),
+    *("table_kill", "slurm_cluster", "tables_reuse", "readers", "regress_end_to_end", "docs_examples"),
+    *("mvtf_run", "pipeline", "splat_trainer", "score_resume", "prior_command", "tables_runs", "places"),
+    *("golden", "examples"),
 )
 
 
