@@ -146,22 +146,25 @@ class Slurm:
     def _executor(self, avoid: frozenset[str]) -> Any:
         import submitit
 
-        executor = submitit.AutoExecutor(folder=self.folder / "logs", cluster=self._cluster)
-        executor.update_parameters(name="mvtf-eval", stderr_to_stdout=True)
+        folder = self.folder / "logs"
         if self._cluster == "local":
-            executor.update_parameters(timeout_min=24 * 60)
-            return executor
+            local = submitit.AutoExecutor(folder=folder, cluster="local")
+            local.update_parameters(name="mvtf-eval", stderr_to_stdout=True, timeout_min=24 * 60)
+            return local
         chosen = self._placement
+        executor = submitit.SlurmExecutor(folder=folder)  # `AutoExecutor` makes five minutes of no limit
         executor.update_parameters(
+            job_name="mvtf-eval",
+            stderr_to_stdout=True,
             cpus_per_task=chosen.cpus_per_task,
-            slurm_time=chosen.minutes,  # None: the limit of the partition
-            slurm_ntasks_per_node=1,
-            slurm_array_parallelism=chosen.at_once or MOST_AT_ONCE,
-            slurm_setup=list(chosen.setup) or None,
-            slurm_partition=chosen.partition,
-            slurm_gpus_per_task=chosen.gpus_per_task or None,
-            slurm_exclude=",".join(sorted(avoid)) or None,
-            slurm_additional_parameters={"no-requeue": True, **chosen.sbatch},  # the command submits again
+            time=chosen.minutes,  # None: the limit of the partition
+            ntasks_per_node=1,
+            array_parallelism=chosen.at_once or MOST_AT_ONCE,
+            setup=list(chosen.setup) or None,
+            partition=chosen.partition,
+            gpus_per_task=chosen.gpus_per_task or None,
+            exclude=",".join(sorted(avoid)) or None,
+            additional_parameters={"no-requeue": True, **chosen.sbatch},  # the command submits again
         )
         return executor
 

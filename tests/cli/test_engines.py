@@ -1,6 +1,7 @@
 """Options of clusters: what does not go together, and what is not here, is one sentence."""
 
 import json
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from mvtokenflow.base.errors import ConfigError
 from mvtokenflow.cli.eval.engines import EngineOptions, minutes, sbatch_options
-from mvtokenflow.eval.engine.engine import Placement
+from mvtokenflow.eval.engine.engine import Placement, Work
 from mvtokenflow.eval.engine.ray import Ray
 from mvtokenflow.eval.engine.slurm import Slurm
 from mvtokenflow.eval.tasks.worker import perform
@@ -110,6 +111,27 @@ def test_a_task_that_failed_without_a_log_did_not_see_the_folder(
     engine = slurm(tmp_path)
     assert engine.unseen("key") == unseen
     assert not engine.unseen("another")
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+@pytest.mark.parametrize(("minutes", "limit"), [(None, []), (90, ["--time=90"])])
+def test_without_a_time_limit_the_partitions_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int, minutes: int | None, limit: list[str]
+) -> None:
+    """What sbatch is given; submitit's own limit would be five minutes."""
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    for name in ("srun", "sinfo", "scontrol", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\necho Submitted batch job 7\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    placement = Placement(minutes=minutes, partition="gpu", gpus_per_task=2, sbatch={"account": "vision"})
+    engine = Slurm(tmp_path, perform, placement)
+    engine.submit({f"key{number}": Work(words="{}") for number in range(tasks)}, frozenset({"n1", "n2"}))
+    (script,) = (tmp_path / "logs").glob("*_submission.sh")
+    options = re.findall(r"^#SBATCH (\S+)$", script.read_text(), re.MULTILINE)
+    assert [option for option in options if option.startswith("--time")] == limit
+    assert {"--account=vision", "--exclude=n1,n2", "--gpus-per-task=2", "--no-requeue"} < set(options)
+    assert {"--partition=gpu", "--cpus-per-task=1", "--job-name=mvtf-eval"} < set(options)
 
 
 def ray(folder: Path, address: str, trust: bool = False) -> Ray:
