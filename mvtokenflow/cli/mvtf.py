@@ -7,6 +7,7 @@ import typer
 from mvtokenflow.base import terminal
 from mvtokenflow.base.options import renamed
 from mvtokenflow.base.version import __version__
+from mvtokenflow.cli.method.cut_out import cut_out
 from mvtokenflow.cli.method.doctor import doctor
 from mvtokenflow.cli.method.export import export
 from mvtokenflow.cli.method.gate_prior import gate_prior
@@ -39,6 +40,7 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 _OUT = {"--output": "--out"}  # former names of options
 
+app.command("cut-out", cls=renamed({}, {"--segment": SEGMENTERS}))(cut_out)
 app.command("doctor")(doctor)
 app.command("export", cls=renamed(_OUT))(export)
 app.command("gate-prior")(gate_prior)

@@ -23,7 +23,7 @@ _FLAT = 5  # pixels; a block of one grey this wide is no soft edge
 _VEIL = 0.03  # share of the longer side that faint edges of an object reach
 _RIM = 0.5  # share of the picture's rim; a mask that covers more in every frame is inverted
 
-CUT_OUT = "give frames with alpha (RGBA) or masks, or segment the object first"
+CUT_OUT = "give frames with alpha (RGBA), which `mvtf cut-out` makes of a video, or masks"
 
 
 def cleaned(levels: Pixels) -> Pixels:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError
@@ -25,6 +26,7 @@ from mvtokenflow.media.video import (
 )
 from mvtokenflow.method.config import MAX_FRAMES
 from mvtokenflow.method.plain import AUTO, plain_background, plain_segmentation
+from mvtokenflow.workdir.folder import claim
 
 CUT_OUT = (
     "give --background COLOUR (of a plain background), --segment (a network finds the object), --mask MASKS, "
@@ -134,6 +136,26 @@ def read_source(
     found = plain_background(video, plain.pictures, word, _cure(background))
     note = f"{video}: the object is cut out of its background, {found.code} along the border of all frames"
     return _opaque_source(plain, video, plain_segmentation(found, word, plain.lossy), (note,))
+
+
+def write_cut_out(given: SourceVideo, out: Path, progress: Progress | None = None) -> tuple[Clip, list[Path]]:
+    """Write the frames with alpha as `out`/frames/<n>.png, masks that were made beside them; return both.
+
+    Raises:
+        ConfigError: `out` holds another video's frames.
+        DataError: as `SourceVideo.cut_out`.
+    """
+    identity = {"pictures": given.digest, "cut_out_by": given.cut_out_by, "frames": len(given)}
+    claim(out, {"kind": "frames", "video": identity})
+    clip = given.cut_out(out / "masks", given.segmenter(out / "masks"), progress)
+    paths = [out / "frames" / f"{n}.png" for n in range(len(clip))]
+    for n, path in enumerate(paths):
+        rgba = torch.cat([clip.rgb[n], clip.alpha[n]], dim=-1).numpy()
+        write_png(path, to_uint8(rgba, f"frame {n} of {given.name}"))
+    if clip.clock is not None:
+        note = "the frames are not evenly spaced in time; a folder of frames numbered one by one counts as even"
+        clip = replace(clip, notes=(*clip.notes, note))
+    return clip, paths
 
 
 def _cure(background: str | None) -> str:

@@ -45,55 +45,70 @@ Settings = Annotated[
         "generates views for every N-th of the frames and the last.",
     ),
 ]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)]
+Segment = Annotated[
+    str | None,
+    typer.Option(
+        "--segment",
+        metavar="[rembg|sam2]",
+        help="Have a network cut the object out: rembg, if no word follows (`pip install 'rembg[cpu]'`; "
+        "fetches IS-Net, 179 MB, code Apache-2.0, weights without a stated licence), or sam2 with --point "
+        "or --box (`hf download facebook/sam2.1-hiera-small`, about 184 MB, Apache-2.0).",
+        show_default=False,
+    ),
+]
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point", metavar="X,Y", help="Pixel of the object in the first frame, for sam2; may be repeated."
+    ),
+]
+Box = Annotated[
+    str | None,
+    typer.Option(
+        "--box",
+        metavar="LEFT,TOP,RIGHT,BOTTOM",
+        help="Box around the object in the first frame, for sam2.",
+        show_default=False,
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        "--background",
+        metavar="auto|white|#rrggbb",
+        help="Cut the object out of a plain background of this colour; auto takes that of the border, and "
+        "is the default for a VIDEO without alpha.",
+        show_default=False,
+    ),
+]
+Start = Annotated[
+    str,
+    typer.Option(
+        "--start", metavar="N|Ts", help="First frame of VIDEO to use, from 0, or its time: 48 or 2.5s."
+    ),
+]
+Frames = Annotated[
+    int | None, typer.Option("--frames", help=f"Use N frames only, at most {MAX_FRAMES}.", metavar="N")
+]
+Stride = Annotated[int, typer.Option("--stride", metavar="N", help="Use every N-th frame of VIDEO.")]
 
 
 def run(
     video: Video,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.", show_default=False)],
+    out: Out,
     mask: Mask = None,
-    segment: Annotated[
-        str | None,
-        typer.Option(
-            "--segment",
-            metavar="[rembg|sam2]",
-            help="Have a network cut the object out: rembg, if no word follows (`pip install 'rembg[cpu]'`; "
-            "fetches IS-Net, 179 MB, code Apache-2.0, weights without a stated licence), or sam2 with --point "
-            "or --box (`hf download facebook/sam2.1-hiera-small`, about 184 MB, Apache-2.0).",
-            show_default=False,
-        ),
-    ] = None,
-    point: Annotated[
-        list[str] | None,
-        typer.Option(metavar="X,Y", help="Pixel of the object in the first frame, for sam2; may be repeated."),
-    ] = None,
-    box: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LEFT,TOP,RIGHT,BOTTOM",
-            help="Box around the object in the first frame, for sam2.",
-            show_default=False,
-        ),
-    ] = None,
-    background: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|white|#rrggbb",
-            help="Cut the object out of a plain background of this colour; auto takes that of the border, and "
-            "is the default for a VIDEO without alpha.",
-            show_default=False,
-        ),
-    ] = None,
+    segment: Segment = None,
+    point: Points = None,
+    box: Box = None,
+    background: Background = None,
     preset: Annotated[str, typer.Option(help="mini (two CPU cores) or paper (GPU).")] = "mini",
     without: Parts = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    start: Annotated[
-        str, typer.Option(metavar="N|Ts", help="First frame of VIDEO to use, from 0, or its time: 48 or 2.5s.")
-    ] = "0",
-    frames: Annotated[
-        int | None, typer.Option(help=f"Use N frames only, at most {MAX_FRAMES}.", metavar="N")
-    ] = None,
-    stride: Annotated[int, typer.Option(metavar="N", help="Use every N-th frame of VIDEO.")] = 1,
+    start: Start = "0",
+    frames: Frames = None,
+    stride: Stride = 1,
     whole_frame: Annotated[
         bool, typer.Option("--whole-frame", help="Show the prior whole frames instead of a crop of the object.")
     ] = False,
@@ -130,7 +145,7 @@ def run(
     from mvtokenflow.reports.run_page import write_page
     from mvtokenflow.splat.export import ExportView
 
-    segmenter = _segmentation(segment, point or [], box, device)
+    segmenter = segmentation_of(segment, point or [], box, device)
     if dry_run:
         given = read_source(
             video, mask, segmenter, background=background, start=start, frames=frames, stride=stride
@@ -160,7 +175,7 @@ def run(
     _print(asset, as_json)
 
 
-def _segmentation(
+def segmentation_of(
     word: str | None, points: Sequence[str], box: str | None, device: str
 ) -> "Segmentation | None":
     """Return what --segment names, with the places of --point and --box."""
