@@ -30,6 +30,9 @@ PASSED_ON = {
     "mvtokenflow.cli.eval.grid.import_paths": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
     "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
+    "mvtokenflow.baselines.importers.diffusion2._refuse_reframed": {
+        "--image"
+    },  # Diffusion²'s --image_frame_ratio
     # Whole commands of other verbs, on a page.
     "mvtokenflow.reports.run_page._commands": {"--splat", "--glb", "--azimuth", "--time"},
 }
