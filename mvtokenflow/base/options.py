@@ -32,8 +32,13 @@ def check_there(path: Path | None, cure: str) -> None:
     Raises:
         DataError: nothing is there.
     """
-    if path is not None and not path.exists():
-        raise DataError(f"{path}: no such file or folder; {cure}")
+    if path is None or path.exists():
+        return
+    scheme, _, rest = str(path).partition(":/")
+    if scheme in ("http", "https", "ftp", "s3", "gs"):
+        address = f"{scheme}://{rest.lstrip('/')}"  # paths keep one of two slashes
+        raise DataError(f"{address}: an address; nothing is downloaded here, fetch the file first and {cure}")
+    raise DataError(f"{path}: no such file or folder; {cure}")
 
 
 def grouped(group: type[Any]) -> Callable[[Run], Run]:
