@@ -176,7 +176,7 @@ def test_no_more_processes_than_a_machine_can_hold(cli: Cli, tmp_path: Path) -> 
 
 MISSING = {
     "mvtf run missing.mp4 -o out": "missing.mp4: no such file or folder; give a video",
-    "mvtf run https://example.org/a.mp4 -o out": "https://example.org/a.mp4: an address; nothing is downloaded here",
+    "mvtf run https://example.org/a.mp4 -o out": "https://example.org/a.mp4: an address; nothing is downloaded",
     "mvtf run {here} --mask missing.mp4 -o out": "missing.mp4: no such file or folder; give --mask",
     "mvtf run {here} -o out --preset tiny": "no preset 'tiny'",
     "mvtf run {here} -o out --set strid=1": "Did you mean 'stride'?",
