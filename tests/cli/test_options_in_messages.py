@@ -30,9 +30,10 @@ PASSED_ON = {
     "mvtokenflow.cli.eval.grid.import_paths": {"--import"},
     "mvtokenflow.eval.tables.words.shard_named": {"--shard"},
     "mvtokenflow.media.video._CUT_OUT": {"--mask"},  # read by `mvtf run` alone
-    "mvtokenflow.baselines.importers.diffusion2._refuse_reframed": {
-        "--image"
-    },  # Diffusion²'s --image_frame_ratio
+    "mvtokenflow.baselines.importers.diffusion2._refuse_reframed": {"--image"},  # its --image_frame_ratio
+    "mvtokenflow.cli.eval.engines.EngineOptions": {"--shard"},
+    "mvtokenflow.eval.engine.slurm._SQUEUE": {"--format"},  # an option of squeue
+    "mvtokenflow.eval.tables.render.refuse_other_pictures": {"--runs"},  # `score --engine` delivers no runs
     # Whole commands of other verbs, on a page.
     "mvtokenflow.reports.run_page._commands": {"--splat", "--glb", "--azimuth", "--time"},
 }
