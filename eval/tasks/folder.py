@@ -5,20 +5,18 @@ and computes those that a task left out.
 """
 
 import io
-import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from mvtokenflow.base.damaged import read_json
 from mvtokenflow.base.errors import DataError, UserError
-from mvtokenflow.base.files import digest_json, write_bytes, write_json
+from mvtokenflow.base.files import write_bytes, write_json
 from mvtokenflow.eval.engine.engine import Engine, Work
 from mvtokenflow.eval.protocols import protocol_named
 from mvtokenflow.eval.records.rows import FeatureRow, Log, Row, feature_log, row_log
@@ -27,16 +25,15 @@ from mvtokenflow.eval.score.pairs import plan_folder
 from mvtokenflow.eval.score.scoring import Options, settings_for
 from mvtokenflow.eval.tasks.delivery import pack, tasks_folder, unpack
 from mvtokenflow.eval.tasks.distribute import ATTEMPTS
-from mvtokenflow.eval.tasks.task import here, refuse_absent, refuse_difference, refuse_other_fields
+from mvtokenflow.eval.tasks.task import Worded, here, refuse_absent, refuse_difference
 from mvtokenflow.eval.tasks.worker import END, EVERY
 from mvtokenflow.workdir.lock import working_in
 
-_KEY_DIGITS = 24
 _SIDES = ("prediction", "reference")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderTask:
+class FolderTask(Worded):
     """One object of two folders to compare.
 
     Attributes:
@@ -61,25 +58,6 @@ class FolderTask:
     here: Mapping[str, str]
     command: Sequence[str]
     attempt: int = 0
-
-    def to_json(self) -> str:
-        """Serialise to one line of JSON."""
-        return json.dumps(asdict(self), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, words: str) -> "FolderTask":
-        """Read what `to_json` wrote.
-
-        Raises:
-            OtherMachineError: another version of this package wrote it.
-        """
-        found: dict[str, Any] = json.loads(words)
-        refuse_other_fields(cls, found)
-        return cls(**found)
-
-    def key(self) -> str:
-        """Return a digest of the task, which names its files."""
-        return digest_json(asdict(self))[:_KEY_DIGITS]
 
 
 def perform_object(words: str, given: Mapping[str, bytes]) -> Iterator[tuple[str, Path]]:

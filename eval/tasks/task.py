@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mvtokenflow.base.errors import ConfigError, UserError, WeightsMissingError
 from mvtokenflow.base.files import digest_json
@@ -27,7 +27,32 @@ class OtherMachineError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Worded:
+    """What any task is: plain words, from which its key follows."""
+
+    def to_json(self) -> str:
+        """Serialise to one line of JSON, in which entries keep their order."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, words: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            OtherMachineError: another version of this package wrote it.
+        """
+        found: dict[str, Any] = json.loads(words)
+        refuse_other_fields(cls, found)
+        lists = {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(**found | lists)
+
+    def key(self) -> str:
+        """Return a digest of the task, which names its files."""
+        return digest_json(asdict(self))[:_KEY_DIGITS]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Worded):
     """The rows of one scene and seed that are not finished.
 
     Attributes:
@@ -70,27 +95,6 @@ class Task:
     versions: Mapping[str, str]
     command: tuple[str, ...] = field(default_factory=tuple)
     attempt: int = 0
-
-    def to_json(self) -> str:
-        """Serialise to one line of JSON, in which rows and reasons keep their order."""
-        return json.dumps(asdict(self), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, words: str) -> "Task":
-        """Read what `to_json` wrote.
-
-        Raises:
-            OtherMachineError: another version of this package wrote it.
-        """
-        found: dict[str, Any] = json.loads(words)
-        refuse_other_fields(cls, found)
-        lists = ("given", "tables", "metrics", "command")
-        found |= {name: tuple(found[name]) for name in lists}
-        return cls(**found)
-
-    def key(self) -> str:
-        """Return a digest of the task, which names its files."""
-        return digest_json(asdict(self))[:_KEY_DIGITS]
 
     def refuse_other_machine(self) -> None:
         """Compare this machine with the one that the command runs on.
