@@ -31,8 +31,9 @@ from mvtokenflow.eval.records.means import averages
 from mvtokenflow.eval.records.rows import Manifest, Row, Stage, run_folder
 from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score.units import Settings
-from mvtokenflow.eval.tables.ensure import Request, tabulate
+from mvtokenflow.eval.tables.request import Request
 from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.tabulate import tabulate
 from mvtokenflow.workdir.provenance import pedigree
 
 PROTOCOL = PROTOCOLS["toy4d-v1"]

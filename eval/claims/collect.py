@@ -11,9 +11,10 @@ from mvtokenflow.eval.claims.specs import Claim, Measure, table_of
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.score.scoring import settings_for
 from mvtokenflow.eval.tables.build import build_table, run_weights
-from mvtokenflow.eval.tables.ensure import Request, scored_runs, specs_of
-from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec
+from mvtokenflow.eval.tables.request import Request
+from mvtokenflow.eval.tables.specs import ColumnSpec, TableSpec, specs_of
 from mvtokenflow.eval.tables.table import Cell
+from mvtokenflow.eval.tables.tabulate import scored_runs
 from mvtokenflow.workdir.provenance import PACKAGES
 
 Where = tuple[str, int]  # scene, seed

@@ -23,10 +23,12 @@ from mvtokenflow.eval.gate import compare as gate
 from mvtokenflow.eval.gate import documents as gate_documents
 from mvtokenflow.eval.protocols import protocol_named
 from mvtokenflow.eval.score.scoring import Options
-from mvtokenflow.eval.tables.ensure import Failure, Request, ensure, is_rendered, tabulate
+from mvtokenflow.eval.tables.ensure import ensure
 from mvtokenflow.eval.tables.render import imports_folder, stages_folder
+from mvtokenflow.eval.tables.request import Failure, Request, is_rendered
 from mvtokenflow.eval.tables.specs import table_named
 from mvtokenflow.eval.tables.table import Cell, Table
+from mvtokenflow.eval.tables.tabulate import tabulate
 from mvtokenflow.eval.tables.words import scenes_named, seeds_named
 from mvtokenflow.workdir.imports import code_digest
 from mvtokenflow.workdir.provenance import device_name, versions

@@ -9,7 +9,7 @@ from typing import Literal
 from mvtokenflow.eval.plots.panels import Costs, Dots, Figure, Group, Line, Lines, Mark, Over, Panel, Point
 from mvtokenflow.eval.records.aggregate import frame_values, mean, object_values
 from mvtokenflow.eval.records.rows import Run
-from mvtokenflow.eval.tables.build import ELSEWHERE
+from mvtokenflow.eval.tables.measured import ELSEWHERE
 from mvtokenflow.eval.tables.specs import MINUTES, ColumnSpec, Cost
 from mvtokenflow.eval.tables.table import Column, Table
 

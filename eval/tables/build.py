@@ -1,28 +1,14 @@
 """Builds tables 1 to 4 from records; pure functions."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from sys import intern
-from typing import Literal, TypeVar
-
-import numpy as np
+from typing import Literal
 
 from mvtokenflow.base.errors import ProtocolError
 from mvtokenflow.baselines.published import PUBLISHED, Published
-from mvtokenflow.eval.metrics.spec import MetricSpec
 from mvtokenflow.eval.protocols import Protocol
-from mvtokenflow.eval.records.aggregate import (
-    FORCED,
-    ObjectValue,
-    clip_lengths,
-    kind_of,
-    mean,
-    object_means,
-    object_values,
-    signature_of,
-)
 from mvtokenflow.eval.records.rows import Run
+from mvtokenflow.eval.tables.measured import Measured, is_measured, measure, mixed
 from mvtokenflow.eval.tables.notes import (
     code_notes,
     data_notes,
@@ -37,38 +23,6 @@ from mvtokenflow.eval.tables.stats import bootstrap_mean, compare
 from mvtokenflow.eval.tables.table import Cell, Column, Group, Table, TableRow
 
 STATISTICS_SEED = 2025
-T = TypeVar("T")
-
-
-ELSEWHERE = ("released-renderings", "upstream-run")  # of these rows only the import was timed
-Extent = frozenset[tuple[str, int | str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """One cell before ranking.
-
-    Attributes:
-        values: by scene, averaged over seeds; empty for a number that only a set of scenes has.
-        extent: by scene, which views of how many frames or clips are behind it.
-        kinds: signatures of the rows behind it, without lengths and marks of force; of a cost, its devices.
-        runs: those behind it.
-    """
-
-    values: Mapping[str, float]
-    extent: Mapping[str, Extent]
-    kinds: frozenset[str]
-    signature: str
-    total: float
-    runs: Sequence[Run]
-
-    def pairs(self) -> frozenset[tuple[str, int]]:
-        """Return the scenes and seeds behind the cell."""
-        return frozenset((run.manifest.scene, run.manifest.seed) for run in self.runs)
-
-    def forced(self) -> bool:
-        """Return whether a row behind the cell was scored although a strict pre-flight refused it."""
-        return f"|{FORCED}" in self.signature
 
 
 def build_table(
@@ -99,14 +53,14 @@ def build_table(
         ProtocolError: a column would mix signatures and `allow_mixed` is not set.
     """
     measured = {s.key: s for s in protocol.metrics}
-    columns = [column for column in spec.under(protocol).columns if _is_measured(column, protocol)]
+    columns = [column for column in spec.under(protocol).columns if is_measured(column, protocol)]
     wanted = set(scenes)
     by_method: dict[str, list[Run]] = {method: [] for method in methods}
     for run in runs:
         if run.manifest.method in by_method and run.manifest.scene in wanted:
             by_method[run.manifest.method].append(run)
     grid = {
-        (method, index): _measure(column, measured.get(column.metric), by_method[method])
+        (method, index): measure(column, measured.get(column.metric), by_method[method])
         for method in methods
         for index, column in enumerate(columns)
     }
@@ -146,129 +100,10 @@ def build_table(
     )
 
 
-def _is_measured(column: ColumnSpec, protocol: Protocol) -> bool:
-    """Return whether the protocol measures the column's metric on the column's views."""
-    if isinstance(column.shows, Cost):
-        return True
-    places = {p for spec in protocol.metrics if spec.key == column.metric for p in protocol.places_of(spec)}
-    return bool(places) if column.place is None else column.place in places
-
-
-def _measure(column: ColumnSpec, spec: MetricSpec | None, runs: Sequence[Run]) -> _Measured | None:
-    """Compute the cell of some runs; `spec` is the metric as the protocol measures it, None of a cost."""
-    if isinstance(column.shows, Cost):
-        timed = [r for r in runs if r.manifest.stages and r.manifest.source not in ELSEWHERE]
-        return _measure_cost(column.shows, timed)
-    assert spec is not None  # checked by `_is_measured`
-    if spec.is_of_set:
-        return _measure_set(column, spec, runs)
-    counts_frames = spec.needs != "clip"
-    found: dict[tuple[str, int], ObjectValue] = {}
-    for run in runs:
-        values_here = (
-            object_values(run.rows, column.metric, column.place)
-            if run.means is None
-            else object_means(run.means.get(column.metric, {}), column.place)
-        )
-        if run.manifest.scene in values_here:
-            found[run.manifest.scene, run.manifest.seed] = values_here[run.manifest.scene]
-    if not found:
-        return None
-    by_scene = _over_seeds({key: value.value for key, value in found.items()})
-    over = f"objects:{len(by_scene)}|seeds:{len({seed for _, seed in found})}"
-    extents: dict[Extent, Extent] = {}  # the same of nearly all scenes, held once
-    extent = {}
-    for scene, values in _by_scene(found).items():
-        whole: Extent = frozenset().union(*(_extent(value, counts_frames) for value in values))
-        extent[scene] = extents.setdefault(whole, whole)
-    return _Measured(
-        values=by_scene,
-        extent=extent,
-        kinds=frozenset(_kind(signature) for value in found.values() for signature in value.signatures),
-        signature=signature_of({f"{scene}/{seed}": value for (scene, seed), value in found.items()}, over),
-        total=mean(list(by_scene.values())),
-        runs=[run for run in runs if (run.manifest.scene, run.manifest.seed) in found],
-    )
-
-
-def _kind(signature: str) -> str:
-    """Return a row's signature without the length of its clip and without the mark of force."""
-    return kind_of(signature).removesuffix(f"|{FORCED}")
-
-
-def _extent(value: ObjectValue, counts_frames: bool) -> Extent:
-    clips = {length for signature in value.signatures for length in clip_lengths(signature)}
-    lengths: list[int | str] = [*sorted(clips)]
-    return frozenset(
-        (view, length)
-        for view, frames in value.frames.items()
-        for length in lengths or [frames if counts_frames else 0]
-    )
-
-
-def _over_seeds(values: Mapping[tuple[str, int], float]) -> dict[str, float]:
-    return {scene: mean(of_seeds) for scene, of_seeds in _by_scene(values).items()}
-
-
-def _by_scene(values: Mapping[tuple[str, int], T]) -> dict[str, list[T]]:
-    """Group values of scenes and seeds by scene, both in order."""
-    found: dict[str, list[T]] = {}
-    for scene, seed in sorted(values):
-        found.setdefault(scene, []).append(values[scene, seed])
-    return found
-
-
-def _measure_cost(cost: Cost, runs: Sequence[Run]) -> _Measured | None:
-    if not runs:
-        return None
-    values = _over_seeds({(r.manifest.scene, r.manifest.seed): cost.of(r) for r in runs})
-    devices = sorted({str(r.manifest.pedigree.get("device", "unknown")) for r in runs})
-    return _Measured(
-        values=values,
-        extent={scene: frozenset() for scene in values},
-        kinds=frozenset(f"{cost.key}|device:{device}" for device in devices),
-        signature=f"{cost.key}|device:{','.join(devices)}|scenes:{len(values)}",
-        total=mean(list(values.values())),
-        runs=runs,
-    )
-
-
-def _measure_set(column: ColumnSpec, spec: MetricSpec, runs: Sequence[Run]) -> _Measured | None:
-    """Compute a metric of sets, such as FVD: one number per method over all clips of all scenes and views."""
-    found = {
-        run.folder: [
-            f
-            for f in run.features
-            if f.metric == column.metric and column.place is not None and f.view in column.place
-        ]
-        for run in runs
-    }
-    features = [feature for of_run in found.values() for feature in of_run]
-    if len(features) < 2:
-        return None
-    features.sort(key=lambda f: (f.object, f.view, f.clip, f.key))
-    total = spec.total(
-        np.array([f.pred for f in features], np.float64), np.array([f.reference for f in features], np.float64)
-    )
-    counts = Counter((f.object, f.view) for f in features)
-    extent: dict[str, set[tuple[str, int | str]]] = {}
-    for (name, view), count in sorted(counts.items()):
-        extent.setdefault(name, set()).add((view, count))
-    signatures = sorted({f.signature for f in features})
-    return _Measured(
-        values={},
-        extent={scene: frozenset(places) for scene, places in extent.items()},
-        kinds=frozenset(map(_kind, signatures)),
-        signature=" + ".join(f"{signature}|clips:{len(features)}" for signature in signatures),
-        total=total,
-        runs=[run for run in runs if found[run.folder]],
-    )
-
-
-def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bool) -> Column:
+def _head(column: ColumnSpec, cells: Sequence[Measured | None], allow_mixed: bool) -> Column:
     present = [cell for cell in cells if cell is not None]
     signatures = sorted({cell.signature for cell in present})
-    if _mixed(present) and not allow_mixed:
+    if mixed(present) and not allow_mixed:
         found = {cell.signature: cell.runs[0].folder for cell in reversed(present) if cell.runs}
         listed = "; ".join(f"{one} in {found[one]}" if one in found else one for one in signatures[:3])
         remedy = "score all rows under one protocol and the same weights"
@@ -283,27 +118,11 @@ def _head(column: ColumnSpec, cells: Sequence[_Measured | None], allow_mixed: bo
     )
 
 
-def _mixed(cells: Sequence[_Measured]) -> bool:
-    """Return whether rows were measured differently, or on other views or frames of a shared scene.
-
-    A row that lacks scenes is no mixture: it is marked and not ranked.
-    """
-    if len({kind for cell in cells for kind in cell.kinds}) > 1:
-        return True
-    extents: dict[str, set[Extent]] = {}
-    for cell in cells:
-        for scene, extent in cell.extent.items():
-            extents.setdefault(scene, set()).add(extent)
-            if len({view for view, _ in extent}) < len(extent):
-                return True  # seeds of different length
-    return any(len(different) > 1 for different in extents.values())
-
-
 def _group(runs: Sequence[Run]) -> Group:
     return "oracle" if any(run.manifest.source == "oracle" for run in runs) else "measured"
 
 
-def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str, tuple[int, bool]]:
+def _rank(column: ColumnSpec, cells: Mapping[str, Measured | None]) -> dict[str, tuple[int, bool]]:
     """Rank methods by unrounded values among rows with every scene and seed of any row; ties share a rank.
 
     Rows that were scored by force are not ranked.
@@ -324,7 +143,7 @@ def _rank(column: ColumnSpec, cells: Mapping[str, _Measured | None]) -> dict[str
     return ranks
 
 
-def _tied(column: ColumnSpec, best: _Measured, other: _Measured) -> bool:
+def _tied(column: ColumnSpec, best: Measured, other: Measured) -> bool:
     if not best.values:
         return best.total == other.total
     better: Literal["lower", "higher"] = "lower" if column.better == "lower" else "higher"
@@ -342,7 +161,7 @@ def _reason(column: ColumnSpec, runs: Sequence[Run], missing: Mapping[str, str],
     return "; ".join(sorted(reasons)) or "not measured: run the table again"
 
 
-def _cell(found: _Measured | None, want: int, ranked: tuple[int, bool] | None, reason: str) -> Cell:
+def _cell(found: Measured | None, want: int, ranked: tuple[int, bool] | None, reason: str) -> Cell:
     if found is None:
         return Cell(value=None, want=want, reason=reason)
     low = high = None
@@ -361,7 +180,7 @@ def _cell(found: _Measured | None, want: int, ranked: tuple[int, bool] | None, r
     )
 
 
-def _provenance(found: _Measured) -> dict[str, object]:
+def _provenance(found: Measured) -> dict[str, object]:
     first = found.runs[0].manifest
     return {
         "signature": found.signature,
@@ -388,7 +207,7 @@ def run_weights(runs: Sequence[Run]) -> dict[str, str]:
     return {name: sha for pedigree in pedigrees for name, sha in pedigree.get("weights", {}).items()}
 
 
-def _forced(cells: Sequence[_Measured | None]) -> bool:
+def _forced(cells: Sequence[Measured | None]) -> bool:
     return any(cell is not None and cell.forced() for cell in cells)
 
 

@@ -10,8 +10,9 @@ from mvtokenflow.base.names import printable
 from mvtokenflow.eval.records.aggregate import object_values
 from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.records.summary import Summary, plain
-from mvtokenflow.eval.tables.ensure import Request, scored_runs, tabulate
+from mvtokenflow.eval.tables.request import Request
 from mvtokenflow.eval.tables.specs import ColumnSpec, Cost, TableSpec
+from mvtokenflow.eval.tables.tabulate import scored_runs, tabulate
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -17,9 +17,10 @@ from mvtokenflow.baselines.published import (
 )
 from mvtokenflow.eval.protocols import BETWEEN, INPUT, METRICS, NOVEL
 from mvtokenflow.eval.records.summary import plain
-from mvtokenflow.eval.tables.ensure import Request, finished_only, tabulate
+from mvtokenflow.eval.tables.request import Request, finished_only
 from mvtokenflow.eval.tables.specs import MINUTES, ColumnSpec, TableSpec
 from mvtokenflow.eval.tables.table import Cell
+from mvtokenflow.eval.tables.tabulate import tabulate
 
 MARKED = "published"  # name of the markers in docs/published.md
 TITLES: Mapping[str, str] = {

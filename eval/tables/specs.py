@@ -1,6 +1,6 @@
 """The columns of the tables; no numbers here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -166,3 +166,20 @@ TABLES: Mapping[str, TableSpec] = {
 def table_named(name: str) -> TableSpec:
     """Return a table; raise a ConfigError with the nearest name if there is none."""
     return choose("table", name, TABLES)
+
+
+def specs_of(protocol: Protocol, tables: Sequence[TableSpec]) -> list[MetricSpec]:
+    """Return the metrics of a protocol that the columns of some tables show, on the views they show."""
+    specs = []
+    for spec in protocol.metrics:
+        columns = [
+            column for table in tables for column in table.under(protocol).columns if column.metric == spec.key
+        ]
+        if spec.spans_views and columns:
+            specs.append(spec)
+            continue
+        places = {column.place for column in columns}
+        roles = tuple(role for role in spec.views if (INPUT if role == "input" else NOVEL) in places)
+        if roles:
+            specs.append(replace(spec, views=roles))
+    return specs

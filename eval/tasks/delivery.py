@@ -11,8 +11,8 @@ from mvtokenflow.base.errors import DataError
 from mvtokenflow.base.partial import partial_folder
 from mvtokenflow.eval.records.rows import Manifest, feature_log, row_log, run_folder
 from mvtokenflow.eval.records.summary import Summary
-from mvtokenflow.eval.tables.ensure import Scenes
 from mvtokenflow.eval.tables.render import prediction_digest, refuse_other_pictures
+from mvtokenflow.eval.tables.request import Scenes
 from mvtokenflow.workdir.lock import working_in
 
 _SUMMARY = "metrics-"

@@ -22,18 +22,10 @@ from mvtokenflow.eval.records.rows import Run
 from mvtokenflow.eval.records.summary import Missing
 from mvtokenflow.eval.score.scoring import Report, is_scored, settings_for
 from mvtokenflow.eval.score.units import Settings
-from mvtokenflow.eval.tables.ensure import (
-    Failure,
-    Request,
-    Scenes,
-    failure_of,
-    is_rendered,
-    manifest_of,
-    render_missing,
-    specs_of,
-)
+from mvtokenflow.eval.tables.ensure import render_missing
 from mvtokenflow.eval.tables.render import Job, refuse_other_pictures, stages_folder
-from mvtokenflow.eval.tables.specs import TableSpec
+from mvtokenflow.eval.tables.request import Failure, Request, Scenes, failure_of, is_rendered, manifest_of
+from mvtokenflow.eval.tables.specs import TableSpec, specs_of
 from mvtokenflow.eval.tasks.delivery import pack, take_in, tasks_folder
 from mvtokenflow.eval.tasks.task import Task, here
 from mvtokenflow.eval.tasks.worker import END, EVERY

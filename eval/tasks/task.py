@@ -56,7 +56,7 @@ class Task(Worded):
     """The rows of one scene and seed that are not finished.
 
     Attributes:
-        dataset, root, protocol, preset: as in `tables.ensure.Words`.
+        dataset, root, protocol, preset: as in `tables.request.Words`.
         scene, seed, scene_digest: of the rows; `tables.render.scene_digest` where the command runs.
         methods: by the name of a row its word; what has to be rendered and scored.
         given: folders below `runs` of rows that are rendered and have to be scored.

@@ -22,9 +22,10 @@ from mvtokenflow.eval.records.rows import Manifest
 from mvtokenflow.eval.records.summary import Missing
 from mvtokenflow.eval.score.scoring import Options, settings_for
 from mvtokenflow.eval.score.units import Settings
-from mvtokenflow.eval.tables.ensure import Request, Scenes, render_missing, score_missing, specs_of
+from mvtokenflow.eval.tables.ensure import render_missing, score_missing
 from mvtokenflow.eval.tables.render import stages_folder
-from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.request import Request, Scenes
+from mvtokenflow.eval.tables.specs import specs_of, table_named
 from mvtokenflow.eval.tasks.delivery import pack, unpack
 from mvtokenflow.eval.tasks.task import Task
 

@@ -17,10 +17,12 @@ from mvtokenflow.eval.records.aggregate import object_means, object_values, view
 from mvtokenflow.eval.records.means import averages
 from mvtokenflow.eval.records.rows import Manifest, Row, load_runs
 from mvtokenflow.eval.tables.build import build_table
-from mvtokenflow.eval.tables.ensure import Request, averaged_runs, ensure, scored_runs
+from mvtokenflow.eval.tables.ensure import ensure
 from mvtokenflow.eval.tables.render import Job
+from mvtokenflow.eval.tables.request import Request
 from mvtokenflow.eval.tables.specs import TABLES, table_named
 from mvtokenflow.eval.tables.stats import MOST_DRAWN, bootstrap_mean, sign_flip_test
+from mvtokenflow.eval.tables.tabulate import averaged_runs, scored_runs
 
 WORDS = ("ground-truth", "white", "mirrored", "tinyscenes:NATIVE", "tinyscenes:DARKER")
 NAME = "toy4d-v1"

@@ -23,9 +23,11 @@ from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import load_run
 from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score.scoring import Options
-from mvtokenflow.eval.tables import ensure as tabulate
+from mvtokenflow.eval.tables import ensure as filling
 from mvtokenflow.eval.tables.render import render
+from mvtokenflow.eval.tables.request import Failure, Request
 from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.tabulate import tabulate
 from mvtokenflow.eval.tables.words import seeds_named
 
 TABLE = table_named("table2")
@@ -38,10 +40,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MVTF_CACHE", str(tmp_path / "cache"))
 
 
-def request_for(
-    root: Path, dataset: Dataset, methods: Sequence[Method], *, force: bool = False
-) -> tabulate.Request:
-    return tabulate.Request(
+def request_for(root: Path, dataset: Dataset, methods: Sequence[Method], *, force: bool = False) -> Request:
+    return Request(
         dataset=dataset,
         methods=methods,
         scenes=dataset.scene_names(),
@@ -52,13 +52,13 @@ def request_for(
     )
 
 
-def ensure(request: tabulate.Request) -> list[tabulate.Failure]:
-    return tabulate.ensure(request, [TABLE], lambda stage, done, total: None)
+def ensure(request: Request) -> list[Failure]:
+    return filling.ensure(request, [TABLE], lambda stage, done, total: None)
 
 
-def cells(request: tabulate.Request, failures: Sequence[tabulate.Failure] = ()) -> dict[str, Any]:
+def cells(request: Request, failures: Sequence[Failure] = ()) -> dict[str, Any]:
     """The PSNR cell of every row."""
-    table = tabulate.tabulate(request, TABLE, failures, quoted=False)
+    table = tabulate(request, TABLE, failures, quoted=False)
     index = next(i for i, column in enumerate(table.columns) if column.key == "psnr")
     return {row.label: row.cells[index] for row in table.rows}
 
@@ -73,7 +73,7 @@ def write_clip(folder: Path, shade: int) -> Path:
     return folder
 
 
-def copied(root: Path, clip: Path) -> tabulate.Request:
+def copied(root: Path, clip: Path) -> Request:
     request = request_for(root, FolderDataset(clip), [method_named("copy-input", Setup())])
     return replace(request, protocol=PROTOCOLS["refview-v1"])
 
@@ -223,7 +223,7 @@ def test_what_was_forced_is_marked_and_does_not_count_without_force(tiny: Module
     assert (folder / "metrics-toy4d-v1.json").read_bytes() == before
     hidden = cells(request, refused)["exchanged"]
     assert (hidden.value, hidden.reason) == (None, "no run succeeded, see the notes")
-    notes = tabulate.tabulate(request, TABLE, [], quoted=False).footnotes
+    notes = tabulate(request, TABLE, [], quoted=False).footnotes
     assert any("exchanged on ant" in note and "only tables that force it show" in note for note in notes)
 
 
@@ -314,7 +314,7 @@ def test_progress_tells_the_stages_of_a_run_and_ends_at_its_total(tiny: ModuleTy
     told: list[tuple[str, int, int]] = []
     methods = [tiny.NATIVE, Exchanged(tiny)]  # the second is refused: its frames are not waited for
     request = request_for(tmp_path, tiny.Tiny(tmp_path / "data"), methods)
-    tabulate.ensure(request, [TABLE], lambda *step: told.append(step))
+    filling.ensure(request, [TABLE], lambda *step: told.append(step))
     assert ("run: swap", 1, 1) in told
     scoring = [(done, total) for stage, done, total in told if stage == "score"]
     assert [done for done, _ in scoring] == list(range(1, scoring[-1][1] + 1))

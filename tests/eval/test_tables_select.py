@@ -3,9 +3,10 @@
 import pytest
 
 from mvtokenflow.base.errors import ConfigError
-from mvtokenflow.eval.tables.ensure import Failure, failure_notes
+from mvtokenflow.eval.tables.request import Failure
 from mvtokenflow.eval.tables.select import select
 from mvtokenflow.eval.tables.table import Cell, Column, Table, TableRow
+from mvtokenflow.eval.tables.tabulate import failure_notes
 
 
 def table() -> Table:

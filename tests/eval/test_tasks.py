@@ -26,8 +26,10 @@ from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import load_runs
 from mvtokenflow.eval.records.summary import Summary
 from mvtokenflow.eval.score.scoring import Options
-from mvtokenflow.eval.tables.ensure import Failure, Request, Scenes, Words, ensure, tabulate
+from mvtokenflow.eval.tables.ensure import ensure
+from mvtokenflow.eval.tables.request import Failure, Request, Scenes, Words
 from mvtokenflow.eval.tables.specs import table_named
+from mvtokenflow.eval.tables.tabulate import tabulate
 from mvtokenflow.eval.tasks import task as tasks
 from mvtokenflow.eval.tasks.delivery import pack, take_in
 from mvtokenflow.eval.tasks.distribute import distribute

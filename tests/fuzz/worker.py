@@ -40,6 +40,7 @@ _MODULES = (
     ),
     *(
         "mvtokenflow.eval.tables.ensure",
+        "mvtokenflow.eval.tables.tabulate",
         "mvtokenflow.eval.score.pictures",
         "mvtokenflow.reports.site",
         "hypothesis",

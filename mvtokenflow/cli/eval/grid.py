@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mvtokenflow.baselines.method import Method, Setup
     from mvtokenflow.datasets.scene import Dataset
     from mvtokenflow.eval.score.scoring import Options
-    from mvtokenflow.eval.tables.ensure import Request
+    from mvtokenflow.eval.tables.request import Request
 
 DatasetName = Annotated[
     str,
@@ -80,8 +80,8 @@ def request_of(
     from mvtokenflow.baselines.names import method_names
     from mvtokenflow.datasets.names import is_path
     from mvtokenflow.eval.protocols import protocol_named
-    from mvtokenflow.eval.tables.ensure import Request, Words
     from mvtokenflow.eval.tables.render import imports_folder, stages_folder
+    from mvtokenflow.eval.tables.request import Request, Words
     from mvtokenflow.eval.tables.words import seeds_named, shard_named
 
     data, chosen_scenes = _scenes(dataset, root, scenes, full)

@@ -68,9 +68,10 @@ def plot(
     check_imports(imports)
     from mvtokenflow.eval.plots.collect import By, panels
     from mvtokenflow.eval.plots.panels import Figure
-    from mvtokenflow.eval.tables.ensure import finished_only, scored_runs, tabulate
+    from mvtokenflow.eval.tables.request import finished_only
     from mvtokenflow.eval.tables.select import select
     from mvtokenflow.eval.tables.specs import table_named
+    from mvtokenflow.eval.tables.tabulate import scored_runs, tabulate
 
     spec = table_named(table)
     request = finished_only(

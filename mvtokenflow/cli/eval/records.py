@@ -58,8 +58,9 @@ def report(
     check_protocol(protocol)
     from mvtokenflow.eval.plots.collect import overview
     from mvtokenflow.eval.records.summary import merged
-    from mvtokenflow.eval.tables.ensure import finished_only, reference_scenes, scored_runs, tabulate
+    from mvtokenflow.eval.tables.request import finished_only
     from mvtokenflow.eval.tables.specs import table_named
+    from mvtokenflow.eval.tables.tabulate import reference_scenes, scored_runs, tabulate
     from mvtokenflow.reports.site import build_site
 
     built: list[Table] = []

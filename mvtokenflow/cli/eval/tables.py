@@ -43,7 +43,7 @@ from mvtokenflow.cli.eval.grid import (
 from mvtokenflow.eval.tables.titles import TITLES
 
 if TYPE_CHECKING:
-    from mvtokenflow.eval.tables.ensure import Failure, Request
+    from mvtokenflow.eval.tables.request import Failure, Request
     from mvtokenflow.eval.tables.specs import TableSpec
     from mvtokenflow.eval.tables.table import Table
     from mvtokenflow.reports.layout import Notes
@@ -207,14 +207,8 @@ def ablated_rows(drops: Sequence[str]) -> list[str]:
 def _run(name: str, request: "Request", shown: TableOptions) -> None:
     """Render and score the missing runs, print the table, and exit with 2 if one failed."""
     from mvtokenflow.base.files import write_text
-    from mvtokenflow.eval.tables.ensure import (
-        failure_notes,
-        reference_scenes,
-        scored_runs,
-        specs_of,
-        tabulate,
-    )
-    from mvtokenflow.eval.tables.specs import table_named
+    from mvtokenflow.eval.tables.specs import specs_of, table_named
+    from mvtokenflow.eval.tables.tabulate import failure_notes, reference_scenes, scored_runs, tabulate
     from mvtokenflow.reports.layout import signatures_text
 
     spec = table_named(name)
@@ -288,8 +282,8 @@ def _chosen(
     Raises:
         ConfigError: no such row or column.
     """
-    from mvtokenflow.eval.tables.ensure import tabulate
     from mvtokenflow.eval.tables.select import names_in, select
+    from mvtokenflow.eval.tables.tabulate import tabulate
 
     chosen = select(result, shown.columns, shown.rows)
     if shown.rows is None:
