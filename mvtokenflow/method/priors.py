@@ -37,7 +37,12 @@ def prior_name(config: MethodConfig) -> str:
     if file is None:
         return config.prior
     if not file.is_file():
-        raise WeightsMissingError(f"{file}: no prior there; reinstall, or train one: `mvtf train-prior -o DIR`")
+        cure = (
+            "reinstall"
+            if config.prior == SMALL_PRIOR
+            else f'`prior = "{SMALL_PRIOR}"` names the one in the package'
+        )
+        raise WeightsMissingError(f"{file}: no prior there; {cure}, or train one: `mvtf train-prior -o DIR`")
     return _sha256(file, file.stat().st_mtime_ns)
 
 
