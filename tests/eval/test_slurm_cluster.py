@@ -120,6 +120,15 @@ def ended(process: "subprocess.Popen[str]", code: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def ended_without(cluster: SlurmCluster, process: "subprocess.Popen[str]") -> tuple[str, str]:
+    """What a command prints whose first node is killed now, and is back at the end."""
+    cluster.kill_node(NODES[0])
+    try:
+        return ended(process)
+    finally:
+        cluster.start_node(NODES[0])
+
+
 def running(cluster: SlurmCluster) -> list[str]:
     """The nodes of jobs that run, one for each."""
     return cluster.ask("squeue", "--noheader", "--array", "--states=R", "--format=%N").split()
@@ -173,11 +182,7 @@ def test_a_killed_node_costs_what_it_was_working_on(cluster: SlurmCluster, start
     process = start("killed", *SLURM)
     until(lambda: NODES[0] in running(cluster), process)
     time.sleep(1)
-    cluster.kill_node(NODES[0])
-    try:
-        out, err = ended(process)
-    finally:
-        cluster.start_node(NODES[0])
+    out, err = ended_without(cluster, process)
     assert out == here
     assert_same_runs(start, "killed")
     assert f"(seed 0) on {NODES[0]}; its log: " in err
@@ -213,11 +218,7 @@ def test_the_methods_rows_on_a_killed_node(cluster: SlurmCluster, start: Start) 
     local, _ = ended(start("method-here", "--jobs", "1", *poor, methods=methods))
     process = start("method", *SLURM, *poor, methods=methods)
     until(lambda: cluster.cpu_s(NODES[0]) > 14, process)  # two tasks in the middle of a row; starting takes 10
-    cluster.kill_node(NODES[0])
-    try:
-        out, err = ended(process)
-    finally:
-        cluster.start_node(NODES[0])
+    out, err = ended_without(cluster, process)
     assert out == local
     assert_same_runs(start, "method", "method-here")
     assert f"(seed 0) on {NODES[0]}; its log: " in err
