@@ -37,7 +37,8 @@ from mvtokenflow.reports.pictures import PictureStore
 from mvtokenflow.reports.plots.draw import draw
 from mvtokenflow.reports.plots.items import colors_of
 from mvtokenflow.reports.plots.svg import svg
-from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_data, scene_pages
+from mvtokenflow.reports.scene import TRUTH, ScenePage, scene_pages
+from mvtokenflow.reports.scene_data import scene_data
 from mvtokenflow.reports.viewers import write_scene_viewer
 from mvtokenflow.workdir.lock import holding
 
