@@ -251,3 +251,9 @@ def test_version_is_the_same_everywhere() -> None:
     assert f"\nversion: {version}\n" in _text("CITATION.cff")
     assert f"## [{version}]" in _text("CHANGELOG.md")
     assert f"version = {{{version}}}" in _text("README.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_folder_of_the_machine_that_wrote_it(page: Path) -> None:
+    found = re.findall(r"(?<![\w.~])/(?:tmp|home|root|work|mnt)/\S+", page.read_text())
+    assert not found
