@@ -352,3 +352,24 @@ def test_a_large_field_is_ordered_at_once(
     assert page.stat().st_size < 2.2 * 2**20
     opened(browser, page, "#layout=one")
     assert min(browser.js("mvtf4d.orderTime(1, 3.5)") for _ in range(3)) < 300
+
+
+def test_the_first_picture_is_coarse_and_the_next_one_whole(browser: Browser, page: Path) -> None:
+    """Two draws of all Gaussians; software makes a draw of its own of every instance, so there are none."""
+    counting = """
+        window.draws = [];
+        const context = WebGL2RenderingContext.prototype, { drawElements } = context;
+        context.drawElements = function (...given) {
+            draws.push([this.canvas.width, given[1]]);
+            drawElements.apply(this, given);
+        };
+        for (const name of ["drawArraysInstanced", "drawElementsInstanced"])
+            context[name] = () => { throw new Error(name); };
+    """
+    script = browser.call("Page.addScriptToEvaluateOnNewDocument", source=counting)
+    opened(browser, page, "#layout=one&a=frame")
+    drawn_again(browser)
+    browser.call("Page.removeScriptToEvaluateOnNewDocument", **script)
+    width = browser.js("picture.clientWidth")
+    assert browser.js("draws") == [[round(width / 2), 1800], [width, 1800]]
+    assert browser.complaints() == []

@@ -2,7 +2,7 @@
 
 const MODES = Object.keys(SHOWN), LAYOUTS = ["one", "side", "wipe"];
 const $ = (id) => document.getElementById(id), clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const SLOW_MS = 40, REST_MS = 180;
+const SLOW_MS = 40, REST_MS = 180, FRAME_MS = 34;
 
 const sources = [...document.querySelectorAll('script[type="application/x-mvtf4d"]')].map((node) => ({
   node, meta: JSON.parse(node.dataset.meta), field: null,
@@ -295,9 +295,9 @@ async function shownFields() {
 
 async function draw(fast) {
   live.busy = true;
-  live.dirty = false;
   try {
     live.fields = await shownFields();
+    live.dirty = false;
     drawNow(fast);
   } catch (error) { fail(String(error.message || error)); }
   live.busy = false;
@@ -346,7 +346,10 @@ function begin() {
   $("picture").addEventListener("webglcontextlost", (event) => { event.preventDefault(); live.lost = true; });
   $("picture").addEventListener("webglcontextrestored", () => { live.lost = false; live.renderer.begin(); change(); });
   change();
-  return draw(false).then(() => { if (live.renderer) document.documentElement.dataset.ready = "true"; });
+  draw(true).then(() => { // the first picture is coarse, the next one whole
+    if (live.renderer) document.documentElement.dataset.ready = "true";
+    setTimeout(wake, FRAME_MS);
+  });
 }
 
 begin();

@@ -1,6 +1,6 @@
 // Draws fields: accumulates Gaussians front to back in a floating-point target, averages samples, and colours.
 
-const MOST_SAMPLES = 16, MOST_PIXELS = 4096, LOW_PASS = 0.3;
+const MOST_SAMPLES = 16, MOST_PIXELS = 4096, LOW_PASS = 0.3, TRIANGLES = [0, 1, 2, 1, 2, 3];
 const TARGETS = { float32: ["RGBA32F", "FLOAT"], float16: ["RGBA16F", "HALF_FLOAT"], bytes: ["RGBA8", "UNSIGNED_BYTE"] };
 
 const SETTERS = [
@@ -39,14 +39,7 @@ class Renderer {
     [this.programs, this.targets, this.loaded] = [new Map(), new Map(), new Map()];
     this.ramp = this.strip(rampColours(256));
     this.wheel = this.strip(wheelColours());
-    this.order = gl.createBuffer();
-    this.splats = gl.createVertexArray();
-    gl.bindVertexArray(this.splats);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.enableVertexAttribArray(0);
-    gl.vertexAttribIPointer(0, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(0, 1);
-    this.cover = gl.createVertexArray();
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer()); // the order
     this.empty = this.table(new Float32Array(4));
   }
 
@@ -198,16 +191,13 @@ class Renderer {
       axes: axesOf(camera), shift: camera.shift, centre: camera.centre, size: [camera.width * samples, camera.height * samples],
       focal: camera.focal * samples, radius: camera.radius, pinhole: camera.pinhole, lowPassWorld: low.world, lowPassPixels: low.pixels,
     });
-    gl.bindVertexArray(this.splats);
-    gl.bindBuffer(gl.ARRAY_BUFFER, this.order);
-    gl.bufferData(gl.ARRAY_BUFFER, order, gl.DYNAMIC_DRAW);
-    gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, order.length);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, cornersOf(order), gl.DYNAMIC_DRAW);
+    gl.drawElements(gl.TRIANGLES, 6 * order.length, gl.UNSIGNED_INT, 0);
     for (const one of own) gl.deleteTexture(one);
   }
 
   fill(program, values) {
     this.use(program, values);
-    this.gl.bindVertexArray(this.cover);
     this.gl.drawArrays(this.gl.TRIANGLES, 0, 3);
   }
 
@@ -256,6 +246,13 @@ function stillTexels(field, frame) {
     }
   }
   return texels;
+}
+
+/** Two triangles for each Gaussian, whose corners are 4 i to 4 i + 3; in software each instance would be a draw of its own. */
+function cornersOf(order) {
+  const corners = new Uint32Array(6 * order.length);
+  for (let i = 0; i < corners.length; i++) corners[i] = 4 * order[(i / 6) | 0] + TRIANGLES[i % 6];
+  return corners;
 }
 
 /** One texel for each band of each Gaussian. */

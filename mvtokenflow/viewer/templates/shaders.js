@@ -13,7 +13,6 @@ uniform vec3 shift, centre;
 uniform vec2 size;       // pixels
 uniform float focal, radius, lowPassWorld, lowPassPixels;
 uniform bool pinhole;
-layout(location = 0) in uint which;
 flat out vec3 conic;
 flat out vec2 middle;
 flat out vec4 look;
@@ -101,7 +100,7 @@ vec3 unpacked(float colour) {
 
 void main() {
   gl_Position = vec4(2.0, 2.0, 2.0, 1.0); // outside, unless all tests pass
-  int index = int(which);
+  int index = gl_VertexID / 4;
   Moved one = moved(index);
   vec3 p = axes * one.mean + shift;
   if (!(p.z >= 0.01) || one.opacity < 1.0 / 255.0) return;
@@ -118,11 +117,11 @@ void main() {
   if (!(det > 0.0)) return;
   float reach = min(3.33, sqrt(2.0 * log(255.0 * one.opacity)));
   float mean = 0.5 * (xx + yy), apart = length(vec2(0.5 * (xx - yy), xy));
-  vec2 axis = apart > 0.0 ? vec2(xy, mean + apart - xx) : vec2(1.0, 0.0);
-  if (dot(axis, axis) < 1e-12 * apart * apart) axis = vec2(1.0, 0.0);
+  vec2 axis = vec2(xy, mean + apart - xx);
+  if (dot(axis, axis) <= 1e-12 * apart * apart) axis = vec2(1.0, 0.0);
   axis = normalize(axis);
-  float longer = reach * sqrt(mean + apart) + 1.0, shorter = reach * sqrt(max(mean - apart, 0.0)) + 1.0;
-  vec2 corner = vec2(float(gl_VertexID % 2) * 2.0 - 1.0, float(gl_VertexID / 2) * 2.0 - 1.0);
+  float longer = reach * sqrt(mean + apart) + 0.05, shorter = reach * sqrt(max(mean - apart, 0.0)) + 0.05;
+  vec2 corner = vec2(gl_VertexID % 2, gl_VertexID / 2 % 2) * 2.0 - 1.0;
   middle = p.xy * scale + 0.5 * size;
   vec2 place = middle + axis * (longer * corner.x) + vec2(-axis.y, axis.x) * (shorter * corner.y);
   gl_Position = vec4(place.x / size.x * 2.0 - 1.0, 1.0 - place.y / size.y * 2.0, 0.0, 1.0);
@@ -160,7 +159,7 @@ void main() {
 }`;
 
 const COVER_VERTEX = `
-void main() { gl_Position = vec4(float(gl_VertexID % 2) * 4.0 - 1.0, float(gl_VertexID / 2) * 4.0 - 1.0, 0.0, 1.0); }`;
+void main() { gl_Position = vec4(vec2(gl_VertexID % 2, gl_VertexID / 2) * 4.0 - 1.0, 0.0, 1.0); }`;
 
 const AVERAGE_FRAGMENT = `
 uniform sampler2D colours, geometries;
