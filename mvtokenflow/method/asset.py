@@ -17,7 +17,7 @@ of what a run is: with others its videos are written again.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -44,8 +44,6 @@ from mvtokenflow.method.exported import (
 )
 from mvtokenflow.method.exported import view as view_page
 from mvtokenflow.method.following import Following, note_in, unfinished
-from mvtokenflow.method.pipeline import Result, run
-from mvtokenflow.method.priors import prior_name
 from mvtokenflow.method.source import read_source
 from mvtokenflow.splat.export import ExportView, azimuth_name, check_video
 from mvtokenflow.splat.field import DynamicField
@@ -55,6 +53,9 @@ from mvtokenflow.workdir.artefacts import ARTEFACTS_FILE, write_artefacts
 from mvtokenflow.workdir.environment import note_environment
 from mvtokenflow.workdir.folder import RUN_FILE, claim
 from mvtokenflow.workdir.lock import working_in
+
+if TYPE_CHECKING:
+    from mvtokenflow.method.pipeline import Result
 
 FRONT_IOU = 0.85  # of masks; below, the prior has turned or moved the object
 STAGES = "method"  # subfolder
@@ -92,7 +93,7 @@ class Asset:
     frames: int
     fps: float
     notes: tuple[str, ...]
-    result: Result
+    result: "Result"
 
     def warnings(self) -> list[str]:
         """Return sentences on why the result may be worse than usual; an empty list as a rule."""
@@ -180,6 +181,10 @@ def make_asset(
         frames=frames,
         stride=stride,
     )
+    # Networks take seconds to import, so a video that cannot be read is reported before.
+    from mvtokenflow.method.pipeline import run
+    from mvtokenflow.method.priors import prior_name
+
     rate = RATE if given.rate is None else round(given.rate, 3)
     settings = ExportSettings(view=view, fps=rate if fps is None else fps, ply=ply)
     network = given.segmenter(out / "masks")  # loaded before anything is written
@@ -192,7 +197,7 @@ def make_asset(
     with working_in(out):
         _claim(out, identity)
         note_environment(out, device)
-        following = Following(config=config, workdir=out / STAGES, progress=progress)
+        following = Following(config=config, frames=len(given), workdir=out / STAGES, progress=progress)
         following.note = note_in(out, lambda: _draw(out, config, page))
         if page is not None:
             message(f"watch it in {page(out)}")

@@ -14,15 +14,17 @@ from typing import Any
 from mvtokenflow.base.files import write_json
 from mvtokenflow.base.progress import Progress
 from mvtokenflow.method.artefacts import TITLES
-from mvtokenflow.method.config import MethodConfig
+from mvtokenflow.method.config import SMALL_PRIOR, MethodConfig
 
 PROGRESS_FILE = "progress.json"
 EXPORTS = "Videos and files"
 _EVERY = 5.0  # seconds between notes
 _SETTLED = 3.0  # seconds after which the time left is estimated
 _DENOISING = 0.9  # share of a pass's time; decoding takes the rest
-# Rough shares of a run's time; the estimate of the time left scales them by what was measured so far.
-_SHARES = {"views": 0.3, "static": 0.1, "coarse": 0.25, "regenerated": 0.2, "refine": 0.1, "exports": 0.05}
+# Seconds of a generated frame in a pass, of a step of a fit, and of a frame's videos; only their ratios count,
+# since the estimate scales them by what was measured so far. Small prior: medians of 24 toys on two CPU cores.
+# Others: the paper's two hours, 27 minutes of which are its passes (docs/method.md, "What all frames cost").
+_SMALL, _LARGE = (2.6, 0.145, 0.2), (25.0, 0.19, 0.2)
 
 
 @dataclass(kw_only=True)
@@ -30,6 +32,7 @@ class Following:
     """Follows a run's progress callbacks through its stages.
 
     Attributes:
+        frames: of the clip.
         workdir: of the stages; what it holds already is not computed again.
         progress: called with (name of the stage, done, total).
         note: called with the state of progress.json when a stage begins and every few seconds.
@@ -37,15 +40,16 @@ class Following:
     """
 
     config: MethodConfig
+    frames: int
     workdir: Path
     progress: Progress | None = None
     note: Callable[[dict[str, Any]], None] = lambda state: None
     clock: Callable[[], float] = time.monotonic
     _stage: str = ""
-    _share: float = 0.0
     _began: float | None = None
     _noted: float = 0.0
-    _worked: dict[str, float] = field(default_factory=dict)
+    _worked: dict[str, float] = field(default_factory=dict)  # shares of the stages that are finished
+    _found: dict[str, float] = field(default_factory=dict)  # those that an earlier process had finished
 
     @property
     def stages(self) -> list[str]:
@@ -58,20 +62,41 @@ class Following:
     def report(self, label: str, done: int, total: int) -> None:
         """Take the progress (stage, done, total) of a part of a stage, and pass it on by the stage's name."""
         stage, begins = self._stage_of(label), False
-        if self._began is None:
-            self._began = self.clock()
         if stage != self._stage:
             self._stage, begins = stage, True
-        share = done / max(total, 1)
-        if label in ("denoise", "decode"):
-            share = _DENOISING * share if label == "denoise" else _DENOISING + (1 - _DENOISING) * share
-        self._worked[stage] = max(self._worked.get(stage, 0.0), 0.0 if stage == "exports" else share)
+        if label != "segment":  # is no part of the first pass's work
+            self._note_work(label, stage, done / max(total, 1))
         now = self.clock()
         if begins or now - self._noted >= _EVERY:
             self._noted = now
             self.note(self.state(at_work=True))
         if self.progress is not None:
             self.progress(self._named(label), done, total)
+
+    def _note_work(self, label: str, stage: str, share: float) -> None:
+        if self._began is None:
+            self._began = self.clock()
+        if label in ("denoise", "decode"):
+            share = _DENOISING * share if label == "denoise" else _DENOISING + (1 - _DENOISING) * share
+        elif stage == "exports":
+            share = 0.0
+        self._found.setdefault(stage, share)
+        self._worked[stage] = max(self._worked.get(stage, 0.0), share)
+
+    def _weights(self) -> dict[str, float]:
+        """Return what the stages take in proportion."""
+        small = self.config.prior == SMALL_PRIOR or self.config.prior.endswith(".safetensors")
+        pass_, step, videos = _SMALL if small else _LARGE
+        generated = -(-(self.frames - 1) // self.config.stride) + 1
+        fits = self.config.reconstruction
+        return {
+            "views": pass_ * generated,
+            "static": step * fits.static.iterations,
+            "coarse": step * fits.coarse.iterations,
+            "regenerated": pass_ * generated,
+            "refine": step * fits.refine.iterations,
+            "exports": videos * self.frames,
+        }
 
     def state(self, *, at_work: bool) -> dict[str, Any]:
         """Return what progress.json holds."""
@@ -88,12 +113,12 @@ class Following:
     def _seconds_left(self) -> int | None:
         """Estimate the seconds left from those that the work of this process took."""
         spent = 0.0 if self._began is None else self.clock() - self._began
-        done = sum(_SHARES[stage] * share for stage, share in self._worked.items())
+        weights, stages = self._weights(), self.stages
+        done = sum(weights[stage] * (share - self._found[stage]) for stage, share in self._worked.items())
         if spent < _SETTLED or done <= 0:
             return None
-        stages = self.stages
         coming = stages[stages.index(self._stage) :]
-        left = sum(_SHARES[stage] * (1 - self._worked.get(stage, 0.0)) for stage in coming)
+        left = sum(weights[stage] * (1 - self._worked.get(stage, 0.0)) for stage in coming)
         return round(spent / done * left)
 
     def _stage_of(self, label: str) -> str:

@@ -96,15 +96,39 @@ def write_gaussians(path: Path, gaussians: Gaussians, kind: Format, axes: Axes |
     writers[kind](path, turned(gaussians, USUAL[kind] if axes is None else axes).low_passed())
 
 
+def splat_loss(gaussians: Gaussians) -> str | None:
+    """Return in one sentence what a .splat cannot hold of Gaussians; None if it holds everything."""
+    lost = []
+    plain = gaussians.sh_degree is None
+    if not plain:
+        lost.append("spherical harmonics are left out, so colours do not change with the direction")
+    colors = gaussians.colors.detach() if plain else gaussians.colors[:, 0].detach() * SH_C0 + 0.5
+    share = float((colors > 1 + 0.5 / 255).float().mean())
+    if share > 0:
+        lost.append(
+            f"{share:.2%} of the colours' values are above 1, up to {float(colors.max()):.2f}, and are cut to "
+            "1; opacities and sizes make up for part of the light"
+        )
+    return f".splat: {'; '.join(lost)}" if lost else None
+
+
 def write_splat(path: Path, gaussians: Gaussians) -> None:
-    """Write 32 bytes for each Gaussian: float32 centre and scales, RGBA and wxyz in 8 bits; largest first."""
+    """Write 32 bytes for each Gaussian: float32 centre and scales, RGBA and wxyz in 8 bits; largest first.
+
+    A colour above 1 is cut to 1. The Gaussian becomes more opaque for it, and where that ends larger, so that
+    as much light comes from it.
+    """
     values = _values(gaussians, path)
     rows = np.zeros(
         len(gaussians), [("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)]
     )
     rgb = values["sh"][:, 0] * SH_C0 + 0.5
-    rows["mean"], rows["scale"] = values["means"], values["scales"]
-    rows["rgba"] = np.rint(np.column_stack([rgb, values["opacities"]]).clip(0, 1) * 255)
+    held = rgb.clip(0, 1)
+    gain = ((rgb * held).sum(axis=1) / (held**2).sum(axis=1).clip(1e-6)).clip(1)  # 1 where nothing is cut
+    wanted = values["opacities"] * gain
+    larger = np.sqrt(wanted.clip(1))  # on the picture, an area
+    rows["mean"], rows["scale"] = values["means"], values["scales"] * larger[:, None]
+    rows["rgba"] = np.rint(np.column_stack([held, wanted]).clip(0, 1) * 255)
     rows["quat"] = np.rint(values["quats"] * 128 + 128).clip(0, 255)
     weight = values["scales"].prod(axis=1) * values["opacities"]
     write_bytes(path, rows[np.argsort(-weight, kind="stable")].tobytes())

@@ -28,6 +28,7 @@ def _followed(
     clock, states, named = _Clock(), list[Any](), list[str]()
     following = Following(
         config=config,
+        frames=32,
         workdir=workdir,
         note=states.append,
         progress=lambda name, done, total: named.append(name),
@@ -69,13 +70,61 @@ def test_stages_are_counted_and_named_as_the_page_names_them(tmp_path: Path) -> 
     assert named[-1] == "6/6 Videos and files: turntable"
 
 
-def test_the_time_left_falls_and_is_not_given_too_early(tmp_path: Path) -> None:
-    states, _ = _followed(mini(), tmp_path, WHOLE)
-    assert states[0]["seconds_left"] is None
-    left = [state["seconds_left"] for state in states[1:]]
-    assert 40 <= left[0] <= 120
-    assert max(left[-3:]) < min(left[:3])
-    assert left[-1] <= 10
+# Stages of a run of 32 frames with `mini`: label, CPU seconds, and how many reports they made.
+MEASURED = [
+    *(("segment", 12, 32), ("denoise", 34, 4), ("decode", 1, 17), ("static", 27, 40), ("coarse", 58, 80)),
+    *(("denoise", 30, 4), ("decode", 1, 17), ("refine", 25, 40), ("turntable", 6, 48)),
+]
+
+
+def _calls() -> tuple[list[tuple[float, str, int, int]], float]:
+    """Reports of the measured run, evenly spaced in each stage, and its seconds."""
+    now, calls = 0.0, []
+    for label, seconds, reports in MEASURED:
+        calls += [
+            (now + seconds * done / reports, label, done, reports)
+            for done in range(label in ("turntable", "decode"), reports + 1)
+        ]
+        now += seconds
+    return calls, now
+
+
+def test_the_time_left_is_within_a_half_after_a_quarter_of_the_run(tmp_path: Path) -> None:
+    """And it is not given too early: cutting the object out says nothing about the rest."""
+    calls, whole = _calls()
+    states, _ = _followed(mini(), tmp_path, calls)
+    assert [state["seconds_left"] for state in states[:3]] == [None, None, None]
+    clock, seen = _Clock(), 0
+    following = Following(config=mini(), frames=32, workdir=tmp_path, clock=clock)
+    for clock.now, label, done, total in calls:
+        following.report(label, done, total)
+        truth, left = whole - clock.now, following.state(at_work=True)["seconds_left"]
+        if whole / 4 < clock.now < 0.95 * whole:
+            assert truth / 1.5 <= left <= truth * 1.5, (clock.now, label, truth, left)
+            seen += 1
+    assert seen > 100
+
+
+def test_fewer_frames_leave_more_of_the_time_to_the_fits(tmp_path: Path) -> None:
+    left = {}
+    for frames in (8, 32):
+        clock = _Clock()
+        following = Following(config=mini(), frames=frames, workdir=tmp_path, clock=clock)
+        following.report("denoise", 0, 4)
+        clock.now = 40
+        following.report("decode", 1, 1)
+        left[frames] = following.state(at_work=True)["seconds_left"]
+    assert left[8] > 2 * left[32]
+
+
+def test_work_of_an_earlier_process_is_not_taken_for_this_one_s(tmp_path: Path) -> None:
+    """Half of the coarse field was there; the other half took ten seconds."""
+    clock = _Clock()
+    following = Following(config=mini(), frames=32, workdir=tmp_path, clock=clock)
+    following.report("coarse", 200, 400)
+    clock.now = 10
+    following.report("coarse", 400, 400)
+    assert 20 <= following.state(at_work=True)["seconds_left"] <= 50
 
 
 def test_a_resumed_run_begins_where_it_is(tmp_path: Path) -> None:
@@ -97,7 +146,7 @@ def test_parts_that_are_left_out_are_no_stages(parts: tuple[str, ...], stages: i
 def test_what_stays_of_a_run_that_was_stopped(tmp_path: Path) -> None:
     drawn: list[dict[str, Any]] = []
     path = tmp_path / PROGRESS_FILE
-    following = Following(config=replace(mini()), workdir=tmp_path)
+    following = Following(config=replace(mini()), frames=32, workdir=tmp_path)
     following.note = note_in(tmp_path, lambda: drawn.append(json.loads(path.read_text())))
 
     def stop(label: str, done: int, total: int) -> None:

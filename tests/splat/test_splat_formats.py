@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mvtokenflow.base.errors import ConfigError, DataError
 from mvtokenflow.splat.field import render_gaussians
-from mvtokenflow.splat.formats import AXES, FORMATS, USUAL, Axes, Format, turned, write_gaussians
+from mvtokenflow.splat.formats import AXES, FORMATS, USUAL, Axes, Format, splat_loss, turned, write_gaussians
 from mvtokenflow.splat.gaussians import SH_C0, Gaussians
 from mvtokenflow.splat.io import read_ply, save_field
 from mvtokenflow.views.cameras import orbit
@@ -119,6 +119,28 @@ def test_a_file_read_by_another_reader_draws_the_same_picture(tmp_path: Path, ki
     read = turned(READERS[kind](path), BACK[USUAL[kind]])
     error = float((drawn(read) - drawn(moment.low_passed())).square().mean())
     assert -10 * np.log10(error + 1e-12) >= least
+
+
+def test_a_splat_makes_up_for_colours_above_one(tmp_path: Path) -> None:
+    """By opacity and size, and closer to the picture than colours that are only cut."""
+    with torch.no_grad():
+        moment = moving_field().at(0.5)
+    highlights = torch.arange(300)[:, None] % 50 == 0
+    bright = replace(moment, colors=moment.colors.where(~highlights, 1.25))
+    assert splat_loss(moment) is None
+    said = splat_loss(bright)
+    assert said is not None
+    assert "2.00% of the colours' values are above 1, up to 1.25" in said
+    for name, gaussians in (("made up", bright), ("cut", replace(bright, colors=bright.colors.clamp(0, 1)))):
+        write_gaussians(tmp_path / name, gaussians, "splat")
+    wanted = drawn(bright.low_passed())
+    made_up, cut = (
+        float((drawn(turned(read_splat(tmp_path / name), "gltf")) - wanted).square().mean())
+        for name in ("made up", "cut")
+    )
+    assert made_up < 0.7 * cut, (made_up, cut)
+    harmonic = moving_field(sh_degree=1).at(0.5)
+    assert "spherical harmonics are left out" in str(splat_loss(harmonic))
 
 
 @pytest.mark.parametrize("axes", AXES)

@@ -137,7 +137,7 @@ def export(
     check_there(field_file, FIELD_CURE)
     from mvtokenflow.base.errors import ConfigError
     from mvtokenflow.splat import export as room
-    from mvtokenflow.splat.formats import AXES, FORMATS
+    from mvtokenflow.splat.formats import AXES, FORMATS, splat_loss
     from mvtokenflow.splat.mesh_files import export_meshes
     from mvtokenflow.splat.timed import MovingGaussians
     from mvtokenflow.workdir.lock import working_in
@@ -191,6 +191,9 @@ def export(
             assert isinstance(field, MovingGaussians)
             paths = room.export_gaussians(field, times, folder, kind, axes=turn, source=source, progress=report)
             made.append({"kind": kind, "path": str(folder), "frames": len(paths)})
+            lost = splat_loss(field.at(moment or 0.0)) if kind == "splat" else None
+            if lost is not None:
+                made[-1]["note"] = lost
         if mesh:
             folder = out / ("mesh" if moment is None else f"mesh_{moment:g}")
             assert isinstance(field, MovingGaussians)
@@ -210,4 +213,6 @@ def export(
         print_json({"field": source, "outputs": made})
         return
     for entry in made:
+        if "note" in entry:
+            print_message(f"note: {entry['note']}")
         print_message(f"{entry['path']}: {entry['frames']} frames")
