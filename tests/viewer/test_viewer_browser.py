@@ -164,6 +164,23 @@ def test_between_frames_pictures_are_close_to_the_network_s(
         assert psnr(shot(browser, state_of(0, camera, 4.5)), seen) >= 40
 
 
+def test_control_points_go_smoothly_between_frames(browser: Browser, page: Path) -> None:
+    """Steady acceleration is met exactly, also at both ends; two frames have a straight line between them."""
+    opened(browser, page)
+
+    def between(positions: list[float], frame: int) -> float:
+        motion = [value for position in positions for value in (position, *[0.0] * 9)]
+        field = {"frames": len(positions), "nodes_count": 1, "motion": motion}
+        text = f"{{...{json.dumps(field)}, nodes: new Float32Array(3)}}"
+        return float(browser.js(f"mvtf4d.poseOf({text}, {frame}, 0.5).places[0]"))
+
+    for count in (3, 4, 6):
+        for frame in range(count - 1):
+            found = between([0.1 * step**2 for step in range(count)], frame)
+            assert found == pytest.approx(0.1 * (frame + 0.5) ** 2, abs=1e-6), (count, frame)
+    assert between([0.2, 0.4], 0) == pytest.approx(0.3)
+
+
 @pytest.mark.parametrize("name", ["frame", "moments"])
 def test_depth_flow_and_normals_are_those_of_the_rasterizer(
     browser: Browser, page: Path, fields: dict[str, DynamicField], name: str

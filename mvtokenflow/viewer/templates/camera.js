@@ -20,14 +20,9 @@ function cameraOf(place, pinhole, size, width, height) {
 }
 
 /** Pixel (x, y down) and camera z of a world point. */
-function projected(camera, x, y, z) {
-  const { right, down, ahead, shift, focal } = camera, point = [x, y, z];
-  const depth = dot(ahead, point) + shift[2], by = camera.pinhole ? focal / depth : focal;
-  return [
-    (dot(right, point) + shift[0]) * by + camera.width / 2,
-    (dot(down, point) + shift[1]) * by + camera.height / 2,
-    depth,
-  ];
+function projected({ right, down, ahead, shift, focal, pinhole, width, height }, point) {
+  const depth = dot(ahead, point) + shift[2], by = pinhole ? focal / depth : focal;
+  return [(dot(right, point) + shift[0]) * by + width / 2, (dot(down, point) + shift[1]) * by + height / 2, depth];
 }
 
 function dot(a, b) { return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]; }

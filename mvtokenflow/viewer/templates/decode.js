@@ -34,7 +34,7 @@ function readSection(entry, data, place) {
     const from = type === "f32" ? new Float32Array(numbers.buffer) : numbers;
     const first = low ? low[column] : 0, by = low ? step[column] : 1;
     for (let row = 0; row < rows; row++)
-      values[row * width + column] = type === "f32" ? from[row] : first + by * from[row];
+      values[row * width + column] = first + by * from[row];
   }
   return values;
 }

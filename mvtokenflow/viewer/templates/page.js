@@ -13,7 +13,7 @@ const state = {
 };
 const live = { renderer: null, playing: false, dirty: true, busy: false, gaps: [], touched: 0, fast: false, pane: 0, pointers: new Map() };
 
-// ---- state and address ----
+// State and address
 
 const WORDS = { show: MODES, camera: ["ortho", "pinhole"], layout: LAYOUTS, bg: Object.keys(BACKGROUNDS), filter: ["trained", "plain"] };
 const USUAL = Object.fromEntries(Object.keys(WORDS).map((name) => [name, state[name]]));
@@ -33,11 +33,8 @@ function readAddress() {
   state.t = number("t", 0, meta().times.length - 1) ?? state.t;
   state.split = number("split", 0, 1) ?? state.split;
   const limits = { az: 36000, el: 89, zoom: 1000, x: 1e6, y: 1e6, z: 1e6 };
-  const read = (end) => {
-    const place = {};
-    for (const [name, most] of Object.entries(limits)) place[name] = number(name + end, name === "zoom" ? 0.01 : -most, most) ?? START[name];
-    return place;
-  };
+  const least = (name) => (name === "zoom" ? 0.01 : -limits[name]);
+  const read = (end) => Object.fromEntries(Object.keys(limits).map((name) => [name, number(name + end, least(name), limits[name]) ?? START[name]]));
   state.places = [read(""), given.has("az2") ? read("2") : null];
 }
 
@@ -80,7 +77,7 @@ function move(values) {
   change();
 }
 
-// ---- controls ----
+// Controls
 
 function showState() {
   const place = placeOf(live.pane), skinned = shownIndices().some((i) => sources[i].meta.kind === "skinned");
@@ -118,8 +115,7 @@ function connect() {
     $(name).onchange = () => change({ [name]: Number($(name).value) });
   }
   for (const node of document.querySelectorAll(".two")) node.hidden = sources.length < 2;
-  for (const name of ["show", "camera"])
-    for (const input of document.querySelectorAll(`input[name="${name}"]`)) input.onchange = () => change({ [name]: input.value });
+  for (const input of document.querySelectorAll('[name="show"], [name="camera"]')) input.onchange = () => change({ [input.name]: input.value });
   for (const name of ["layout", "bg", "filter"]) $(name).onchange = () => change({ [name]: $(name).value });
   $("points").onchange = () => change({ points: $("points").checked });
   $("unlink").onchange = () => change({ places: [state.places[0], $("unlink").checked ? { ...state.places[0] } : null] });
@@ -154,7 +150,7 @@ function savePicture() {
   });
 }
 
-// ---- pointer and keys ----
+// Pointer and keys
 
 function paneAt(x, y) {
   const { clientWidth, clientHeight } = $("picture"), [, second] = panesOf(state.layout, clientWidth, clientHeight);
@@ -250,7 +246,7 @@ function onKey(event) {
   event.preventDefault();
 }
 
-// ---- drawing ----
+// Drawing
 
 function wake() {
   if (live.waiting) return;

@@ -10,11 +10,16 @@ function interval(field, place) {
   return { frame, fraction: Math.min(1, Math.max(0, place - frame)) };
 }
 
-/** Raw motion of control point `node`, mixed between two frames, into `out`. */
-function mixMotion(field, node, frame, fraction, out) {
-  const width = out.length, early = (frame * field.nodes_count + node) * width;
-  const late = fraction > 0 ? early + field.nodes_count * width : early;
-  for (let i = 0; i < width; i++) out[i] = field.motion[early + i] * (1 - fraction) + field.motion[late + i] * fraction;
+/** Raw motion of a control point between frames, by cubics through four of them, into `out`. */
+function mixMotion({ motion, frames, nodes_count: nodes }, node, frame, f, out) {
+  const across = out.length * nodes;
+  for (let i = 0; i < out.length; i++) {
+    const at = frame * across + node * out.length + i, now = motion[at], next = f > 0 ? motion[at + across] : now, by = next - now;
+    let was = now - motion[at - across], then = motion[at + 2 * across] - next; // steps before and after
+    if (!frame) was = frames > 2 ? 2 * by - then : by;
+    if (frame + 3 > frames) then = 2 * by - was;
+    out[i] = now + f * (by + 0.5 * (1 - f) * ((1 - f) * (was - by) + f * (by - then)));
+  }
 }
 
 /**

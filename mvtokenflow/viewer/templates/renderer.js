@@ -3,10 +3,7 @@
 const MOST_SAMPLES = 16, MOST_PIXELS = 4096, LOW_PASS = 0.3, TRIANGLES = [0, 1, 2, 1, 2, 3];
 const TARGETS = { float32: ["RGBA32F", "FLOAT"], float16: ["RGBA16F", "HALF_FLOAT"], bytes: ["RGBA8", "UNSIGNED_BYTE"] };
 
-const SETTERS = [
-  ["FLOAT", "uniform1f"], ["INT", "uniform1i"], ["BOOL", "uniform1i"],
-  ["FLOAT_VEC2", "uniform2fv"], ["FLOAT_VEC3", "uniform3fv"], ["INT_VEC2", "uniform2iv"],
-];
+const SETTERS = { FLOAT: "1fv", INT: "1iv", BOOL: "1iv", FLOAT_VEC2: "2fv", FLOAT_VEC3: "3fv", INT_VEC2: "2iv" };
 
 /** The widest target that this device blends into. */
 function widestTarget(gl) {
@@ -81,7 +78,7 @@ class Renderer {
         gl.bindTexture(gl.TEXTURE_2D, value || this.empty);
         gl.uniform1i(place, unit++);
       } else if (type === gl.FLOAT_MAT3) gl.uniformMatrix3fv(place, false, value);
-      else gl[SETTERS.find((one) => gl[one[0]] === type)[1]](place, typeof value === "boolean" ? Number(value) : value);
+      else gl["uniform" + SETTERS[Object.keys(SETTERS).find((one) => gl[one] === type)]](place, [value].flat());
     }
   }
 
@@ -248,7 +245,7 @@ function stillTexels(field, frame) {
   return texels;
 }
 
-/** Two triangles for each Gaussian, whose corners are 4 i to 4 i + 3; in software each instance would be a draw of its own. */
+/** Two triangles of the corners 4 i to 4 i + 3 of each Gaussian; software draws instances one by one. */
 function cornersOf(order) {
   const corners = new Uint32Array(6 * order.length);
   for (let i = 0; i < corners.length; i++) corners[i] = 4 * order[(i / 6) | 0] + TRIANGLES[i % 6];

@@ -104,7 +104,7 @@ void main() {
   Moved one = moved(index);
   vec3 p = axes * one.mean + shift;
   if (!(p.z >= 0.01) || one.opacity < 1.0 / 255.0) return;
-  vec2 edge = 0.5 * size / focal * 1.3, bounded = clamp(p.xy / p.z, -edge, edge);
+  vec2 edge = 0.65 * size / focal, bounded = clamp(p.xy / p.z, -edge, edge);
   float scale = pinhole ? focal / p.z : focal;
   vec2 slant = pinhole ? scale * bounded : vec2(0.0);
   mat3 rows = transpose(axes);
@@ -124,7 +124,7 @@ void main() {
   vec2 corner = vec2(gl_VertexID % 2, gl_VertexID / 2 % 2) * 2.0 - 1.0;
   middle = p.xy * scale + 0.5 * size;
   vec2 place = middle + axis * (longer * corner.x) + vec2(-axis.y, axis.x) * (shorter * corner.y);
-  gl_Position = vec4(place.x / size.x * 2.0 - 1.0, 1.0 - place.y / size.y * 2.0, 0.0, 1.0);
+  gl_Position = vec4((place / size * 2.0 - 1.0) * vec2(1.0, -1.0), 0.0, 1.0);
   conic = vec3(yy, -xy, xx) / det;
   vec3 seen = pinhole ? normalize(one.mean - centre) : ahead;
   look = vec4(bands > 0 ? harmonic(index, bands, seen) : unpacked(one.colour), one.opacity);

@@ -74,7 +74,7 @@ function drawPoints(context, ratio, field, camera, place) {
   for (let frame = Math.ceil(place) - 1; frame >= Math.max(0, Math.ceil(place) - TRAIL); frame--) stops.unshift(frame);
   const lines = stops.map((stop) => {
     const { frame, fraction } = interval(field, stop), { places } = poseOf(field, frame, fraction);
-    return Array.from({ length: field.nodes_count }, (_, i) => projected(camera, ...places.subarray(3 * i, 3 * i + 3)));
+    return Array.from({ length: field.nodes_count }, (_, i) => projected(camera, places.subarray(3 * i, 3 * i + 3)));
   });
   context.lineWidth = ratio;
   for (let i = 0; i < field.nodes_count; i++) {
