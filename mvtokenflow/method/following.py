@@ -21,10 +21,11 @@ EXPORTS = "Videos and files"
 _EVERY = 5.0  # seconds between notes
 _SETTLED = 3.0  # seconds after which the time left is estimated
 _DENOISING = 0.9  # share of a pass's time; decoding takes the rest
-# Seconds of a generated frame in a pass, of a step of a fit, and of a frame's videos; only their ratios count,
-# since the estimate scales them by what was measured so far. Small prior: medians of 24 toys on two CPU cores.
-# Others: the paper's two hours, 27 minutes of which are its passes (docs/method.md, "What all frames cost").
-_SMALL, _LARGE = (2.6, 0.145, 0.2), (25.0, 0.19, 0.2)
+# CPU seconds of a generated frame in a pass, of a step of a fit, and of a frame's videos, with the small prior
+# in runs of 16 and 32 frames. Only their ratios count, since the estimate scales them by what was measured so
+# far. A large prior's passes take 27 of the paper's 120 minutes (docs/method.md, "What all frames cost").
+_FRAME, _LARGE_FRAME, _VIDEOS = 1.5, 20.0, 0.2
+_STEP = {"static": 0.1, "coarse": 0.17, "refine": 0.15}
 
 
 @dataclass(kw_only=True)
@@ -86,16 +87,16 @@ class Following:
     def _weights(self) -> dict[str, float]:
         """Return what the stages take in proportion."""
         small = self.config.prior == SMALL_PRIOR or self.config.prior.endswith(".safetensors")
-        pass_, step, videos = _SMALL if small else _LARGE
         generated = -(-(self.frames - 1) // self.config.stride) + 1
+        views = (_FRAME if small else _LARGE_FRAME) * generated
         fits = self.config.reconstruction
         return {
-            "views": pass_ * generated,
-            "static": step * fits.static.iterations,
-            "coarse": step * fits.coarse.iterations,
-            "regenerated": pass_ * generated,
-            "refine": step * fits.refine.iterations,
-            "exports": videos * self.frames,
+            "views": views,
+            "static": _STEP["static"] * fits.static.iterations,
+            "coarse": _STEP["coarse"] * fits.coarse.iterations,
+            "regenerated": views,
+            "refine": _STEP["refine"] * fits.refine.iterations,
+            "exports": _VIDEOS * self.frames,
         }
 
     def state(self, *, at_work: bool) -> dict[str, Any]:
