@@ -53,7 +53,11 @@ def sentence(verdict: Verdict) -> str:
 def measured(verdict: Verdict) -> str:
     """Write the primary numbers of a verdict as a sentence, and what else decided it."""
     clauses = [_clause(finding) for finding in verdict.primary if finding.first is not None]
-    absent = [f"{f.measure.column.title}: {f.reason}" for f in verdict.primary if f.reason is not None]
+    titles: dict[str, list[str]] = {}
+    for finding in verdict.primary:
+        if finding.reason is not None:
+            titles.setdefault(finding.reason, []).append(finding.measure.column.title)
+    absent = [f"{', '.join(named)}: {reason}" for reason, named in titles.items()]
     if not clauses:
         return f"Nothing to compare ({'; '.join(absent)})."
     text = f"{verdict.claim.opening}, {'; '.join(clauses)}."
@@ -217,6 +221,19 @@ def _notes(report: Report) -> tuple[list[str], dict[tuple[str, str], list[str]]]
     return common, {rows: [note for note in notes if note not in common] for rows, notes in by_rows.items()}
 
 
+def _has_numbers(group: Sequence[Verdict]) -> bool:
+    return any(finding.first is not None for verdict in group for finding in verdict.findings)
+
+
+def _without_numbers(groups: Sequence[Sequence[Verdict]]) -> list[str]:
+    """Write a line for each comparison without a number, with its reasons."""
+    lines = []
+    for group in groups:
+        reasons = {f.reason: None for verdict in group for f in verdict.findings if f.reason is not None}
+        lines.append(f"`{group[0].claim.row}` against `{group[0].claim.against}`: {'; '.join(reasons)}")
+    return lines
+
+
 def _rows(group: Sequence[Verdict]) -> tuple[str, str]:
     return group[0].claim.row, group[0].claim.against
 
@@ -253,9 +270,12 @@ def markdown_text(report: Report) -> str:
         parts[0] += f"\n| {' | '.join(map(_md, line))} |"
     common, notes = _notes(report)
     parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
+    empty = [group for group in _comparisons(report) if not _has_numbers(group)]
     for group in _comparisons(report):
-        parts += _section(group, notes[_rows(group)])
+        parts += [] if group in empty else _section(group, notes[_rows(group)])
     parts += _legends(report)
+    if empty:
+        parts += ["### Not compared", "\n".join(f"- {_md(line)}" for line in _without_numbers(empty))]
     if report.todo:
         parts.append("### What is missing")
         parts.append("\n".join(f"- {_md(what)} Make it: `{command}`" for what, command in report.todo))
@@ -267,7 +287,7 @@ def markdown_text(report: Report) -> str:
 
 
 def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
-    """Write the comparison of two rows in markdown; without a table where there is no number."""
+    """Write the comparison of two rows in markdown."""
     claim = group[0].claim
     parts = [f"### `{claim.row}` against `{claim.against}`"]
     verdicts = []
@@ -276,12 +296,11 @@ def _section(group: Sequence[Verdict], notes: Sequence[str]) -> list[str]:
         title, says, where = _md(about.title), _md(about.says), _md(about.where)
         verdicts.append(f"- **{title}: {RULINGS[verdict.ruling]}.** {says} In the paper: {where}.")
     parts.append("\n".join(verdicts))
-    if any(finding.first is not None for finding in group[0].findings):
-        rows = [f"| {' | '.join(_heads(claim))} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
-        for role, cells in _lines(group):
-            name = f"{MARKS[role]}{_md(cells[0])}{MARKS[role]}"
-            rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
-        parts.append("\n".join(rows))
+    rows = [f"| {' | '.join(_heads(claim))} |", f"| :-- |{' --: |' * (len(HEADS) - 3)} :-- | --: |"]
+    for role, cells in _lines(group):
+        name = f"{MARKS[role]}{_md(cells[0])}{MARKS[role]}"
+        rows.append(f"| {' | '.join([name, *map(_md, cells[1:])])} |")
+    parts.append("\n".join(rows))
     return [*parts, "\n".join(f"- {_md(note)}" for note in notes)] if notes else parts
 
 
@@ -309,15 +328,15 @@ def terminal(report: Report) -> "RenderableType":
             box=box.SIMPLE_HEAD,
             pad_edge=False,
         )
-        if all(finding.first is None for finding in group[0].findings):
-            parts += [Text(f"\n{claim.row} against {claim.against}", style="bold")]
-            parts += [Text(note, style="dim") for note in notes[_rows(group)]]
+        if not _has_numbers(group):
             continue
         for head in _heads(claim):
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
         for role, cells in _lines(group):
             grid.add_row(*(Text(cell, style=STYLES[role]) for cell in cells))
         parts += [grid, *(Text(note, style="dim") for note in notes[_rows(group)])]
+    empty = [group for group in _comparisons(report) if not _has_numbers(group)]
+    parts += [Text(f"not compared: {line}") for line in _without_numbers(empty)]
     parts += [*(Text(f"\n{legend}", style="dim") for legend in _legends(report)), Text("")]
     parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
     parts += [Text(line, style="dim") for line in _origin(report)]

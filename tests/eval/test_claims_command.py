@@ -357,6 +357,8 @@ def test_rows_and_scenes_that_lack_runs_are_told_with_their_command(cli: Cli, tm
     commands = {entry["what"]: entry["command"] for entry in found["missing"]}
     text = cli("claims", "--runs", tmp_path, "--scenes", ",".join(SCENES[:8]), "--format", "md").out
     assert len(re.findall(r"^\| metric ", text, re.M)) == 1, "no tables without numbers"
+    assert re.findall(r"^### `(.*)` against `(.*)`$", text, re.M) == [("mvtokenflow", "no-flow")]
+    assert text.split("### Not compared")[1].count("no scored run of") == 7, "a line for each other comparison"
     alone = commands["1 of 8 scenes lack scored runs of mvtokenflow."]
     assert f"table3 --methods mvtokenflow --scenes {SCENES[7]} " in alone
     others = next(text for what, text in commands.items() if what.startswith("8 of 8 scenes"))
