@@ -209,11 +209,9 @@ def overridden(config: MethodConfig, assignments: Sequence[str]) -> MethodConfig
     Raises:
         ConfigError: as `base.settings.overridden`.
     """
-    words, known = [], dict.fromkeys([*config.to_dict(), *SETTING_NAMES])
+    words = []
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
-        if equals:
-            choose("setting", name.split(".")[0].strip(), known)
         words.append(f"{SETTING_NAMES.get(name.strip(), name)}{equals}{value}")
     return settings.overridden(config, words)
 

@@ -9,6 +9,7 @@ import typer
 
 from mvtokenflow.base.device import AUTO, resolve_device
 from mvtokenflow.base.errors import ConfigError
+from mvtokenflow.base.files import choose
 from mvtokenflow.base.options import Device, Json, check_there
 from mvtokenflow.base.terminal import check_device, chosen_device, print_json, print_message, progress
 from mvtokenflow.method import config as method
@@ -199,6 +200,10 @@ def segmentation_of(
 
 def _config(preset: str, whole_frame: bool, settings: Sequence[str], without: Sequence[str]) -> MethodConfig:
     config = method.preset(preset)
+    known = dict.fromkeys([*config.to_dict(), *method.SETTING_NAMES])
+    for name, equals, _ in (assignment.partition("=") for assignment in settings):
+        if equals:
+            choose("setting", name.split(".")[0].strip(), known)
     if whole_frame:
         config = replace(config, square=replace(config.square, crop_size=-1))
     return method.without(method.overridden(config, settings), *without)
