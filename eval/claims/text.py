@@ -221,8 +221,11 @@ def _notes(report: Report) -> tuple[list[str], dict[tuple[str, str], list[str]]]
     return common, {rows: [note for note in notes if note not in common] for rows, notes in by_rows.items()}
 
 
-def _has_numbers(group: Sequence[Verdict]) -> bool:
-    return any(finding.first is not None for verdict in group for finding in verdict.findings)
+def _with_and_without_numbers(report: Report) -> tuple[list[list[Verdict]], list[list[Verdict]]]:
+    """Split the comparisons into those with any number and those without."""
+    groups = _comparisons(report)
+    shown = [group for group in groups if any(f.first is not None for v in group for f in v.findings)]
+    return shown, [group for group in groups if group not in shown]
 
 
 def _without_numbers(groups: Sequence[Sequence[Verdict]]) -> list[str]:
@@ -270,9 +273,9 @@ def markdown_text(report: Report) -> str:
         parts[0] += f"\n| {' | '.join(map(_md, line))} |"
     common, notes = _notes(report)
     parts += ["Of all comparisons:\n\n" + "\n".join(f"- {_md(note)}" for note in common)] if common else []
-    empty = [group for group in _comparisons(report) if not _has_numbers(group)]
-    for group in _comparisons(report):
-        parts += [] if group in empty else _section(group, notes[_rows(group)])
+    shown, empty = _with_and_without_numbers(report)
+    for group in shown:
+        parts += _section(group, notes[_rows(group)])
     parts += _legends(report)
     if empty:
         parts += ["### Not compared", "\n".join(f"- {_md(line)}" for line in _without_numbers(empty))]
@@ -319,7 +322,8 @@ def terminal(report: Report) -> "RenderableType":
     common, notes = _notes(report)
     parts: list[RenderableType] = [Text(sentence(verdict)) for verdict in report.verdicts]
     parts += [Text(note, style="dim") for note in common]
-    for group in _comparisons(report):
+    shown, empty = _with_and_without_numbers(report)
+    for group in shown:
         claim = group[0].claim
         grid = Table(
             title=Text(f"\n{claim.row} against {claim.against}"),
@@ -328,14 +332,11 @@ def terminal(report: Report) -> "RenderableType":
             box=box.SIMPLE_HEAD,
             pad_edge=False,
         )
-        if not _has_numbers(group):
-            continue
         for head in _heads(claim):
             grid.add_column(head, justify="left" if head in ("metric", "outcome") else "right")
         for role, cells in _lines(group):
             grid.add_row(*(Text(cell, style=STYLES[role]) for cell in cells))
         parts += [grid, *(Text(note, style="dim") for note in notes[_rows(group)])]
-    empty = [group for group in _comparisons(report) if not _has_numbers(group)]
     parts += [Text(f"not compared: {line}") for line in _without_numbers(empty)]
     parts += [*(Text(f"\n{legend}", style="dim") for legend in _legends(report)), Text("")]
     parts += [Text(f"{what} Make it: {command}") for what, command in report.todo]
