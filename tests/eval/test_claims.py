@@ -11,8 +11,8 @@ from mvtokenflow.baselines.names import RIVALS
 from mvtokenflow.baselines.published import PUBLISHED
 from mvtokenflow.eval.claims.judge import SCENES_REQUIRED, Finding, Pair, Verdict, judge
 from mvtokenflow.eval.claims.rivals import RIVAL_CLAIMS, claim_named
+from mvtokenflow.eval.claims.sentences import p_text, sentence
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES, PRINTED, RIVAL_MEASURES
-from mvtokenflow.eval.claims.text import p_text, sentence
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.tables.specs import TABLES
 from mvtokenflow.eval.tables.stats import minimum_p

@@ -19,8 +19,8 @@ from mvtokenflow.datasets.catalogue import open_dataset
 from mvtokenflow.datasets.layout import AZIMUTHS_DEG
 from mvtokenflow.eval.claims.collect import rows_of
 from mvtokenflow.eval.claims.rivals import RIVAL_CLAIMS
+from mvtokenflow.eval.claims.sentences import p_text
 from mvtokenflow.eval.claims.specs import CLAIMS, MEASURES
-from mvtokenflow.eval.claims.text import p_text
 from mvtokenflow.eval.protocols import PROTOCOLS
 from mvtokenflow.eval.records.rows import FeatureRow, Row, Stage, feature_log, row_log
 from mvtokenflow.eval.records.summary import Missing, Summary
