@@ -1,9 +1,9 @@
 """Write one picture of what rows of a table rendered, below the reference.
 
     python benchmarks/rows_picture.py runs --methods mvtokenflow,dg4d --scenes quadruped-01,crab-01 \
-        --views input,eval_0,eval_3 --frame 22 -o docs/images/six.png
+        --views input,eval_0,eval_3 --frame 22 -o docs/images/six.png [--dataset toy4d-wild]
 
-Each row of the picture is a method, the first is the reference; each group of columns is a scene of `toy4d`.
+Each row of the picture is a method, the first is the reference; each group of columns is a scene.
 """
 
 import argparse
@@ -39,17 +39,22 @@ def _run() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--methods", required=True)
+    parser.add_argument("--dataset", default="toy4d")
     parser.add_argument("--scenes", required=True)
     parser.add_argument("--views", default="input,eval_0,eval_3")
     parser.add_argument("--frame", type=int, default=22)
     parser.add_argument("-o", "--out", type=Path, required=True)
     given = parser.parse_args()
     methods, scenes, views = (words.split(",") for words in (given.methods, given.scenes, given.views))
-    made = {(run.manifest.method, run.manifest.scene): run.folder / "pred" for run in load_runs(given.runs)}
+    made = {
+        (run.manifest.method, run.manifest.scene): run.folder / "pred"
+        for run in load_runs(given.runs)
+        if run.manifest.dataset == given.dataset
+    }
     missing = [f"{m} on {s}" for m in methods for s in scenes if (m, s) not in made]
     if missing:
         raise DataError(f"{given.runs}: no run of {', '.join(missing)}; complete the table first")
-    dataset = open_dataset("toy4d")
+    dataset = open_dataset(given.dataset)
     rows = [[dataset.scene(scene).root for scene in scenes], *([made[m, s] for s in scenes] for m in methods)]
     picture = np.concatenate([np.concatenate([strip(f, views, given.frame) for f in row], 1) for row in rows])
     packed = BytesIO()

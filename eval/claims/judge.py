@@ -296,7 +296,7 @@ def _pairing_notes(finding: Finding, pair: Pair) -> list[str]:
     below = sum(min(pair.first[scene], pair.second[scene]) < pair.floor[scene] for scene in known)
     if below:
         notes.append(
-            f"{title}: in {below} scenes a value lies below the reference's own, where lower is not better; it "
-            "counts as equal to that, in the means too."
+            f"{title}: in {below} scene{'s' * (below > 1)} a value lies below the reference's own, where lower "
+            "is not better; it counts as equal to that, in the means too."
         )
     return notes
