@@ -1,4 +1,4 @@
-"""The method as a row of a table."""
+"""Consistent4D as a row of a table."""
 
 from mvtokenflow.baselines.consistent4d.pipeline import fit
 from mvtokenflow.baselines.consistent4d.settings import preset

@@ -1,4 +1,4 @@
-"""The method as a row of a table."""
+"""DreamGaussian4D as a row of a table."""
 
 from mvtokenflow.baselines.dg4d.pipeline import fit
 from mvtokenflow.baselines.dg4d.settings import preset

@@ -1,4 +1,4 @@
-"""The method as a row of a table."""
+"""SC4D as a row of a table."""
 
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 from mvtokenflow.baselines.sc4d.pipeline import fit

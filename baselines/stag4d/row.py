@@ -1,4 +1,4 @@
-"""The method as a row of a table."""
+"""STAG4D as a row of a table."""
 
 from mvtokenflow.baselines.rival import EXCHANGED, Rival
 from mvtokenflow.baselines.stag4d.pipeline import fit

@@ -1,6 +1,6 @@
-"""End-point error of a method's own flow against exact flow, the measure of Baker et al., "A Database and
-Evaluation Methodology for Optical Flow" (IJCV 2011).
+"""End-point error of a method's own flow against the exact flow.
 
+The measure of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (IJCV 2011).
 It exists only where a dataset has ground truth (toy4d); no published table of video-to-4D has it.
 """
 

@@ -10,14 +10,16 @@ from mvtokenflow.method.config import PRESETS
 from mvtokenflow.weights import ledger
 from mvtokenflow.weights.needs import checks_of
 
+_MINI = "about 3 minutes a scene of 32 frames on two CPU cores, 1.6 GiB of memory a process; no GPU"
 # docs/method.md, "What it costs"
 COSTS: Mapping[str, str] = MappingProxyType(
     {
-        "mini": "about 3 minutes a scene of 32 frames on two CPU cores, 1.6 GiB of memory a process; no GPU",
+        "mini": _MINI,
+        "mini-independent": _MINI,
         "paper": "GPU memory: not measured; hours a scene: not measured (the paper states 2 on one GPU)",
     }
 )
-_DISK_GIB: Mapping[str, float] = MappingProxyType({"mini": 1.0, "paper": 20.0})
+_DISK_GIB: Mapping[str, float] = MappingProxyType({"mini": 1.0, "mini-independent": 1.0, "paper": 20.0})
 
 
 def examine(preset: str) -> list[Check]:

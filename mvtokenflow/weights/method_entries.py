@@ -109,7 +109,7 @@ PRIOR_TOY = Weights(
     name="prior-toy4d",
     title="small multiview prior of Era3D's structure, trained on toy4d alone",
     licence="Apache-2.0 (this project)",
-    presets=("mini",),
+    presets=("mini", "mini-independent"),
     shipped="small/weights/prior.safetensors",
     files=(
         PinnedFile(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mvtokenflow.base import machine
+from mvtokenflow.method.config import PRESETS
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,13 @@ def _checks(run: Any, *words: str) -> dict[str, Any]:
     done = run("doctor", *words, "--json")
     assert done.code == 0, done.err
     return {entry["check"]: entry for entry in json.loads(done.out)}
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_says_what_it_costs(mvtf: Any, preset: str) -> None:
+    checks = _checks(mvtf, "--preset", preset)
+    assert checks["cost"]["found"]
+    assert ("weights prior-toy4d" in checks) == (preset != "paper")
 
 
 def test_the_mini_preset_has_what_it_needs(mvtf: Any) -> None:

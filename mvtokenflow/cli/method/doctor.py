@@ -9,7 +9,7 @@ from mvtokenflow.base.terminal import print_json, print_line
 
 
 def doctor(
-    preset: Annotated[str, typer.Option(help="What is to be run: mini or paper.")] = "mini",
+    preset: Annotated[str, typer.Option(help="What is to be run: mini, mini-independent or paper.")] = "mini",
     as_json: Json = False,
 ) -> None:
     """Print what this machine has and lacks for a preset, with the command that gets it.
