@@ -103,7 +103,9 @@ def run(
     point: Points = None,
     box: Box = None,
     background: Background = None,
-    preset: Annotated[str, typer.Option(help="mini or mini-independent (two CPU cores), or paper (GPU).")] = "mini",
+    preset: Annotated[
+        str, typer.Option(help="mini or mini-independent (two CPU cores), or paper (GPU).")
+    ] = "mini",
     without: Parts = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
