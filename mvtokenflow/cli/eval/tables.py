@@ -27,13 +27,13 @@ from mvtokenflow.cli.eval.grid import (
     DatasetRoot,
     Form,
     Full,
+    FullSeeds,
     Import,
     Methods,
     Mixed,
     Preset,
     ProtocolName,
     Scenes,
-    Seeds,
     Shard,
     check_imports,
     check_names,
@@ -86,7 +86,7 @@ class TableOptions(EngineOptions):
     dataset: DatasetName = "toy4d"
     root: DatasetRoot = None
     scenes: Scenes = None
-    seeds: Seeds = None
+    seeds: FullSeeds = None
     protocol: ProtocolName = None
     preset: Preset = "mini"
     runs: RunsRoot = Path("runs")
