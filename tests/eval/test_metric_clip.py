@@ -374,7 +374,8 @@ def test_the_small_clip_refuses_other_pictures(shape: tuple[int, ...]) -> None:
         clip.load_toy().embed([np.zeros((64, 64, 3), np.float32)])
 
 
-def test_ledger_and_library_pin_the_same_small_clip() -> None:
+def test_ledger_and_library_pin_the_same_small_clip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MVTF_WEIGHTS", str(tmp_path))
     (file,) = weights.WEIGHTS[clip.TOY_WEIGHTS_NAME].files
     assert file.sha256 == small_clip.WEIGHTS_SHA256
     assert weights.resolve(clip.TOY_WEIGHTS_NAME).samefile(small_clip.WEIGHTS)
