@@ -289,6 +289,23 @@ def test_an_import_is_the_files_as_they_are(theirs: ImportedRenderings, scene: S
     assert all(np.array_equal(r.rgb, truth_of(scene, v)) for v, r in views.items())
 
 
+@pytest.mark.parametrize("link", ["scene", "view"])
+@pytest.mark.parametrize("ending", [".png", ".PNG"])
+def test_other_files_behind_links_and_with_large_endings_are_another_run(
+    tmp_path: Path, link: str, ending: str
+) -> None:
+    stored = tmp_path / "stored" / "ant" / "eval_0"
+    stored.mkdir(parents=True)
+    place = tmp_path / "theirs" / ("ant" if link == "scene" else "ant/eval_0")
+    place.parent.mkdir(parents=True)
+    place.symlink_to(stored.parent if link == "scene" else stored)
+    configs = []
+    for level in (1, 2):
+        Image.new("RGB", (8, 8), (level, level, level)).save(stored / f"0{ending}", format="png")
+        configs.append(ImportedRenderings(name="theirs", root=tmp_path / "theirs").config())
+    assert configs[0] != configs[1]
+
+
 def test_other_files_are_another_run(theirs: ImportedRenderings) -> None:
     first = theirs.config()
     assert theirs.config() == first
