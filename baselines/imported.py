@@ -129,7 +129,7 @@ def imported_run(name: str, root: Path) -> ImportedRun:
 
 
 def _digest_of(folder: Path) -> str:
-    """Digest over the names and bytes of all pictures `[<scene>/]<view>/<n>.png` of a folder, links followed."""
+    """Digest over the names and bytes of all pictures below a folder, links to folders followed."""
     found = (path for pattern in ("*", "*/*", "*/*/*") for path in folder.glob(pattern))
     pictures = sorted(utf8_name(path) for path in found if path.suffix.lower() == ".png" and path.is_file())
     return digest((str(path.relative_to(folder)), sha256_file(path).encode()) for path in pictures)
