@@ -99,9 +99,10 @@ def test_without_the_finer_networks_both_levels_are_alike() -> None:
     field.initialise(torch.Generator().manual_seed(0))
     for networks in (field.density_network, field.feature_network):
         torch.nn.init.zeros_(networks[1].layers[-1].weight)  # type: ignore[union-attr, index]
-    found = field(torch.rand(9, 3) - 0.5, torch.zeros(9, 1))
-    torch.testing.assert_close(found.density[0], found.density[1], atol=0, rtol=1e-5)
-    torch.testing.assert_close(found.features[0], found.features[1], atol=1e-6, rtol=1e-5)
+    # 16 points, whole vectors of the processor: softplus rounds the rest of an array in another way.
+    found = field(torch.rand(16, 3) - 0.5, torch.zeros(16, 1))
+    assert torch.equal(found.density[0], found.density[1])
+    assert torch.equal(found.features[0], found.features[1])
 
 
 def test_a_new_field_is_a_blob() -> None:
