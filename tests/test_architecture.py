@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -188,6 +189,14 @@ def test_every_room_is_named_and_rests_on_rooms_before_it() -> None:
     for room, below in ALLOWED.items():
         for other in below:
             assert order.index(other) < order.index(room), f"{room} is allowed {other}, which comes later"
+
+
+def test_the_table_of_rooms_has_the_same_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    folders = re.findall(r"^\| `(?:mvtokenflow/)?([a-z0-9_/]+)/` \|", page, re.M)
+    rooms = [room for folder in folders if (room := folder.replace("/", ".")) in ALLOWED]
+    assert len(rooms) > 25
+    assert rooms == sorted(rooms, key=list(ALLOWED).index)
 
 
 def test_no_room_is_allowed_what_it_does_not_use() -> None:

@@ -143,7 +143,7 @@ class _Scratch(local):
         return self._buffers[name][:size].reshape(shape)
 
 
-def _nothing(active: Mask, channels: int) -> Border:
+def no_border(active: Mask, channels: int) -> Border:
     """Return a placeholder border for a layer whose tiles are all stored; it is never read."""
     rows, columns = (np.zeros(length, np.int32) for length in active.shape)
     return Border(np.zeros((1, 1, channels), np.float32), rows, columns)
@@ -194,7 +194,7 @@ class TiledVgg:
             active = halve(active) if convolution is None else dilate(active)
             if convolution is not None:
                 channels = len(self._biases[convolution])
-            border = _nothing(active, channels) if background is None else background[number]
+            border = no_border(active, channels) if background is None else background[number]
             places, index = tile_places(active)
             shape = (len(places), TILE * TILE, channels)
             data = np.empty(shape, np.float32) if tapped else self._scratch.array(f"layer{number % 2}", *shape)

@@ -29,7 +29,7 @@ Methods = Annotated[
 Scenes = Annotated[str | None, typer.Option(help="Scenes, separated by commas, or 'all'.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, separated by commas; 0 by default.")]
 FullSeeds = Annotated[
-    str | None, typer.Option("--seeds", help="Seeds, separated by commas; 0, or 0,1,2 with --full, by default.")
+    str | None, typer.Option(help="Seeds, separated by commas; 0, or 0,1,2 with --full, by default.")
 ]
 ProtocolName = Annotated[
     str | None,
