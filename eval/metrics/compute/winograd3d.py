@@ -1,7 +1,7 @@
 """3x3x3 convolutions of clips on the CPU: Winograd's minimal filtering within pictures, plain sums over time.
 
-They take a quarter of the multiplications of the direct form (`winograd`) and, in I3D, .6 of its time; the transformed
-kernels take four times the memory of the plain ones.
+They take a quarter of the multiplications of the direct form (`winograd`) and, in I3D, .6 of its time; the
+transformed kernels take four times the memory of the plain ones.
 """
 
 from collections.abc import Callable
